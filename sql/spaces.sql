@@ -40,6 +40,7 @@ COMMENT ON COLUMN cache_spaces.quota IS 'Most memory for the space; null: no lim
 COMMENT ON COLUMN cache_spaces.max_value IS 'Largest value that may be stored';
 COMMENT ON COLUMN cache_spaces.min_cost IS 'Faster query results are not stored';
 COMMENT ON COLUMN cache_spaces.max_result_size IS 'Larger query results are not stored';
+COMMENT ON COLUMN cache_spaces.redis IS 'Whether Redis gets copies of the values';
 COMMENT ON COLUMN cache_spaces.enabled IS 'Whether the space is used at all';
 GRANT SELECT ON cache_spaces TO PUBLIC;
 
@@ -139,14 +140,15 @@ GRANT SELECT ON cache_usage TO PUBLIC;
 
 CREATE VIEW cache_workers AS
     SELECT w.pid, w.kind, COALESCE(d.datname::pg_catalog.text, w.database::pg_catalog.text) AS database,
-           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept, w.notifications, w.journal, w.errors, w.error
+           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept, w.notifications, w.journal, w.connected, w.lag, w.lag_time, w.resyncs,
+           w.errors, w.error
       FROM pgcache.workers() AS w
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
      ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
-COMMENT ON VIEW cache_workers IS 'Background workers, which save values and send notifications';
+COMMENT ON VIEW cache_workers IS 'Background workers, which save, notify and copy to Redis';
 COMMENT ON COLUMN cache_workers.pid IS 'Process id';
-COMMENT ON COLUMN cache_workers.kind IS 'launcher, or worker of a database';
-COMMENT ON COLUMN cache_workers.database IS 'Database; null for the launcher';
+COMMENT ON COLUMN cache_workers.kind IS 'launcher, redis, or worker of a database';
+COMMENT ON COLUMN cache_workers.database IS 'Database; null for launcher and redis';
 COMMENT ON COLUMN cache_workers.started IS 'Time of the start';
 COMMENT ON COLUMN cache_workers.last_step IS 'Time of the last step';
 COMMENT ON COLUMN cache_workers.saved IS 'Values saved in tables';
@@ -155,8 +157,12 @@ COMMENT ON COLUMN cache_workers.freed IS 'Tables emptied';
 COMMENT ON COLUMN cache_workers.swept IS 'Dead entries removed from memory';
 COMMENT ON COLUMN cache_workers.notifications IS 'Notifications sent';
 COMMENT ON COLUMN cache_workers.journal IS 'Time for which the journal of all databases reaches back';
+COMMENT ON COLUMN cache_workers.connected IS 'Whether Redis answers; null for other workers';
+COMMENT ON COLUMN cache_workers.lag IS 'About how many changes Redis does not have yet';
+COMMENT ON COLUMN cache_workers.lag_time IS 'Age of the oldest of them; null: not known';
+COMMENT ON COLUMN cache_workers.resyncs IS 'How often all keys in Redis were compared';
 COMMENT ON COLUMN cache_workers.errors IS 'Steps that ended with an error';
-COMMENT ON COLUMN cache_workers.error IS 'SQLSTATE of the last step; null: success';
+COMMENT ON COLUMN cache_workers.error IS 'Text or SQLSTATE of the last step; null: success';
 GRANT SELECT ON cache_workers TO PUBLIC;
 
 -- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.

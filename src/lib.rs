@@ -49,6 +49,7 @@ extern "C-unwind" fn _PG_init() {
     pg::allocator::prepare_to_panic();
     pg::local::claim_thread();
     pg::settings::define();
+    pg::log_mask::hook();
     pg::shared::hook();
     store::transaction::pending::listen();
     store::command::listen();

@@ -8,7 +8,8 @@ use crate::pg::varlena::{
     Bytea, ByteasArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
 use crate::pg::{memory, shared};
-use crate::store::entry::{self, BYTEA, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX, TEXT};
+use crate::store::entry::{self, Mode, NewEntry, RETURNED_BYTES_MAX};
+use crate::store::kind::{BYTEA, JSONB, TEXT};
 use crate::store::prefetch;
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Status};

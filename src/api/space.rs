@@ -97,9 +97,6 @@ impl Options<'_> {
         if keep_warm.is_some_and(|entries| entries > 0) {
             return Err(not_yet("option \"keep_warm\"").hint("Use keep_warm => 0, or leave the option out."));
         }
-        if self.redis == Some(true) {
-            return Err(not_yet("option \"redis\"").hint("Use redis => false, or leave the option out."));
-        }
         Ok([
             self.default_ttl.into(),
             self.max_ttl.into(),
@@ -124,6 +121,11 @@ impl Options<'_> {
 /// them. The error undoes the write.
 fn check_together(name: &str) -> Result<(), Refused> {
     let options = space::options(name);
+    if options.as_ref().is_some_and(|options| options.redis && options.by_role) {
+        return Err(invalid("option \"redis\" requires scope => 'shared'").detail(
+            "Redis does not know the roles of the server, so it must not have values of single roles.",
+        ));
+    }
     let ttls = options.and_then(|options| Some((options.default_ttl_ms?, options.max_ttl_ms?)));
     match ttls {
         Some((default_ttl, max_ttl)) if default_ttl > max_ttl => {
@@ -246,15 +248,16 @@ fn create(
     check_together(&name)
 }
 
-/// Changes the options that were passed. This requires the privilege admin. If a scope was passed, even the present one, the space
-/// is flushed.
+/// Changes the options that were passed. This requires the privilege admin. If `scope` or `redis` was passed, even the present value,
+/// the space is flushed.
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
-    let moves = options.scope.is_some();
+    let moves = options.scope.is_some() || options.redis.is_some();
     let mut arguments = vec![DatumWithOid::from(i64::from(space.oid))];
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
-        // Values that were stored with the other scope must not be found again if the option is ever changed back. During recovery,
+        // Values that were stored with the other scope must not be found again if the option is ever changed back. Redis must have
+        // either all values of a space or none. During recovery,
         // the flush would be refused with a hint about invalidation. Without it, the write below raises the server's own error.
         entry::flush(&space, false)?;
     }
@@ -357,6 +360,7 @@ mod pgcache {
             name!(max_value, String),
             name!(min_cost, Interval),
             name!(max_result_size, String),
+            name!(redis, bool),
             name!(enabled, bool),
         ),
     > {
@@ -379,6 +383,7 @@ mod pgcache {
                     size(max_value),
                     interval::of_ms(options.min_cost_ms.unwrap_or(0)),
                     size(options.max_result.map_or(max_value, |most| most.min(max_value))),
+                    options.redis && !options.by_role,
                     options.enabled,
                 ),
             );

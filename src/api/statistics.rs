@@ -21,6 +21,7 @@ fn cache_stats_reset() {
 #[pg_schema]
 mod pgcache {
     use crate::pg::error::OrRaise;
+    use crate::pg::redis_state::RedisState;
     use crate::pg::{memory, relation, session, shared};
     use crate::store::changes;
     use crate::store::space;
@@ -264,8 +265,8 @@ mod pgcache {
         CREATE FUNCTION pgcache.\"workers\"()
         RETURNS TABLE (pid pg_catalog.int4, kind pg_catalog.text, database pg_catalog.oid, started pg_catalog.timestamptz,
             last_step pg_catalog.timestamptz, saved pg_catalog.int8, too_late pg_catalog.int8, freed pg_catalog.int8,
-            swept pg_catalog.int8, notifications pg_catalog.int8, journal pg_catalog.interval, errors pg_catalog.int8,
-            error pg_catalog.text)
+            swept pg_catalog.int8, notifications pg_catalog.int8, journal pg_catalog.interval, connected pg_catalog.bool,
+            lag pg_catalog.int8, lag_time pg_catalog.interval, resyncs pg_catalog.int8, errors pg_catalog.int8, error pg_catalog.text)
         VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'workers_wrapper';
     "
     )]
@@ -284,6 +285,10 @@ mod pgcache {
             name!(swept, i64),
             name!(notifications, i64),
             name!(journal, Option<Interval>),
+            name!(connected, Option<bool>),
+            name!(lag, Option<i64>),
+            name!(lag_time, Option<Interval>),
+            name!(resyncs, Option<i64>),
             name!(errors, i64),
             name!(error, Option<String>),
         ),
@@ -291,12 +296,14 @@ mod pgcache {
         space::require_monitor("look at the background workers").or_raise();
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
         let reach = changes::reach_ms().map(|ms| Interval::from_micros(ms as i64 * 1000));
-        // The first slot is the launcher's, and each other slot is that of a worker.
-        let kinds = std::iter::once("launcher").chain(std::iter::repeat("worker"));
+        // The slots have this order.
+        let kinds = ["launcher", "redis"].into_iter().chain(std::iter::repeat("worker"));
         let slots = shared::worker_slots().zip(kinds);
         let alive = slots.filter(|(slot, _)| session::is_alive(slot.pid.load(Relaxed)));
         TableIterator::new(alive.map(move |(slot, kind)| {
             let database = Some(slot.database.load(Relaxed)).filter(|database| *database != 0);
+            let redis = shared::redis_state().filter(|_| kind == "redis");
+            let lag = redis.and_then(|state| changes::lag(state.acked.load(Relaxed)));
             (
                 slot.pid.load(Relaxed) as i32,
                 kind,
@@ -309,8 +316,14 @@ mod pgcache {
                 slot.swept.load(Relaxed) as i64,
                 slot.notified.load(Relaxed) as i64,
                 reach,
+                redis.map(|state| state.is_connected.load(Relaxed) != 0),
+                lag.map(|lag| lag.lines as i64),
+                lag.and_then(|lag| lag.ms).map(|ms| Interval::from_micros(ms as i64 * 1000)),
+                redis.map(|state| state.resyncs.load(Relaxed) as i64),
                 slot.errors.load(Relaxed) as i64,
-                slot.error().map(|(error, _)| error.to_string()),
+                redis
+                    .and_then(RedisState::error)
+                    .or_else(|| slot.error().map(|(error, _)| error.to_string())),
             )
         }))
     }

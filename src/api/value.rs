@@ -8,7 +8,8 @@ use crate::pg::varlena::{
 };
 use crate::pg::{jsonb, shared};
 use crate::query::fetch::{IDENTITY_BYTES, NOTHING, RESULT};
-use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
+use crate::store::entry::{self, NewEntry};
+use crate::store::kind::{BYTEA, JSONB, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
 use pgrx::prelude::*;

@@ -24,7 +24,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 9;
+pub(crate) const VERSION: u64 = 10;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -115,8 +115,10 @@ pub(crate) const SAMPLES: usize = if cfg!(loom) { LINE } else { 128 };
 pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS + LINE + SAMPLES;
 /// The place of the number of samples in a slot.
 pub(crate) const AT_SAMPLED: usize = LINE + ROWS * ROW_WORDS;
-/// The words of a space's cell: one line, the counts of the cell, and the counts at the last reset.
-pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
+/// The words of a space's cell: one line, the counts of the cell, the counts at the last reset, and the name of the space.
+pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS + NAME_WORDS;
+/// The words of the name of a space.
+pub(crate) const NAME_WORDS: usize = LINE;
 /// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
 /// There is one slot for a flight for this many bytes of blocks, within limits. They take one to two and a half percent of a tier
@@ -137,7 +139,7 @@ pub(crate) const LOCATIONS_OF_SET: usize = LINE;
 pub struct Sizes {
     /// The bytes of the whole region.
     pub bytes: usize,
-    /// The number of reserved fences, each on a cache line of its own: up to four for each database, one for each space, one for
+    /// The number of reserved fences, each on a cache line of its own: up to five for each database, one for each space, one for
     /// roles. Each comes with a cell of statistics that a space can use.
     pub reserved_fences: u32,
     /// The number of relations that have fences of their own. When all records are taken, further relations that entries depend

@@ -78,6 +78,8 @@ pub struct ReserveOptions {
     pub stale_ok: Option<StaleOk>,
     /// The quota of the space, or None if it has none.
     pub quota: Option<Quota>,
+    /// Whether a store outside of the server gets a copy of the value (`tier/exporting.rs`).
+    pub is_exported: bool,
 }
 
 impl From<Option<StaleOk>> for ReserveOptions {

@@ -9,7 +9,7 @@
 use super::encoding::shown;
 use super::error::SqlState;
 use super::worker_slot::WorkerSlot;
-use super::{memory, session, shared};
+use super::{memory, session, shared, thread};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 #[cfg(not(feature = "pg18"))]
 use pgrx::pg_sys::pqsignal;
@@ -55,12 +55,13 @@ fn copy(field: &mut [std::ffi::c_char], text: &CStr) {
     }
 }
 
-/// The main functions of the launcher and of the worker of a database.
+/// The main functions of the launcher, of the worker of a database, and of the Redis worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Mains {
     pub launcher: fn(),
     /// The argument is the OID of the database.
     pub worker: fn(u32),
+    pub redis: fn(),
 }
 
 static MAINS: OnceLock<Mains> = OnceLock::new();
@@ -74,7 +75,7 @@ pub fn register(mains: Mains) {
     }
 }
 
-// The server finds these two functions by their names.
+// The server finds these functions by their names.
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -95,11 +96,21 @@ pub extern "C-unwind" fn pg_cache_worker(database: pg_sys::Datum) {
     }
 }
 
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_cache_redis(_nothing: pg_sys::Datum) {
+    thread::end_without_destructors();
+    connect(0);
+    if let Some(mains) = MAINS.get() {
+        (mains.redis)();
+    }
+}
+
 /// A worker that this process has started.
 #[derive(Debug)]
 pub struct Started {
     handle: *mut pg_sys::BackgroundWorkerHandle,
-    /// The OID of its database.
+    /// The OID of its database; 0 for the Redis worker.
     pub database: u32,
 }
 
@@ -107,10 +118,19 @@ pub struct Started {
 /// free slot for a worker.
 pub fn start(database: u32, number: u64) -> Option<Started> {
     let mut worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
-    worker.bgw_notify_pid = session::pid() as i32;
     for (to, from) in worker.bgw_extra.iter_mut().zip(number.to_ne_bytes()) {
         *to = from as std::ffi::c_char;
     }
+    register_dynamic(worker, database)
+}
+
+/// Starts the Redis worker. None if the server has no free slot for a worker.
+pub fn start_redis() -> Option<Started> {
+    register_dynamic(describe(c"pg_cache redis", c"pg_cache_redis", pg_sys::BGW_NEVER_RESTART, 0), 0)
+}
+
+fn register_dynamic(mut worker: pg_sys::BackgroundWorker, database: u32) -> Option<Started> {
+    worker.bgw_notify_pid = session::pid() as i32;
     let mut handle = std::ptr::null_mut();
     // SAFETY: the server copies the description, and allocates the handle in the current memory context.
     let registered = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, &raw mut handle) };
@@ -236,8 +256,23 @@ pub fn database_name(oid: u32) -> String {
     shown(unsafe { CStr::from_ptr(name) }.to_bytes()).into_owned()
 }
 
+/// A database, as its row in the catalog says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    pub oid: u32,
+    pub accepts_connections: bool,
+    /// The name, in an encoding that is not known.
+    pub name: Vec<u8>,
+    pub is_utf8: bool,
+}
+
 /// Returns the OIDs of all databases, and whether each accepts connections. Must run in a transaction.
 pub fn databases() -> Vec<(u32, bool)> {
+    memory::collect(all_databases().into_iter().map(|database| (database.oid, database.accepts_connections)))
+}
+
+/// Returns all databases. Must run in a transaction.
+pub fn all_databases() -> Vec<Database> {
     let mut found = Vec::new();
     // SAFETY: scans a catalog as the server does. A tuple is valid until the next one is fetched.
     unsafe {
@@ -257,7 +292,13 @@ pub fn databases() -> Vec<(u32, bool)> {
                 break;
             }
             let form = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple);
-            memory::push(&mut found, (form.oid.to_u32(), form.datallowconn));
+            let database = Database {
+                oid: form.oid.to_u32(),
+                accepts_connections: form.datallowconn,
+                name: memory::copy(CStr::from_ptr(form.datname.data.as_ptr()).to_bytes()),
+                is_utf8: form.encoding == pg_sys::pg_enc::PG_UTF8 as i32,
+            };
+            memory::push(&mut found, database);
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, lock);

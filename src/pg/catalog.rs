@@ -54,6 +54,7 @@ pub mod spaces {
     pub const MAX_VALUE: usize = 9;
     pub const MIN_COST: usize = 11;
     pub const MAX_RESULT_SIZE: usize = 12;
+    pub const REDIS: usize = 14;
     pub const NOTIFY: usize = 15;
     pub const ENABLED: usize = 16;
 }

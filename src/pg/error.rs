@@ -72,6 +72,8 @@ impl From<Refused> for ErrorReport {
 pub struct SqlState(pub u32);
 
 impl SqlState {
+    /// `connection_failure`
+    pub const CONNECTION_FAILURE: Self = Self(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE as u32);
     /// `insufficient_resources`
     pub const INSUFFICIENT_RESOURCES: Self = Self(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES as u32);
 }

@@ -276,6 +276,25 @@ pub fn bigint(jsonb: &Jsonb) -> Option<i64> {
     text.to_str().ok()?.parse().ok()
 }
 
+/// Returns a jsonb as text. Returns None if the text is not UTF-8.
+pub fn text(jsonb: &Jsonb) -> Option<String> {
+    let bytes = jsonb.0.bytes();
+    if bytes.is_empty() {
+        return None;
+    }
+    let _scratch = Scratch::new();
+    // SAFETY: as in `bigint`.
+    let text = unsafe {
+        let length = bytes.len() as std::ffi::c_int;
+        CStr::from_ptr(pg_sys::JsonbToCString(std::ptr::null_mut(), bytes.as_ptr().cast_mut().cast(), length))
+    };
+    let text = text.to_str().ok()?;
+    let mut copy = Vec::new();
+    memory::reserve(&mut copy, text.len());
+    copy.extend_from_slice(text.as_bytes());
+    String::from_utf8(copy).ok()
+}
+
 /// Returns an iterator over a copy of a jsonb in the memory of the statement.
 unsafe fn walk(argument: JsonbArgument<'_>) -> *mut pg_sys::JsonbIterator {
     // SAFETY: the argument is a jsonb without its header. The copy is aligned as the server requires.

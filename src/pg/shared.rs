@@ -4,6 +4,8 @@
 //! control   when the clock began | seed | epoch | timeline          one cache line, `Control`
 //! queues    sessions that wait for a key                            condition.rs
 //! names     tags that were invalidated lately                       name_slot.rs
+//! sleepers  background workers that wait for changes                sleepers.rs
+//! redis     what the Redis worker tells of itself                   redis_state.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
@@ -26,12 +28,14 @@
 use super::condition::Condition;
 use super::local::check_thread;
 use super::name_slot::{NAME_SLOTS, Slot};
+use super::redis_state::RedisState;
+use super::sleepers::Sleepers;
 use super::worker_slot::{WORKER_SLOTS, WorkerSlot};
 use super::{clock, prepared, restart, settings};
 use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 unsafe extern "C" {
@@ -49,8 +53,8 @@ const NAME: &CStr = c"pg_cache";
 /// The bytes of a cache line.
 const LINE: usize = 64;
 
-/// The number of fences for databases (up to four each), spaces (one each) and the roles of the server. Each fence comes with a
-/// cell of statistics, and both together take 512 bytes. When all are taken, further databases and spaces share fences.
+/// The number of fences for databases (up to five each), spaces (one each) and the roles of the server. Each fence comes with a
+/// cell of statistics, and both together take 576 bytes. When all are taken, further databases and spaces share fences.
 const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
@@ -186,11 +190,11 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers, and the alignment to a cache
-/// line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers and the state
+/// of Redis, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
-    let workers = WORKER_SLOTS * size_of::<WorkerSlot>();
+    let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
     sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + LINE
 }
 
@@ -266,6 +270,11 @@ unsafe extern "C-unwind" fn start_up() {
     for index in 0..NAME_SLOTS {
         // SAFETY: the same holds for the names.
         unsafe { (*names(control).add(index)).format() };
+    }
+    // SAFETY: the same holds for the sleepers and the state of Redis.
+    unsafe {
+        (*sleepers(control)).format();
+        (*redis_state_at(control)).clear(0);
     }
     for index in 0..WORKER_SLOTS {
         // SAFETY: the same holds for the slots of workers.
@@ -401,11 +410,42 @@ fn names(control: *mut Control) -> *mut Slot {
     queues(control).wrapping_add(QUEUES).cast()
 }
 
-fn workers(control: *mut Control) -> *mut WorkerSlot {
+fn sleepers(control: *mut Control) -> *mut Sleepers {
     names(control).wrapping_add(NAME_SLOTS).cast()
 }
 
-/// Returns the slots of background workers. There are none if there is no cache.
+fn redis_state_at(control: *mut Control) -> *mut RedisState {
+    sleepers(control).wrapping_add(1).cast()
+}
+
+fn workers(control: *mut Control) -> *mut WorkerSlot {
+    redis_state_at(control).wrapping_add(1).cast()
+}
+
+/// Returns the slot of the launcher. None if there is no cache.
+pub fn launcher_slot() -> Option<&'static WorkerSlot> {
+    worker_slots().next()
+}
+
+/// Returns the slot of the Redis worker. None if there is no cache.
+pub fn redis_slot() -> Option<&'static WorkerSlot> {
+    worker_slots().nth(1)
+}
+
+/// Returns the slots of the workers of databases.
+pub fn database_slots() -> impl Iterator<Item = &'static WorkerSlot> {
+    worker_slots().skip(2)
+}
+
+/// Returns what the Redis worker tells of itself. None if there is no cache.
+pub fn redis_state() -> Option<&'static RedisState> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has formatted it, and it exists as long as shared memory does.
+    (!control.is_null()).then(|| unsafe { &*redis_state_at(control) })
+}
+
+/// Returns the slots of all background workers: the launcher's, the Redis worker's, and those of the workers of databases. There are none
+/// if there is no cache.
 pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
     let control = CONTROL.load(Ordering::Relaxed);
     let count = if control.is_null() { 0 } else { WORKER_SLOTS };
@@ -413,39 +453,33 @@ pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
     (0..count).map(move |index| unsafe { &*workers(control).add(index) })
 }
 
-/// Returns the word of the process that a change in a database is to wake. Databases share words.
-#[inline]
-fn sleeper(database: u32) -> Option<&'static AtomicU32> {
-    let control = CONTROL.load(Ordering::Relaxed);
-    // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
-    let slot =
-        (!control.is_null()).then(|| unsafe { &*workers(control).add(database as usize % WORKER_SLOTS) });
-    slot.map(|slot| &slot.sleeper)
-}
-
-/// Asks that the next change in this process's database wakes this process. The process must look for changes between this call and
-/// its sleep. It must not rely on being woken: another process may replace it.
+/// Asks that the next change in this process's database wakes this process; in a process without a database, the next change in any
+/// database does. The process must look for changes between this call and its sleep. It must not rely on being woken: another process
+/// may replace it.
 pub fn wake_on_change() {
-    if let Some(word) = sleeper(database()) {
-        word.store(slot() + 1, Ordering::SeqCst);
+    if let Some(sleepers) = known_sleepers() {
+        sleepers.arm(database(), slot());
     }
 }
 
-/// Wakes the process that waits for changes in this database. Bounded, cannot fail and does not allocate.
+/// Wakes the processes that wait for changes in this database. The change must have been written to the journal before. Bounded, cannot
+/// fail and does not allocate.
 #[inline]
-pub fn wake_sleeper() {
-    // The change was written to the journal before, and the sleeper looks there after it has written its word.
-    fence(Ordering::SeqCst);
-    if let Some(word) = sleeper(database())
-        && word.load(Ordering::Relaxed) != 0
-    {
-        set_latch(word.swap(0, Ordering::SeqCst));
+pub fn wake_sleepers() {
+    if let Some(sleepers) = known_sleepers() {
+        sleepers.take(database(), set_latch);
     }
+}
+
+#[inline]
+fn known_sleepers() -> Option<&'static Sleepers> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has formatted them, and they exist as long as shared memory does.
+    (!control.is_null()).then(|| unsafe { &*sleepers(control) })
 }
 
 #[cold]
-fn set_latch(sleeper: u32) {
-    let Some(number) = sleeper.checked_sub(1) else { return };
+fn set_latch(number: u32) {
     // SAFETY: a number of a process that has stored it itself. The list exists as long as shared memory does. The process may have
     // ended: then its place is free or belongs to another one, and a latch that is set for no reason does no harm.
     unsafe { pg_sys::SetLatch(&raw mut (*(*pg_sys::ProcGlobal).allProcs.add(number as usize)).procLatch) };

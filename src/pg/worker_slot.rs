@@ -6,8 +6,8 @@
 use super::error::SqlState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The number of slots: one for the launcher, and one for each worker that may run.
-pub const WORKER_SLOTS: usize = 33;
+/// The number of slots: one for the launcher, one for the Redis worker, and one for each worker of a database that may run.
+pub const WORKER_SLOTS: usize = 34;
 
 /// A background worker.
 #[repr(C, align(64))]
@@ -15,7 +15,7 @@ pub const WORKER_SLOTS: usize = 33;
 pub struct WorkerSlot {
     /// The process id; 0 if the slot is free.
     pub pid: AtomicU32,
-    /// The OID of the database; 0 for the launcher.
+    /// The OID of the database; 0 for the launcher and the Redis worker.
     pub database: AtomicU32,
     /// The tick at which the worker started.
     pub started: AtomicU32,
@@ -43,9 +43,6 @@ pub struct WorkerSlot {
     error: AtomicU64,
     /// A database that is closed to workers, and the tick until which it is: `database : 32 | tick : 32`.
     pub closed: AtomicU64,
-    /// The process that the next change in a database is to wake: its number in the server's list of processes plus 1; 0 if there is
-    /// none. This word does not belong to the worker of the slot: each database uses the word that its OID leads to.
-    pub sleeper: AtomicU32,
 }
 
 impl WorkerSlot {
@@ -56,7 +53,6 @@ impl WorkerSlot {
         }
         self.clear();
         self.closed.store(0, Ordering::Relaxed);
-        self.sleeper.store(0, Ordering::Relaxed);
     }
 
     /// Sets what a worker has done to nothing.

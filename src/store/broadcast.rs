@@ -85,7 +85,7 @@ impl Batch {
             What::Tag => _ = self.tags.insert(memory::copy(record.name)),
             What::Relation => _ = self.relations.insert(record.object),
             What::Space => _ = self.spaces.insert(record.object),
-            What::Database => self.all = true,
+            What::Database | What::Privileges => self.all = true,
         }
     }
 

@@ -68,6 +68,27 @@ pub fn reach_ms() -> Option<u64> {
     Some(shared::ms_since(oldest.tick))
 }
 
+/// How far a reader of the journal is behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Lag {
+    /// The lines of the journal that it has not read: a change with a name of up to 40 bytes has one, and a longer name has more.
+    pub lines: u64,
+    /// For how many milliseconds the first of these changes has been there. None if the journal does not have it any more.
+    pub ms: Option<u64>,
+}
+
+/// Returns how far a reader is behind that has read the journal up to a number. None if there is no journal.
+pub fn lag(number: u64) -> Option<Lag> {
+    let journal = shared::tier()?.journal();
+    let lines = journal.last()?.saturating_sub(number);
+    let mut name = [0; KEY_BYTES_MAX];
+    let ms = match journal.read(number, &mut name) {
+        Ok(next) => Some(next.map_or(0, |next| shared::ms_since(next.tick))),
+        Err(_) => None,
+    };
+    Some(Lag { lines, ms })
+}
+
 /// Returns the changes behind a number, at most `most`. If the journal does not reach back to the number, or there is no journal,
 /// returns only a reset. A result with fewer changes has all up to the last change at the time of the call, as far as they are
 /// written. May raise errors.
@@ -164,7 +185,7 @@ impl View {
                 None if self.spaces.exists(record.object) => {}
                 None => add(Kind::Database, None, None),
             },
-            What::Database => add(Kind::Database, None, None),
+            What::Database | What::Privileges => add(Kind::Database, None, None),
         }
     }
 }

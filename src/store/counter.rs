@@ -12,9 +12,10 @@
 use crate::pg::memory::OutOfMemory;
 use crate::pg::varlena::{Jsonb, Varlena};
 use crate::pg::{jsonb, memory, queue, shared, transaction};
-use crate::store::entry::{self, JSONB, NO_LIFE, NO_VALUE, TEXT};
+use crate::store::entry::{self, NO_LIFE, NO_VALUE};
 use crate::store::journal;
 use crate::store::keyspace::{Keyspace, hash};
+use crate::store::kind::{JSONB, TEXT};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading;

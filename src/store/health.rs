@@ -3,6 +3,7 @@
 use super::table::holdings::Holdings;
 use super::table::record;
 use crate::pg::background;
+use crate::pg::redis_state::{RedisState, UNKNOWN};
 use crate::pg::size::Size;
 use crate::pg::{session, settings, shared};
 use pg_cache_core::SEGMENTS_MAX;
@@ -41,7 +42,9 @@ pub fn findings() -> Vec<Finding> {
         None => {
             let tier =
                 [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
-            let found = tier.into_iter().chain([bad_channel()]).flatten();
+            let outside =
+                [bad_channel(), redis_missing(), redis_down(), redis_full(), redis_limit(), redis_policy()];
+            let found = tier.into_iter().chain(outside).flatten();
             found.chain(failing()).chain(paused()).chain(retired()).collect()
         }
     }
@@ -83,7 +86,7 @@ fn shards_off() -> Option<Finding> {
 /// Returns the finding that the launcher does not run although values are to be saved.
 fn launcher_missing() -> Option<Finding> {
     let is_alive = || {
-        let launcher = shared::worker_slots().next();
+        let launcher = shared::launcher_slot();
         launcher.is_some_and(|slot| session::is_alive(slot.pid.load(Ordering::Relaxed)))
     };
     (settings::table_bytes() > 0 && !is_alive()).then(|| Finding {
@@ -99,7 +102,7 @@ fn launcher_missing() -> Option<Finding> {
 
 /// Returns the finding that the launcher cannot start a worker. The launcher notes an error for no other reason.
 fn workers_missing() -> Option<Finding> {
-    let launcher = shared::worker_slots().next()?;
+    let launcher = shared::launcher_slot()?;
     let has_failed = session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some();
     (has_failed && settings::table_bytes() > 0).then(|| Finding {
         severity: "error",
@@ -138,9 +141,7 @@ fn more_workers() -> String {
 
 /// Returns a finding for each worker whose last step has failed.
 fn failing() -> impl Iterator<Item = Finding> {
-    // The first slot is the launcher's.
-    let alive =
-        shared::worker_slots().skip(1).filter(|slot| session::is_alive(slot.pid.load(Ordering::Relaxed)));
+    let alive = shared::database_slots().filter(|slot| session::is_alive(slot.pid.load(Ordering::Relaxed)));
     alive.filter_map(|slot| {
         let (error, _) = slot.error()?;
         let database = background::database_name(slot.database.load(Ordering::Relaxed));
@@ -158,7 +159,7 @@ fn failing() -> impl Iterator<Item = Finding> {
 
 /// Returns a finding for each worker that waits until the server's queue of notifications has room.
 fn paused() -> impl Iterator<Item = Finding> {
-    let slots = shared::worker_slots().skip(1).filter(|slot| {
+    let slots = shared::database_slots().filter(|slot| {
         slot.is_paused.load(Ordering::Relaxed) != 0 && session::is_alive(slot.pid.load(Ordering::Relaxed))
     });
     slots.map(|slot| Finding {
@@ -180,6 +181,82 @@ fn bad_channel() -> Option<Finding> {
         finding: "pg_cache.notify_channel is not the name of a channel",
         detail: "The name must have 1 to 63 bytes. No notifications are sent.".to_owned(),
         command: "ALTER SYSTEM SET pg_cache.notify_channel = 'pg_cache';".to_owned(),
+    })
+}
+
+/// How many milliseconds Redis may be away before it is reported.
+const REDIS_AWAY_MS: u64 = 3_000;
+/// For how many milliseconds it is reported that Redis has refused a value.
+const REFUSED_MS: u64 = 60_000;
+
+/// Returns the state of the Redis worker, if there is a Redis and the worker runs.
+fn redis() -> Option<&'static RedisState> {
+    let slot = shared::redis_slot().filter(|_| settings::redis_url().is_some())?;
+    shared::redis_state().filter(|_| session::is_alive(slot.pid.load(Ordering::Relaxed)))
+}
+
+/// Returns the finding that the Redis worker does not run although there is a Redis.
+fn redis_missing() -> Option<Finding> {
+    let launcher = shared::launcher_slot()?;
+    let has_failed = !session::is_alive(launcher.pid.load(Ordering::Relaxed)) || launcher.error().is_some();
+    (settings::redis_url().is_some() && redis().is_none() && has_failed).then(|| Finding {
+        severity: "error",
+        finding: "values are not copied to Redis because the worker is not running",
+        detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),
+        command: more_workers(),
+    })
+}
+
+/// Returns the finding that Redis does not answer.
+fn redis_down() -> Option<Finding> {
+    let state = redis()?;
+    let since = state.since.load(Ordering::Relaxed) as u32;
+    let is_away = state.is_connected.load(Ordering::Relaxed) == 0 && shared::ms_since(since) >= REDIS_AWAY_MS;
+    is_away.then(|| Finding {
+        severity: "error",
+        finding: "values are not copied to Redis because it does not answer",
+        detail: format!(
+            "{}. Values in Redis are not removed when they change, until they expire there.",
+            state.error().unwrap_or_else(|| "There was no answer yet".to_owned())
+        ),
+        command: "SELECT error, lag, lag_time FROM cache_workers WHERE kind = 'redis';".to_owned(),
+    })
+}
+
+/// Returns the finding that Redis has refused values because it was full.
+fn redis_full() -> Option<Finding> {
+    let refused = redis()?.refused.load(Ordering::Relaxed) as u32;
+    (refused > 0 && shared::ms_since(refused) < REFUSED_MS).then(|| Finding {
+        severity: "warning",
+        finding: "Redis refuses values because its memory is full",
+        detail:
+            "The refused values are not in Redis. In redis-cli, run: CONFIG SET maxmemory-policy allkeys-lru"
+                .to_owned(),
+        command: "SELECT error FROM cache_workers WHERE kind = 'redis';".to_owned(),
+    })
+}
+
+/// Returns the finding that the memory of Redis has no limit.
+fn redis_limit() -> Option<Finding> {
+    (redis()?.maxmemory.load(Ordering::Relaxed) == 0).then(|| Finding {
+        severity: "warning",
+        finding: "the memory of Redis has no limit",
+        detail: "Values can fill the memory of its machine. In redis-cli, run: CONFIG SET maxmemory 1gb"
+            .to_owned(),
+        command: "SELECT connected FROM cache_workers WHERE kind = 'redis';".to_owned(),
+    })
+}
+
+/// Returns the finding that Redis will refuse values when its memory is full.
+fn redis_policy() -> Option<Finding> {
+    let state = redis()?;
+    let has_limit = ![0, UNKNOWN].contains(&state.maxmemory.load(Ordering::Relaxed));
+    (has_limit && state.is_noeviction.load(Ordering::Relaxed) != 0).then(|| Finding {
+        severity: "warning",
+        finding: "Redis will refuse values when its memory is full",
+        detail: "Its policy is noeviction. In redis-cli, run: CONFIG SET maxmemory-policy allkeys-lru"
+            .to_owned(),
+        command: "SELECT connected FROM cache_workers WHERE kind = 'redis';".to_owned(),
     })
 }
 

@@ -22,7 +22,7 @@ pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Cl
     }
     begin(tier);
     tier.journal().append(records, shared::tick());
-    shared::wake_sleeper();
+    shared::wake_sleepers();
 }
 
 /// Appends that a key has changed, outside of a transaction's commit.

@@ -1,6 +1,7 @@
 //! Keyspaces: the keys of a space in the tier, with their hashes, the fences that they depend on, and the limits of their values.
 
 use crate::pg::shared::{self, HotTier};
+use crate::store::kind;
 use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
@@ -43,6 +44,8 @@ pub struct Keyspace {
     /// The places where the space keeps its values.
     pub tiers: Tiers,
     quota: Option<u64>,
+    /// Whether Redis gets copies of the values.
+    is_exported: bool,
 }
 
 /// The most buckets that are searched to make room within a quota. If the space is a thousandth of the tier, this takes some
@@ -50,13 +53,24 @@ pub struct Keyspace {
 const QUOTA_BUDGET: u32 = 16_384;
 
 impl Keyspace {
-    /// Returns the keyspace of a space and a role, or of all roles if `role` is 0. None if there is no cache.
-    pub fn of(space: u32, role: u32, tiers: Tiers, quota: Option<u64>) -> Option<Self> {
+    /// Returns the keyspace of a space and a role, or of all roles if `role` is 0. If `exported_as` is the name of the space, Redis
+    /// gets copies of the values that are stored from now on. None if there is no cache.
+    pub fn of(
+        space: u32,
+        role: u32,
+        tiers: Tiers,
+        quota: Option<u64>,
+        exported_as: Option<&str>,
+    ) -> Option<Self> {
         let tier = shared::tier()?;
         let database = shared::database();
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
-        Some(Self { tier, scope: tier.scope(database, space, role), fences, tiers, quota })
+        let scope = tier.scope(database, space, role);
+        if let Some(name) = exported_as {
+            tier.name_space(&scope, name.as_bytes());
+        }
+        Some(Self { tier, scope, fences, tiers, quota, is_exported: exported_as.is_some() })
     }
 
     /// Returns a key of this keyspace, or none if its length is not valid for a key.
@@ -85,16 +99,18 @@ impl Keyspace {
         value: &NewValue<'_>,
         stale_ok: Option<StaleOk>,
     ) -> Result<Reservation, Refusal> {
-        self.tier.reserve(key, value, ReserveOptions { stale_ok, quota: self.quota_to_keep() })
+        self.tier.reserve(key, value, ReserveOptions { stale_ok, ..self.options(value.kind) })
     }
 
     /// Adds to a counter. A new counter must fit into the quota of the space.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
-        self.tier.incr(key, by, new, self.quota_to_keep())
+        self.tier.incr(key, by, new, self.options(new.kind))
     }
 
-    fn quota_to_keep(&self) -> Option<Quota> {
-        self.quota.map(|bytes| Quota { bytes, budget: QUOTA_BUDGET })
+    /// Returns the options for storing a value of a kind.
+    fn options(&self, kind: Kind) -> ReserveOptions {
+        let quota = self.quota.map(|bytes| Quota { bytes, budget: QUOTA_BUDGET });
+        ReserveOptions { quota, is_exported: self.is_exported && kind::may_leave(kind), stale_ok: None }
     }
 
     /// Turns a value into a counter with this number. Returns false if the key does not hold this value any more.

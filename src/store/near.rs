@@ -4,7 +4,8 @@
 //! relations that the tags stand for, of its space and its database. It may not keep the result of a query, which also depends on
 //! definitions and on relations that no tag stands for.
 
-use super::entry::{self, BYTEA, JSONB, TEXT};
+use super::entry;
+use super::kind;
 use super::note;
 use super::space::{Notify, Space};
 use super::status::{self, Status};
@@ -12,7 +13,7 @@ use super::watch;
 use crate::pg::memory;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::Varlena;
-use pg_cache_core::{Buffer, Kind, Meta, NOTE_BYTES_MAX};
+use pg_cache_core::{Buffer, Meta, NOTE_BYTES_MAX};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -84,7 +85,7 @@ pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
         // A value of the own transaction is not committed, and its note is not copied.
         let is_committed = matches!(status::current(), Some(Status::Hot | Status::Table));
         let may_be_kept = is_committed
-            && [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&meta.kind)
+            && kind::may_leave(meta.kind)
             && tier.is_some_and(|tier| tier.journal().exists())
             && space.options.notify != Notify::Off;
         if let Some(tier) = tier.filter(|_| may_be_kept) {

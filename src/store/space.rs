@@ -74,6 +74,8 @@ pub struct Options {
     pub min_cost_ms: Option<u64>,
     /// The most bytes of a result that is stored.
     pub max_result: Option<u64>,
+    /// Whether Redis gets copies of the values.
+    pub redis: bool,
     /// The content of notifications about changes in the space.
     pub notify: Notify,
     /// Whether the space is used at all.
@@ -123,6 +125,7 @@ impl Options {
         max_value: None,
         min_cost_ms: None,
         max_result: None,
+        redis: false,
         notify: Notify::Auto,
         enabled: true,
     };
@@ -147,6 +150,7 @@ impl Options {
             max_value: bytes(spaces::MAX_VALUE),
             min_cost_ms: ms(spaces::MIN_COST),
             max_result: bytes(spaces::MAX_RESULT_SIZE),
+            redis: row.boolean(spaces::REDIS).unwrap_or(false),
             notify: Notify::of_name(row.text(spaces::NOTIFY)),
             enabled: row.boolean(spaces::ENABLED).unwrap_or(true),
         }
@@ -540,6 +544,8 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Keyspace> {
         let role = if self.options.by_role { self.role.oid() } else { 0 };
-        Keyspace::of(self.oid, role, self.options.tiers, self.options.quota)
+        // The values of single roles stay in the server, whatever a restored row says.
+        let exported_as = Some(self.name.as_str()).filter(|_| self.options.redis && role == 0);
+        Keyspace::of(self.oid, role, self.options.tiers, self.options.quota, exported_as)
     }
 }

@@ -44,12 +44,12 @@ pub fn run(database: u32) {
     slot.give_back(session::pid());
 }
 
-/// Takes a free slot, or that of a worker that is gone. The first slot is the launcher's. Returns None if there is no slot, or if
+/// Takes a free slot, or that of a worker that is gone. Returns None if there is no slot, or if
 /// another worker has one for this database: a database must have only one saver. Of two workers that start at the same time, both
 /// may give up; the launcher then starts another one.
 fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     let pid = session::pid();
-    let slot = shared::worker_slots().skip(1).find(|slot| {
+    let slot = shared::database_slots().find(|slot| {
         let other = slot.pid.load(Relaxed);
         if other != 0 && !session::is_alive(other) {
             slot.give_back(other);

@@ -1,4 +1,5 @@
-//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of.
+//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of, and
+//! the Redis worker while there is a Redis.
 //!
 //! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
 //! it since its last worker was started, or if one of its segments is to be emptied. At most `pg_cache.max_workers` workers run. If
@@ -28,6 +29,8 @@ const TURN: Duration = Duration::from_secs(30);
 const IDLE_MS: u64 = 2_000;
 /// How long the launcher waits before it starts a worker for a database whose last worker has ended early.
 const BACKOFF: Duration = Duration::from_secs(5);
+/// How long the launcher waits before it starts the Redis worker again.
+const REDIS_BACKOFF: Duration = Duration::from_secs(1);
 /// How long a segment that is to be freed waits for a worker of its database.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The buckets that are swept between two looks at the signals.
@@ -36,7 +39,7 @@ const SWEPT_AT_ONCE: u32 = 4096;
 /// The main function of the launcher.
 pub fn run() {
     let Some(tier) = shared::tier() else { return };
-    let Some(slot) = shared::worker_slots().next() else { return };
+    let Some(slot) = shared::launcher_slot() else { return };
     // The previous launcher may have ended with an error. Only one launcher runs at a time.
     slot.give_back(slot.pid.load(Relaxed));
     slot.take(session::pid(), 0, shared::tick());
@@ -44,7 +47,8 @@ pub fn run() {
     let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
     let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
     let news = News::default();
-    let mut launcher = Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news };
+    let mut launcher =
+        Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news, redis: None };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -78,6 +82,8 @@ struct Launcher {
     /// The databases that were asked to free a segment while they had no worker, and since when.
     deserted: BTreeMap<u32, Instant>,
     news: News,
+    /// When the Redis worker was started last.
+    redis: Option<Instant>,
 }
 
 impl Launcher {
@@ -101,7 +107,8 @@ impl Launcher {
         self.release_unused();
         let stored = self.stored();
         let wanted = self.wanted(&stored);
-        match wanted.is_empty() || self.start(wanted, &stored) {
+        let has_redis = self.start_redis();
+        match (wanted.is_empty() || self.start(wanted, &stored)) && has_redis {
             true => self.slot.note_success(),
             false => self.slot.note_error(SqlState::INSUFFICIENT_RESOURCES, shared::tick()),
         }
@@ -187,6 +194,20 @@ impl Launcher {
         true
     }
 
+    /// Starts the Redis worker if there is a Redis and no such worker. Returns false if the server has no free place for it.
+    fn start_redis(&mut self) -> bool {
+        let is_alive = || {
+            let slot = shared::redis_slot();
+            slot.is_some_and(|slot| session::is_alive(slot.pid.load(Relaxed)))
+        };
+        let recently = self.redis.is_some_and(|at| at.elapsed() < REDIS_BACKOFF);
+        if settings::redis_url().is_none() || recently || is_alive() {
+            return true;
+        }
+        self.redis = Some(Instant::now());
+        background::start_redis().is_some()
+    }
+
     /// Retires segments that are to be freed, if their databases have had no worker for some time.
     fn retire_deserted(&mut self) {
         let before = std::mem::take(&mut self.deserted);
@@ -230,7 +251,7 @@ impl Launcher {
     /// enough.
     fn end_one(&self) {
         let is_idle = |worker: &&Started| {
-            shared::worker_slots().skip(1).any(|slot| {
+            shared::database_slots().any(|slot| {
                 slot.database.load(Relaxed) == worker.database
                     && shared::ms_since(slot.useful.load(Relaxed)) >= IDLE_MS
             })

@@ -56,7 +56,7 @@ impl News {
         }
         // A change of all databases is sent by the workers that run.
         self.unsent.remove(&0);
-        for slot in shared::worker_slots().skip(1) {
+        for slot in shared::database_slots() {
             let (pid, database) = (slot.pid.load(Acquire), slot.database.load(Acquire));
             if pid == 0 || !session::is_worker_of(pid, database) {
                 continue;

@@ -84,6 +84,14 @@ impl<'m> Fences<'m> {
             && state.fetch_or(WATCHED, Ordering::SeqCst) & WATCHED == 0
     }
 
+    /// Does the same as [`name`](Self::name) for the relation that a fence belongs to, and for each relation that shares its record.
+    /// Does nothing for other fences.
+    pub(crate) fn name_relation_of(&self, fence: FenceId) {
+        if let Some(at) = self.record_of(fence) {
+            self.region.word(at + AT_STATE).fetch_or(WATCHED, Ordering::SeqCst);
+        }
+    }
+
     /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal. The
     /// inner None stands for a record that several relations share.
     pub fn named(&self, fence: FenceId) -> Option<Option<(u32, u32)>> {

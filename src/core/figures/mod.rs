@@ -13,5 +13,5 @@ pub(crate) use counter::{Counts, entries};
 pub(crate) use deltas::{Delta, Deltas};
 pub use relation_stats::RelationStats;
 pub(crate) use samples::SAMPLED_EVERY;
-pub use statistics::SpaceStats;
 pub(crate) use statistics::Statistics;
+pub use statistics::{SPACE_NAME_BYTES_MAX, SpaceStats};

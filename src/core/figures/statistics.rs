@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts | sampled hits, see `samples.rs`
-//! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset
+//! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset | its name
 //! ```
 //!
 //! The mark of a row is the number of its cell plus 1, or 0 if the row is free. The space_id is database and space in one word. The
@@ -19,6 +19,8 @@
 //!   are not all of one moment. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
 //!   knows it for ever. Spaces without a fence of their own share the last cell.
+//! - The name of a space never changes, so all backends write the same words. The first word, which is never 0 in a name, is written
+//!   last: a reader that finds it finds the whole name.
 //!
 //! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
 //! mark of a row leads to a cell only if that cell exists.
@@ -26,7 +28,8 @@
 use super::counter::{Counter, Counts, entries, not_negative};
 use super::samples;
 use crate::layout::{
-    AT_FOLDS_BEGUN, AT_FOLDS_ENDED, BLOCK_BYTES, CELL_WORDS, LINE, Layout, ROW_WORDS, ROWS, SLOT_WORDS,
+    AT_FOLDS_BEGUN, AT_FOLDS_ENDED, BLOCK_BYTES, CELL_WORDS, LINE, Layout, NAME_WORDS, ROW_WORDS, ROWS,
+    SLOT_WORDS,
 };
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -37,6 +40,10 @@ const AT_BLOCKS: usize = 1;
 const AT_HAND: usize = 2;
 const AT_COUNTS: usize = LINE;
 const AT_BASELINE: usize = LINE + ROW_WORDS;
+const AT_NAME: usize = LINE + 2 * ROW_WORDS;
+
+/// The most bytes of the name of a space: its words hold a byte with its length, and the name.
+pub const SPACE_NAME_BYTES_MAX: usize = NAME_WORDS * 8 - 1;
 
 /// The slot of a backend that has none: a position outside the region, where no row is found.
 const NOWHERE: usize = usize::MAX / 2;
@@ -200,6 +207,33 @@ impl<'m> Statistics<'m> {
         if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !space_id {
             word.store(!space_id, Ordering::Relaxed);
         }
+    }
+
+    /// Writes the name of a cell's space into the cell. Does nothing if spaces share the cell, or if the name is empty or longer
+    /// than [`SPACE_NAME_BYTES_MAX`].
+    pub(crate) fn set_space_name(&self, cell: u32, name: &[u8]) {
+        let mut bytes = [0; NAME_WORDS * 8];
+        let Some(target) = bytes.get_mut(1..=name.len()).filter(|_| !name.is_empty()) else { return };
+        target.copy_from_slice(name);
+        bytes[0] = name.len() as u8;
+        if self.is_shared(cell) || self.cell_word(cell, AT_NAME).load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate().rev() {
+            self.cell_word(cell, AT_NAME + index).store(u64::from_le_bytes(*word), Ordering::Release);
+        }
+    }
+
+    /// Returns the name of a cell's space, if it was written.
+    pub(crate) fn space_name(&self, cell: u32) -> Option<Vec<u8>> {
+        let first = self.cell_word(cell, AT_NAME).load(Ordering::Acquire);
+        let length = usize::from(first as u8);
+        if self.is_shared(cell) || length == 0 {
+            return None;
+        }
+        let words =
+            (0..NAME_WORDS).map(|index| self.cell_word(cell, AT_NAME + index).load(Ordering::Relaxed));
+        Some(words.flat_map(u64::to_le_bytes).skip(1).take(length).collect())
     }
 
     /// Returns the numbers of all cells.

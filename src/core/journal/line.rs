@@ -41,11 +41,14 @@ pub enum What {
     Space,
     /// Everything in the database has changed, or in all databases if `database` is 0.
     Database,
+    /// The privileges of roles in the database have changed, or in all databases if `database` is 0. No value has changed, but a
+    /// reader that follows the journal as a role may have missed changes that the role could not see.
+    Privileges,
 }
 
 impl What {
     fn of_number(number: u64) -> Option<Self> {
-        [Self::Key, Self::Tag, Self::Relation, Self::Space, Self::Database]
+        [Self::Key, Self::Tag, Self::Relation, Self::Space, Self::Database, Self::Privileges]
             .into_iter()
             .find(|what| *what as u64 == number)
     }

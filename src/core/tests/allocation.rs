@@ -10,8 +10,8 @@ mod harness;
 use harness::damage::lived_in;
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, Relation, Reserved,
-    Sizes, StaleOk, Stamp, Tier,
+    Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, Relation,
+    ReserveOptions, Reserved, Sizes, StaleOk, Stamp, Tier,
 };
 
 #[global_allocator]
@@ -42,7 +42,7 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
         let _ = tier.peek(&key, Stamp::LATEST);
         let _ = tier.touch(&key, 100);
-        let _ = tier.incr(&key, 1, &value(&[], &[]), None);
+        let _ = tier.incr(&key, 1, &value(&[], &[]), ReserveOptions::default());
         if let Ok(reservation) =
             tier.reserve(&key, &value(content, &[]), Some(Quota { bytes: 4_000, budget: 100 }).into())
         {

@@ -12,7 +12,7 @@ use harness::damage::{every_operation, lived_in, scribble};
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Reservation,
-    Scope, Sizes, Stamp, Stored, Tier,
+    ReserveOptions, Scope, Sizes, Stamp, Stored, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -152,7 +152,10 @@ fn a_counter_without_its_word_is_not_added_to() {
     tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
     // The 1000th lock fails the test. It would otherwise run for ever.
     host.patience.set(1_000);
-    assert_eq!(tier.incr(&key, 1, &value(&[], &[]), None), Err(IncrError::Refused(Refusal::Off)));
+    assert_eq!(
+        tier.incr(&key, 1, &value(&[], &[]), ReserveOptions::default()),
+        Err(IncrError::Refused(Refusal::Off))
+    );
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
@@ -216,7 +219,7 @@ fn what_is_no_region_is_refused() {
     assert_eq!(attach(&memory[..memory.len() - 8]), Err(RegionError::Damaged));
     // Word 1 is the version of the layout.
     memory[1].store(99, Ordering::Relaxed);
-    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 9 }));
+    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 10 }));
 }
 
 /// A panic while a shard's lock is held must switch the shard off: reads miss, writes are refused, and the check says so. The host

@@ -5,7 +5,8 @@
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, Batch, Counter, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss,
-    NewValue, Reader, Region, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
+    NewValue, Reader, Region, ReserveOptions, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier,
+    Unclaimed,
 };
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
@@ -240,7 +241,10 @@ fn a_saved_value_counts_when_the_key_must_have_none() {
         let request = FlightRequest::lease(owner(1), 50).unless_present(reader);
         assert_eq!(tier.acquire(&key, request), Acquired::Saved(at(8)));
         assert_eq!(tier.add(&key, 1), Some(Err(IncrError::Saved(at(8)))));
-        assert_eq!(tier.incr(&key, 1, &value(&[], &[]), None), Err(IncrError::Saved(at(8))));
+        assert_eq!(
+            tier.incr(&key, 1, &value(&[], &[]), ReserveOptions::default()),
+            Err(IncrError::Saved(at(8)))
+        );
         let promoted = promote(tier, &key, b"value", 8);
         assert_eq!(promoted, Stored::New);
         assert_eq!(tier.claim(&key, Some(reader), owner(1)), Err(Unclaimed::Present));
@@ -310,7 +314,8 @@ fn flights_survive_a_promotion() {
 #[test]
 fn counters_and_values_that_are_not_admitted_stay_in_memory() {
     with_tier(|tier, _| {
-        tier.incr(&key(tier, b"counter"), 1, &value(&[], &[]), None).expect("it is stored");
+        tier.incr(&key(tier, b"counter"), 1, &value(&[], &[]), ReserveOptions::default())
+            .expect("it is stored");
         put(tier, &key(tier, b"key"), b"value");
         let mut batch = Batch::with_room(64).expect("there is memory");
         tier.mark_oldest(0, DATABASE, true, |space| space != 1, &mut batch);

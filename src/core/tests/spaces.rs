@@ -5,7 +5,7 @@
 use pg_cache_core::testing::{SIZES, Spinning, TestHost, memory, value};
 use pg_cache_core::{
     Buffer, Census, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region,
-    Reserved, Scope, Sizes, SpaceStats, Stamp, Tier,
+    ReserveOptions, Reserved, Scope, Sizes, SpaceStats, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -326,7 +326,9 @@ fn a_space_makes_room_within_itself() {
     put(&tier, other, 1_000..1_200);
     let counter = NewValue { expires: u32::MAX, ..value(&[], &[]) };
     for number in 2_000..2_010 {
-        with_key(scope, number, |key| assert_eq!(tier.incr(key, 1, &counter, None), Ok(1)));
+        with_key(scope, number, |key| {
+            assert_eq!(tier.incr(key, 1, &counter, ReserveOptions::default()), Ok(1))
+        });
     }
     assert_eq!(get(&tier, scope, 0..50), 50);
     let quota = tier.used_bytes(&scope) - 100 * 160;
@@ -402,7 +404,9 @@ fn a_space_at_its_quota_goes_on_storing() {
     // A new counter must fit into the quota, too. Adding to an existing counter needs no memory.
     let small = NewValue { kind: Kind(1), ..value(&[], &[]) };
     let incr = |number, quota| {
-        with_key(scope, number, |key| tier.incr(key, 1, &small, Some(Quota { bytes: quota, budget: ENOUGH })))
+        with_key(scope, number, |key| {
+            tier.incr(key, 1, &small, Some(Quota { bytes: quota, budget: ENOUGH }).into())
+        })
     };
     assert_eq!(incr(6_000, quota), Ok(1));
     assert_eq!(incr(6_000, 0), Ok(2));

@@ -4,7 +4,7 @@
 //! word 0   hash : 32      | next in the bucket : 32          under the lock; readers follow it
 //! word 1   newer : 32     | older in the queue : 32          under the lock
 //! word 2   database : 32  | space : 32                       never change while the entry lives
-//! word 3   role : 32      | noted : 1 | length of note and value : 31       never change
+//! word 3   role : 32      | noted : 1 | exported : 1 | length of note and value : 30       never change
 //! word 4   stamp : 46     | length of the key : 11 | flags : 7   stamp and flags under the lock
 //! word 5   expires : 32   | created : 32                     ticks; expires under the lock
 //! word 6   cost : 16      | kind : 8 | dependencies : 8 | rounds : 4 | rest at : 12 | blocks of the first run : 16
@@ -19,6 +19,8 @@
 //!
 //! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the
 //! value skip it. The note of a counter stands behind the value, so that the place of its word does not depend on it.
+//!
+//! An entry is *exported* if a store outside of the server gets a copy of its value (`exporting.rs`).
 //!
 //! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
 //! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second
@@ -41,7 +43,7 @@ use crate::key::{KEY_BYTES_MAX, Key};
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NOTE_BYTES_MAX, NewValue, StaleOk};
+use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NOTE_BYTES_MAX, NewValue, ReserveOptions, StaleOk};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -66,8 +68,12 @@ const REST_SHIFT: u32 = 16;
 const REST_MASK: u64 = (1 << (ROUNDS_SHIFT - REST_SHIFT)) - 1;
 /// Bit of word 3: the entry has a note.
 const NOTED: u64 = 1 << 31;
+/// Bit of word 3: the entry is exported.
+const EXPORTED: u64 = 1 << 30;
+/// The most bytes of a note, with [`NOTE_HEADER_BYTES`], and a value together.
+pub(crate) const REST_BYTES_MAX: usize = EXPORTED as usize - 1;
 /// The bytes before a note that hold its length.
-const NOTE_HEADER_BYTES: usize = 2;
+pub(crate) const NOTE_HEADER_BYTES: usize = 2;
 /// The bytes of the value of a counter.
 pub(crate) const COUNTER_BYTES: usize = 8;
 /// The most rounds that an entry can be promised.
@@ -97,9 +103,10 @@ pub(crate) const LINKED: u64 = 4;
 
 impl Header {
     /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the
-    /// value have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note must have a
-    /// value of [`COUNTER_BYTES`].
-    pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
+    /// value have at most [`REST_BYTES_MAX`], and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note must
+    /// have a value of [`COUNTER_BYTES`].
+    pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, options: &ReserveOptions, created: u32) -> Self {
+        let may_be_stale = options.stale_ok.is_some();
         let mut header = Self::default();
         header.words[0] = u64::from(key.fingerprint()) << 32;
         header.words[2] = u64::from(key.scope.database) << 32 | u64::from(key.scope.space);
@@ -107,7 +114,9 @@ impl Header {
             0 => (0, 0),
             length => (NOTED, NOTE_HEADER_BYTES + length),
         };
-        header.words[3] = u64::from(key.scope.role) << 32 | noted | (note_bytes + value.bytes.len()) as u64;
+        let exported = if options.is_exported { EXPORTED } else { 0 };
+        header.words[3] =
+            u64::from(key.scope.role) << 32 | noted | exported | (note_bytes + value.bytes.len()) as u64;
         header.words[4] = value.stamp.as_u64() << STAMP_SHIFT | (key.bytes.len() as u64) << KEY_SHIFT;
         header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
         let behind_key = HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + key.bytes.len();
@@ -154,9 +163,13 @@ impl Header {
     pub(crate) fn is_noted(&self) -> bool {
         self.words[3] & NOTED != 0
     }
+    /// Returns whether the entry is exported.
+    pub(crate) fn is_exported(&self) -> bool {
+        self.words[3] & EXPORTED != 0
+    }
     /// Returns the length of the note and the value in bytes.
     fn rest_len(&self) -> usize {
-        (self.words[3] & (NOTED - 1)) as usize
+        self.words[3] as usize & REST_BYTES_MAX
     }
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp::from_u64(self.words[4] >> STAMP_SHIFT)
@@ -226,7 +239,7 @@ impl Header {
 
 /// Returns how many blocks a run needs to hold this many bytes.
 pub(crate) fn blocks_of(bytes: usize) -> u32 {
-    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 2 GB, that is, 2^27 blocks.
+    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 1 GB, that is, 2^26 blocks.
     bytes.div_ceil(BLOCK_BYTES) as u32
 }
 

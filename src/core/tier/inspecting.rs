@@ -122,13 +122,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Copies what inspection shows of an entry. The caller must hold the lock of its shard.
     fn copy_of(&self, entry: &Entry<'_>, header: &Header, now: u32) -> Result<Inspected, TryReserveError> {
-        let copy = |part: Part| {
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(part.length)?;
-            bytes.resize(part.length, 0);
-            entry.copy(&self.layout, header, part.at, &mut bytes);
-            Ok::<_, TryReserveError>(bytes)
-        };
+        let copy = |part| self.copy_part(entry, header, part);
         Ok(Inspected {
             database: header.database(),
             space: header.space(),

@@ -13,6 +13,7 @@
 //! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
 //! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
 //!   brings saved values back.
+//! - `exporting.rs` finds the values of which a store outside of the server gets copies.
 //! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
 //! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
@@ -26,6 +27,7 @@ mod deltas;
 mod directory;
 mod entry;
 mod eviction;
+pub(crate) mod exporting;
 pub(crate) mod flight;
 mod freeing;
 mod guard;

@@ -6,7 +6,7 @@
 
 use super::Tier;
 
-use super::entry::{COUNTER_BYTES, Entry, Header, TOMBSTONE};
+use super::entry::{COUNTER_BYTES, Entry, Header, NOTE_HEADER_BYTES, REST_BYTES_MAX, TOMBSTONE};
 use super::eviction;
 use super::flight::Ended;
 use super::freeing::Unlinked;
@@ -17,7 +17,7 @@ use crate::figures::{Cost, Counter};
 use crate::host::Host;
 use crate::key::Key;
 use crate::value::{
-    DEPENDENCIES_MAX, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Reservation, ReserveOptions, StaleOk, Stored,
+    DEPENDENCIES_MAX, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Reservation, ReserveOptions, Stored,
 };
 
 /// The outcome of a reservation.
@@ -43,8 +43,8 @@ impl<H: Host> Tier<'_, H> {
         options: ReserveOptions,
     ) -> Result<Reservation, Refusal> {
         let outcome = match options.quota.filter(|_| self.is_counted_alone(&key.scope)) {
-            Some(quota) => self.reserve_within(key, value, options.stale_ok, quota),
-            None => self.try_reserve(key, value, options.stale_ok),
+            Some(quota) => self.reserve_within(key, value, options, quota),
+            None => self.try_reserve(key, value, options),
         };
         match outcome {
             Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
@@ -61,18 +61,20 @@ impl<H: Host> Tier<'_, H> {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        stale_ok: Option<StaleOk>,
+        options: ReserveOptions,
     ) -> Result<Reservation, Refusal> {
+        let ReserveOptions { stale_ok, .. } = options;
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
         }
-        if value.bytes.len() > self.entry_bytes_max || value.note.len() > NOTE_BYTES_MAX {
+        let bytes_max = self.entry_bytes_max.min(REST_BYTES_MAX - NOTE_HEADER_BYTES - NOTE_BYTES_MAX);
+        if value.bytes.len() > bytes_max || value.note.len() > NOTE_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
         let is_counter = value.kind == Kind::COUNTER;
         let has_no_note = is_counter && value.bytes.len() != COUNTER_BYTES;
         let value = &NewValue { note: if has_no_note { &[] } else { value.note }, ..*value };
-        let mut header = Header::new(key, value, stale_ok.is_some(), self.host.now());
+        let mut header = Header::new(key, value, &options, self.host.now());
         if header.byte_len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }

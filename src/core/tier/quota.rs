@@ -27,7 +27,7 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::layout::BLOCK_BYTES;
-use crate::value::{Kind, NewValue, Quota, Refusal, Reservation, StaleOk};
+use crate::value::{Kind, NewValue, Quota, Refusal, Reservation, ReserveOptions};
 
 impl<H: Host> Tier<'_, H> {
     /// Reserves for a space that has a cell of its own, within the quota of the space. Evicts entries of the space before and after
@@ -37,16 +37,16 @@ impl<H: Host> Tier<'_, H> {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        stale_ok: Option<StaleOk>,
+        options: ReserveOptions,
         quota: Quota,
     ) -> Result<Reservation, Refusal> {
         let Quota { bytes, budget } = quota;
         // Blocks of the space are freed before new blocks are taken. So no entry of another space is evicted for blocks that this
         // space may not have.
-        let wanted = u64::from(Header::new(key, value, stale_ok.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
+        let wanted = u64::from(Header::new(key, value, &options, 0).blocks()) * BLOCK_BYTES as u64;
         let rest = bytes.checked_sub(wanted).ok_or(Refusal::Quota)?;
         self.trim(&key.scope, rest, budget);
-        let reserved = self.try_reserve(key, value, stale_ok)?;
+        let reserved = self.try_reserve(key, value, options)?;
         if self.trim(&key.scope, bytes, budget) {
             return Ok(reserved);
         }

@@ -472,8 +472,9 @@ impl<H: Host> Tier<'_, H> {
         scope.into_iter().any(changed) || self.dependencies_of(block).any(changed)
     }
 
+    /// Returns the fences of an entry's dependencies.
     #[inline(always)]
-    fn dependencies_of(&self, block: u32) -> impl DoubleEndedIterator<Item = FenceId> {
+    pub(super) fn dependencies_of(&self, block: u32) -> impl DoubleEndedIterator<Item = FenceId> {
         let entry = Entry::new(self.region, &self.layout, block);
         let header = entry.header();
         (0..header.dependency_count()).map(move |index| entry.dependency(&self.layout, &header, index))

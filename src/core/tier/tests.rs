@@ -9,7 +9,7 @@ use crate::layout::Sizes;
 use crate::reader::{Buffer, Miss};
 use crate::region::Region;
 use crate::testing::{SIZES, TestHost, memory, value};
-use crate::value::{Meta, NewValue, StaleOk};
+use crate::value::{Meta, NewValue, ReserveOptions, StaleOk};
 
 /// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard.
 #[test]
@@ -48,7 +48,7 @@ fn counters_stay_while_there_is_anything_else() {
         what(&Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
     };
     for number in 0..500 {
-        with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value, None), Ok(1)));
+        with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value, ReserveOptions::default()), Ok(1)));
     }
     // Returning keys go to the main queue, so the small queue is often short enough that eviction turns to the main queue.
     for step in 0..40_000u64 {

@@ -8,8 +8,8 @@ use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
 use crate::value::{
-    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Quota, Refusal, Reservation, StaleOk,
-    Stored,
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Refusal, Reservation, ReserveOptions,
+    StaleOk, Stored,
 };
 
 impl<H: Host> Tier<'_, H> {
@@ -30,20 +30,20 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Adds to a counter in one step, and returns its new value. If the key has no valid value, stores a counter as `new` describes
-    /// it, but with the value `by`, within the quota of the space. The bytes and the kind of `new` are ignored.
+    /// it, but with the value `by`, with these options. The bytes and the kind of `new` are ignored.
     pub fn incr(
         &self,
         key: &Key<'_>,
         by: i64,
         new: &NewValue<'_>,
-        quota: Option<Quota>,
+        options: ReserveOptions,
     ) -> Result<i64, IncrError> {
         loop {
             if let Some(outcome) = self.add(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
-            let reservation = self.reserve(key, &value, quota.into()).map_err(IncrError::Refused)?;
+            let reservation = self.reserve(key, &value, options).map_err(IncrError::Refused)?;
             // An announced change of the key does not stop this: when it is confirmed, it replaces the counter. Waiting for it
             // could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {

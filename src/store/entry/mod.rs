@@ -29,11 +29,3 @@ pub use listing::{RETURNED_BYTES_MAX, keys};
 pub use reading::{hit_of_own, peek, read};
 pub use removing::{remove, remove_previous};
 pub use writing::{Mode, NO_VALUE, NewEntry, set};
-
-use pg_cache_core::Kind;
-
-/// The kinds of values that callers set. `query/fetch.rs` has the kinds of query results, and the core has `Kind::COUNTER`.
-/// `is_readable_as` in `api/value.rs` says which kind can be read as which type.
-pub const JSONB: Kind = Kind(1);
-pub const TEXT: Kind = Kind(2);
-pub const BYTEA: Kind = Kind(3);

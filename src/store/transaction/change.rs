@@ -116,6 +116,8 @@ pub enum Named {
     /// The database with this OID; 0 stands for all databases. Also the name if two tags share a fence, and only one name can be
     /// kept.
     Database(u32),
+    /// The privileges of roles in the database with this OID; 0 stands for all databases.
+    Privileges(u32),
     /// A relation: the journal finds its name by its fence.
     Relation,
     /// Nothing that a value outside of the database can depend on, such as the definitions.
@@ -137,7 +139,8 @@ impl Action {
         if let (Self::Invalidate(_, named), Self::Invalidate(_, other)) = (self, earlier)
             && *named != *other
         {
-            let are_all = [&*named, other].contains(&&Named::Database(0));
+            let are_all =
+                [&*named, other].iter().any(|name| matches!(name, Named::Database(0) | Named::Privileges(0)));
             *named = Named::Database(if are_all { 0 } else { shared::database() });
         }
     }

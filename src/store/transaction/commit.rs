@@ -364,6 +364,9 @@ fn record(action: &Action) -> Option<Record<'_>> {
         Action::Invalidate(_, Named::Tag(tag)) => of(What::Tag, 0, tag),
         Action::Invalidate(_, Named::Space(space)) => of(What::Space, *space, &[]),
         Action::Invalidate(_, Named::Database(database)) => Some(journal::of_database(*database)),
+        Action::Invalidate(_, Named::Privileges(database)) => {
+            Some(Record { what: What::Privileges, ..journal::of_database(*database) })
+        }
         Action::Invalidate(_, Named::Relation | Named::Unnamed) => None,
     }
 }

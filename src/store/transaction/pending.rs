@@ -335,7 +335,7 @@ pub fn invalidate_exactly(fence: FenceId, named: Named) {
 pub fn privileges_changed(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Grants(shared::database()));
-        invalidate_exactly(fence, Named::Database(database));
+        invalidate_exactly(fence, Named::Privileges(database));
     }
 }
 

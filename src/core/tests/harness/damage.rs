@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, Counter, FlightRequest, Host, Key, Kind, NewValue, Quota, Region, Relation, Reservation,
-    StaleOk, Stamp, Tier,
+    ReserveOptions, StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +43,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, stale_ok| {
             tier.reserve(&key, new, stale_ok.into())
         });
-        let _ = tier.incr(&key, 1, &value(&[], &[]), None);
+        let _ = tier.incr(&key, 1, &value(&[], &[]), ReserveOptions::default());
         if let Ok(reservation) = tier.reserve(&key, &value(&content, &[]), Default::default()) {
             tier.announce(&key, &reservation);
             if number % 3 == 0 { tier.withdraw(&key, reservation) } else { tier.confirm(&key, reservation) }
@@ -265,7 +265,8 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             with_key(tier, key, |key| tier.touch(key, host.now.get().saturating_add(ttl.into())));
         }
         Blow::Incr { key, by } => {
-            let _ = with_key(tier, key, |key| tier.incr(key, by, &value(&[], &[]), None));
+            let _ =
+                with_key(tier, key, |key| tier.incr(key, by, &value(&[], &[]), ReserveOptions::default()));
         }
         Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
         Blow::Reserve { key, size, announce } => {

@@ -109,7 +109,7 @@ fn promote(tier: &Tier<'_, &TestHost>, copy: &SavedCopy, key: &Key<'_>, location
     if tier.is_saved_useless(&scope_of(tier, copy), &copy.saved()) {
         return false;
     }
-    let options = ReserveOptions { stale_ok: copy.stale_ok, quota: None };
+    let options = ReserveOptions { stale_ok: copy.stale_ok, ..ReserveOptions::default() };
     tier.reserve(key, &value, options)
         .is_ok_and(|reserved| tier.promote(key, reserved, location, copy.meta.created) == Stored::New)
 }

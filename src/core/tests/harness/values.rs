@@ -6,7 +6,7 @@ use super::expectations::{as_value, counter, expect, expect_refusal, new_value, 
 use super::keys::{dependencies, owner_of, with_key};
 use super::model::{Known, SETTER, may_forget};
 use super::saving::settle;
-use pg_cache_core::{Counter, IncrError, Kind, StaleOk, Stamp, Stored, Unclaimed};
+use pg_cache_core::{Counter, IncrError, Kind, ReserveOptions, StaleOk, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
     pub fn incr(&mut self, key: u8, by: i64) {
@@ -14,7 +14,9 @@ impl Both<'_> {
         // A new counter expires after 40 ticks and depends on no tag.
         let fresh = new_value(model, key, 0, 0, now + 40);
         let outcome = loop {
-            match with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[]), None)) {
+            match with_key(tier, key, |key| {
+                tier.incr(key, by, &as_value(&fresh, &[]), ReserveOptions::default())
+            }) {
                 Err(IncrError::Saved(location)) => settle(tier, &model.saver, key, location),
                 outcome => break outcome,
             }

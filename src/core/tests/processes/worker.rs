@@ -4,7 +4,8 @@ use crate::ground::{BUSY, FINDINGS, Ground, OPERATIONS, READS, TICK, VICTIM};
 use crate::values::{Random, content, size_of, verify};
 use pg_cache_core::testing::value;
 use pg_cache_core::{
-    Acquired, FenceId, FlightRequest, Host, IncrError, Key, NewValue, Owner, Scope, Stamp, Tier,
+    Acquired, FenceId, FlightRequest, Host, IncrError, Key, NewValue, Owner, ReserveOptions, Scope, Stamp,
+    Tier,
 };
 use std::sync::atomic::Ordering;
 
@@ -107,7 +108,7 @@ impl<'m> Worker<'m> {
                 let new = new_value(&[], self.tier.fences().now(), u32::MAX, &[]);
                 // Adding is refused if there is no room. An existing entry of this key is always a counter.
                 match with_key(self.scope, counter, |key| {
-                    self.tier.incr(key, step(counter) as i64, &new, None)
+                    self.tier.incr(key, step(counter) as i64, &new, ReserveOptions::default())
                 }) {
                     Ok(sum) => assert_counter(counter, sum as u64),
                     Err(error) => assert!(matches!(error, IncrError::Refused(_)), "{error:?}"),
@@ -213,7 +214,12 @@ impl<'m> Worker<'m> {
             for number in 0..KEYS {
                 with_key(self.scope, number, |key| {
                     let _ = self.tier.get(key, Stamp::LATEST, &mut self.value);
-                    let _ = self.tier.incr(key, 1, &new_value(&[], Stamp::VOID, u32::MAX, &[]), None);
+                    let _ = self.tier.incr(
+                        key,
+                        1,
+                        &new_value(&[], Stamp::VOID, u32::MAX, &[]),
+                        ReserveOptions::default(),
+                    );
                 });
                 if !is_counter(number) {
                     self.write(number);

@@ -1,0 +1,77 @@
+//! What the Redis worker tells of itself in shared memory, for views and findings.
+//!
+//! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A reader
+//! may see parts of two error texts; the text says only what an operator should know.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The words of the error text.
+const TEXT_WORDS: usize = 32;
+
+/// The state of the Redis worker.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct RedisState {
+    /// 1 while Redis answers.
+    pub is_connected: AtomicU64,
+    /// The tick of the last change of `is_connected`, or of the start of the worker.
+    pub since: AtomicU64,
+    /// The number of the journal up to which Redis has all changes.
+    pub acked: AtomicU64,
+    /// How often all keys were compared.
+    pub resyncs: AtomicU64,
+    /// The tick at which Redis last refused a value because it was full; 0 if never.
+    pub refused: AtomicU64,
+    /// The limit of the memory of Redis in bytes: 0 if there is none, and [`UNKNOWN`] if it is not known.
+    pub maxmemory: AtomicU64,
+    /// 1 if Redis refuses values when its memory is full instead of evicting others.
+    pub is_noeviction: AtomicU64,
+    /// The bytes of the error text; 0 if the last step was successful.
+    length: AtomicU64,
+    text: [AtomicU64; TEXT_WORDS],
+}
+
+/// See [`RedisState::maxmemory`].
+pub const UNKNOWN: u64 = u64::MAX;
+
+impl RedisState {
+    /// Makes this the state of a worker that has not done anything yet. Must be called before any other process can access it, or by the
+    /// worker.
+    pub fn clear(&self, tick: u32) {
+        let numbers = [&self.is_connected, &self.acked, &self.resyncs, &self.refused, &self.is_noeviction];
+        numbers.into_iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.since.store(tick.into(), Ordering::Relaxed);
+        self.maxmemory.store(UNKNOWN, Ordering::Relaxed);
+        self.set_error("");
+    }
+
+    /// Notes whether Redis answers.
+    pub fn set_connected(&self, is_connected: bool, tick: u32) {
+        if self.is_connected.swap(is_connected.into(), Ordering::Relaxed) != u64::from(is_connected) {
+            self.since.store(tick.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the last error, without a secret. It is cut off after 256 bytes. An empty text stands for no error.
+    pub fn set_error(&self, text: &str) {
+        let mut bytes = [0; TEXT_WORDS * 8];
+        let length = text.floor_char_boundary(bytes.len());
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        for (word, bytes) in self.text.iter().zip(bytes.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        self.length.store(length as u64, Ordering::Relaxed);
+    }
+
+    /// Returns the last error. None if the last step was successful.
+    pub fn error(&self) -> Option<String> {
+        let length = self.length.load(Ordering::Relaxed) as usize;
+        let bytes: Vec<u8> = self
+            .text
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
+            .take(length)
+            .collect();
+        (length > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

@@ -1,0 +1,51 @@
+//! The background workers that sleep until something changes: words in shared memory by which a commit wakes them.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// The number of words for databases. Databases whose OIDs lead to the same word share it.
+const DATABASES: usize = 32;
+
+/// A word holds the number of the sleeping process in the server's list of processes plus 1; 0 if no process is to be woken.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Sleepers {
+    /// The workers that follow the changes of one database.
+    databases: [AtomicU32; DATABASES],
+    /// The worker that follows the changes of all databases.
+    all: AtomicU32,
+}
+
+impl Sleepers {
+    /// Empties the words. Must be called before any other process can access them.
+    pub fn format(&self) {
+        self.databases.iter().chain([&self.all]).for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    /// Asks that the next change in a database, or in any database if it is 0, wakes the process with this number. The process must look
+    /// for changes between this call and its sleep. It must not rely on being woken: another process may replace it.
+    pub fn arm(&self, database: u32, process: u32) {
+        self.word(database).store(process + 1, Ordering::SeqCst);
+    }
+
+    /// Calls `wake` with the number of each process that waits for a change in a database. The change must have been written before.
+    #[inline]
+    pub fn take(&self, database: u32, wake: impl Fn(u32)) {
+        // A sleeper looks for changes after it has written its word.
+        fence(Ordering::SeqCst);
+        for word in [self.word(database), &self.all] {
+            if word.load(Ordering::Relaxed) != 0
+                && let Some(process) = word.swap(0, Ordering::SeqCst).checked_sub(1)
+            {
+                wake(process);
+            }
+        }
+    }
+
+    #[inline]
+    fn word(&self, database: u32) -> &AtomicU32 {
+        match database {
+            0 => &self.all,
+            database => &self.databases[database as usize % DATABASES],
+        }
+    }
+}

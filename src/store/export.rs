@@ -1,0 +1,68 @@
+//! Copies of values for Redis: which values have a form for it, and that form, which is JSON text.
+//!
+//! | value | in Redis |
+//! |---|---|
+//! | jsonb | its text |
+//! | text | a JSON string |
+//! | bytea | a JSON string with `\x` and hexadecimal digits |
+//! | counter | a number |
+//!
+//! Results of queries have no form for Redis (`kind.rs` says why).
+
+use super::keyspace::hash;
+use super::kind::{BYTEA, JSONB, TEXT};
+use super::note;
+use crate::pg::error::OrRaise;
+use crate::pg::jsonb;
+use crate::pg::memory::{self, Scratch};
+use crate::pg::shared::{self, HotTier};
+use crate::pg::varlena::{Jsonb, Varlena};
+use pg_cache_core::{Exported, Key, Kind};
+use std::fmt::Write;
+
+/// A value in the form for Redis.
+#[derive(Debug)]
+pub struct Copy {
+    pub json: String,
+    /// The rest of its time to live in milliseconds.
+    pub ttl_ms: u64,
+    pub tags: Vec<Vec<u8>>,
+    /// The relations that it depends on: the database and the OID of each.
+    pub relations: Vec<(u32, u32)>,
+}
+
+/// Returns the value of a key that belongs to all roles, if Redis is to have a copy of it now. None also for a value that is not in
+/// UTF-8, or not in ASCII if the database has another encoding than UTF-8: JSON text is in UTF-8, and only a session of the database
+/// could convert it. May raise errors.
+pub fn look(tier: &HotTier, database: u32, space: u32, key: &[u8], is_utf8: bool) -> Option<Copy> {
+    let key = Key::new(tier.scope(database, space, 0), key, hash(key))?;
+    let found = tier.export(&key).or_raise()?;
+    memory::check();
+    let json = json(&found).filter(|json| is_utf8 || json.is_ascii())?;
+    let ttl_ms = shared::ms_until(found.meta.expires);
+    let tags = memory::collect(note::tags(&found.note).map(memory::copy));
+    (ttl_ms > 0).then_some(Copy { json, ttl_ms, tags, relations: found.relations })
+}
+
+/// Returns a value as JSON text. May raise errors.
+fn json(found: &Exported) -> Option<String> {
+    let bytes = found.value.as_slice();
+    match found.meta.kind {
+        JSONB => {
+            let _scratch = Scratch::new();
+            jsonb::text(&Jsonb(Varlena::of(bytes)))
+        }
+        TEXT => serde_json::to_string(std::str::from_utf8(bytes).ok()?).ok(),
+        BYTEA => {
+            let mut hex = String::new();
+            hex.try_reserve_exact(bytes.len() * 2 + 5).or_raise();
+            hex.push_str(r#""\\x"#);
+            // Writing to a String cannot fail.
+            bytes.iter().for_each(|byte| _ = write!(hex, "{byte:02x}"));
+            hex.push('"');
+            Some(hex)
+        }
+        Kind::COUNTER => bytes.first_chunk().map(|word| i64::from_ne_bytes(*word).to_string()),
+        _ => None,
+    }
+}

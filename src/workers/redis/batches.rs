@@ -1,0 +1,91 @@
+//! Looks at keys, and writes what Redis must be told of them.
+
+use super::places::Places;
+use super::sets::{self, Sets};
+use crate::pg::memory;
+use crate::pg::shared::HotTier;
+use crate::store::export;
+use pg_cache_redis::{Batch, SetAddition, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most keys of a batch.
+pub const KEYS_MAX: usize = 500;
+/// The most bytes of the values of a batch, unless its first value is larger.
+const BYTES_MAX: usize = 1 << 20;
+
+/// A key to look at: the OIDs of its database and its space, and its bytes.
+pub type KeyId = (u32, u32, Vec<u8>);
+
+/// What the worker needs to look at keys.
+#[derive(Debug)]
+pub struct Looker<'w> {
+    pub tier: &'static HotTier,
+    pub places: &'w mut Places,
+    pub sets: &'w mut Sets,
+    /// The longest time to live in Redis.
+    pub max_ttl_ms: u64,
+    pub unix_ms: u64,
+    /// Whether all keys are to be removed, whatever their values are.
+    pub removes_all: bool,
+}
+
+impl Looker<'_> {
+    /// Takes keys out of a list, as many as fit into a batch, and returns what Redis must be told of them now. May raise errors.
+    pub fn next_batch(&mut self, keys: &mut BTreeSet<KeyId>) -> Batch {
+        let (mut batch, mut additions) = (Batch::default(), BTreeMap::new());
+        let (mut bytes, mut channels) = (0, BTreeSet::new());
+        for _ in 0..KEYS_MAX {
+            if bytes >= BYTES_MAX {
+                break;
+            }
+            let Some(key) = keys.pop_first() else { break };
+            memory::check();
+            bytes += self.add(&key, &mut batch, &mut additions, &mut channels);
+        }
+        batch.set_additions = additions.into_values().collect();
+        batch.channels = channels.into_iter().collect();
+        batch
+    }
+
+    /// Adds what Redis must be told of a key. Returns the bytes of its value.
+    fn add(
+        &mut self,
+        (database, space, key): &KeyId,
+        batch: &mut Batch,
+        additions: &mut BTreeMap<sets::SetId, SetAddition>,
+        channels: &mut BTreeSet<String>,
+    ) -> usize {
+        let Some(place) = self.places.find(*database, *space) else { return 0 };
+        let mut redis_key = place.prefix.clone().into_bytes();
+        redis_key.extend_from_slice(key);
+        channels.insert(place.channel.clone());
+        let is_legal = place.is_utf8 && std::str::from_utf8(key).is_ok() || key.is_ascii();
+        let copy = Some(())
+            .filter(|()| is_legal && !self.removes_all)
+            .and_then(|()| export::look(self.tier, *database, *space, key, place.is_utf8));
+        let Some(copy) = copy else {
+            batch.removals.push(redis_key);
+            return 0;
+        };
+        let bucket = self.sets.bucket(self.unix_ms);
+        let tags = copy.tags.iter().map(|tag| sets::of_tag(*database, tag));
+        let ids = tags.chain(copy.relations.iter().map(|(database, oid)| sets::of_relation(*database, *oid)));
+        for id in ids {
+            let Some(must_exist) = self.sets.add(id, bucket) else {
+                batch.removals.push(redis_key);
+                return 0;
+            };
+            let addition = additions.entry(id).or_insert_with(|| SetAddition {
+                set: self.places.names().set(&place.database, bucket, id.1),
+                members: Vec::new(),
+                ttl_ms: self.sets.ttl_ms(),
+                must_exist,
+            });
+            addition.members.push(redis_key.clone());
+        }
+        let ttl_ms = copy.ttl_ms.min(self.max_ttl_ms);
+        let bytes = copy.json.len();
+        batch.values.push(Value { key: redis_key, json: copy.json, ttl_ms });
+        bytes
+    }
+}

@@ -1,0 +1,496 @@
+//! One Redis as the worker knows it: which job comes next, and what an answer means.
+//!
+//! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each answer
+//! is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
+
+use super::Config;
+use super::batches::{KeyId, Looker};
+use super::journal::{Position, Wide};
+use super::places::Places;
+use super::scans::Scans;
+use super::sets::{SetId, Sets};
+use crate::pg::error::{OrRaise, SqlState};
+use crate::pg::redis_state::{RedisState, UNKNOWN};
+use crate::pg::shared::{self, HotTier};
+use crate::pg::worker_slot::WorkerSlot;
+use crate::pg::{clock, memory, thread};
+use crate::store::journal;
+use pg_cache_redis::{Answer, Batch, Client, Facts, Job, Names, Target, pattern};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// The most jobs under way.
+const DEPTH: usize = 8;
+/// How long the worker waits for an answer before it looks at its signals.
+const ATTENTION: Duration = Duration::from_millis(10);
+/// How often the worker asks whether Redis is still the same, and reads the names of the databases.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long the worker waits before it connects anew. Each further failure doubles the time.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The most keys that a refill looks at in a second.
+const REFILL_RATE: f64 = 20_000.0;
+/// How long a refill waits when it has used up its rate.
+const REFILL_PAUSE: Duration = Duration::from_millis(10);
+/// A scan waits while so many of its keys have not been compared yet.
+const FOUND_MAX: usize = 5_000;
+/// The most keys that are removed at once because no space has them.
+const UNKNOWN_MAX: usize = 500;
+
+/// What an answer is for.
+#[derive(Debug)]
+enum Task {
+    Connect,
+    Check,
+    /// Keys from the journal. With it, and all tasks before it, Redis has all changes up to the number, if there is one.
+    Changes(Option<u64>),
+    /// The sets of a tag, with the present bucket; the number is as for `Changes`. The text is how the keys of their database begin.
+    Sets(SetId, u64, u64, String),
+    Scan,
+    /// Keys that a scan has found.
+    Compare,
+    Refill,
+}
+
+/// The connection.
+#[derive(Debug)]
+enum Link {
+    /// There is none until the worker connects at this moment. The time is how long the worker has waited for that.
+    Down(Instant, Duration),
+    Connecting(Duration),
+    Up,
+}
+
+/// The state of one Redis.
+pub struct Copier {
+    tier: &'static HotTier,
+    slot: &'static WorkerSlot,
+    state: &'static RedisState,
+    client: Client,
+    places: Places,
+    sets: Sets,
+    max_ttl_ms: u64,
+    link: Link,
+    tasks: VecDeque<Task>,
+    /// The servers and their data at the last connection. None before the first one, and if Redis does not tell.
+    identity: Option<Vec<String>>,
+    /// When the worker last asked for the identity.
+    checked: Instant,
+    position: Position,
+    /// Redis has confirmed all changes up to this number.
+    acked: u64,
+    /// Changes that were read and not sent yet.
+    keys: BTreeSet<KeyId>,
+    wide: Option<Wide>,
+    scans: Scans,
+    /// Keys of scans that were not compared yet, and keys that no space has.
+    found: BTreeSet<KeyId>,
+    unknown: Vec<Vec<u8>>,
+    refill: Option<Refill>,
+    is_leaving: bool,
+}
+
+/// A walk through the memory.
+#[derive(Debug)]
+struct Refill {
+    bucket: u64,
+    keys: BTreeSet<KeyId>,
+    /// How many keys were found since the moment.
+    count: usize,
+    began: Option<Instant>,
+}
+
+impl Copier {
+    /// Starts the thread for Redis. Returns a sentence without secrets if that is not possible. May raise errors.
+    pub fn start(
+        tier: &'static HotTier,
+        slot: &'static WorkerSlot,
+        state: &'static RedisState,
+        config: &Config,
+    ) -> Result<Self, String> {
+        if !tier.journal().exists() {
+            return Err("pg_cache.journal_size is 0, so changes cannot be followed".to_owned());
+        }
+        let target = Target::parse(&config.url, config.timeout, config.ca_file.as_deref())?;
+        let places = Places::read(tier, Names::new(&config.prefix));
+        journal::begin(tier);
+        let client = thread::with_signals_blocked(|| Client::start(target, DEPTH * 2));
+        let client = client.map_err(|error| format!("the thread for Redis cannot start: {error}"))?;
+        let last = tier.journal().last().unwrap_or(0);
+        Ok(Self {
+            tier,
+            slot,
+            state,
+            client,
+            places,
+            sets: Sets::new(config.max_ttl_ms),
+            max_ttl_ms: config.max_ttl_ms,
+            link: Link::Down(Instant::now(), Duration::ZERO),
+            tasks: VecDeque::new(),
+            identity: None,
+            checked: Instant::now(),
+            position: Position::at(last),
+            acked: last,
+            keys: BTreeSet::new(),
+            wide: None,
+            scans: Scans::default(),
+            found: BTreeSet::new(),
+            unknown: Vec::new(),
+            refill: None,
+            is_leaving: false,
+        })
+    }
+
+    /// Handles the answers that have come, and sends what there is to send. Returns how long the worker may sleep. May raise errors.
+    pub fn step(&mut self) -> Duration {
+        while let Some(answer) = self.client.answer(Duration::ZERO) {
+            self.handle(answer);
+        }
+        self.connect_if_due();
+        if matches!(self.link, Link::Up) {
+            self.check_if_due();
+            self.send_all();
+        }
+        if !self.tasks.iter().any(|task| matches!(task, Task::Changes(_) | Task::Sets(..)))
+            && self.has_sent_changes()
+        {
+            self.acked = self.position.number;
+        }
+        self.state.acked.store(self.acked, Relaxed);
+        if !self.tasks.is_empty() {
+            if let Some(answer) = self.client.answer(ATTENTION) {
+                self.handle(answer);
+            }
+            return Duration::ZERO;
+        }
+        self.rest()
+    }
+
+    /// Begins to remove all keys, and returns whether some may be left. The worker must call [`step`](Self::step) meanwhile.
+    pub fn withdraw(&mut self) -> bool {
+        if !self.is_leaving {
+            self.is_leaving = true;
+            self.refill = None;
+            self.scans.request(self.places.names().all());
+        }
+        let has_keys = !(self.scans.are_done() && self.found.is_empty() && self.unknown.is_empty());
+        matches!(self.link, Link::Up) && (has_keys || !self.tasks.is_empty())
+    }
+
+    /// Whether all changes that were read have been sent.
+    fn has_sent_changes(&self) -> bool {
+        self.keys.is_empty() && self.wide.is_none()
+    }
+
+    /// Returns how long the worker may sleep while no job is under way.
+    fn rest(&self) -> Duration {
+        match self.link {
+            Link::Down(next, _) => next.saturating_duration_since(Instant::now()),
+            Link::Connecting(_) => ATTENTION,
+            Link::Up if self.refill.is_some() => REFILL_PAUSE,
+            Link::Up => {
+                shared::wake_on_change();
+                // A change that came before that call does not wake this process.
+                let is_writing = self.position.has_more(self.tier) && !self.is_leaving;
+                if is_writing { Duration::from_millis(1) } else { CHECK }
+            }
+        }
+    }
+
+    fn connect_if_due(&mut self) {
+        if let Link::Down(next, waited) = self.link
+            && self.tasks.is_empty()
+            && next <= Instant::now()
+        {
+            self.link = Link::Connecting(waited);
+            self.send(Job::Connect, Task::Connect);
+        }
+    }
+
+    /// Asks once in a while whether Redis is still the same, and reads the names of the databases.
+    fn check_if_due(&mut self) {
+        if self.checked.elapsed() >= CHECK && self.tasks.len() < DEPTH {
+            self.checked = Instant::now();
+            self.send(Job::Check, Task::Check);
+            if self.places.refresh() {
+                self.resync();
+            }
+        }
+    }
+
+    /// Sends jobs until enough are under way. Each turn sends one of each kind, so that none waits for the others.
+    fn send_all(&mut self) {
+        let kinds = [Self::send_changes, Self::send_found, Self::send_scan, Self::send_refill];
+        loop {
+            let mut has_sent = false;
+            for send in kinds {
+                has_sent |= self.tasks.len() < DEPTH && send(self);
+            }
+            if !has_sent {
+                break;
+            }
+        }
+    }
+
+    fn send(&mut self, job: Job, task: Task) {
+        // The channel has more room than jobs may be under way, so it refuses a job only if the thread has ended.
+        match self.client.send(job) {
+            Ok(()) => self.tasks.push_back(task),
+            Err(_) => self.fail("the thread for Redis has ended"),
+        }
+    }
+
+    /// Sends the next changes. Returns whether it has sent something.
+    fn send_changes(&mut self) -> bool {
+        if self.is_leaving {
+            return false;
+        }
+        if self.has_sent_changes() {
+            if !self.position.has_more(self.tier) {
+                return false;
+            }
+            match self.position.read(self.tier, &mut self.places, &self.sets) {
+                Ok(changes) => (self.keys, self.wide) = (changes.keys, changes.wide),
+                Err(_) => {
+                    self.resync();
+                    return false;
+                }
+            }
+        }
+        if !self.keys.is_empty() {
+            let mut keys = std::mem::take(&mut self.keys);
+            let batch = self.looker().next_batch(&mut keys);
+            self.keys = keys;
+            let through = self.has_sent_changes().then_some(self.position.number);
+            return self.send_batch(batch, Task::Changes(through));
+        }
+        match self.wide.take() {
+            Some(Wide::Keys(prefix)) => {
+                self.scans.request(&prefix);
+                true
+            }
+            Some(Wide::Sets(id)) => self.send_removal(id),
+            None => false,
+        }
+    }
+
+    /// Removes the keys in the sets of a tag.
+    fn send_removal(&mut self, id: SetId) -> bool {
+        let Some(place) = self.places.any_of(id.0) else { return false };
+        let bucket = self.sets.bucket(unix_ms());
+        let buckets = self.sets.take(id, bucket).into_iter();
+        let sets = buckets.map(|bucket| self.places.names().set(&place.database, bucket, id.1));
+        let sets: Vec<String> = sets.collect();
+        if sets.is_empty() {
+            return false;
+        }
+        let task = Task::Sets(id, bucket, self.position.number, place.database_prefix.clone());
+        self.send(Job::RemoveMembers { sets, channel: place.channel.clone() }, task);
+        true
+    }
+
+    /// Compares keys that a scan has found, or removes those that no space has.
+    fn send_found(&mut self) -> bool {
+        if !self.unknown.is_empty() {
+            let rest = self.unknown.split_off(self.unknown.len().min(UNKNOWN_MAX));
+            let removals = std::mem::replace(&mut self.unknown, rest);
+            return self.send_batch(Batch { removals, ..Batch::default() }, Task::Compare);
+        }
+        if self.found.is_empty() {
+            return false;
+        }
+        let mut found = std::mem::take(&mut self.found);
+        let batch = self.looker().next_batch(&mut found);
+        self.found = found;
+        self.send_batch(batch, Task::Compare)
+    }
+
+    /// Sends the next step of a scan. One step is under way at a time.
+    fn send_scan(&mut self) -> bool {
+        let is_scanning = self.tasks.iter().any(|task| matches!(task, Task::Scan));
+        if is_scanning || self.found.len() >= FOUND_MAX {
+            return false;
+        }
+        let Some(position) = self.scans.next() else { return false };
+        let (node, cursor) = position.at;
+        self.send(Job::Scan { node, cursor, pattern: pattern(&position.prefix) }, Task::Scan);
+        true
+    }
+
+    /// Sends values from memory, after all scans.
+    fn send_refill(&mut self) -> bool {
+        if !self.scans.are_done() || !self.found.is_empty() {
+            return false;
+        }
+        let Some(mut refill) = self.refill.take() else { return false };
+        let began = *refill.began.get_or_insert_with(Instant::now);
+        if refill.count as f64 > began.elapsed().as_secs_f64() * REFILL_RATE {
+            self.refill = Some(refill);
+            return false;
+        }
+        if refill.keys.is_empty() {
+            let Some(page) = self.tier.exported_keys(refill.bucket).or_raise() else { return false };
+            refill.bucket = page.next;
+            refill.count += page.keys.len();
+            for found in page.keys {
+                memory::check();
+                refill.keys.insert((found.database, found.space, found.key));
+            }
+        }
+        let batch = self.looker().next_batch(&mut refill.keys);
+        self.refill = Some(refill);
+        self.send_batch(batch, Task::Refill);
+        true
+    }
+
+    /// Sends a batch, unless it is empty. Returns whether something was done.
+    fn send_batch(&mut self, batch: Batch, task: Task) -> bool {
+        if !batch.values.is_empty() || !batch.removals.is_empty() {
+            self.send(Job::Write(batch), task);
+        }
+        true
+    }
+
+    fn looker(&mut self) -> Looker<'_> {
+        Looker {
+            tier: self.tier,
+            places: &mut self.places,
+            sets: &mut self.sets,
+            max_ttl_ms: self.max_ttl_ms,
+            unix_ms: unix_ms(),
+            removes_all: self.is_leaving,
+        }
+    }
+
+    /// Handles the answer to the oldest task.
+    fn handle(&mut self, answer: Answer) {
+        let Some(task) = self.tasks.pop_front() else { return };
+        match (answer, task) {
+            (Answer::Facts(facts), task) => self.learn(facts, matches!(task, Task::Connect)),
+            (Answer::Written { refused, lost_sets }, task) => {
+                if let Some(why) = refused {
+                    self.state.refused.store(shared::tick().into(), Relaxed);
+                    self.state.set_error(&why);
+                }
+                if lost_sets {
+                    self.scans.request(self.places.names().all());
+                }
+                if let Task::Changes(Some(through)) = task {
+                    self.acked = self.acked.max(through);
+                }
+            }
+            (Answer::MembersRemoved { all_found }, Task::Sets(_, _, through, prefix)) => {
+                if !all_found {
+                    self.scans.request(&prefix);
+                }
+                self.acked = self.acked.max(through);
+            }
+            (Answer::Scanned { next, keys }, _) => {
+                self.scans.advance(next);
+                keys.into_iter().for_each(|key| self.compare(key));
+            }
+            (Answer::Failed(why), task) => {
+                self.undo(&task);
+                self.fail(&why);
+            }
+            (Answer::Skipped | Answer::MembersRemoved { .. }, _) => {}
+        }
+    }
+
+    /// Notes a key that a scan has found.
+    fn compare(&mut self, redis_key: Vec<u8>) {
+        memory::check();
+        match self.places.parse(&redis_key) {
+            // A set, or a key of another program.
+            None => {}
+            Some((None, _)) => memory::push(&mut self.unknown, redis_key),
+            Some((Some((database, space)), key)) => {
+                self.found.insert((database, space, memory::copy(key)));
+            }
+        }
+    }
+
+    /// Notes what Redis tells of itself. `is_new` says whether the connection is new.
+    fn learn(&mut self, facts: Facts, is_new: bool) {
+        if !facts.is_writable {
+            return self.fail("the server is a read-only replica");
+        }
+        self.state.maxmemory.store(facts.maxmemory.unwrap_or(UNKNOWN), Relaxed);
+        let is_noeviction = facts.policy.as_deref() == Some("noeviction");
+        self.state.is_noeviction.store(is_noeviction.into(), Relaxed);
+        if is_new {
+            pgrx::log!("pg_cache is connected to Redis");
+            self.link = Link::Up;
+            self.checked = Instant::now();
+            self.state.set_connected(true, shared::tick());
+            self.state.set_error("");
+            self.slot.note_success();
+        }
+        // If Redis does not tell, a new connection may be one to other data.
+        if self.identity != facts.identity || is_new && facts.identity.is_none() {
+            self.identity = facts.identity;
+            self.resync();
+        }
+    }
+
+    /// Compares all keys, and refills.
+    fn resync(&mut self) {
+        self.state.resyncs.fetch_add(1, Relaxed);
+        // Must come before the keys are looked at: the changes behind this number are read afterwards.
+        let last = self.tier.journal().last().unwrap_or(0);
+        (self.position, self.acked) = (Position::at(last), last);
+        (self.keys, self.wide) = (BTreeSet::new(), None);
+        self.sets.clear();
+        self.scans.request(self.places.names().all());
+        self.begin_refill();
+    }
+
+    fn begin_refill(&mut self) {
+        if !self.is_leaving {
+            self.refill = Some(Refill { bucket: 0, keys: BTreeSet::new(), count: 0, began: None });
+        }
+    }
+
+    /// Gives the connection up. What was under way is done again: the journal is read again from the last confirmed change, and
+    /// scans and refills begin anew.
+    fn fail(&mut self, why: &str) {
+        let waited = match self.link {
+            Link::Down(..) => return,
+            Link::Connecting(waited) => waited,
+            Link::Up => Duration::ZERO,
+        };
+        if waited < PAUSE_MAX {
+            pgrx::log!("pg_cache cannot reach Redis: {why}");
+        }
+        let pause = (waited * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.link = Link::Down(Instant::now() + pause, pause);
+        self.state.set_connected(false, shared::tick());
+        self.state.set_error(why);
+        self.slot.note_error(SqlState::CONNECTION_FAILURE, shared::tick());
+        self.position = Position::at(self.acked);
+        (self.keys, self.wide) = (BTreeSet::new(), None);
+        let tasks = std::mem::take(&mut self.tasks);
+        tasks.iter().for_each(|task| self.undo(task));
+        // Their answers are still to come, and say nothing.
+        self.tasks = tasks.into_iter().map(|_| Task::Check).collect();
+        self.scans.restart();
+        if self.refill.is_some() {
+            self.begin_refill();
+        }
+    }
+
+    /// Notes that a task was perhaps not done. Changes are read from the journal again.
+    fn undo(&mut self, task: &Task) {
+        match task {
+            Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
+            Task::Compare => self.scans.request(self.places.names().all()),
+            Task::Refill => self.begin_refill(),
+            Task::Connect | Task::Check | Task::Changes(_) | Task::Scan => {}
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    clock::unix_us() / 1000
+}

@@ -1,0 +1,101 @@
+//! Reads changes from the journal: the keys to look at, and the changes of which the journal does not name the keys.
+
+use super::batches::{KEYS_MAX, KeyId};
+use super::places::Places;
+use super::sets::{self, SetId, Sets};
+use crate::pg::memory;
+use crate::pg::shared::HotTier;
+use pg_cache_core::{KEY_BYTES_MAX, Lost, What};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// The most records that are read at once.
+const RECORDS_MAX: usize = 10_000;
+/// How long the worker waits for a session that has reserved a place in the journal and not written its record yet. A session needs
+/// less than a microsecond, unless its process is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A change of which the journal does not name the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wide {
+    /// All keys in these sets have changed.
+    Sets(SetId),
+    /// All keys that begin so may have changed.
+    Keys(String),
+}
+
+/// Some changes. The keys may be looked at in any order. The wide change, if there is one, came after them.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub keys: BTreeSet<KeyId>,
+    pub wide: Option<Wide>,
+}
+
+/// The worker's position in the journal.
+#[derive(Debug)]
+pub struct Position {
+    /// The number up to which the journal was read.
+    pub number: u64,
+    /// Since when the next record is reserved but not written.
+    stalled: Option<Instant>,
+}
+
+impl Position {
+    pub fn at(number: u64) -> Self {
+        Self { number, stalled: None }
+    }
+
+    /// Returns whether there is something to read.
+    pub fn has_more(&self, tier: &HotTier) -> bool {
+        tier.journal().last() != Some(self.number)
+    }
+
+    /// Reads on, up to a wide change. `sets` are the sets that Redis has. Returns [`Lost`] if changes were missed. May raise errors.
+    pub fn read(&mut self, tier: &HotTier, places: &mut Places, sets: &Sets) -> Result<Changes, Lost> {
+        let mut changes = Changes::default();
+        for _ in 0..RECORDS_MAX {
+            if changes.keys.len() >= KEYS_MAX {
+                break;
+            }
+            let mut name = [0; KEY_BYTES_MAX];
+            let Some(next) = tier.journal().read(self.number, &mut name)? else {
+                return self.wait(tier).map(|()| changes);
+            };
+            (self.number, self.stalled) = (next.number, None);
+            let record = next.record;
+            let (database, object) = (record.database, record.object);
+            changes.wide = match record.what {
+                What::Key => {
+                    if record.role == 0 && places.find(database, object).is_some() {
+                        memory::check();
+                        changes.keys.insert((database, object, memory::copy(record.name)));
+                    }
+                    None
+                }
+                // A key of this tag that is not in a set has not been looked at, so that look will find the change.
+                What::Tag => sets.known(sets::of_tag(database, record.name)).map(Wide::Sets),
+                What::Relation => sets.known(sets::of_relation(database, object)).map(Wide::Sets),
+                What::Space => places.find(database, object).map(|place| Wide::Keys(place.prefix.clone())),
+                What::Database if database == 0 => Some(Wide::Keys(places.names().all().to_owned())),
+                What::Database => {
+                    places.any_of(database).map(|place| Wide::Keys(place.database_prefix.clone()))
+                }
+                What::Privileges => None,
+            };
+            if changes.wide.is_some() {
+                break;
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Waits for the record of a session that is still writing, but not for ever.
+    fn wait(&mut self, tier: &HotTier) -> Result<(), Lost> {
+        if !self.has_more(tier) {
+            self.stalled = None;
+            return Ok(());
+        }
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        if since.elapsed() < PATIENCE { Ok(()) } else { Err(Lost) }
+    }
+}

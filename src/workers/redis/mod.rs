@@ -1,0 +1,125 @@
+//! The Redis worker: keeps copies of the values of some spaces in Redis.
+//!
+//! ```text
+//! mod.rs         the main function: begins, reacts to changed settings, ends
+//! copier.rs      one Redis as the worker knows it: what to send next, and what an answer means
+//! journal.rs     reads changes from the journal, and collects the keys to look at
+//! batches.rs     looks at keys, and writes what Redis must be told of them
+//! scans.rs       which keys of Redis are still to be compared with the cache
+//! sets.rs        the sets in Redis by which the keys with a tag are found
+//! places.rs      the names of databases and spaces
+//! ```
+//!
+//! The worker reads values in shared memory only. It tells Redis of a key by looking at the key's present value, never by what a record
+//! of the journal says of it. So the order in which sessions write does not matter, and each step may be repeated.
+//!
+//! - *Changes* are read from the journal. The journal is also the queue: after a failure, the worker reads it again from the number up to
+//!   which Redis has confirmed everything.
+//! - A *scan* compares the keys in Redis, or those of a database or a space, with the cache. It follows a change whose keys the journal
+//!   does not name.
+//! - A *resync* is a scan of all keys, and a *refill* with the values in memory. It is necessary if the journal does not reach back to
+//!   what Redis has confirmed, or if Redis may have lost changes that it has confirmed: if it is another server or has other data than
+//!   before, and when the worker starts.
+//!
+//! A thread of the crate `pg_cache_redis` talks to Redis, so the worker never waits for the network.
+
+mod batches;
+mod copier;
+mod journal;
+mod places;
+mod scans;
+mod sets;
+
+use crate::pg::error::SqlState;
+use crate::pg::shared::{self, HotTier};
+use crate::pg::worker_slot::WorkerSlot;
+use crate::pg::{background, session, settings};
+use copier::Copier;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How long the worker waits after an error of its own before it begins again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long the worker removes its keys from a Redis that it leaves.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// The settings that the worker works with. It ends if they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Config {
+    url: String,
+    prefix: String,
+    max_ttl_ms: u64,
+    timeout: Duration,
+    ca_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Returns the present settings. None if there is no Redis.
+    fn read() -> Option<Self> {
+        Some(Self {
+            url: settings::redis_url()?,
+            prefix: settings::redis_prefix(),
+            max_ttl_ms: settings::redis_max_ttl_ms(),
+            timeout: settings::redis_timeout(),
+            ca_file: settings::redis_ca_file(),
+        })
+    }
+}
+
+/// The main function of the Redis worker. The launcher starts the worker again when it has ended and there is a Redis.
+pub fn run() {
+    let Some((tier, slot)) = shared::tier().zip(shared::redis_slot()) else { return };
+    // A previous worker may have ended with an error.
+    let previous = slot.pid.load(Relaxed);
+    if previous != 0 && !session::is_alive(previous) {
+        slot.give_back(previous);
+    }
+    if !slot.take(session::pid(), 0, shared::tick()) {
+        return;
+    }
+    if let Some(state) = shared::redis_state() {
+        state.clear(shared::tick());
+        if let Some(config) = Config::read() {
+            while let Err(error) = background::attempt(|| work(tier, slot, &config)) {
+                slot.note_error(error, shared::tick());
+                state.set_connected(false, shared::tick());
+                let began = Instant::now();
+                while began.elapsed() < PAUSE {
+                    // A cancelled wait is no reason to stop.
+                    let _ = background::attempt(|| background::wait(PAUSE / 10));
+                }
+            }
+        }
+        state.set_connected(false, shared::tick());
+    }
+    slot.give_back(session::pid());
+}
+
+/// Copies values until the settings change. May raise errors: then the connection to Redis is given up.
+fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
+    let Some(state) = shared::redis_state() else { return };
+    let is_unchanged = || Config::read().as_ref() == Some(config);
+    let mut copier = match Copier::start(tier, slot, state, config) {
+        Ok(copier) => copier,
+        Err(why) => {
+            pgrx::log!("pg_cache copies nothing to Redis: {why}");
+            state.set_error(&why);
+            slot.note_error(SqlState::CONNECTION_FAILURE, shared::tick());
+            while is_unchanged() {
+                background::wait(PAUSE);
+            }
+            return;
+        }
+    };
+    while is_unchanged() {
+        let rest = copier.step();
+        slot.worked.store(shared::tick(), Relaxed);
+        background::wait(rest);
+    }
+    let stays = Config::read().is_some_and(|new| (&new.url, &new.prefix) == (&config.url, &config.prefix));
+    let began = Instant::now();
+    while !stays && began.elapsed() < FAREWELL && copier.withdraw() {
+        background::wait(copier.step());
+    }
+}

@@ -1,0 +1,118 @@
+//! The names of databases and spaces: the worker is connected to no database, and Redis keys begin with names.
+//!
+//! A space has a name here if a session has used it while it had `redis => true` (`Keyspace::of`). It keeps the name when the option
+//! changes, because Redis may have keys of it for some time.
+
+use crate::pg::background::{self, Database};
+use crate::pg::memory;
+use crate::pg::shared::HotTier;
+use pg_cache_redis::Names;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A space whose values may be in Redis.
+#[derive(Debug)]
+pub struct Place {
+    /// How its Redis keys begin.
+    pub prefix: String,
+    /// How the Redis keys of its database begin.
+    pub database_prefix: String,
+    /// The name of its database, for the names of sets.
+    pub database: Vec<u8>,
+    /// The channel on which changes are announced.
+    pub channel: String,
+    /// Whether the encoding of the database is UTF-8.
+    pub is_utf8: bool,
+}
+
+/// The databases and spaces that the worker knows.
+#[derive(Debug)]
+pub struct Places {
+    tier: &'static HotTier,
+    names: Names,
+    databases: HashMap<u32, Database>,
+    /// Spaces by the OIDs of their databases and their own.
+    spaces: HashMap<(u32, u32), Rc<Place>>,
+}
+
+impl Places {
+    /// Reads the names of the databases. May raise errors.
+    pub fn read(tier: &'static HotTier, names: Names) -> Self {
+        let mut places = Self { tier, names, databases: HashMap::new(), spaces: HashMap::new() };
+        places.refresh();
+        places
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Reads the names of the databases again. Returns whether a database that has keys in Redis has another name, or none any more. May
+    /// raise errors.
+    pub fn refresh(&mut self) -> bool {
+        let all = background::in_transaction(background::all_databases);
+        let databases: HashMap<u32, Database> =
+            all.into_iter().map(|database| (database.oid, database)).collect();
+        let is_outdated = |database: &u32| databases.get(database) != self.databases.get(database);
+        let has_changed = self.spaces.keys().any(|(database, _)| is_outdated(database));
+        if has_changed {
+            self.spaces.clear();
+        }
+        self.databases = databases;
+        has_changed
+    }
+
+    /// Returns a space by the OIDs of its database and its own. None if none of its values can be in Redis. May raise errors.
+    pub fn find(&mut self, database: u32, space: u32) -> Option<Rc<Place>> {
+        if let Some(place) = self.spaces.get(&(database, space)) {
+            return Some(Rc::clone(place));
+        }
+        let name = String::from_utf8(self.tier.space_name(database, space)?).ok()?;
+        if !self.databases.contains_key(&database) {
+            // The database is new.
+            self.refresh();
+        }
+        let Database { name: of_database, is_utf8, .. } = self.databases.get(&database)?;
+        memory::check();
+        let place = Rc::new(Place {
+            prefix: self.names.space(of_database, &name),
+            database_prefix: self.names.database(of_database),
+            database: of_database.clone(),
+            channel: self.names.channel(of_database),
+            is_utf8: *is_utf8,
+        });
+        self.spaces.insert((database, space), Rc::clone(&place));
+        Some(place)
+    }
+
+    /// Returns a space of a database, any one. None if none of the database's values can be in Redis. May raise errors.
+    pub fn any_of(&mut self, database: u32) -> Option<Rc<Place>> {
+        self.all()
+            .into_iter()
+            .find(|(oid, _)| *oid == database)
+            .and_then(|(_, space)| self.find(database, space))
+    }
+
+    /// Returns the OIDs of the database and the space that a Redis key names, and the key in the space. None if the key has another
+    /// form. The inner None stands for a space that is not known. May raise errors.
+    #[allow(clippy::type_complexity)]
+    pub fn parse<'k>(&mut self, redis_key: &'k [u8]) -> Option<(Option<(u32, u32)>, &'k [u8])> {
+        let (_, _, key) = self.names.parse(redis_key)?;
+        let prefix = &redis_key[..redis_key.len() - key.len()];
+        let has_prefix = |place: &Place| place.prefix.as_bytes() == prefix;
+        let known = self.spaces.iter().find(|(_, place)| has_prefix(place)).map(|(oids, _)| *oids);
+        let found = known.or_else(|| {
+            let all = self.all();
+            all.into_iter().find(|(database, space)| {
+                self.find(*database, *space).is_some_and(|place| has_prefix(&place))
+            })
+        });
+        Some((found, key))
+    }
+
+    /// Returns the OIDs of all spaces that have a name here, with those of their databases.
+    fn all(&self) -> Vec<(u32, u32)> {
+        let spaces = self.tier.all_stats().filter_map(|stats| stats.space);
+        memory::collect(spaces.filter(|(database, space)| self.tier.space_name(*database, *space).is_some()))
+    }
+}

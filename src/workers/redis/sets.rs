@@ -1,0 +1,101 @@
+//! The sets in Redis by which the keys with a tag are found, as far as the worker has written them.
+//!
+//! There is a set for each tag and each *bucket*, a stretch of time as long as the longest time to live. A key is added to the set of
+//! the present bucket, so when a tag changes, all keys that may still be there are in the sets of the present bucket and of the one
+//! before. A set expires two stretches after its last addition. So no set grows for ever, and none ends before its members. A relation
+//! that values depend on has such sets, too.
+
+use crate::store::keyspace::hash;
+use std::collections::HashMap;
+
+/// The most tags of which the worker remembers the sets. Values with further tags are not copied.
+const KNOWN_MAX: usize = 1_000_000;
+
+/// A tag or a relation of a database: the OID of the database, and a hash.
+pub type SetId = (u32, u64);
+
+/// Returns the sets of a tag.
+pub fn of_tag(database: u32, tag: &[u8]) -> SetId {
+    (database, hash(tag))
+}
+
+/// Returns the sets of a relation.
+pub fn of_relation(database: u32, relation: u32) -> SetId {
+    // No tag ends with this byte, which is not legal in UTF-8.
+    let [a, b, c, d] = relation.to_ne_bytes();
+    (database, hash(&[a, b, c, d, 0xff]))
+}
+
+/// The sets of a tag.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The latest bucket with a set.
+    bucket: u64,
+    /// Whether the bucket before has a set, too.
+    has_earlier: bool,
+}
+
+/// The sets that the worker has written.
+#[derive(Debug)]
+pub struct Sets {
+    bucket_ms: u64,
+    known: HashMap<SetId, Known>,
+}
+
+impl Sets {
+    /// `bucket_ms` is the longest time to live of a key.
+    pub fn new(bucket_ms: u64) -> Self {
+        Self { bucket_ms, known: HashMap::new() }
+    }
+
+    /// Returns the present bucket.
+    pub fn bucket(&self, unix_ms: u64) -> u64 {
+        unix_ms / self.bucket_ms
+    }
+
+    /// Returns after how many milliseconds a set expires to which a key is added now.
+    pub fn ttl_ms(&self) -> u64 {
+        2 * self.bucket_ms
+    }
+
+    /// Notes that a key is added to the set of a bucket, which must be the present one. Returns whether the set was written before. None
+    /// if there are too many tags.
+    pub fn add(&mut self, id: SetId, bucket: u64) -> Option<bool> {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&id) {
+            self.known.retain(|_, known| known.bucket + 1 >= bucket);
+            if self.known.len() >= KNOWN_MAX {
+                return None;
+            }
+        }
+        let before = self.known.get(&id).copied();
+        let has_earlier = before
+            .is_some_and(|known| known.bucket + 1 == bucket || known.bucket == bucket && known.has_earlier);
+        self.known.insert(id, Known { bucket, has_earlier });
+        Some(before.is_some_and(|known| known.bucket == bucket))
+    }
+
+    /// Returns the same tag, if it has sets.
+    pub fn known(&self, id: SetId) -> Option<SetId> {
+        self.known.contains_key(&id).then_some(id)
+    }
+
+    /// Returns the buckets whose sets may have keys of this tag, and forgets the sets: they are to be removed.
+    pub fn take(&mut self, id: SetId, bucket: u64) -> Vec<u64> {
+        let Some(known) = self.known.remove(&id).filter(|known| known.bucket + 1 >= bucket) else {
+            return Vec::new();
+        };
+        let earlier =
+            known.bucket.checked_sub(1).filter(|earlier| known.has_earlier && earlier + 1 >= bucket);
+        [Some(known.bucket), earlier].into_iter().flatten().collect()
+    }
+
+    /// Notes that sets which were taken are perhaps still there.
+    pub fn put_back(&mut self, id: SetId, bucket: u64) {
+        self.known.insert(id, Known { bucket, has_earlier: true });
+    }
+
+    /// Forgets all sets. All keys in Redis must be compared with the cache afterwards.
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+}
