@@ -143,11 +143,6 @@ pub struct Scan {
     pub owed: u8,
 }
 
-<<<<<<< HEAD
-=======
-/// The state of a thread of the client that calls `cache_changes` or `cache_seq`. Each state but `Idle` is named after the next
-/// step, or after what is under way.
->>>>>>> c986530 (Tell when the journal's reader gets a reset)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Caller {
     #[default]
