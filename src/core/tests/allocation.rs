@@ -17,7 +17,7 @@ use pg_cache_core::{
 #[global_allocator]
 static ALLOCATOR: FailingAllocator = FailingAllocator;
 
-/// A buffer of a fixed length.
+/// A buffer of a fixed length, which is longer than every value of [`work`].
 struct Fixed([u8; 4096]);
 
 impl Buffer for Fixed {
@@ -26,7 +26,8 @@ impl Buffer for Fixed {
     }
 }
 
-/// Calls the operations on entries that sessions and commits use, with more entries than fit, so that the tier must evict.
+/// Calls most of the operations on entries that sessions and commits use, with more entries than fit, so that the tier must evict.
+/// The values have fewer than 3 000 bytes. Most of the nine relations share one of the four records (`SIZES`).
 fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     let mut found = Fixed([0; 4096]);
     for (number, name) in names.iter().enumerate() {
@@ -106,8 +107,9 @@ fn operations_on_entries_allocate_nothing() {
 }
 
 /// The n-th allocation of a report fails, and all allocations after it. The report must then return an error, and no call may
-/// change the tier. n goes from 1 up until all three reports need fewer: the check, the list of flights, and the entries of the
-/// first bucket. The first two must then return what they returned before.
+/// change the tier: a report that ignored the failure would abort the process. n goes from 1 up until all three reports need fewer
+/// allocations: the check, the list of flights, and the entries of the first bucket. The first two must then return what they
+/// returned before.
 #[test]
 fn a_report_without_memory_says_so_and_changes_nothing() {
     let memory = memory(48 * 1024);
@@ -140,6 +142,7 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
         }
     }
     // Without failures, the test would prove nothing. The check must fail for several n, and the list of flights for at least one.
+    // The first bucket may have no entry. Then its report needs no memory, and never fails.
     assert!(enough > 3 && short[0] > 3 && short[1] > 0, "{short:?} of {enough}");
 }
 

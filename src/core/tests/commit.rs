@@ -1,5 +1,6 @@
-//! Tests the steps of a commit in the tier, for a transaction that changes a dependency of a value and also sets the value (*Set
-//! and fence* in `fence/mod.rs`), and for removals by a key's mark, which is the key without its bytes (`KeyMark`).
+//! Tests the steps of a commit in the tier: for a transaction that changes a dependency of a value and also sets the value (*Set
+//! and fence* in `fence/mod.rs`), for the removal of a key, and for removals by a key's mark, which is the key without its bytes
+//! (`KeyMark`).
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
@@ -167,7 +168,7 @@ fn keys_that_share_a_hash_go_together_however_many_they_are() {
     for key in keys.clone() {
         tier.put(&key, &value(&[7; 900], &[])).expect("there is room");
     }
-    // Most of the entries are still there, so the removal has many to find.
+    // All 40 entries fit. The low limit only shows that the removal has many entries to find.
     assert!(tier.usage().entries > 17);
     keys.take(1).for_each(|key| tier.remove_marked(&key.mark()));
     assert_eq!((tier.check(), tier.usage().entries, tier.usage().used_bytes), (Vec::new(), 0, 0));

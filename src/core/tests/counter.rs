@@ -39,6 +39,7 @@ fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Mis
 #[test]
 fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {
+        // The highest bits of a hash select one of the 16 fences of tags, so these are three fences.
         let tags = [tier.fences().tag(3 << 60), tier.fences().tag(5 << 60), tier.fences().tag(7 << 60)];
         let stale_ok = Some(StaleOk { ticks: 100, valid_at: 1 });
         let reserved = tier.reserve(key, &text(b"41", &tags), stale_ok.into()).expect("it fits");
@@ -64,15 +65,15 @@ fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     });
 }
 
-/// If the key has no value, or its value, expiry, dependencies or kind have changed meanwhile, `to_counter` must
-/// return false and change nothing.
+/// `to_counter` must return false and change nothing if the key has no value or another one, or if another session changes the
+/// value, its expiry, its dependencies or its kind while the counter is being reserved.
 #[test]
 fn a_value_that_has_changed_meanwhile_stays() {
     with_tier(|tier, key| {
         assert_eq!(to_counter(tier, key, b"1", 1), Ok(false));
         tier.put(key, &text(b"2", &[])).expect("it is stored");
         assert_eq!(to_counter(tier, key, b"1", 1), Ok(false));
-        // Another session changes the value, its life or its dependencies while the counter is being written.
+        // Another session replaces the value while the counter is being reserved.
         let tag = [tier.fences().tag(9 << 60)];
         let longer = NewValue { expires: 501, ..text(b"2", &[]) };
         for other in

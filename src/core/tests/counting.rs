@@ -89,7 +89,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
 }
 
 /// Evicting entries of another space must update each count of that space at most once for each hold of a lock, not once for each
-/// entry. All backends write to these counts.
+/// entry: all backends write to these counts. A hold evicts more than eight entries here, so updates for each entry would show.
 #[test]
 fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let words = memory(2048 * 1024);
@@ -98,6 +98,7 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
     // The slot of this backend has no row of counts for space 1.
     let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
+    // The first value of space 2 claims the fence of the space, so that the counted store writes no such word.
     store(&tier, 2, 1, &[1; 100], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
     written(&words);
@@ -114,8 +115,9 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
-/// One hold of the lock for a large value must evict nearly as many entries as a hold may (32, `tier/freeing.rs`), and all of them
-/// as one streak. It then moves the version of each zone that they lie in once, instead of once for each entry.
+/// The holds of locks for a large value must evict more than 24 entries each, on average. A hold may evict 32 (`tier/freeing.rs`).
+/// The entries of a hold must go as one streak (`tier/streak.rs`). The hold then moves the version of each zone that they lie in
+/// once, instead of once for each entry.
 #[test]
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words = memory(2048 * 1024);

@@ -78,7 +78,8 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
             assert!(failing < 199, "{size} bytes take too many requests");
         }
     }
-    // With so many refusals, some requests failed when the value already had a part of its blocks.
+    // With n = 1, each of the five sizes is refused once. More refusals than these show that later requests failed, too, when the
+    // value already had a part of its blocks.
     assert!(refused > 10, "only {refused} were refused");
 }
 
