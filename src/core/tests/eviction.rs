@@ -1,6 +1,5 @@
 //! Tests of what the eviction keeps (`tier/eviction.rs`): small entries before large ones, expensive entries before cheap ones, and
-//! entries in use before those of a scan or a loop. A limit on a share of hits lies between the share that the policy reaches and
-//! the share that a policy without the tested rule reaches.
+//! entries in use before those of a scan or a loop.
 //!
 //! An entry takes 64 bytes beside its value, rounded up to 16 bytes: about 238 entries with a value of 2 000 bytes fit.
 #![cfg(not(any(loom, counting)))]
@@ -47,9 +46,8 @@ fn millis(number: u64) -> Cost {
 }
 
 /// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `what` returns the size and
-/// the cost of a kind, and receives whether it is the first one. Returns the hits of each kind, in percent, without those of the
-/// first
-/// 10 000 requests, in which the tier fills.
+/// the cost of a kind, and receives whether it is the first one. Returns the hits of each kind, in percent. The first requests,
+/// with which the tier fills, do not count.
 fn hits_of_two_kinds(keys: u64, what: impl Fn(bool) -> (usize, Cost)) -> (u32, u32) {
     let (memory, host) = (memory(BYTES), TestHost::default());
     let tier = format(&memory, &host);
@@ -145,7 +143,7 @@ fn a_scan_of_mixed_sizes_does_not_displace_entries_in_use() {
 }
 
 /// Between two requests for a key in use, about 800 new entries come, more than three times as many as fit. The entries in use must
-/// stay all the same: they fit into the main queue, and no other entry gets there.
+/// stay all the same: they fit into the main queue, and once the tier is full, no other entry gets there.
 #[test]
 fn entries_that_return_late_stay_if_nothing_better_is_there() {
     let (memory, host) = (memory(BYTES), TestHost::default());
@@ -163,8 +161,8 @@ fn entries_that_return_late_stay_if_nothing_better_is_there() {
     assert!(hits * 100 > asked * 80, "{hits} of {asked}");
 }
 
-/// All entries return equally late. If all of them went to the main queue, each would leave before it is asked for again. About 24
-/// % of them fit, and more than 15 % of the requests must be hits.
+/// All entries return equally late. If all of them went to the main queue, each would leave before it is asked for again,
+/// and no request would be a hit. More than 15 % must be hits; about 24 % of the entries fit.
 #[test]
 fn a_loop_does_not_displace_the_entries_that_fit() {
     let (memory, host) = (memory(BYTES), TestHost::default());
@@ -199,7 +197,7 @@ fn an_expensive_entry_without_visits_leaves_in_the_end() {
 }
 
 /// If all entries have rounds left, the search for a victim gives a bounded number of them another round, and evicts the next one.
-/// A search without that bound might not end.
+/// Without the bound, it would pass all entries under the lock.
 #[test]
 fn a_new_entry_finds_room_although_all_others_have_rounds_left() {
     let (memory, host) = (memory(BYTES), TestHost::default());

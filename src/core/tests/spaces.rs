@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Sizes with cells for thirty spaces, which are more than the eight that a backend has rows for.
+/// Sizes with cells for the thirty spaces of these tests, which are more than the eight that a backend has rows for.
 const MANY: Sizes = Sizes { reserved_fences: 64, backends: 4, shards: 2, ..SIZES };
 /// A budget, in buckets, that is far more than twice the buckets of these tiers. So a trim meets each entry twice: the first time
 /// it may only clear the visited bit.
@@ -164,7 +164,7 @@ fn entries_that_no_reader_can_get_are_counted_as_dead() {
     let [found, of_other] = census(&tier, &[1, 2])[..] else { panic!("two spaces") };
     assert_eq!(found, expected(10, 10 * 160, 2, of_long + 160));
     assert_eq!((of_other.space, of_other.live, of_other.dead), (2, 5, 0));
-    // A flush of the space.
+    // A flush of the space. A raise before it is not needed here: no other session looks meanwhile.
     tier.fences().lower(tier.fences().reserved(Reserved::Space { database: 1, space: 1 }));
     assert_eq!(census(&tier, &[1]), [expected(0, 0, 12, all)]);
 }
@@ -490,8 +490,8 @@ fn several_who_store_at_once_keep_to_the_quota() {
     check(&tier);
 }
 
-/// The statistics must take less than a megabyte with 256 reserved fences and 120 backends, about as many as a server has by
-/// default. The test fails when a slot (2688 bytes) or a cell (448 bytes) gets another size.
+/// The statistics of 256 reserved fences and 120 backends must take 437 696 bytes, less than half a megabyte. The test fails when a
+/// slot (2688 bytes) or a cell (448 bytes) gets another size.
 #[test]
 fn statistics_take_less_than_a_megabyte() {
     let sizes = Sizes { reserved_fences: 256, backends: 120, ..SIZES };

@@ -1,7 +1,8 @@
 //! Tests a small tier with threads that read, write and remove at the same time.
 //!
-//! Each value carries a checksum of its key and content. The tier is so small that its blocks are reused all the
-//! time: entries are evicted while readers copy them.
+//! In the first and the last test, each value begins with its key and its version, from which all its other bytes follow
+//! (`values/mod.rs`). In the first test, the tier is so small that entries are evicted, and their blocks reused, while readers copy
+//! them.
 //!
 //! The last test runs the protocols under real concurrency. The source of each value is a number in memory. It
 //! changes only between announcing and confirming, or between raising and lowering a fence. A reader that reads the
@@ -30,7 +31,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 /// Lets the threads work for the duration of the test, and then until `enough` holds. Without enough interference
-/// between the threads the test would prove nothing.
+/// between the threads the test would prove nothing, so it fails after ten times the duration. Stops the threads in any case.
 fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
     let _stop = StopOnDrop(stop);
     let started = Instant::now();
@@ -49,6 +50,7 @@ fn small_tier() -> (Vec<AtomicU64>, Spinning) {
     (memory, host)
 }
 
+/// The number of keys of the first test. The last one uses 40 of them.
 const KEYS: u64 = 400;
 
 /// Returns the duration of a test, which is longer with `PG_CACHE_TEST_LONG`.
@@ -225,13 +227,14 @@ impl Source {
     }
 }
 
+/// Returns the committed number that a value of this key carries as its version. Panics if the value is torn or another key's.
 fn number_of(key: u64, bytes: &[u8]) -> u64 {
     verify(key, bytes);
     u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"))
 }
 
 /// A reader reads the committed number, then the tier, then the committed number again. The number in the tier must
-/// lie between the two.
+/// lie between the two. Backends 0 and 1 change keys, backend 2 computes values, and backends 3 to 5 read.
 #[test]
 fn a_visible_change_is_never_followed_by_an_older_value() {
     let seed = u64::from(std::process::id()) << 20 | 1;

@@ -1,8 +1,9 @@
 //! The actions that the property tests and the fuzzer choose from, in any order. `both.rs` does each action on the tier and
 //! on the model.
 //!
-//! Times are in ticks, and sizes are in bytes of the value. `tags` is a set: bit n stands for tag n. An action that ends
-//! an earlier one does nothing if there is none.
+//! Times are in ticks, and sizes are in bytes of the value. `key` is a number below [`KEYS`] (`keys.rs` makes a key of it). `tags`
+//! is a set: bit n stands for tag n. Any number of a shard or a space is valid: the harness takes it modulo their number. An action
+//! that ends an earlier one does nothing if there is none.
 
 /// One step of a test.
 #[derive(Clone, Debug)]
@@ -126,7 +127,7 @@ pub enum Action {
     ResetCounts {
         space: u8,
     },
-    /// The saver marks and copies the oldest entries of a shard, or entries of some buckets.
+    /// The saver marks and copies entries: with `oldest` the oldest ones of a shard, and otherwise those of the next buckets.
     Mark {
         shard: u8,
         oldest: bool,

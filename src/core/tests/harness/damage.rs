@@ -18,7 +18,7 @@ pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m
     tier
 }
 
-/// Calls the operations of a tier on 40 keys, except those that need a directory or a journal. The answers do not matter here. Each
+/// Calls most operations of a tier on 40 keys, but none that needs a directory or a journal. The answers do not matter here. Each
 /// call must return. Another `salt` gives the same keys other hashes.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
@@ -186,6 +186,7 @@ pub enum Blow {
         tag: u8,
         how: u8,
     },
+    /// Looks through `budget` buckets for dead entries, and trims a space.
     Sweep {
         budget: u8,
     },

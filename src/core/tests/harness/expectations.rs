@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::time::Duration;
 
-/// Returns the entries and bytes of each space with keys that was used, except this space.
+/// Returns the number of entries and the bytes of each space below `SPACES` that was used, except this space.
 pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
     let others = (0..SPACES).filter(|other| *other != space);
     others
@@ -108,8 +108,8 @@ pub fn published(
     model.put(tier, key, known);
 }
 
-/// Counts a refusal, and asserts that the tier may refuse the value. An entry takes less than 600 bytes beside its value. The tier
-/// may always be full: the model does not know how fragmented its blocks are.
+/// Counts a refusal, and asserts that the tier may refuse the value. An entry of the harness takes far less than 600 bytes beside
+/// its value: its key has at most 151. The tier may always be full: the model does not know how fragmented its blocks are.
 pub fn expect_refusal(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,

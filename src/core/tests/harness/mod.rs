@@ -2,8 +2,11 @@
 //!
 //! The model is a map of entries, a clock, and the number of the last change of each fence. The tier may forget an
 //! entry after it had to make room, but it must never serve a value that the model would not serve. After every step
-//! the harness verifies all structures of the tier and compares the counters. `tests/model.rs`, the fuzzer and
-//! `tests/replay.rs` use all of this. Other tests use only [`damage`] and [`cases`].
+//! the harness verifies all structures of the tier and compares the counters.
+//!
+//! `tests/model.rs` chooses the actions at random, and the fuzzer and `tests/replay.rs` decode them from bytes ([`story`]).
+//! [`damage`] has no model: it runs operations while the memory is overwritten. Tests that declare this module for [`damage`] or
+//! [`cases`] only allow the rest of it to be unused.
 
 mod action;
 mod both;

@@ -60,6 +60,7 @@ pub struct Fence {
 pub struct Flight {
     /// The ID of the lease, the fill or the claim.
     pub lease: u64,
+    /// The session.
     pub owner: u32,
     pub purpose: Purpose,
     /// None for a claim, which has no deadline.
@@ -77,6 +78,7 @@ impl Flight {
     }
 }
 
+/// What the tier must contain, unless it had to make room.
 #[derive(Default)]
 pub struct Model {
     /// The keys with announced changes. A key occurs once for each announcement.

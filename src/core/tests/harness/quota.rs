@@ -1,4 +1,5 @@
-//! Actions within quotas, and on the figures of spaces.
+//! Actions within quotas, and on the figures of spaces. Each method does one action of `action.rs`, which explains the parameters,
+//! on the tier and on the model, and asserts that the outcomes agree.
 
 use super::action::{OTHER_SPACES, SPACES};
 use super::both::Both;
@@ -40,7 +41,7 @@ impl Both<'_> {
             }
             Err(Refusal::Quota) => {
                 model.count_refusal(key, Refusal::Quota);
-                // An entry takes less than 400 bytes beside its value.
+                // An entry of the harness takes far less than 400 bytes beside its value: its key has at most 151.
                 if known.value.len() + 400 < quota as usize {
                     nothing_is_left_to_evict(tier, space_of(key));
                 }

@@ -15,7 +15,7 @@ const BATCH: usize = 6;
 /// The number of segments that the saver fills one after the other, and then again from the first.
 const SEGMENTS: u16 = 4;
 
-/// A copy of an entry.
+/// A copy of an entry, as the saver has written it.
 #[derive(Clone)]
 pub struct SavedCopy {
     /// The space, the role and the bytes of the key.
@@ -47,7 +47,7 @@ pub struct Saver {
     batch: Option<(Batch, Vec<Location>)>,
     /// The segment that is being filled.
     segment: u16,
-    /// How many copies were written so far. The number of a copy is also its position.
+    /// How many copies were written so far. Copies are numbered from 1, and the number of a copy is also its position.
     written: u64,
     /// The bucket at which the walk through the buckets continues.
     bucket: u64,
@@ -119,7 +119,8 @@ fn scope_of(tier: &Tier<'_, &TestHost>, copy: &SavedCopy) -> pg_cache_core::Scop
 }
 
 impl Both<'_> {
-    /// Marks and copies entries, without locating the copies: the oldest ones of one shard, or those of the next buckets.
+    /// Marks and copies entries, without locating the copies: the oldest ones of one shard, also those that an earlier batch has
+    /// marked in vain, or those of the next buckets.
     pub fn mark(&mut self, shard: u8, oldest: bool) {
         let (tier, saver) = (self.tier, &mut self.model.saver);
         let mut batch = Batch::with_room(BATCH).expect("there is memory");

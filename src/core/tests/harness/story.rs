@@ -35,7 +35,7 @@ impl Story {
 
 /// Decodes the next action. The bytes may end anywhere: see [`Story::of`].
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
-    // The first codes keep their meaning, so that old findings still decode to the same actions. Of the 256 values, 221 are for
+    // A code keeps its meaning, so that old findings still decode to the same actions. Of the 256 values, 221 are for
     // the codes 0 to 16 (13 each), 11 for the codes 17 to 27, and 24 for the codes 28 to 32.
     let what: u8 = bytes.arbitrary()?;
     let code = match what {

@@ -11,8 +11,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A region without reserved fences, so that one tag decides about every scope. That means fewer words and fewer
-/// steps.
+/// A region without reserved fences, without fences of relations, and with one fence for tags. So every dependency uses that one
+/// fence, which means fewer words and fewer steps.
 const SIZES: Sizes = Sizes {
     bytes: 0,
     reserved_fences: 0,
@@ -49,7 +49,8 @@ impl World {
         }
     }
 
-    /// Returns the tier as one backend sees it. Each backend has a number of its own. 0 is left for the checks at the end.
+    /// Returns the tier as one backend sees it. Each backend has a number of its own: 0 is that of the steps before the threads
+    /// begin and after they have ended.
     pub fn tier(&self, backend: u32) -> Tier<'_, Backend<'_>> {
         Tier::attach(Region::of_words(&self.words), self.host(), backend).expect("it is formatted")
     }
@@ -266,6 +267,7 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
     });
 }
 
+/// Removes a key. Returns whether it had a valid value.
 pub fn remove(tier: &LoomTier<'_>, number: u64) -> bool {
     with_key(tier, number, |key| tier.remove(key))
 }

@@ -4,6 +4,7 @@ use crate::bed::{Image, LoomTier, Preemptions, Work, explore, together};
 use loom::sync::atomic::Ordering::Relaxed;
 use pg_cache_core::{KEY_BYTES_MAX, Record, What};
 
+/// The base of the journal's numbers. Any number but 0 would do.
 const BASE: u64 = 100;
 /// A reader needs few interruptions: the values that a load may return place it anywhere in a writer's work.
 const READER: Preemptions = [Some(1), Some(2)];
@@ -36,11 +37,13 @@ fn read(tier: &LoomTier<'_>, after: u64) -> (Vec<u8>, &'static str) {
     }
 }
 
+/// Begins the life of the journal, without which nothing can be appended.
 fn begun(tier: &LoomTier<'_>) {
     tier.journal().begin(|| BASE);
 }
 
-/// Two writers and a reader in a ring that has room for both records. The reader must find each record whole, or stop before it.
+/// Two writers and a reader in a ring that has room for both records. The reader must find each record whole, or stop before it,
+/// and must not lose one.
 #[test]
 fn records_are_found_whole() {
     let image = Image::with_journal(4, begun);
@@ -53,7 +56,8 @@ fn records_are_found_whole() {
     });
 }
 
-/// A change must be visible before its record can be found, and a reader that finds no record may look at the state before.
+/// A change must be visible before its record can be found: the result `([1], 1)`, a record without its change, is forbidden. A
+/// reader that finds no record may see the source before the change or after it.
 #[test]
 fn a_change_is_visible_before_its_record() {
     let image = Image::with_journal(4, begun);

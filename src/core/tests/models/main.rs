@@ -362,7 +362,8 @@ fn what_was_announced_and_given_up_is_never_read() {
     });
 }
 
-/// A transaction announces a removal and confirms it. No reader may take the announcement for an empty value.
+/// A transaction announces a removal and confirms it. No reader may take the announcement for an empty value: that would give
+/// `Ok(0)`.
 #[test]
 fn an_announced_removal_is_never_read() {
     let image = Image::of(|tier| put(tier, 1, 1));

@@ -61,7 +61,9 @@ fn a_process() {
     }
 }
 
-/// The counts of all lives together. Each of the first five is a number of kills.
+/// The counts of all lives together. Each of the first five is a number of kills: of all, of those in the middle of an operation,
+/// with a lock held, in the middle of a change, and of those whose damage the check of the heir has found. The others are counts of
+/// the processes before the heir.
 #[derive(Debug, Default)]
 struct Tally {
     kills: u64,
@@ -111,6 +113,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, tally: &mut 
     let addresses: HashSet<_> = (0..PARTS.len()).map(|seat| ground.noted(seat, ADDRESS)).collect();
     assert!(addresses.len() > 1, "all processes have mapped the file at one address");
 
+    // The four ways to choose the moment of the kill take turns.
     let probe = Probe::new(ground);
     match tally.kills % 4 {
         0 => std::thread::sleep(Duration::from_nanos(random.below(2_000_000))),
@@ -189,8 +192,8 @@ fn watch(lives: Arc<AtomicU64>) {
     });
 }
 
-/// Runs lives of the region. It also fails if too few of the kills hit an operation, a held lock or a change,
-/// because the test would then prove little.
+/// Runs lives of the region. It also fails if too few of the kills hit an operation, a held lock or a change, or if no kill has
+/// left anything half done, because the test would then prove little.
 #[test]
 fn one_is_killed_and_all_begin_anew() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());

@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::sync::atomic::Ordering;
 
-/// The part that a process plays.
+/// The part that a process plays. `Worker::step` has the operations of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Reader,

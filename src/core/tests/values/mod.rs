@@ -1,4 +1,5 @@
-//! Values whose bytes show their key and version, so that a wrong or torn value is recognised, and a random number generator.
+//! Values whose bytes show their key and version, so that a wrong or torn value is recognised, and a random number generator. For
+//! `threads.rs` and `processes/`; `replay.rs` uses the generator only.
 
 /// A small random number generator (xorshift). Each thread or process has its own, so that they share no state.
 pub struct Random(u64);
