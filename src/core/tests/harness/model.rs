@@ -78,7 +78,7 @@ impl Flight {
     }
 }
 
-/// What the tier must contain, unless it had to make room.
+/// The content that the tier must have, unless it had to make room.
 #[derive(Default)]
 pub struct Model {
     /// The keys with announced changes. A key occurs once for each announcement.

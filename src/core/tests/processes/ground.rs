@@ -123,8 +123,8 @@ impl Host for &Ground {
     fn lock(&self, shard: u32) {
         let (word, me) = (self.lock_word(shard), self.seat as u64 + 1);
         if self.seat == HEIR {
-            // The process that held the lock is dead. (The test itself has the seat of the heir, too. It takes locks only when it
-            // has formatted the region and has not started a process yet.)
+            // The process that held the lock is dead. (The test itself has the seat of the heir, too. It takes a lock only
+            // while no process of the crew runs.)
             word.store(me, Ordering::SeqCst);
             return;
         }

@@ -80,6 +80,7 @@ struct Writer {
     found: bool,
     /// Whether it has raised the unclaimed fence, and the fence of the record.
     raised: [bool; 2],
+    /// The number that it has drawn.
     number: u8,
 }
 
@@ -146,7 +147,8 @@ enum Variant {
     SettledThoughPending,
     /// A fill settles the record before it looks at the unclaimed fence.
     SettledBeforeItRests,
-    /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies.
+    /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies, because that rule alone
+    /// would make up for it.
     NotCovered,
     /// The record's fence takes over that number after the record is settled.
     CoveredAfterSettled,
@@ -369,5 +371,6 @@ fn claims() {
     for variant in [NotCovered, CoveredAfterSettled] {
         run(variant, false, 1, 2, Verdict::Breaks(NOT_NEWER));
     }
+    // Only a shared record needs this rule: the fence of any other record takes over the number (`Cover`).
     run(NotBehind, true, 1, 2, Verdict::Breaks(NOT_NEWER));
 }

@@ -14,7 +14,7 @@
 //! read_rule.rs       writers, fills and readers: no reader gets a stale value or one from the future
 //! keys/              announcing, confirming, leases, claims: no value from before a change is served after it
 //! claims.rs          a relation gets a record while a writer that found none is still at work
-//! journal/           a near-cache outside of the server follows the journal, and never misses a change
+//! journal/           a near-cache outside of the server follows the journal, and never misses a change; which changes are named
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
 //! table/             a value is saved in a row, leaves the memory, and comes back

@@ -27,6 +27,7 @@ pub enum Read {
 /// How the read ended. The order of the checks matters: a hit is stale even if it is also from the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
+    /// A miss while another actor has changed something or is about to.
     Miss,
     /// A miss although no other actor has changed anything or is about to.
     MissForNothing,

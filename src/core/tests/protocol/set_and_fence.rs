@@ -111,7 +111,8 @@ pub enum Variant {
     PendingOnly,
     /// A value stays although its transaction has changed a dependency after it computed the value.
     KeptOverOwnChange,
-    /// The same, but only if the transaction had also changed that dependency before.
+    /// A value stays although its transaction has changed a dependency after it computed the value, if the transaction had also
+    /// changed that dependency before.
     KeptIfFenceWasOwn,
     /// A transaction draws a number for each of its fences.
     NumberForEachFence,

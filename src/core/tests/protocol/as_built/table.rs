@@ -23,8 +23,8 @@ struct TableTwin<'t> {
     rows: Vec<(Vec<u8>, Meta)>,
 }
 
-/// The tick at which a version of a value expires. So the version is a property of the value. It is later than all ticks of the
-/// test, so no value expires.
+/// Returns the tick at which a version of a value expires. So the version is a property of the value. The tick is later than all
+/// ticks of the test, so no value expires.
 fn expiry(version: u8) -> u32 {
     1000 + u32::from(version)
 }
@@ -140,7 +140,7 @@ impl TableTwin<'_> {
                 let promoted = before.entries[0].is_none() && after.entries[0].is_some();
                 assert_eq!(stored == Stored::New, promoted);
             }
-            // A row of another file costs its location.
+            // A row that is of another file or of another key costs its location: then the model's next state has none.
             table::Read::Row if self.location() == after.location(model, 0).map(place) => {}
             table::Read::Row | table::Read::Forget => {
                 let at = was.location.expect("it has one");
@@ -160,7 +160,7 @@ impl TableTwin<'_> {
                     Err(other) => panic!("it is told {other:?}"),
                 }
             }
-            // `compare` looks in the memory. The rows are the test's.
+            // The other steps do nothing with the tier: `compare` looks in the memory, and the rows are the test's.
             _ => {}
         }
     }

@@ -5,21 +5,25 @@ use super::state::{Body, CHANGES, Call, Caller, Client, Entry, Flight, Read, Sca
 use crate::memory::LATEST;
 
 impl Client {
+    /// Returns the next step of the read.
     pub fn next_read(&self, model: &Journal) -> Read {
         model.reading()[usize::from(self.flight.at)]
     }
 
+    /// Returns whether the read may go on, or begin: it begins only if the client has a cursor and no value.
     pub fn may_read(&self, model: &Journal) -> bool {
         let may_begin =
             self.value.is_none() && (self.cursor.is_some() || model.variant == Variant::ReadsBeforeSeq);
         self.flight.at > 0 || may_begin
     }
 
+    /// Drops the local value, and makes sure that the answer of a read that is under way is not kept.
     fn drop_value(&mut self) {
         self.value = None;
         self.flight.is_named = true;
     }
 
+    /// Applies the records of an answer, and moves the cursor to the number `up_to`.
     fn apply(&mut self, model: &Journal, scan: Scan, up_to: u8) {
         self.proven |= scan.owed;
         self.applied |= scan.records;
@@ -30,6 +34,8 @@ impl Client {
         self.cursor = Some(up_to);
     }
 
+    /// Applies a reset, after which the client must ask for a new cursor. `seq` is the number of the tail, which only a variant
+    /// takes.
     fn reset(&mut self, model: &Journal, scan: Scan, seq: u8) {
         self.proven |= scan.owed;
         let spared = self.flight;
@@ -42,6 +48,7 @@ impl Client {
 }
 
 impl State {
+    /// Takes a step of the read.
     pub fn read(&mut self, model: &Journal, step: Read) {
         let flight = &mut self.client.flight;
         flight.at += 1;
@@ -94,6 +101,7 @@ impl State {
         vec![next]
     }
 
+    /// Takes a step of a caller. `step` matters only where a caller has a choice: its state says the rest.
     pub fn call(&mut self, model: &Journal, number: usize, step: Call) {
         let next = match self.client.callers[number] {
             Caller::Idle => match self.client.cursor {
@@ -123,7 +131,7 @@ impl State {
         self.client.callers[number] = next;
     }
 
-    /// Begins a call of `cache_changes` with a number.
+    /// Begins a call of `cache_changes` with the number `since`.
     fn begin(&self, model: &Journal, since: u8) -> Caller {
         let position = since.saturating_sub(self.base);
         let scan = Scan { position, part: 0, records: 0, owed: self.owed() };
@@ -134,6 +142,8 @@ impl State {
         Caller::Header(scan)
     }
 
+    /// Reads the header of a line. A line of an earlier lap, or one that is claimed, is not written yet; if it is not the first
+    /// line of its record, the answer is a reset. A line of a later lap is lost, so the answer is a reset, too.
     fn read_header(&self, model: &Journal, scan: Scan) -> Caller {
         let position = scan.position + scan.part;
         let line = self.lines[usize::from(position % model.lines)];
@@ -147,6 +157,7 @@ impl State {
         }
     }
 
+    /// Copies a line, and goes on to the next line of its record, or to the tail.
     fn copy(&self, model: &Journal, scan: Scan, sum: Option<Body>) -> Caller {
         let position = scan.position + scan.part;
         let body = self.lines[usize::from(position % model.lines)].body;
@@ -165,7 +176,8 @@ impl State {
         }
     }
 
-    /// The reader has copied a record, or has found a line that is not written yet.
+    /// Compares the tail with the position, after the record of the change `copied` was copied, or (None) after a line was found
+    /// that is not written yet.
     fn compare_tail(&self, model: &Journal, scan: Scan, copied: Option<u8>) -> Caller {
         if self.is_lapped(model, scan) {
             return self.lost(scan);
@@ -174,21 +186,24 @@ impl State {
         if copied.is_some() || skips { self.go_on(model, scan, copied) } else { self.stop(scan) }
     }
 
+    /// Returns whether the ring does not reach back to the position any more.
     fn is_lapped(&self, model: &Journal, scan: Scan) -> bool {
         self.tail > scan.position + model.lines
     }
 
+    /// Continues behind a copied record, or (None) behind a line that is not written, which only a variant does.
     fn go_on(&self, model: &Journal, scan: Scan, copied: Option<u8>) -> Caller {
         let record = copied.map_or(0, |id| 1 << id);
         let position = scan.position + copied.map_or(1, |id| model.parts(id));
         Caller::Header(Scan { position, part: 0, records: scan.records | record, ..scan })
     }
 
+    /// Ends the call with the records that were read.
     fn stop(&self, scan: Scan) -> Caller {
         Caller::Changes(scan, self.base + scan.position)
     }
 
-    /// Everything that all sessions see now is in the values that the client will read after the reset.
+    /// Ends the call with a reset. Everything that all sessions see now is in the values that the client will read after it.
     fn lost(&self, scan: Scan) -> Caller {
         Caller::Reset(Scan { owed: self.spread, ..scan }, self.base + self.tail)
     }

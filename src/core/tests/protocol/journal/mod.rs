@@ -25,7 +25,11 @@
 //! The properties say: after the client has applied the answer of a call that began when a record and all records
 //! before it were written, no local read misses the change; after a reset, no local read misses a change that was
 //! visible to every session before it; no local value is older than an applied record that names it; and, as the
-//! reason for both, each change that a local value lacks has a number that is still ahead of the cursor.
+//! reason for all of these, each change that a local value lacks has a number that is still ahead of the cursor.
+//!
+//! `naming.rs` is a model of its own: it shows which changes of relations must have a record. `state.rs` has the steps and the
+//! state, `writer.rs` and `client.rs` the effect of the steps, `properties.rs` the properties, and `scenarios.rs` the scenarios and
+//! variants.
 
 mod client;
 mod naming;
@@ -39,6 +43,8 @@ use scenarios::{Journal, Variant};
 use crate::{Verdict, check, long};
 use properties::{AHEAD, BOUNDED, NOT_OLDER, RELEASED};
 
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
+/// harmless.
 #[test]
 fn journal() {
     use Variant::*;
@@ -95,7 +101,7 @@ fn journal() {
     for variant in [JustStores, NoChecksum, ReplacesLaterLap] {
         lapped(variant, Breaks(BOUNDED));
     }
-    // Without a checksum, one writer at a time may write a line.
+    // Another correct way: instead of a checksum, only one writer at a time may write a line.
     for scenario in [&lapped as &dyn Fn(Variant, Verdict), &three_records, &long_record] {
         scenario(Claims, Harmless);
     }

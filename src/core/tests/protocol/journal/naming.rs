@@ -1,12 +1,14 @@
-//! Which changes of relations have a record in the journal: those of relations that are *marked*. A session marks a
-//! relation before it gives a value out of the database that depends on it.
+//! Which changes of relations are *named*, that is, have a record in the journal: those of relations that are *marked*
+//! (`Fences::name` in `fence/records.rs`). A session marks a relation before it gives a value out of the database that depends on
+//! it.
 //!
-//! The model has one relation without a record. A writer raises and lowers fences as in `claims.rs`: the unclaimed
-//! fence if it finds no record. Then it asks whether the relations of the fences that it has raised are marked. The
-//! unclaimed fence tells no relation. A session computes a value, and gives it out only if its fences are at rest and
-//! have no later number. Or it finds the value stored, with the fences that the value depends on. In either case it
-//! must look at the unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has
-//! the rest: a record that a writer appends after the session has looked is ahead of the client's cursor.
+//! In this file, a *record* is that of the relation in the table of fences, as in `claims.rs`. The model has one relation, which
+//! has no record at first. A writer raises and lowers fences as in `claims.rs`: the unclaimed fence if it finds no record. Then it
+//! asks whether the relations of the fences that it has raised are marked, and if so, names its change. The unclaimed fence belongs
+//! to several relations, so it tells none. A session computes a value, and gives it out only if its fences are at rest and have no
+//! later number. Or it finds the value stored, with the fences that the value depends on. In either case it must look at the
+//! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record
+//! of the journal that a writer appends after the session has looked is ahead of the client's cursor.
 
 use stateright::{Model, Property};
 
@@ -16,25 +18,32 @@ use crate::{Verdict, check};
 /// One atomic step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Write {
+    /// Notes the count of claims.
     Count,
+    /// Looks for the record.
     Look,
+    /// Raises the fence that `Look` has found: the record's, or else the unclaimed fence.
     Raise,
     /// Raises the fence of the record, if the count of claims has changed since `Count`.
     LookAgain,
+    /// The commit: the writer's change becomes visible.
     Show,
+    /// Draws a number, and lowers each raised fence with it.
     Lower,
     /// Asks whether the relation is marked.
     Ask,
-    /// Appends the record if it is.
+    /// Names the change in the journal, if the relation was marked as of `Ask`.
     Append,
 }
 
 /// One atomic step of a session that gives a value out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Give {
+    /// Claims the record of the relation.
     Claim,
     Mark,
     Stamp,
+    /// Takes a snapshot, and computes the value on it.
     Snapshot,
     /// Counts the claim.
     Bump,
@@ -42,7 +51,7 @@ enum Give {
     Depend,
     /// Compares the fences with the stamp, and gives the value out if it is right.
     Check,
-    /// Marks the relation, and takes the value back if the mark is new.
+    /// Marks the relation, and takes the value back if the mark is new. If it is not, the session skips the `Check` that follows.
     MarkOrTakeBack,
 }
 
@@ -56,33 +65,46 @@ enum Step {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Writer {
+    /// How many steps the writer has taken.
     at: u8,
+    /// The count of claims as of `Count`.
     counted: u8,
+    /// Whether `Look` has found the record.
     found: bool,
+    /// Whether it has raised the unclaimed fence, and the fence of the record.
     raised: [bool; 2],
+    /// Whether the relation was marked as of `Ask`, and a fence told the writer that it is this relation.
     is_marked: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
+    /// The clock of changes.
     now: u8,
+    /// The count of claims.
     claims: u8,
     is_claimed: bool,
     is_marked: bool,
+    /// The unclaimed fence, and the fence of the record.
     unclaimed: Fence,
     record: Fence,
+    /// The changes that are visible, one bit for each writer.
     visible: u8,
     writers: Vec<Writer>,
-    /// The changes with a record in the journal.
+    /// The changes that are named in the journal, as bits.
     named: u8,
-    /// The next step of the session, and its value.
+    /// How many steps the session has taken.
     at: u8,
+    /// The stamp of the session's value, and the changes in the value, as bits.
     stamp: u8,
     value: u8,
+    /// Whether the value also depends on the unclaimed fence.
     on_unclaimed: bool,
+    /// Whether the session gives the value out.
     is_given: bool,
 }
 
+/// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     /// The protocol as it is built.
@@ -254,6 +276,7 @@ impl Model for Naming {
                 state.writers.iter().any(|writer| usize::from(writer.at) == model.writing().len())
                     && state.named == 0
             }),
+            // With more than four steps, the writer has looked again.
             Property::sometimes("a writer knows only the unclaimed fence", |_, state: &State| {
                 state.is_marked
                     && state.writers.iter().any(|writer| writer.raised == [true, false] && writer.at > 4)
@@ -262,8 +285,10 @@ impl Model for Naming {
     }
 }
 
+/// When the session has given a value out, each change that the value lacks and whose writer has ended is named.
 const NAMED: &str = "a change that a value lacks is named";
 
+/// The protocol as built must keep the property `NAMED`. Each other variant must break it, or be harmless.
 #[test]
 fn naming() {
     use Variant::*;

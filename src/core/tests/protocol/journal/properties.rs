@@ -5,13 +5,18 @@ use super::state::{CHANGES, Caller, Client, Read, State, Step, Write, Writer};
 use crate::memory::Fence;
 use stateright::{Model, Property};
 
+/// The local value has every change that it must not lack any more (`Client::proven`).
 pub const BOUNDED: &str = "an answer bounds the staleness";
+/// The local value has every change that concerns it and whose record the client has applied.
 pub const NOT_OLDER: &str = "no value is older than an applied record";
+/// Each change that the local value lacks has no number yet, or one that is greater than the cursor, if there is a cursor.
 pub const AHEAD: &str = "a change that a value lacks is ahead";
+/// When all writers have ended, no line is claimed. Only variants claim lines.
 pub const RELEASED: &str = "no line stays claimed";
 
 impl State {
-    /// The changes that the local value lacks, of those that concern it and are visible.
+    /// Returns the changes that the local value lacks, of those that concern it and are visible, as bits. 0 if there is no local
+    /// value.
     fn lacking(&self, model: &Journal) -> u8 {
         self.client.value.map_or(0, |value| model.concerning() & self.visible & !value)
     }
@@ -26,6 +31,7 @@ impl State {
         (0..CHANGES).all(|id| lacking >> id & 1 == 0 || !is_behind(id))
     }
 
+    /// Returns whether a caller is in a wanted state.
     fn answers(&self, is_it: impl Fn(&Caller) -> bool) -> bool {
         self.client.callers.iter().any(is_it)
     }

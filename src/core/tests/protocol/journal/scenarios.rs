@@ -2,6 +2,7 @@
 
 use super::state::{Name, Read, Write};
 
+/// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.
@@ -9,7 +10,7 @@ pub enum Variant {
     // Writers.
     /// The record is appended before the change is visible.
     AppendsBeforeVisible,
-    /// Only the number is drawn before that.
+    /// The lines of the record are reserved before the change is visible, and written after that.
     ReservesBeforeVisible,
     /// The record of a changed catalog is appended before all sessions know of the change.
     AppendsBeforeSpread,
@@ -21,13 +22,14 @@ pub enum Variant {
     NoChecksum,
     /// A slow writer replaces the header of a later lap.
     ReplacesLaterLap,
-    /// Both: the header is just stored, and has no checksum.
+    /// The header has no checksum, and a slow writer replaces the header of a later lap: it just stores the header.
     JustStores,
-    /// A writer claims the line before it writes the body. There is no checksum.
+    /// A writer claims each line of its record before it writes one. If another writer is busy with the line, it gives its record
+    /// up and moves the tail on by one lap, so that readers of the record get a reset. There is no checksum.
     Claims,
-    /// A writer claims the line, or leaves it if another writer is busy with it. The tail stays.
+    /// As in `Claims`, a writer claims the line. If another writer is busy with it, it leaves the line, and does not move the tail.
     LeavesBusyLine,
-    /// A writer that claims lines, and gives its record up, does not release the lines that it has claimed.
+    /// As in `Claims`, a writer claims its lines. If it gives its record up, it does not release the lines that it has claimed.
     KeepsClaims,
     /// The writer writes the first line of a record first.
     FirstLineFirst,
@@ -38,7 +40,7 @@ pub enum Variant {
     GivesUpWaiting,
     /// The reader does not look at the tail after it has copied.
     NoTailAfterCopy,
-    /// The same, and writers claim lines instead of a checksum.
+    /// The reader does not look at the tail after it has copied, and writers claim lines as in `Claims`.
     ClaimsWithoutTail,
     /// A line of a later lap counts as one that is not written yet.
     WaitsForLaterLap,
@@ -75,6 +77,7 @@ pub enum Variant {
     IgnoresFence,
 }
 
+/// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
 pub struct Journal {
     pub variant: Variant,
@@ -86,27 +89,32 @@ pub struct Journal {
     pub stores: bool,
     /// Whether the changes are of catalogs, which other sessions may see later than new snapshots do.
     pub spreads: bool,
+    /// The threads of the client that call `cache_changes`.
     pub callers: usize,
+    /// Whether the server may crash, once.
     pub crashes: bool,
 }
 
 impl Journal {
+    /// Returns the identifier of a writer's change: changes are numbered through all writers. None if the writer has no such
+    /// change.
     pub fn id(&self, writer: usize, change: u8) -> Option<u8> {
         let earlier: usize = self.changes[..writer].iter().map(|changes| changes.len()).sum();
         (usize::from(change) < self.changes[writer].len()).then_some(earlier as u8 + change)
     }
 
+    /// Returns the name in the record of a change.
     pub fn name(&self, id: u8) -> Name {
         self.changes.concat()[usize::from(id)]
     }
 
-    /// The changes that concern the value.
+    /// Returns the changes that concern the value, as bits.
     pub fn concerning(&self) -> u8 {
         let names = self.changes.concat();
         (0..names.len()).filter(|id| names[*id] != Name::Other).fold(0, |all, id| all | 1 << id)
     }
 
-    /// The records that the client takes for ones that name the value.
+    /// Returns the changes whose records the client takes for ones that name the value, as bits.
     pub fn naming(&self) -> u8 {
         let names = self.changes.concat();
         let is_ignored =
@@ -119,20 +127,24 @@ impl Journal {
         if self.name(id) == Name::LongTag { 2 } else { 1 }
     }
 
+    /// Returns whether all records together take more lines than the ring has.
     pub fn laps(&self) -> bool {
         let changes = self.changes.concat().len() as u8;
         (0..changes).map(|id| self.parts(id)).sum::<u8>() > self.lines
     }
 
+    /// Returns whether writers claim lines.
     pub fn claims(&self) -> bool {
         use Variant::*;
         [Claims, ClaimsWithoutTail, KeepsClaims, LeavesBusyLine].contains(&self.variant)
     }
 
+    /// Returns whether headers have a checksum of the line.
     pub fn has_checksum(&self) -> bool {
         ![Variant::NoChecksum, Variant::JustStores].contains(&self.variant) && !self.claims()
     }
 
+    /// Returns the steps with which a change is made and recorded, in order.
     pub fn writing(&self, id: u8) -> Vec<Write> {
         use Write::*;
         let is_fenced = self.stores && self.name(id) != Name::Other;
@@ -149,7 +161,8 @@ impl Journal {
         }
     }
 
-    /// The first line is written last. So a reader that finds it written finds the others written, too.
+    /// Returns the steps that write the lines of a record. The first line is written last. So a reader that finds it written finds
+    /// the others written, too.
     fn writing_lines(&self, id: u8) -> Vec<Write> {
         let mut parts: Vec<_> = (0..self.parts(id)).collect();
         if self.variant != Variant::FirstLineFirst {
@@ -159,6 +172,7 @@ impl Journal {
         claims.chain(parts.iter().flat_map(|part| [Write::Body(*part), Write::Header(*part)])).collect()
     }
 
+    /// Returns the steps of a read, in order.
     pub fn reading(&self) -> Vec<Read> {
         use Read::*;
         let mut steps = match self.variant {
@@ -178,7 +192,7 @@ impl Journal {
         Self { variant, lines: 2, changes, stores: false, spreads: false, callers: 1, crashes: false }
     }
 
-    /// One of them changes another key, and the ring has one line.
+    /// One transaction changes the value, and one changes another key. The ring has one line.
     pub fn lapped(variant: Variant) -> Self {
         Self { lines: 1, changes: &[&[Name::Key], &[Name::Other]], ..Self::two_writers(variant) }
     }
@@ -197,37 +211,37 @@ impl Journal {
         }
     }
 
-    /// The database stores values under fences.
+    /// Two transactions change the value, and the database stores values under fences.
     pub fn stored(variant: Variant) -> Self {
         Self { stores: true, ..Self::two_writers(variant) }
     }
 
-    /// The changes are of catalogs.
+    /// Two transactions change catalogs on which the value depends.
     pub fn catalogs(variant: Variant) -> Self {
         Self { spreads: true, ..Self::two_writers(variant) }
     }
 
-    /// The same, and the database stores values under fences.
+    /// One transaction changes a catalog, and the database stores values under fences.
     pub fn stored_catalogs(variant: Variant) -> Self {
         Self { stores: true, changes: &[&[Name::Key]], ..Self::catalogs(variant) }
     }
 
-    /// The server crashes, or is replaced by its standby.
+    /// Two transactions change the value, and the server crashes, or is replaced by its standby.
     pub fn crashed(variant: Variant) -> Self {
         Self { crashes: true, ..Self::two_writers(variant) }
     }
 
-    /// A prepared transaction and a crash.
+    /// A prepared transaction whose names are lost, a transaction that changes another key, and a crash.
     pub fn prepared(variant: Variant) -> Self {
         Self { changes: &[&[Name::Everything], &[Name::Other]], ..Self::crashed(variant) }
     }
 
-    /// A record takes both lines of the ring.
+    /// One record takes both lines of the ring, and another one takes one line.
     pub fn long_record(variant: Variant) -> Self {
         Self { changes: &[&[Name::LongTag], &[Name::Other]], ..Self::two_writers(variant) }
     }
 
-    /// The same, and the ring has another line.
+    /// One record takes two of the three lines of the ring, and two records take one line each.
     pub fn three_lines(variant: Variant) -> Self {
         let changes = &[&[Name::LongTag] as &[Name], &[Name::Other, Name::Key]];
         Self { lines: 3, changes, ..Self::two_writers(variant) }
@@ -238,7 +252,7 @@ impl Journal {
         Self { callers: 2, changes: &[&[Name::Key]], ..Self::two_writers(variant) }
     }
 
-    /// The ring laps both of them.
+    /// The client has two threads that ask for changes, and the ring of one line laps both.
     pub fn two_lapped_callers(variant: Variant) -> Self {
         Self { callers: 2, ..Self::lapped(variant) }
     }

@@ -1,7 +1,7 @@
 //! The actors of the protocol, their steps, and the state between two steps.
 //!
 //! A change has an identifier, which is a bit in every set of changes. A value is the set of the changes that were
-//! visible when it was computed, without those that do not concern it.
+//! visible when it was computed, without those that do not concern it. `mod.rs` explains the words.
 
 use crate::memory::Fence;
 
@@ -23,8 +23,10 @@ pub enum Name {
     Everything,
 }
 
+/// One atomic step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
+    /// Raises the fence of the key, if the database stores values.
     Raise,
     /// The change becomes visible to new snapshots.
     Show,
@@ -32,8 +34,9 @@ pub enum Write {
     Spread,
     /// Draws a number, and lowers the fence with it.
     Lower,
+    /// Reserves the lines of the record, by adding to the tail. From now on the record has its number.
     Reserve,
-    /// Takes possession of the line, unless another writer is still busy with it.
+    /// Only variants have this step and the next one. Takes possession of the line, unless another writer is still busy with it.
     Claim(u8),
     /// Gives the record up because the line is busy, and moves the tail by one lap instead.
     Skip,
@@ -41,7 +44,7 @@ pub enum Write {
     Body(u8),
     /// Writes the header of that line.
     Header(u8),
-    /// COMMIT PREPARED ends with an error after the change became visible.
+    /// Only a variant has this step: COMMIT PREPARED ends with an error after the change became visible, and appends no record.
     Fail,
 }
 
@@ -61,9 +64,11 @@ pub enum Read {
 /// A step of `cache_changes` or of `cache_seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
+    /// The client sends `cache_changes` with its cursor, and the server compares the cursor with the ring.
     Begin,
     /// Reads the header of the line.
     Header,
+    /// Copies the line, and compares it with the checksum of its header.
     Copy,
     /// Compares the tail with the position.
     Tail,
@@ -71,8 +76,11 @@ pub enum Call {
     GiveUp,
     /// The client gets the answer.
     Apply,
+    /// The client sends `cache_seq`.
     SendSeq,
+    /// The server reads the tail.
     TakeSeq,
+    /// The client gets the tail, and takes it as its cursor.
     ApplySeq,
 }
 
@@ -95,6 +103,7 @@ pub type Body = (u8, u8);
 /// A line of the ring: the header, and the body that writers may overwrite at any time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Line {
+    /// The lap in the header. 0 if the line was never written.
     pub lap: u8,
     /// Whether the writer of this lap has claimed the line and has not written it yet.
     pub is_claimed: bool,
@@ -108,11 +117,13 @@ pub struct Writer {
     /// The change in the writer's list, and the next step in it.
     pub change: u8,
     pub at: u8,
+    /// The position of the first line that it has reserved.
     pub position: u8,
+    /// Whether it has found a line busy, so that its next step is `Skip`.
     pub skips: bool,
 }
 
-/// An entry in the database's memory.
+/// The stored value: the changes that it contains, as bits, and its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub value: u8,
@@ -122,10 +133,13 @@ pub struct Entry {
 /// A read that is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flight {
+    /// How many steps of the read are done or were left out. 0 if no read is under way.
     pub at: u8,
     /// The clock of changes before the snapshot.
     pub stamp: u8,
+    /// The changes in the answer, as bits.
     pub value: u8,
+    /// Whether the answer is the stored value.
     pub is_hit: bool,
     /// Whether a record that was applied meanwhile names the value, or everything was dropped.
     pub is_named: bool,
@@ -134,19 +148,23 @@ pub struct Flight {
 /// The progress of `cache_changes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scan {
+    /// The position of the record that is being read.
     pub position: u8,
-    /// The line of the record at this position.
+    /// The number of the line in that record.
     pub part: u8,
-    /// The changes in the records that were read.
+    /// The changes in the records that were read, as bits.
     pub records: u8,
-    /// The changes that the client must know after the answer.
+    /// The changes that the client must know after the answer, as bits.
     pub owed: u8,
 }
 
+/// The state of a thread of the client that calls `cache_changes` or `cache_seq`. A variant is named after the next step, or after
+/// the answer that is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Caller {
     #[default]
     Idle,
+    /// The server is about to read the header of a line.
     Header(Scan),
     /// The header is of this lap, and has this checksum.
     Copy(Scan, Option<Body>),
@@ -154,9 +172,11 @@ pub enum Caller {
     Tail(Scan, Option<u8>),
     /// The answer: the number up to which the client may move its cursor.
     Changes(Scan, u8),
-    /// The other answer, with the tail.
+    /// The other answer, with the number of the tail.
     Reset(Scan, u8),
+    /// `cache_seq` was sent.
     SeqSent,
+    /// The answer of `cache_seq`.
     Seq(u8),
 }
 
@@ -164,23 +184,29 @@ pub enum Caller {
 pub struct Client {
     /// The number of the last record that was applied. None until `cache_seq` has answered.
     pub cursor: Option<u8>,
+    /// The changes in the local value, as bits. None if the client has no value.
     pub value: Option<u8>,
+    /// The only read.
     pub flight: Flight,
     pub callers: Vec<Caller>,
-    /// The changes that no local read may miss any more.
+    /// The changes that no local read may miss any more, as bits.
     pub proven: u8,
-    /// The changes whose records were applied.
+    /// The changes whose records were applied, as bits.
     pub applied: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The base of the journal's life.
     pub base: u8,
+    /// How many lines were reserved in this life.
     pub tail: u8,
     pub lines: Vec<Line>,
+    /// The changes that are visible to new snapshots, as bits.
     pub visible: u8,
     /// The visible changes that every session sees.
     pub spread: u8,
+    /// The changes that the standby has replayed.
     pub replayed: u8,
     /// The clock of changes, the fence of the key and its tag, and the stored value.
     pub now: u8,
@@ -189,7 +215,8 @@ pub struct State {
     pub crashed: bool,
     pub writers: Vec<Writer>,
     pub client: Client,
-    /// The number of the record of each change. A crash before the record counts as a record at the new base.
+    /// The number of the record of each change, and 0 before it is reserved. If a crash comes before that and the change is
+    /// visible, the new base counts as its number.
     pub numbers: [u8; CHANGES],
     /// The changes whose writer has done everything that it does.
     pub written: u8,

@@ -5,7 +5,7 @@ use super::state::{Caller, Flight, Line, Name, Read, State, Write, Writer};
 use crate::memory::Fence;
 
 impl Write {
-    /// The line of the record that a step is about.
+    /// Returns which line of its record a step is about. 0 for steps that are about no line.
     fn part(self) -> u8 {
         match self {
             Self::Claim(part) | Self::Body(part) | Self::Header(part) => part,
@@ -29,6 +29,7 @@ impl State {
         if fails { vec![next, Write::Fail] } else { vec![next] }
     }
 
+    /// Takes a step of a writer.
     pub fn write(&mut self, model: &Journal, number: usize, step: Write) {
         let writer = &mut self.writers[number];
         let id = model.id(number, writer.change).expect("it has one");
@@ -97,8 +98,8 @@ impl State {
         *writer = Writer { change: writer.change + 1, ..Writer::default() };
     }
 
-    /// The memory is lost, and so is every change that is not visible yet. Its writer will make it again. Answers that
-    /// the server has sent still arrive.
+    /// Restarts the server after a crash. The memory is lost, and so is every change that is not visible yet: its writer
+    /// will make it again. Answers that the server has sent still arrive.
     pub fn crash(&mut self, model: &Journal) {
         self.base += match model.variant {
             Variant::SameBase => 0,

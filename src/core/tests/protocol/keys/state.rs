@@ -167,6 +167,7 @@ impl Worker {
 /// How the read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
+    /// The key has no value, or an announcement hides it.
     Miss,
     /// A hit on a value with all changes that the reader must see.
     Hit(Value),

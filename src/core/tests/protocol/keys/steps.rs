@@ -160,6 +160,8 @@ impl State {
                 self.replace(model, number);
             }
             Write::Uncover => {
+                // This variant has no other step that makes the change. A value that was stored since `RemoveFirst` stays if the
+                // change is a removal.
                 if model.variant == RemovedBeforeAnnounced {
                     let kept = self.entry;
                     self.replace(model, number);

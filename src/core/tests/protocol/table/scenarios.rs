@@ -18,7 +18,7 @@ pub enum Variant {
     TwoSavers,
     /// A row becomes an entry even if its location does not stand any more.
     PromotesWithoutLooking,
-    /// The reader takes the lock after it has read the location for the last time.
+    /// The reader takes the lock of the segment's table after it has read the location for the last time.
     LocksLate,
     /// The reader takes no lock.
     DoesNotLock,
@@ -34,7 +34,7 @@ pub enum Variant {
     IgnoresAnnouncements,
     /// The location is forgotten in a step before the change is made in the tier.
     ForgetsEarlier,
-    /// The location is forgotten in a step after that.
+    /// The location is forgotten in a step after the change is made in the tier.
     ForgetsLater,
     /// The location is forgotten when the change is announced.
     ForgetsWhenAnnounced,
@@ -149,7 +149,7 @@ impl Table {
         Self { changes, ..Self::transactions(variant) }
     }
 
-    /// The same without the removal, and with room for two rows.
+    /// One key, set twice without transactions, and room for two rows.
     pub fn two_rows(variant: Variant) -> Self {
         let changes = &[Change::SetAtOnce(0), Change::SetAtOnce(0)];
         Self { changes, positions: 2, ..Self::transactions(variant) }
@@ -198,7 +198,7 @@ impl Table {
         Self { changes, leaves: true, ..Self::transactions(variant) }
     }
 
-    /// Two sessions set such a key if it has no value.
+    /// Two sessions set one key if it has no value. The value is either in the memory or saved.
     pub fn leaves_for_deciders(variant: Variant) -> Self {
         Self { leaves: true, ..Self::deciders(variant) }
     }

@@ -7,7 +7,7 @@ pub const BLOCKS: usize = 3;
 pub const SEGMENTS: usize = 2;
 /// The number of the file to which a superuser rewrites a table. The record of the segment never has it.
 pub const REWRITTEN: u8 = 9;
-/// The number of a file that a record has as long as the saver has not emptied the table.
+/// The number in a segment's record from a restart until the saver empties the table. No file has it.
 pub const UNKNOWN: u8 = 8;
 
 /// A value with its key: in a block, in a row, or copied.
