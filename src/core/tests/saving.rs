@@ -1,4 +1,8 @@
 //! Tests of saved values: which changes forget a location, when a copy may be located, and what decides whether a key has a value.
+//!
+//! A *location* says where a copy of an entry is saved (`tier/directory.rs`). `tier/saving.rs` has the steps of a saver: it marks
+//! an entry, copies it, and *locates* the copy, that is, adds its location to the directory.
+//!
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 #![cfg(not(any(loom, counting)))]
 

@@ -30,8 +30,8 @@ pub fn space_of(key: u8) -> u8 {
 }
 
 /// Calls `what` with a key. The keys have four different lengths, and the same bytes in six scopes. The hash passed here cancels
-/// the scope that `Key::new` mixes in, so that all keys of a class share one hash and one bucket. There, only the whole identity of
-/// a key distinguishes it from the others. The two classes differ in bit 20; any bit would do.
+/// the space and the role that `Key::new` mixes in, so that all keys of a class share one hash and one bucket. There, only the
+/// whole identity of a key distinguishes it from the others. The two classes differ in bit 20; any bit would do.
 pub fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let (space, role) = SCOPES[key as usize % SCOPES.len()];
     let space = u32::from(space);

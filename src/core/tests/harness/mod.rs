@@ -69,6 +69,7 @@ impl Harness {
         Self { memory: (0..bytes / 8).map(|_| AtomicU64::new(0xdead_beef)).collect(), shards }
     }
 
+    /// Returns the sizes of a region of the harness.
     fn sizes(shards: u32) -> Sizes {
         Sizes {
             bytes: 0,

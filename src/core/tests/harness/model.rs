@@ -140,6 +140,8 @@ impl Model {
         );
     }
 
+    /// Counts a refused value by the reason. No shard is switched off here, and no value has too many dependencies, so other
+    /// reasons are mistakes.
     pub fn count_refusal(&mut self, key: u8, refusal: Refusal) {
         self.count(
             key,

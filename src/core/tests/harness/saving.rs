@@ -1,4 +1,5 @@
-//! The saver of the tests, and actions on saved values. Its copies are what rows of a table are for the server.
+//! The saver of the tests, and actions on saved values. Its copies are what rows of a table are for the server. `tier/saving.rs`
+//! has the rules of a saver, and `tier/directory.rs` those of locations.
 
 use super::action::SPACES;
 use super::both::Both;
@@ -34,6 +35,7 @@ impl SavedCopy {
         self.identity == (space.into(), role, vec![b'k'; 1 + (key / 6) as usize * 50])
     }
 
+    /// Returns the copy in the form in which the tier judges it.
     pub fn saved(&self) -> SavedValue<'_> {
         SavedValue { meta: self.meta, dependencies: &self.dependencies, stale_ok: self.stale_ok }
     }

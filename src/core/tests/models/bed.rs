@@ -152,6 +152,7 @@ fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + 
     outcome.expect("it has run")
 }
 
+/// Returns loom's settings, which all models share.
 fn builder() -> Builder {
     let mut builder = Builder::new();
     // Loom gives up after this many steps. It counts each step, even if there is no choice, so its own limit is too low.

@@ -1,4 +1,5 @@
-//! The journal while writers and a reader are interleaved. A record is read whole, in order, or is found to be lost.
+//! The journal while writers and a reader are interleaved (`journal/mod.rs` has its rules). A record is read whole, in order, or is
+//! found to be lost.
 
 use crate::bed::{Image, LoomTier, Preemptions, Work, explore, together};
 use loom::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,5 @@
-//! The file that all processes map: its words for control, its locks, and the region.
+//! The file that all processes map: its words for control, its locks, and the region. A *seat* is the number of a process: its
+//! place in `PARTS`, or `HEIR`. `main.rs` explains the victim and the heir.
 
 use crate::worker::{PARTS, with_key};
 use pg_cache_core::testing::SIZES;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The number of shards of the region, and so of locks.
 pub const SHARDS: u32 = 2;
 /// The size of the region: so small that the processes evict each other's entries.
 pub const REGION_BYTES: usize = 192 * 1024;
@@ -75,6 +77,7 @@ impl Ground {
         Region::of_words(&self.mapping.words()[CONTROL_WORDS..])
     }
 
+    /// Returns the word of a shard's lock: see [`LOCKS`].
     pub fn lock_word(&self, shard: u32) -> &AtomicU64 {
         self.control(LOCKS + 8 * shard as usize)
     }

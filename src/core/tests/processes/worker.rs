@@ -44,6 +44,7 @@ pub const COUNTERS: u64 = 20;
 /// The first few keys have large values and are used in about a third of the operations, so that one process replaces a value while
 /// another copies it.
 pub const HOT: u64 = 4;
+/// The number of all keys.
 pub const KEYS: u64 = SPREAD + CROWDED + COUNTERS;
 
 /// Returns whether a key is that of a counter.

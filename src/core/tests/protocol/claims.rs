@@ -192,6 +192,7 @@ impl Claims {
         steps
     }
 
+    /// Takes a step of a writer.
     fn write(&self, state: &mut State, number: usize, step: Write) {
         let writer = &mut state.writers[number];
         writer.at += 1;
@@ -223,6 +224,7 @@ impl Claims {
         }
     }
 
+    /// Takes a step of a fill.
     fn fill(&self, state: &mut State, number: usize, step: Fill) {
         let filler = &mut state.fillers[number];
         filler.at += 1;
@@ -259,6 +261,7 @@ impl Claims {
         }
     }
 
+    /// Takes the reader's only read, of the entry of a fill, and judges the value if it is a hit.
     fn read(state: &mut State, number: usize) {
         let filler = &state.fillers[number];
         let safe_stamp = state.safe_stamp.unwrap_or(LATEST);

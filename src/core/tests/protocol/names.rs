@@ -239,6 +239,7 @@ pub enum First {
     Unrecorded,
 }
 
+/// The model: a variant, and how both transactions are prepared.
 #[derive(Clone, Debug)]
 pub struct Names {
     variant: Variant,
@@ -248,6 +249,7 @@ pub struct Names {
     all: bool,
 }
 
+/// The steps of the fill, in order.
 const FILL: [Fill; 3] = [Fill::Stamp, Fill::Snapshot, Fill::Publish];
 
 impl Names {
@@ -458,6 +460,7 @@ impl Names {
 }
 
 impl State {
+    /// Takes a step of the fill.
     fn fill(&mut self, step: Fill) {
         self.filled += 1;
         match step {

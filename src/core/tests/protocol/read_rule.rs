@@ -50,7 +50,7 @@ pub enum Write {
     Clear(usize),
 }
 
-/// One atomic step of a fill. A fill under REPEATABLE READ takes the same steps: its stamp is the `safe_stamp`, and
+/// One atomic step of a fill. A fill under REPEATABLE READ takes the same steps: its stamp is its safe stamp (`reader.rs`), and
 /// any time may pass before its snapshot and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
@@ -211,12 +211,14 @@ impl ReadRule {
         Self::new(variant, &[(&[0], true), (&[0], false), (&[1, 0], false)], 1, 1, &[0, 1])
     }
 
+    /// Returns the program of a reader.
     fn reads(&self, reader: &Reader) -> &[Read] {
         &self.reads[usize::from(reader.repeatable)]
     }
 }
 
 impl Writing {
+    /// Makes the programs of a writer that changes these dependencies, as the variant has them.
     fn new(variant: Variant, (changes, may_abort): Plan) -> Self {
         use Variant::*;
         let raises = || changes.iter().map(|fence| Write::Raise(*fence));
@@ -292,6 +294,7 @@ fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Re
 }
 
 impl State {
+    /// Takes a step of a writer.
     fn write(&mut self, number: usize, step: Write) {
         let writer = &mut self.writers[number];
         writer.at += 1;
@@ -321,6 +324,7 @@ impl State {
         }
     }
 
+    /// Takes a step of a fill.
     fn fill(&mut self, number: usize, step: Fill) {
         let filler = &mut self.fillers[number];
         filler.at += 1;
@@ -332,6 +336,7 @@ impl State {
         }
     }
 
+    /// Takes a step of a reader, which judges all changes.
     fn read(&mut self, model: &ReadRule, number: usize, step: Read) {
         let writers = || model.writers.iter().zip(&self.writers);
         let has_aborted = |(writing, writer): (&Writing, &Writer)| writing.has_aborted(writer);
@@ -350,10 +355,12 @@ impl State {
         reader.step(step, model.reads(reader), &view, entry.unwrap_or_default());
     }
 
+    /// Returns whether a read has ended in this way.
     fn any(&self, outcome: Outcome) -> bool {
         self.readers.iter().any(|reader| reader.outcome == Some(outcome))
     }
 
+    /// Returns whether a read has ended with a right value, and `what` holds for its reader.
     fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
         self.readers.iter().any(|reader| reader.hit(&what))
     }

@@ -91,6 +91,7 @@ pub fn program(repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
 }
 
 impl Reader {
+    /// Makes a reader that has not begun.
     pub fn new(repeatable: bool) -> Self {
         Self {
             at: 0,

@@ -4,8 +4,8 @@
 //! The transaction's own fence would invalidate the value at once. So the value is published *as of the transaction's
 //! own commit*, which is right if no other transaction has changed a dependency in between. The rule:
 //!
-//! 1. The value has a stamp like a fill's: taken before the snapshot that the value is computed on, and the
-//!    `safe_stamp` under REPEATABLE READ. (A plain set takes the stamp when it is called. If the caller computed the
+//! 1. The value has a stamp like a fill's: taken before the snapshot that the value is computed on. Under REPEATABLE READ,
+//!    it is the safe stamp (`reader.rs`). (A plain set takes the stamp when it is called. If the caller computed the
 //!    value earlier, the caller is responsible.) A value that was computed before the transaction's own last change
 //!    of one of its dependencies is dropped. It is not enough that the transaction had already changed the dependency
 //!    before: it may change it twice.
@@ -137,6 +137,7 @@ pub enum Variant {
 /// The fences of what a transaction changes, in order; whether it sets a value; whether it may abort.
 type Plan = (&'static [usize], bool, bool);
 
+/// The model: the programs of all actors, which follow from a variant.
 #[derive(Clone, Debug)]
 pub struct SetAndFence {
     variant: Variant,
@@ -164,6 +165,8 @@ fn fences_of(changes: &[usize]) -> Vec<usize> {
 }
 
 impl SetAndFence {
+    /// Creates the model, with a transaction for each plan. Every value depends on `dependencies`, and the reader checks them in
+    /// this order.
     pub fn new(variant: Variant, plans: &[Plan], dependencies: &'static [usize]) -> Self {
         let commits = plans.iter().map(|plan| commit(variant, plan, dependencies)).collect();
         let reads = [false, true].map(|repeatable| program(repeatable, dependencies));
@@ -193,6 +196,7 @@ impl SetAndFence {
         Self::new(variant, plans, &[0, 1, 2])
     }
 
+    /// Returns the program of the reader.
     fn reads(&self, reader: &Reader) -> &[Read] {
         &self.reads[usize::from(reader.repeatable)]
     }
@@ -324,6 +328,7 @@ impl State {
         })
     }
 
+    /// Takes a step of the reader, which judges the changes that matter to a value.
     fn read(&mut self, model: &SetAndFence, step: Read) {
         let view = View {
             now: self.now,

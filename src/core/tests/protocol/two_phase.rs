@@ -120,12 +120,14 @@ pub enum Variant {
     CommitWithdraws,
 }
 
+/// The model: a variant, and the number of backends that try to commit the transaction.
 #[derive(Clone, Debug)]
 pub struct TwoPhase {
     variant: Variant,
     backends: usize,
 }
 
+/// The steps of the fill, in order.
 const FILL: [Fill; 3] = [Fill::Stamp, Fill::Snapshot, Fill::Publish];
 
 impl TwoPhase {
@@ -195,6 +197,7 @@ impl State {
         }
     }
 
+    /// Takes a step of the fill.
     fn fill(&mut self, step: Fill) {
         self.filled += 1;
         match step {
@@ -204,6 +207,7 @@ impl State {
         }
     }
 
+    /// Takes a step of the reader, which judges the only change.
     fn read(&mut self, step: Read) {
         let view = View {
             now: self.now,

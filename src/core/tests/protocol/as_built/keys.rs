@@ -48,7 +48,8 @@ impl Twin<'_> {
             }
             keys::Step::Writer(number, write) => self.write(model.changes[number], number, write),
             keys::Step::Worker(number, work) => {
-                // The tier knows nothing of restarts: its caller puts the epoch into the lease and checks it.
+                // The tier knows nothing of restarts: its caller puts the epoch, the number of restarts, into the lease and checks
+                // it.
                 let of_this_life = before.workers[number].epoch == before.epoch;
                 self.work(number, work, &after.workers[number], of_this_life);
             }

@@ -127,6 +127,7 @@ enum Variant {
     AsksByRelation,
 }
 
+/// The model: a variant, and where the value comes from.
 #[derive(Clone, Debug)]
 struct Naming {
     variant: Variant,
@@ -136,6 +137,7 @@ struct Naming {
 }
 
 impl Naming {
+    /// Returns the steps of a writer, in order.
     fn writing(&self) -> Vec<Write> {
         use Write::*;
         let mut steps = vec![Count, Look, Raise, LookAgain, Show, Lower];
@@ -149,6 +151,7 @@ impl Naming {
         steps
     }
 
+    /// Returns the steps of the session, in order.
     fn giving(&self) -> Vec<Give> {
         use Give::*;
         let mut steps = match self.is_stored {
@@ -167,6 +170,7 @@ impl Naming {
         steps
     }
 
+    /// Takes a step of a writer.
     fn write(&self, state: &mut State, number: usize, step: Write) {
         let writer = &mut state.writers[number];
         writer.at += 1;
@@ -204,6 +208,7 @@ impl Naming {
         }
     }
 
+    /// Takes a step of the session.
     fn give(&self, state: &mut State, step: Give) {
         state.at += 1;
         match step {

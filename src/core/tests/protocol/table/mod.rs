@@ -9,8 +9,8 @@
 //! numbers are few, so they recur. All values have the same stamp, because no change in this model draws a number.
 //!
 //! A restart is one that loses the memory. Rows do not say from which life of the memory they are: a new memory has no
-//! location, and the saver empties a table before it uses it again. So the epoch in the rows of the code is a second
-//! protection.
+//! location, and the saver empties a table before it uses it again. So the epoch in the rows of the code, which is the
+//! number of the memory's life, is a second protection.
 
 mod properties;
 mod reader;

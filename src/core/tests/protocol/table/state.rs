@@ -1,9 +1,11 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words. The *bits* of a key
 //! select its location (`tier/directory.rs` of the core).
 
+/// The number of keys.
 pub const KEYS: usize = 2;
 /// The blocks of the memory: enough for two entries, and for one reservation of the writer.
 pub const BLOCKS: usize = 3;
+/// The number of segments in the state. A scenario may use only the first one.
 pub const SEGMENTS: usize = 2;
 /// The number of the file to which a superuser rewrites a table. The record of the segment never has it.
 pub const REWRITTEN: u8 = 9;
