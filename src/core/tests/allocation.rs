@@ -27,7 +27,7 @@ impl Buffer for Fixed {
 }
 
 /// Calls most of the operations on entries that sessions and commits use, with more entries than fit, so that the tier must evict.
-/// The values have fewer than 3 000 bytes. Most of the nine relations share one of the four records (`SIZES`).
+/// The values have fewer than 3 000 bytes. The nine relations share four records (`SIZES`).
 fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     let mut found = Fixed([0; 4096]);
     for (number, name) in names.iter().enumerate() {
@@ -107,7 +107,7 @@ fn operations_on_entries_allocate_nothing() {
 }
 
 /// The n-th allocation of a report fails, and all allocations after it. The report must then return an error, and no call may
-/// change the tier: a report that ignored the failure would abort the process. n goes from 1 up until all three reports need fewer
+/// change the tier: a report that cannot handle the failure aborts the process. n goes from 1 up until all three reports need fewer
 /// allocations: the check, the list of flights, and the entries of the first bucket. The first two must then return what they
 /// returned before.
 #[test]

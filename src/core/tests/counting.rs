@@ -89,7 +89,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
 }
 
 /// Evicting entries of another space must update each count of that space at most once for each hold of a lock, not once for each
-/// entry: all backends write to these counts. A hold evicts more than eight entries here, so updates for each entry would show.
+/// entry: all backends write to these counts. A hold evicts more than eight entries here, on average, so updates for each entry
+/// would show.
 #[test]
 fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let words = memory(2048 * 1024);

@@ -196,14 +196,14 @@ fn an_expensive_entry_without_visits_leaves_in_the_end() {
     assert_eq!(left(), 0);
 }
 
-/// If all entries have rounds left, the search for a victim gives a bounded number of them another round, and evicts the next one.
-/// Without the bound, it would pass all entries under the lock.
+/// If all entries deserve another round, the search for a victim gives a bounded number of them another round, and evicts the next
+/// one. Without the bound, it would pass all entries under the lock.
 #[test]
 fn a_new_entry_finds_room_although_all_others_have_rounds_left() {
     let (memory, host) = (memory(BYTES), TestHost::default());
     let tier = format(&memory, &host);
     for number in 0..20_000 {
-        // The entries get more expensive all the time, so that each new one is far above the average.
+        // The entries get more expensive all the time, so that new ones are above the average.
         let cost = Cost::of(Duration::from_micros(2 + number * number));
         ask(&tier, number, 100, cost);
         ask(&tier, number, 100, cost);

@@ -147,8 +147,7 @@ enum Variant {
     SettledThoughPending,
     /// A fill settles the record before it looks at the unclaimed fence.
     SettledBeforeItRests,
-    /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies, because that rule alone
-    /// would make up for it.
+    /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies, too.
     NotCovered,
     /// The record's fence takes over that number after the record is settled.
     CoveredAfterSettled,
