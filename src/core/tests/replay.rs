@@ -44,7 +44,8 @@ fn bytes_are_stories_that_the_model_agrees_with() {
         told.extend(story.actions.iter().map(std::mem::discriminant));
         story.run();
     }
-    // The number of kinds in `Action`. A new kind must be added to `story.rs` and to `model.rs`, and to this number.
+    // The number of kinds in `Action`. A new kind must be added to `harness/story.rs` and to `tests/model.rs`, and to
+    // this number.
     assert_eq!(told.len(), 30, "some actions are never told");
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }

@@ -44,7 +44,7 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8]) {
     tier.put(key, &new(tier, bytes, &[])).expect("it is stored");
 }
 
-/// Marks the entries of the shard that are not saved, also those that are marked already.
+/// Marks up to 64 entries of the shard that are not saved, the oldest first, also those that are marked already.
 fn mark(tier: &TestTier<'_>) -> Batch {
     let mut batch = Batch::with_room(64).expect("there is memory");
     tier.mark_oldest(0, DATABASE, true, |_| true, &mut batch);

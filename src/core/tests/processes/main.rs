@@ -213,6 +213,7 @@ fn one_is_killed_and_all_begin_anew() {
         lives.fetch_add(1, Ordering::SeqCst);
     }
     println!("{tally:?}");
+    // Three of four kills aim at a held lock, and two of four at a change. One of these two may give up its aim.
     assert!(tally.in_an_operation * 2 > tally.kills, "most kills hit nothing: {tally:?}");
     assert!(tally.with_a_lock * 2 >= tally.kills, "few kills find a lock held: {tally:?}");
     assert!(tally.in_a_change * 5 >= tally.kills, "few kills hit a change: {tally:?}");

@@ -18,7 +18,7 @@ pub enum Part {
     Deleter,
     /// Adds to counters.
     Adder,
-    /// Sweeps, and moves the clock.
+    /// Sweeps, inspects buckets, and now and then moves the clock.
     Sweeper,
     /// Does the work of all others, until it is killed.
     Victim,

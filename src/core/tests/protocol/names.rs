@@ -4,7 +4,8 @@
 //! The first transaction is prepared. It has a record of what it has changed (`src/store/transaction/prepared.rs` in the
 //! extension), unless it was prepared in an earlier life of the server, from which no cache was saved. An *ender* is a session that
 //! ends a transaction by its name. It asks the server which transaction has the name, looks for the record of that transaction,
-//! raises the recorded fence, and lets the server end the transaction that has the name.
+//! raises the recorded fence, or that of the database if there is no record, and lets the server end the transaction that has the
+//! name. An ender that rolls back raises no fence.
 //!
 //! Meanwhile the second transaction is prepared under the same name. If a command prepares it, it has a record, too.
 //! If it is prepared without a command, its own fence is raised before it is prepared, and stays raised until a
@@ -213,7 +214,7 @@ pub enum Variant {
     FoundByName,
     /// An ender that finds no record continues as if the transaction had changed nothing.
     MissedIsNothing,
-    /// An ender that finds no record raises the fence of the database without asking again.
+    /// An ender that finds no record raises the fence of the database even if another transaction has the name by now.
     MissedIsEverything,
     /// The fence of a transaction that is prepared without a command is not raised before it has the name.
     UnnamedNotRaised,

@@ -2,11 +2,12 @@
 //! key, a caller that does so at once, or a transaction that claims the key to set it only if it has no value. A worker
 //! computes the value under a lease. The *flight* of the key is the lease or the claim that the tier has recorded.
 //!
-//! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when other sessions can
-//! see it in the source, which is the database that the values are computed from. It is *through* when the tier has it.
-//! A transaction announces the key before its change is visible, and until the change is through. An announcement
-//! hides the value of the key. A computed value is the set of the changes that were visible to the session that
-//! computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a removal.
+//! Each step that concerns the tier is what the tier does under one hold of the shard's lock. A change is *visible* when
+//! other sessions can see it in the source, which is the database that the values are computed from. It is *through*
+//! when the tier has it. A transaction announces the key before its change is visible, unless it sets a claimed key and
+//! changes nothing else. The announcement hides the value of the key until the change is through. A computed value is the set of
+//! the changes that were visible to the session that computed it. A set whose value is dropped at commit (see `set_and_fence.rs`)
+//! is confirmed as a removal.
 //!
 //! A lease records what was visible when it was acquired. A statement that acquires a lease may compute the value on its own
 //! snapshot, which is older than the lease. The tier's caller refuses such a value. A value that is set under a claim, while

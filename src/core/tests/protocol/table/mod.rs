@@ -1,8 +1,8 @@
 //! The protocol of the table tier: a value is saved in a row, leaves the memory, and comes back.
 //!
-//! The actors are a writer, which makes one change after the other; an eviction, which may come at any time; the
-//! saver; readers, which read again and again; and deciders, which set a key only if it has no value. `keys/` has
-//! the competition of writers for a key.
+//! The actors are a writer, which makes one change after the other; an eviction, which may come at any time (except
+//! where an entry leaves the memory when it is saved, and only then); the saver; readers, which read again and again; and deciders,
+//! which set a key only if it has no value. `keys/` has the competition of writers for a key.
 //!
 //! A version of a key is the number of the change that made it. A time to live is a version of its own with the bytes
 //! of an earlier one. Blocks and rows keep their contents until they are used again. Blocks, positions and file
