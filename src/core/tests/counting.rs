@@ -55,7 +55,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let (before, locks) = (tier.counted(Counter::Hit), host.locks.get());
         (0..HITS).for_each(|_| hit());
         let writes = written(&words);
-        // Only the count of hits is written for each hit. The other words are samples, with two stores for about one of 64 hits.
+        // Only the count of hits is written for each hit. The other words are samples, with two stores for about one of 64 hits:
+        // about 31 stores, to a factor of two.
         assert_eq!(tier.counted(Counter::Hit), before + HITS);
         let (counts, samples): (Vec<_>, Vec<_>) = writes.iter().partition(|(_, stores, _)| *stores == HITS);
         assert_eq!(counts.len(), 1, "{size} bytes: {writes:?}");

@@ -123,7 +123,8 @@ enum Variant {
     AsksBeforeRaising,
     /// A writer asks after it has raised its fences, before it lowers them.
     AsksBeforeLowering,
-    /// A writer looks for the record again when it asks. The fence that it has raised does not matter. The session looks at no fence.
+    /// A writer looks for the record again when it asks. The fence that it has raised does not matter. The session looks at no
+    /// fence.
     AsksByRelation,
 }
 
