@@ -7,11 +7,11 @@
 //!
 //! The client keeps the value of one key, with the names that it depends on, outside of the server. Its *cursor* is
 //! the number of the last record that it has applied. Its calls of `cache_changes` return the records after the cursor
-//! up to the first one that is not written, or a *reset*: the ring does not reach back to the cursor, or the cursor is
-//! of another life. After a reset, the client drops the value and takes the tail as its cursor (`cache_seq`). A read
-//! notes the cursor before it is sent. Its answer is not kept if a record that was applied meanwhile names the value.
-//! Reads and calls run at the same time, and an answer may arrive late. Answers that are lost need no steps of their
-//! own: the client might as well have applied them later.
+//! up to the first one that is not written, or a *reset*: the ring does not reach back to the cursor, a record was
+//! overwritten while it was read, or the cursor is of another life. After a reset, the client drops the value and takes the tail as
+//! its cursor (`cache_seq`). A read notes the cursor before it is sent. Its answer is not kept if a record that was applied
+//! meanwhile names the value. Reads and calls run at the same time, and an answer may arrive late. Answers that are lost need no
+//! steps of their own: the client might as well have applied them later.
 //!
 //! The database answers a read with a stored value that is valid by its fence, or computes the value from a new
 //! snapshot. An answer that was computed is returned without a look at the fence. `read_rule.rs` has the steps of
@@ -26,6 +26,7 @@
 //! before it were written, no local read misses the change; after a reset, no local read misses a change that was
 //! visible to every session before it; no local value is older than an applied record that names it; and, as the
 //! reason for all of these, each change that a local value lacks has a number that is still ahead of the cursor.
+//! Where a variant claims lines, no line may stay claimed.
 //!
 //! `naming.rs` is a model of its own: it shows which changes of relations must have a record. `state.rs` has the steps and the
 //! state, `writer.rs` and `client.rs` the effect of the steps, `properties.rs` the properties, and `scenarios.rs` the scenarios and

@@ -158,8 +158,8 @@ pub struct Scan {
     pub owed: u8,
 }
 
-/// The state of a thread of the client that calls `cache_changes` or `cache_seq`. A variant is named after the next step, or after
-/// the answer that is under way.
+/// The state of a thread of the client that calls `cache_changes` or `cache_seq`. Each state but `Idle` is named after the next
+/// step, or after what is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Caller {
     #[default]
