@@ -1,4 +1,4 @@
-//! Runs one SELECT over all keys, repeatedly in one session.
+//! Runs a contender inside SQL (`Work::Expression` of the plan): one SELECT over all keys, repeatedly in one session.
 
 use super::load::Run;
 use crate::data::KEYS;
@@ -7,8 +7,8 @@ use postgres::Client;
 use std::time::{Duration, Instant};
 
 /// Evaluates `expression` for every key, again and again until `span` is over, but at least once. The expression is over the column
-/// `key` of the table `probe` (`setup.sql`), which `session` must see. Returns an error if it is null for a key: it must count
-/// hits.
+/// `key` of the table `probe` (`setup.sql`), which `session` must see. Returns an error if the expression is null for a key,
+/// because only hits are measured.
 pub fn run(session: &mut Client, expression: &str, span: Duration) -> Result<Run> {
     let select = session.prepare(&format!("SELECT count({expression}) FROM probe"))?;
     let started = Instant::now();

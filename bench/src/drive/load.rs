@@ -1,4 +1,4 @@
-//! The load of a run, and its result.
+//! The load of a run, and its result. A run is one contender of the plan that works for a while.
 
 /// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]

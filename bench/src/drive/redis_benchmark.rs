@@ -46,12 +46,14 @@ fn parse(said: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
+    /// Fails if the rate is taken from a fixed column.
     #[test]
     fn the_rate_is_found_by_its_name() {
         let said = "\"test\",\"rps\",\"avg_latency_ms\"\n\"GET 1__rand_int__\",\"81234.77\",\"0.070\"\n";
         assert_eq!(parse(said), Some(81234.77));
     }
 
+    /// Fails if an error message or an infinite rate becomes a result.
     #[test]
     fn output_without_a_rate_has_no_result() {
         assert_eq!(parse("ERR unknown command"), None);

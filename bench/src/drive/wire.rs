@@ -1,4 +1,4 @@
-//! Sends a prepared statement over the wire.
+//! Sends a prepared statement over the wire (`Work::Statement` of the plan, and the parts of the report that measure requests).
 //!
 //! This client treats PostgreSQL as redis-benchmark treats Redis, so that the comparison uses clients of the same kind. It has one
 //! thread. It builds each request once and replaces only the digits of the keys. It reads answers to their end and does not decode
@@ -43,6 +43,7 @@ pub struct Task<'t> {
     pub statement: &'t str,
     /// The parameters of the statement.
     pub given: Given,
+    /// The clients, and what each of them sends at once.
     pub load: Load,
     /// The seed of the random keys. Another seed gives other keys. Only its lower 32 bits count: the number of the client is added
     /// below them, so that each client has keys of its own.
@@ -420,6 +421,7 @@ mod tests {
         }
     }
 
+    /// Fails if the messages before `K` are not skipped, or if a greeting without `K` gives a process.
     #[test]
     fn a_process_is_found_in_the_greeting() {
         let status = [b"R".as_slice(), &length(4), &[0; 4]].concat();
@@ -429,11 +431,14 @@ mod tests {
         assert_eq!(process(&status), None);
     }
 
+    /// Fails if an error message of the server is skipped like a row: the speed of refused requests would be reported.
     #[test]
     fn a_refusal_is_an_error() {
         assert!(Answer::default().take(&[b"E".as_slice(), &length(5), b"oops!"].concat()).is_err());
     }
 
+    /// Fails if a recorded offset is not that of a key, so that new digits would destroy the message, or if the length of a message
+    /// is wrong.
     #[test]
     fn a_request_has_its_keys_at_the_recorded_offsets() {
         for (given, keys, pipeline) in

@@ -28,7 +28,8 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
             other => bail!("what is {other}? {USAGE}"),
         }
     }
-    // With fewer keys, the smallest capacity of the simulation, 1 % of them, would be less than one value.
+    // With fewer keys, the smallest capacity of the simulation, 1 % of them, would be less than one value of the traces of equal
+    // values.
     let Extent { keys, requests } = extent;
     anyhow::ensure!(keys >= 100 && requests > 0, "that is too little to simulate");
     let traces = match files[..] {

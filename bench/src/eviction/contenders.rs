@@ -104,7 +104,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 /// How far our tier's content may differ from the capacity, as a fraction of the capacity. The report marks outcomes that differ
 /// more.
 pub const TOLERANCE: f64 = 0.01;
-/// The most sizes of the region that are tried.
+/// The most sizes of the region that are tried. If none is close enough then, the closest counts.
 const TRIALS: u32 = 12;
 
 /// Replays a trace on all contenders, with a capacity in bytes of values. Returns the outcomes in the order of [`NAMES`], and the
@@ -144,7 +144,7 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
             break;
         }
         // The blocks, which hold the entries, grow with the content. The index of a shard grows by a few percent of its blocks:
-        // hence the factor. The rest of the region does not grow.
+        // hence the factor. The rest of the region does not grow. The size is rounded to cache lines of 64 bytes.
         let blocks = usage.block_bytes as f64;
         let wanted = blocks * capacity as f64 / outcome.held.max(1.0);
         bytes = (bytes as f64 + (wanted - blocks) * 1.03).max(4096.0) as usize / 64 * 64;
@@ -329,7 +329,8 @@ mod tests {
     use super::*;
     use crate::eviction::traces::{Extent, made};
 
-    /// Hit ratios can be compared only between caches that keep as much. Fails if a contender keeps more or less than its capacity.
+    /// Hit ratios can be compared only between caches that keep equally much. Fails if the content of a contender differs from its
+    /// capacity by more than 1 %.
     #[test]
     fn all_contenders_fill_their_capacity() {
         let extent = Extent { keys: 5000, requests: 50_000 };
@@ -369,7 +370,8 @@ mod tests {
         assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
     }
 
-    /// A value that is larger than our tier can store is counted as refused each time, and does not end the replay.
+    /// A value that is larger than our tier can store is counted as refused each time. Fails if it is not counted, or if it ends
+    /// the replay.
     #[test]
     fn a_value_too_large_for_our_tier_is_counted() {
         let memory = Memory::of_bytes(256 * 1024);

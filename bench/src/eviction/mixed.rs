@@ -6,11 +6,12 @@ use super::traces::{Extent, Random, Request, Trace, Zipf, shifting};
 const SIZES: (u32, u32) = (512, 69_632);
 /// The lowest and the highest cost, in microseconds: a lookup by primary key, and a report.
 const COSTS: (u32, u32) = (100, 2_000_000);
-/// The skew of Zipf's law for the keys that [`popular`] draws.
+/// The skew of Zipf's law for the keys that [`popular`] draws: in the middle of those of the traces of equal values, which are 0.8
+/// to 1.2, but on the lower side.
 const SKEW: f64 = 0.9;
 
 /// Returns all traces of mixed values, in the order of the report. They have a fifth of the keys and half of the requests of
-/// `extent`, because their values are much larger than the 100 bytes of the other traces: 14 KB on average, and 41 KB in "blocks".
+/// `extent`, because their values are much larger than the 100 bytes of the other traces: 14 KB on average, and 40 KB in "blocks".
 pub fn made(extent: Extent) -> Vec<Trace> {
     let extent = Extent { keys: (extent.keys / 5).max(20), requests: extent.requests / 2 };
     let trace = |name: &str, keys: Vec<u32>, value: &dyn Fn(u32) -> (u32, u32)| {
@@ -93,6 +94,7 @@ impl Blocks {
     /// file that never returns. So a bit less than half of the requests are for extents.
     fn requests(&self, extent: Extent) -> Vec<u32> {
         let mut random = Random::of_seed(6);
+        // The skews are much lower than SKEW, so that pages and files return only after long times.
         let places = Zipf::new((self.records / NEIGHBOURS).max(1), 0.6);
         let pages = Zipf::new(self.pages - self.records, 0.4);
         let files = Zipf::new(((self.keys - self.pages) / FILE).max(1), 0.4);
@@ -133,6 +135,8 @@ mod tests {
         made(EXTENT).into_iter().find(|trace| trace.name == name).expect("there is such a trace")
     }
 
+    /// Fails if two runs of the program would replay different traces, if a key changes its value within a trace, or if a size or a
+    /// known cost is out of its bounds.
     #[test]
     fn traces_are_the_same_every_time_and_a_key_keeps_its_size_and_cost() {
         for (one, other) in made(EXTENT).iter().zip(&made(EXTENT)) {
@@ -175,8 +179,9 @@ mod tests {
         assert!(by_size.requests.iter().filter(large).all(|request| request.cost >= 100_000));
     }
 
-    /// Half of the requests of block traces in the literature are for large blocks, which hardly return. Fails if the median
-    /// distance between two requests of a key, in requests, does not tell the kinds apart. A first request counts as endlessly far.
+    /// The trace must be like one of a disk: about half of its requests are for large blocks, which hardly return. Fails if the
+    /// median distance between two requests of a key, in requests, does not tell the kinds apart. A first request counts as
+    /// endlessly far.
     #[test]
     fn blocks_return_soon_late_or_never_depending_on_their_size() {
         let trace = made_as("blocks");

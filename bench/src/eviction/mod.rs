@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use traces::{Extent, Trace};
 
-/// Capacities, in percent of the working set.
+/// Capacities, in percent of the working set ([`Trace::working_set`]).
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
-/// How far our average may be below the average of the better of moka and quick_cache, in percentage points.
+/// How far our average may be below the average of the better of moka and quick_cache, in percentage points. This limit and the
+/// next one are goals of the project, not results.
 const BELOW_BEST_MAX: f64 = 0.5;
 /// How far our hit rate may be below that of LRU in any cell, in percentage points. A cell is one trace at one capacity.
 const BELOW_LRU_MAX: f64 = 2.0;
@@ -103,7 +104,7 @@ impl Cell {
     fn lru(&self, share: Share) -> f64 {
         share.of(&self.outcomes[1])
     }
-    /// Returns the better of moka and quick_cache.
+    /// Returns the greater of the shares of moka and quick_cache.
     fn best(&self, share: Share) -> f64 {
         share.of(&self.outcomes[2]).max(share.of(&self.outcomes[3]))
     }
@@ -111,7 +112,7 @@ impl Cell {
     fn above_lru(&self) -> f64 {
         self.ours(self.goal()) - self.lru(self.goal())
     }
-    /// Returns the share of the capacity that our tier has filled.
+    /// Returns how much of the capacity our tier has filled. 1 is all of it; more is possible (see [`TOLERANCE`]).
     fn filled(&self) -> f64 {
         self.outcomes[0].held / self.capacity as f64
     }
@@ -121,8 +122,8 @@ impl Cell {
     }
 }
 
-/// Replays traces at all capacities. With `shards` = 0, the tier chooses the number of shards by its size. Two threads replay at
-/// once, because no time is measured.
+/// Replays traces, at least one, at all capacities. With `shards` = 0, the tier chooses the number of shards by its size. If there
+/// are two cores, two threads replay at once: no time is measured, so they may disturb each other.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();

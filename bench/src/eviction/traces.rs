@@ -84,7 +84,7 @@ fn cycle(extent: Extent) -> Vec<u32> {
 
 /// Requests between two scans.
 const BETWEEN_SCANS: u32 = 20_000;
-/// Keys of a scan.
+/// Keys of a scan. So a fifth of the requests belong to scans.
 const SCAN: u32 = 5_000;
 
 /// Requests keys by Zipf's law with skew 1.0. From time to time, a scan reads keys that no other request asks for.
@@ -108,7 +108,8 @@ fn polluted(extent: Extent) -> Vec<u32> {
 const HOT_SHARE: u32 = 20;
 /// How many percent of the requests go to the hot set.
 const HOT_PERCENT: u64 = 90;
-/// How many phases the trace has. The hot set is a different one in each phase.
+/// How many phases the trace has. The hot set is a different one in each phase. There are as many phases as hot sets
+/// ([`HOT_SHARE`]), so each key is hot in one phase.
 const SHIFTS: u32 = 20;
 
 /// Sends most requests to a small hot set, evenly, and the others to all keys. In each phase, the hot set consists of other keys.
@@ -129,7 +130,7 @@ pub fn shifting(extent: Extent) -> Vec<u32> {
 }
 
 /// Reads a trace: a CSV file with the columns time, key and size in bytes, and perhaps the cost in microseconds. The times must be
-/// numbers and are not used; the order of the lines counts. A header line with these names is skipped.
+/// numbers and are not used; the order of the lines counts. If the first line has these names, it is skipped.
 ///
 /// The working set is all keys of the trace, each with the size of its last request.
 pub fn read(path: &Path) -> Result<Trace> {
@@ -259,6 +260,7 @@ mod tests {
         counts
     }
 
+    /// Fails if two runs of the program would replay different traces, or if their length or their working set is wrong.
     #[test]
     fn traces_are_the_same_every_time_and_as_long_as_asked_for() {
         let (one, other) = (made(EXTENT), made(EXTENT));
@@ -270,6 +272,7 @@ mod tests {
         }
     }
 
+    /// Fails if a key is not requested as often as Zipf's law says.
     #[test]
     fn zipf_requests_follow_the_power_law_of_the_skew() {
         for skew in [0.8, 1.0, 1.2] {
@@ -278,7 +281,7 @@ mod tests {
             for rank in [1, 2, 10] {
                 let expected = f64::from(EXTENT.requests) * f64::from(rank).powf(-skew) / sum;
                 let found = f64::from(counts[rank as usize - 1]);
-                // The limit is five standard deviations. The seed is fixed, so the test does not fail at random.
+                // The limit is about five standard deviations. The seed is fixed, so the test does not fail at random.
                 assert!(
                     (found - expected).abs() < 5.0 * expected.sqrt(),
                     "{skew}, {rank}: {found} {expected}"
@@ -287,6 +290,7 @@ mod tests {
         }
     }
 
+    /// Fails if a round of the loop leaves a key out or changes the order.
     #[test]
     fn a_loop_requests_every_key_before_it_repeats_one() {
         let keys = cycle(EXTENT);
@@ -295,6 +299,7 @@ mod tests {
         }
     }
 
+    /// Fails if a scan asks for a key that another request asks for: the scan would not be pure pollution.
     #[test]
     fn keys_of_a_scan_are_requested_once() {
         let keys = polluted(EXTENT);
@@ -306,6 +311,7 @@ mod tests {
         assert!(keys[..BETWEEN_SCANS as usize].iter().all(|key| *key < EXTENT.keys));
     }
 
+    /// Fails if a phase keeps the hot set of the one before, or if the hot set gets another share of the requests.
     #[test]
     fn the_hot_set_moves_on() {
         let keys = shifting(EXTENT);
@@ -319,6 +325,8 @@ mod tests {
         }
     }
 
+    /// Fails if a header becomes a request, if spaces become part of a key, if the working set counts the first size of a key
+    /// instead of the last, or if a missing cost is not 0.
     #[test]
     fn a_file_is_read_with_its_sizes() {
         let text = "time,key,size\n0,a,10\n0.5, b ,20\n2,a,30\n";
@@ -334,6 +342,7 @@ mod tests {
         assert_eq!(parse("t".into(), "0,a,10\n1,a,10".as_bytes()).unwrap().requests.len(), 2);
     }
 
+    /// Fails if an invalid line is accepted or skipped, or if the error does not say which line it is and why.
     #[test]
     fn an_error_names_the_invalid_line() {
         for (line, why) in [

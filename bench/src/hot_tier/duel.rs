@@ -11,6 +11,7 @@ use serde::Serialize;
 pub struct Lane<'a> {
     /// The name as shown.
     pub name: String,
+    /// Does the work of one round.
     pub run: Box<dyn FnMut() -> f64 + 'a>,
 }
 
@@ -25,9 +26,10 @@ impl<'a> Lane<'a> {
 pub struct Duel {
     /// The title in the report.
     pub title: String,
+    /// The name of our contender, the first one. The fields `own` have its results, the fields `other` those of the second one.
     pub own_name: String,
     pub other_name: String,
-    /// Nanoseconds of one operation, round by round; `other` likewise.
+    /// Nanoseconds of one operation, one number for each round.
     pub own: Vec<f64>,
     pub other: Vec<f64>,
     pub own_median: Summary,

@@ -17,6 +17,7 @@ const OTHERS: u64 = 1 << 32;
 
 /// The bytes of the tier of the first measurement. It is full from the start.
 const BESIDE_REGION: usize = megabytes(32);
+/// The rate of the writer in the first measurement.
 const SETS_PER_SECOND: u64 = 10_000;
 /// The number of keys that the writer sets: about three times as many as fit. Most sets are of keys that are not in the tier, and
 /// must evict an entry.
@@ -26,6 +27,7 @@ const HIT_PERCENT_MIN: f64 = 99.0;
 
 /// The bytes of the tier of the second measurement. It has room for all entries.
 const COMMIT_REGION: usize = megabytes(384);
+/// The number of keys that the transaction of the second measurement sets.
 const COMMIT_KEYS: u64 = 1_000_000;
 /// Entries without a tag, called bystanders. In the second measurement, each is read as often as each of the innocents.
 const BYSTANDERS: u64 = 200_000;
@@ -184,6 +186,7 @@ fn beside_sets(span: Duration) -> Beside {
 /// The phases of the second measurement: the time before the transaction, its three steps, and the time after it.
 const PHASES: [&str; 5] = ["before", "reserving", "announcing", "confirming", "after"];
 
+/// The results of the reader in one phase.
 #[derive(Clone, Copy, Debug, Default)]
 struct Phase {
     seconds: f64,
@@ -299,7 +302,8 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
     }
 
-    /// Reads in batches of 100 until the last of `PHASES` phases has ended. Returns the results of each phase.
+    /// Reads in batches of 100 until the last of `PHASES` phases has ended. Returns the results of each phase. A batch belongs to the
+    /// phase in which it has begun.
     fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
         let _end = EndOnDrop(stage);
         let mut reads = [Reads::default(); PHASES];
@@ -374,7 +378,7 @@ mod tests {
         assert_eq!(tier.counted(Counter::MissFenced), 1);
     }
 
-    /// The measurement must be able to fail: a tier that is much too small must not show a high hit rate.
+    /// The measurement must be able to fail. This test fails if a tier that is much too small shows a high hit rate.
     #[test]
     fn the_hit_rate_shows_that_a_tier_is_too_small() {
         // No entry is read often enough to stay, because there are more than twice as many bystanders as fit.

@@ -32,6 +32,7 @@ struct Writer<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     scope: Scope,
     hashing: Hashing,
+    /// Bytes of which each value is a prefix.
     content: Vec<u8>,
 }
 
@@ -44,7 +45,8 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
         key(self.scope, bytes, BuildHasher::hash_one(&self.hashing, &bytes[..]))
     }
 
-    /// Stores a value of `size` bytes. The tiers of this benchmark are never switched off, and no value is too large for them.
+    /// Stores a value of `size` bytes. Panics if the tier refuses it. The tiers of this benchmark do not: no value is too large for
+    /// them, and a tier stops storing only after an error inside it.
     fn put(&mut self, number: u64, size: usize) {
         if self.content.len() < size {
             self.content.resize(size, b'x');

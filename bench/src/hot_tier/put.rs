@@ -35,6 +35,7 @@ struct Scenario {
     reads: usize,
 }
 
+/// The scenarios of the report. A put of 8 MB evicts so many small values that the tier must be restored after each one.
 const SCENARIOS: [Scenario; 4] = [
     Scenario {
         title: "100 B among 100 B",
@@ -362,6 +363,7 @@ mod tests {
     use super::*;
     use pg_cache_core::Counter;
 
+    /// Fails if a quantile lies between two samples, or is the sample before or after the right one.
     #[test]
     fn quantiles_are_samples() {
         let samples: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
@@ -405,6 +407,7 @@ mod tests {
         }
     }
 
+    /// Fails if a hold is recorded while it lasts, or is not recorded at its end.
     #[test]
     fn a_hold_lasts_from_lock_to_unlock() {
         let locks = Spinning::of(tier_bed::sizes(megabytes(1)));
