@@ -302,8 +302,8 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
     }
 
-    /// Reads in batches of 100 until the last of `PHASES` phases has ended. Returns the results of each phase. A batch belongs to the
-    /// phase in which it has begun.
+    /// Reads in batches of 100 until the last of `PHASES` phases has ended. Returns the results of each phase. A batch belongs to
+    /// the phase in which it has begun.
     fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
         let _end = EndOnDrop(stage);
         let mut reads = [Reads::default(); PHASES];

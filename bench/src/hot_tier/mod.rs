@@ -45,8 +45,8 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
         key(self.scope, bytes, BuildHasher::hash_one(&self.hashing, &bytes[..]))
     }
 
-    /// Stores a value of `size` bytes. Panics if the tier refuses it. The tiers of this benchmark do not: no value is too large for
-    /// them, and a tier stops storing only after an error inside it.
+    /// Stores a value of `size` bytes. Panics if the tier refuses it (`Refusal` in the core has the reasons). The tiers of this
+    /// benchmark refuse none: no value is too large for them, and their shards are never switched off.
     fn put(&mut self, number: u64, size: usize) {
         if self.content.len() < size {
             self.content.resize(size, b'x');

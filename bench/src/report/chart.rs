@@ -206,8 +206,8 @@ mod tests {
         }
     }
 
-    // The title of a measurement is on the line of its first contender's name. The two share the space from MARGIN to AXIS, about
-    // 200 pixels, and a letter takes less than 8.
+    /// The title of a measurement is on the line of its first contender's name. The two share the space from [`MARGIN`] to
+    /// [`AXIS`], about 200 pixels, and a letter takes less than 8. Fails if the two may overlap.
     #[test]
     fn the_first_name_leaves_room_for_the_title_beside_it() {
         let plan = crate::plan::measurements();
@@ -220,6 +220,7 @@ mod tests {
         }
     }
 
+    /// Fails if a character that has a meaning in XML reaches the picture as it is.
     #[test]
     fn text_cannot_break_the_picture() {
         assert_eq!(escaped("a<b & c"), "a&lt;b &amp; c");

@@ -39,6 +39,7 @@ fn side_by_side(report: &Report) -> String {
     text
 }
 
+/// Writes when and on which machine the run was made, and warns if its figures must not be quoted.
 fn heading(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = String::new();
@@ -166,6 +167,7 @@ fn confidence(rounds: usize) -> String {
         .map_or("no".into(), |summary| format!("{:.1} %", summary.confidence * 100.0))
 }
 
+/// Explains how the figures of the plan were computed.
 fn reading(report: &Report) -> String {
     [
         format!(
@@ -190,6 +192,7 @@ fn reading(report: &Report) -> String {
     .collect()
 }
 
+/// Lists the conditions that were equal for all contenders of the plan, and those that were not.
 fn fairness(report: &Report) -> String {
     let equal = format!(
         "Equal: the same {} keys of 13 bytes for all contenders, requested in random order; values of {VALUE_BYTES} bytes of \
@@ -236,6 +239,7 @@ fn fairness(report: &Report) -> String {
 mod tests {
     use super::*;
 
+    /// Tests `text.rs`. Fails if a line is too long, if a word is lost or repeated, or if a line of a list item is not indented.
     #[test]
     fn text_is_wrapped_between_words_and_indented() {
         let text = bullet("word ".repeat(40).trim_end());

@@ -65,7 +65,7 @@ pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<St
 }
 
 /// Formats a number with three significant digits; further digits before the decimal point are zeroes. A number below 1 has two
-/// decimal places, and a number below 0.1 has four, except 0.
+/// decimal places. A number below 0.0995, which would round to less than 0.10, has four, except 0, which is 0.00.
 pub fn digits(number: f64) -> String {
     match number.abs() {
         n if n >= 99.95 => {
@@ -83,6 +83,7 @@ pub fn digits(number: f64) -> String {
 mod tests {
     use super::*;
 
+    /// Fails if a number has another count of digits than `digits` says, especially where rounding adds a digit.
     #[test]
     fn three_digits_are_kept() {
         assert_eq!(
@@ -91,6 +92,7 @@ mod tests {
         );
     }
 
+    /// Fails if a rate is shown as 1000 or 1000 k instead of in the next unit.
     #[test]
     fn rates_change_their_unit_where_the_digits_do() {
         assert_eq!(
@@ -99,6 +101,7 @@ mod tests {
         );
     }
 
+    /// Fails if a time changes its unit at another limit, or if the digits of a count are not grouped from the right.
     #[test]
     fn times_and_counts() {
         assert_eq!(
@@ -111,6 +114,7 @@ mod tests {
         );
     }
 
+    /// Fails if equal units stand at both ends, if one of two different units is left out, or if a single sample has an interval.
     #[test]
     fn an_interval_names_its_unit_once_if_there_is_one() {
         let summary = |low, high, samples| Summary { samples, median: 1.0, low, high, confidence: 0.96 };

@@ -50,6 +50,8 @@ impl Table {
 mod tests {
     use super::*;
 
+    /// Fails if a cell is padded to another width than its column, if bytes are counted instead of characters (`µ` has two bytes),
+    /// or if a name is aligned right or a number left.
     #[test]
     fn tables_are_aligned() {
         let mut table = Table::new(2, ["", "contender", "ops"]);

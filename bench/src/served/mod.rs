@@ -13,8 +13,8 @@ use crate::bed;
 use pg_cache_testbed::Cluster;
 use postgres::Client;
 
-/// Starts a server with pg_cache installed and a hot tier of the given size (as in `postgresql.conf`: `128MB`). Returns it with a
-/// superuser's session. The server stops when the cluster is dropped.
+/// Starts a server with pg_cache installed and a hot tier, the cache in shared memory, of the given size (as in `postgresql.conf`:
+/// `128MB`). Returns it with a superuser's session. The server stops when the cluster is dropped.
 fn cluster(hot_size: &str) -> (Cluster, Client) {
     let cluster = Cluster::start(&bed::conf().set("pg_cache.hot_size", hot_size));
     let mut session = cluster.connect("postgres");

@@ -158,6 +158,7 @@ fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
 mod tests {
     use super::*;
 
+    /// Fails if a failed request counts as answered or gets a time, or if microseconds are not converted.
     #[test]
     fn times_and_failures_are_told_apart() {
         let mut outcome = Outcome::default();
@@ -169,6 +170,7 @@ mod tests {
         assert_eq!((outcome.percentile(0.0), outcome.percentile(1.0)), (150_000.0, 250_000.0));
     }
 
+    /// Fails if a rate at which no request was answered ends the part with a panic.
     #[test]
     fn percentiles_without_answers_are_zero() {
         assert_eq!(Outcome::default().percentile(0.99), 0.0);

@@ -86,8 +86,8 @@ fn repeat(mut once: impl FnMut()) -> f64 {
 /// How often one SELECT reads the key.
 const IN_SQL: i32 = 200;
 
-/// The operations. Each returns the nanoseconds of one operation on a key that exists. `set` takes the size of the value from the
-/// end of the key, after the last blank.
+/// Reads a key inside SQL. Returns the nanoseconds of one operation. The key must exist, and `suffix` must be that of the functions
+/// for its kind: see [`KINDS`]. The same holds for the next two functions.
 fn in_sql(session: &mut Client, suffix: &str, key: &str) -> f64 {
     let query = format!("SELECT count(cache_get{suffix}('{key}')) FROM generate_series(1, {IN_SQL})");
     let select = session.prepare(&query).expect("it can be prepared");
@@ -98,6 +98,7 @@ fn in_sql(session: &mut Client, suffix: &str, key: &str) -> f64 {
     each / f64::from(IN_SQL)
 }
 
+/// Reads a key over the wire.
 fn get(session: &mut Client, suffix: &str, key: &str) -> f64 {
     let select = session.prepare(&format!("SELECT cache_get{suffix}($1)")).expect("it can be prepared");
     repeat(|| {
@@ -106,6 +107,7 @@ fn get(session: &mut Client, suffix: &str, key: &str) -> f64 {
     })
 }
 
+/// Sets a key over the wire. Takes the size of the value from the end of the key, after the last blank.
 fn set(session: &mut Client, suffix: &str, key: &str) -> f64 {
     let value = if suffix.is_empty() { "$2::text::jsonb" } else { "$2" };
     let set = format!("SELECT cache_set{suffix}($1, {value}, '1 day')");

@@ -1,6 +1,6 @@
-//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, and the fences that
-//! keep readers from storing old results while it commits. A build with the feature `measure` has the function that does this work
-//! alone (`src/api/measure.rs`); `make bench` builds it.
+//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, which shows these
+//! tables, and the work on their fences, which keep readers from old values while it commits (`src/core/fence/mod.rs`). A build
+//! with the feature `measure` has the function that does this work alone (`src/api/measure.rs`); `make bench` builds it.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -17,7 +17,8 @@ const TABLES: [i32; 4] = [1, 16, 17, 200];
 /// About how long the repetitions of one measurement take.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// Returns about how long the part takes: two measurements of each number of tables in each round, and what is around them.
+/// Returns about how long the part takes. In each round, the two measurements of a number of tables, with the writes and the commit
+/// around them, take about 8 times [`SPAN`].
 pub fn estimate(pace: &Pace) -> Duration {
     SPAN * 8 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
 }
