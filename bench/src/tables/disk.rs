@@ -30,7 +30,7 @@ pub fn estimate(pace: &Pace) -> Duration {
 /// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let values = values(pace);
-    // The saver must not be the slowest part.
+    // The saver, the background worker that saves the values, must not be the slowest part.
     let conf = with_tables(HOT_SIZE, TABLE_BYTES).set("pg_cache.save_rate", "1000000");
     let side = Side::start(&conf);
     side.execute("SELECT cache_create_space('saved', tiers => 'table')");

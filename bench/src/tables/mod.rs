@@ -1,9 +1,8 @@
-//! The parts about the table tier, in which pg_cache saves values in tables before they are evicted from memory. Most parts compare
-//! two servers side by side: one saves values in tables, the other does not.
+//! The parts about the table tier, in which pg_cache saves values in tables before they are evicted from memory.
 //!
-//! [`read`] compares hits and misses, and [`set`] compares sets. [`save`] measures how fast values are saved, and how many in time.
-//! [`disk`] compares the space that values take, and [`restart`] measures what a clean restart costs and keeps. [`side`] starts the
-//! servers.
+//! [`read`] compares hits and misses, and [`set`] compares sets, both between servers that save values in tables and servers that do
+//! not. [`save`] measures how fast values are saved, and how many in time. [`disk`] compares the space that values take, and
+//! [`restart`] measures what a clean restart costs and keeps. [`side`] starts the servers.
 
 pub mod disk;
 pub mod read;
@@ -52,6 +51,8 @@ impl Target {
 mod tests {
     use super::*;
 
+    /// Fails if a goal is judged by the floor or by an end of the interval, if a limit counts as missed when it is just reached, or
+    /// if the text leaves out the floor.
     #[test]
     fn a_goal_is_met_by_the_median_and_names_the_floor() {
         let target = Target { goal: 0.5, floor: 0.25 };

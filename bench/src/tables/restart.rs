@@ -140,6 +140,7 @@ fn seconds(work: impl FnOnce()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
+/// Shows the results. `found` has the order of `contents`; `without` has the seconds of the server without pg_cache.
 fn section(pace: &Pace, bytes: u64, contents: &[Content], found: &[Found], without: &[f64]) -> Section {
     let summary = |samples: &[f64]| Summary::of(samples).expect("there are rounds");
     let time = |seconds: f64| format!("{} s", digits(seconds));

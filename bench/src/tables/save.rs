@@ -36,7 +36,7 @@ fn span(pace: &Pace) -> Duration {
 }
 
 /// Returns for how long values are set at a rate. It is long enough that, at the highest rate, more values are set than the queue
-/// of new entries has room for.
+/// of new entries (`src/core/tier/queues.rs`) has room for.
 fn at_rate(pace: &Pace) -> Duration {
     (pace.at_rate / 10).max(Duration::from_secs(2))
 }

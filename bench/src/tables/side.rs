@@ -183,6 +183,7 @@ impl Side {
 mod tests {
     use super::*;
 
+    /// Fails if a value that is only in a table counts as gone.
     #[test]
     fn values_in_any_place_are_found() {
         assert_eq!(Places { table: 30, gone: 25, all: 100 }.found(), 0.75);

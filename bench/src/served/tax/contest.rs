@@ -1,9 +1,9 @@
 //! Runs the same work on several contenders in turns, pair by pair.
 //!
-//! A pair consists of many short turns, so that other activity of the machine affects all contenders equally. All contenders do the
-//! same number of operations, so that all servers have the same history. The servers are restarted before each group of pairs: the
-//! memory layout of a server process may influence its speed, and all its sessions inherit the layout. Without restarts, all pairs
-//! would have the same layout.
+//! A pair is one comparison of all contenders. It consists of short turns, so that other activity of the machine affects all
+//! contenders equally. In each pair, all contenders do the same number of operations, so that their tables change equally much. The
+//! servers are restarted before each group of pairs: the memory layout of a server process may influence its speed, and all its
+//! sessions inherit the layout. Without restarts, all pairs would have the same layout.
 
 use super::sides::{Side, restart};
 use crate::counters::{Counts, Meter};
@@ -19,6 +19,7 @@ use std::time::Duration;
 pub struct Lane<'a> {
     /// The name as shown.
     pub name: &'static str,
+    /// The server.
     pub side: &'a Side,
     /// The schema of the tables.
     pub schema: &'static str,
@@ -85,7 +86,7 @@ impl Rules {
 }
 
 /// Holds the contest, and returns the results in the order of the lanes. `prepare` is called before each pair, and `check` after
-/// it, while no session of the contest is open. The first lane sets the number of operations. Lanes of the same server must stand
+/// it, both while no session of the contest is open. The first lane sets the number of operations. Lanes of the same server must stand
 /// next to each other: otherwise that server would be restarted twice at the same time. Panics if a statement fails.
 pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
@@ -161,6 +162,7 @@ fn each(counts: Counts, operations: u64) -> Counts {
 mod tests {
     use super::*;
 
+    /// Fails if a count is not divided, or if a count that perf could not make becomes a number.
     #[test]
     fn counts_are_divided_by_the_number_of_operations() {
         let counts = Counts { nanoseconds: Some(100.0), instructions: Some(50.0), cycles: None };

@@ -42,8 +42,8 @@ pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructi
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
         side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
     }
-    // The counted case is a write to tables that cached values have depended on. A table gets its fences with the first such value.
-    // The first write invalidates these values, so nearly all counted transactions find them invalid.
+    // The counted writes are to tables that cached values have depended on. A table gets its fences (`src/core/fence/mod.rs`) with
+    // the first such value. The first write invalidates these values, so nearly all counted writes find them invalid.
     sides.depend();
     let all = operations.iter().map(|operation| Instructions {
         operation: operation.name,

@@ -271,12 +271,14 @@ mod tests {
         Rivalry { title: "t".into(), writes, rivals }
     }
 
+    /// Fails if the goal of a write is judged by anything but the median, or if its limit is not 3 %.
     #[test]
     fn a_write_may_take_a_little_longer_by_the_median() {
         assert!(rivalry(true, &[90.0, 103.0, 103.0, 103.0, 103.0, 150.0]).goal().met);
         assert!(!rivalry(true, &[90.0, 103.2, 103.2, 103.2, 103.2, 150.0]).goal().met);
     }
 
+    /// Fails if the goal of a read is met although its interval does not contain 1, or missed although it does.
     #[test]
     fn a_read_may_not_be_measurably_slower() {
         assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);
@@ -285,6 +287,7 @@ mod tests {
         assert_eq!(found, "1.020 (0.980 – 1.030); without the library, once more: 1.010 (1.010 – 1.010)");
     }
 
+    /// Fails if a missing count becomes a number, or if the columns for instructions stand there without any.
     #[test]
     fn a_missing_count_is_a_dash() {
         let table = table(&[rivalry(true, &[300.0; 6])]);
