@@ -1,5 +1,9 @@
 //! The near-caches of `examples/`: each value that one of them holds equals the database's, whatever happens to connections and
-//! servers. `near.py` and `near.mjs` run a near-cache in a process of its own, and obey commands.
+//! servers. A near-cache keeps values in the process of an application. The server's journal of changes tells it which values to
+//! drop: see `docs/near-caches.md`. `near.py` and `near.mjs` run a near-cache in a process of its own, and obey commands.
+//!
+//! A *place* is a key with its space, written as `space/key`. The *cursor* is the number of the last change that the near-cache has
+//! applied. After a *reset*, an answer of `cache_changes` without the changes, the near-cache drops all values.
 //!
 //! Some tests hold up the server's answers. In them, the near-cache finds functions of a schema `slow` first, which wait for
 //! advisory locks.
@@ -36,7 +40,9 @@ struct Near {
 }
 
 impl Near {
-    /// Starts a near-cache whose connections lead to the server or pooler in a directory.
+    /// Starts a near-cache whose connections lead to the server or pooler in the directory `host`. It polls every `poll_seconds`,
+    /// and serves values without asking the server for at most `stale_seconds` after the last full answer of `cache_changes`.
+    /// `path` is the search path of its sessions, or `None` for the default.
     fn start(
         language: Language,
         cluster: &Cluster,
@@ -113,7 +119,7 @@ impl Drop for Near {
     }
 }
 
-/// Starts a cluster with what the tests need.
+/// Starts a cluster with what the tests need. `journal_size` is the memory for the journal, 64 bytes for each short record.
 fn cluster(journal_size: &str) -> (Cluster, Client) {
     let cluster = Cluster::start(&Conf::preloaded().set("pg_cache.journal_size", journal_size));
     let mut session = cluster.connect("postgres");
@@ -142,7 +148,8 @@ fn cluster(journal_size: &str) -> (Cluster, Client) {
     (cluster, session)
 }
 
-/// The locks of the schema `slow`: `READS` holds up answers of reads that are known already, `CHANGES` the calls of `cache_changes`.
+/// The locks of the schema `slow`. `READS` holds up a read that has its result already, so the answer is old when it arrives.
+/// `CHANGES` holds up a call of `cache_changes` before it looks at the journal.
 const READS: i64 = 1;
 const CHANGES: i64 = 2;
 
@@ -163,7 +170,8 @@ fn let_go(session: &mut Client, lock: i64) {
 }
 
 /// A read is answered before a change, and its answer arrives after the change was applied. The near-cache must return it, and must
-/// not keep it. A value that it holds must go with the same change.
+/// not keep it. A value that it holds must go with the same change. Each kind of change is tried, and no change, after which the
+/// near-cache must keep the value.
 fn a_change_drops_a_value_and_an_answer_from_before_it(language: Language) {
     let (cluster, mut session) = cluster("64kB");
     let mode = (Mode::Poll, 0.05, 2.0);
@@ -178,7 +186,8 @@ fn a_change_drops_a_value_and_an_answer_from_before_it(language: Language) {
         ("relation", "UPDATE watched SET n = n + 1 WHERE k = 1".to_owned()),
         ("space", "SELECT cache_flush('flushed')".to_owned()),
         ("database", "SELECT cache_flush('*')".to_owned()),
-        // The journal has room for 1024 records. It sums up only transactions with more than a thousand.
+        // The journal has room for 1024 records, and these are 2000, so the cursor is no longer in it. A transaction with more than
+        // 1000 records, or more than a quarter of the journal, would append a single record instead.
         ("reset", format!("BEGIN; {filling} COMMIT;").repeat(10)),
     ];
     for (kind, change) in changes {
@@ -214,7 +223,7 @@ fn a_change_drops_a_value_and_an_answer_from_before_it(language: Language) {
 }
 
 /// A value is served without a question to the server only for a time after the last answer of `cache_changes`, and only for its
-/// time to live.
+/// time to live. Fails if a read still returns the old value while the answers are held up, or a value that has expired.
 fn a_value_is_served_only_while_the_journal_answers(language: Language) {
     let (cluster, mut session) = cluster("8MB");
     let mode = (Mode::Poll, 0.05, 1.0);
@@ -288,7 +297,8 @@ fn changes_of_a_time_without_connections_are_applied(language: Language) {
 /// The counters that writers have committed, by place.
 type Committed = Mutex<HashMap<String, i64>>;
 
-/// Changes values until the end of a storm, each with a counter. If the server ends the session, opens another one.
+/// Changes values until the end of a storm. `step` returns the statements of a step and the places that they set to its number. The
+/// numbers count the steps, so the values of a place grow. If the server ends the session, opens another one.
 fn write(
     cluster: &Cluster,
     committed: &Committed,
@@ -316,12 +326,13 @@ fn write(
     }
 }
 
-/// How long ago a change must be for a reader to be stale without it: the bound of the near-cache, and some patience with a writer
-/// that gets no processor between its change and its record.
+/// How long ago a change must be for a reader to be stale without it: the bound of the near-cache in a storm, 1.5 s, and a second
+/// for a writer that gets no processor between its change and its record in the journal.
 const STALE_AFTER: Duration = Duration::from_millis(1500 + 1000);
 
-/// Runs a near-cache with readers, and writers of keys, tags, a watched table and a space, while `disturb` disturbs them. Then
-/// compares.
+/// Runs a near-cache with readers, and writers of keys, tags, a watched table and a space, while `disturb` disturbs them. Fails if
+/// a reader got a number below one that was committed longer than [`STALE_AFTER`] before, or if a value that is held at the end
+/// differs from the database's. `disturb` must return soon after its argument is true.
 fn storm(
     language: Language,
     cluster: &Cluster,
@@ -400,7 +411,7 @@ fn storm(
 }
 
 /// Connections of the near-cache are terminated all the time, and a role without any privilege sends notifications that name the
-/// last change.
+/// last change. A near-cache that moved its cursor by a notification would miss changes.
 fn no_lost_connection_and_no_forged_notification_hides_a_change(language: Language) {
     let (cluster, _session) = cluster("8MB");
     storm(language, &cluster, cluster.socket_dir(), Mode::Listen, |is_over| {
@@ -424,7 +435,8 @@ fn no_lost_connection_and_no_forged_notification_hides_a_change(language: Langua
     });
 }
 
-/// The server restarts and crashes under load.
+/// The server restarts and crashes under load. A near-cache that kept its values over the crash, or that missed a change before it
+/// connected again, would hold old values.
 fn no_restart_and_no_crash_hides_a_change(language: Language) {
     let (cluster, _session) = cluster("8MB");
     storm(language, &cluster, cluster.socket_dir(), Mode::Listen, |_| {
@@ -443,14 +455,14 @@ fn no_restart_and_no_crash_hides_a_change(language: Language) {
     });
 }
 
-/// A pooler in transaction mode forwards no notifications, so the near-cache polls.
+/// A pooler in transaction mode forwards no notifications, so the near-cache polls, each time perhaps on another server connection.
 fn polling_through_a_pooler_follows_all_changes(language: Language) {
     let (cluster, _session) = cluster("8MB");
     let pooler = Pooler::start(&cluster, 3);
     storm(language, &cluster, pooler.socket_dir(), Mode::Poll, |_| {});
 }
 
-/// Makes a test of each function, for a language.
+/// Makes a test of each named function for each language. The functions must be in this file and take a [`Language`].
 macro_rules! tests {
     ($module:ident, $language:ident: $($test:ident)*) => {
         mod $module {

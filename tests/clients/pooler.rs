@@ -86,7 +86,8 @@ fn statements_on_changing_server_connections_see_one_cache() {
     }
 }
 
-/// As documented, `SET` stays in the server connection and reaches the client that uses it next. `SET LOCAL` does not.
+/// As documented, `SET` stays in the server connection and reaches the client that uses it next. `SET LOCAL` does not. Fails if one
+/// of them behaves like the other: with `pg_cache.bypass`, each read is a miss.
 #[test]
 fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     let (_cluster, pooler) = pooled(1);
@@ -108,7 +109,7 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
 }
 
 /// `cache_status()` reports the last operation of the server connection. Within a transaction, this is the client's own operation,
-/// even if another client calls the cache in between.
+/// even if another client calls the cache in between. Fails if the status is that of the other client's miss.
 #[test]
 fn the_status_of_an_operation_is_reliable_in_its_transaction() {
     let (_cluster, pooler) = pooled(2);
@@ -125,6 +126,7 @@ fn the_status_of_an_operation_is_reliable_in_its_transaction() {
 }
 
 /// If a client disconnects inside a transaction, pgbouncer closes the server connection, and the server aborts the transaction.
+/// Fails if another client then sees one of its changes.
 #[test]
 fn a_client_that_disconnects_in_a_transaction_leaves_no_change() {
     let (_cluster, pooler) = pooled(1);
@@ -141,6 +143,7 @@ fn a_client_that_disconnects_in_a_transaction_leaves_no_change() {
 }
 
 /// `query_typed` parses, binds and executes an unnamed statement in one round trip, so it works with any version of pgbouncer.
+/// Fails if a parameter is lost, or if a round on another server connection reads an old value.
 #[test]
 fn parameters_work_with_unnamed_statements() {
     let (_cluster, pooler) = pooled(2);

@@ -37,7 +37,8 @@ impl Database {
         Self::create_as(&WHERE_ROLES_CHANGE, "")
     }
 
-    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles.
+    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles, because tests of
+    /// encodings create roles, too.
     pub fn create_encoded(encoding: &str) -> Self {
         Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
             .with_extension()
@@ -53,7 +54,7 @@ impl Database {
         self
     }
 
-    /// Creates a database with these options of `CREATE DATABASE`. Starts the cluster if it does not run yet.
+    /// Creates a database with these options of `CREATE DATABASE`. Starts the cluster if this process has not started it yet.
     fn create_as(cluster: &'static OnceLock<Cluster>, options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -1,4 +1,5 @@
-//! The test harness: private PostgreSQL servers that a test or a measurement owns. A server never outlives its owner.
+//! The test harness: private PostgreSQL servers that a test or a measurement owns. A server ends with its owner, also if the
+//! owner is killed (`home.rs`).
 //!
 //! - [`Server`] is an installation of PostgreSQL: the private tree that `make/server.sh` creates.
 //! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix

@@ -159,8 +159,8 @@ fn objects_that_a_session_drops_at_its_end_invalidate_results() {
 }
 
 /// Commands that change no name and no rule on which the result of a query can depend: they concern indexes, statistics,
-/// triggers, comments, rows, or temporary tables. Each statement runs by itself, because some are not allowed in a transaction
-/// block.
+/// triggers, comments, rows, large objects, or temporary tables. Each statement runs by itself, because some are not allowed in a
+/// transaction block.
 const HARMLESS: [&str; 26] = [
     "CREATE INDEX t_v ON t (v)",
     "REINDEX TABLE t",

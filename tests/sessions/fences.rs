@@ -126,7 +126,7 @@ fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {
 }
 
 /// A generator of pseudo-random numbers, with Knuth's constants for 64 bits. A seed gives the same numbers in every run. The
-/// lower half of the state is not random enough, so `below` uses the upper one.
+/// lower bits of the state are not random enough, so `below` uses the upper ones.
 struct Dice(u64);
 
 impl Dice {
@@ -407,9 +407,9 @@ fn a_database_with_a_reused_oid_finds_no_old_values() {
 }
 
 /// The server has 8192 records for relations, each with its fences, and gives none to another relation while it runs. If each new
-/// relation took one, the 900 tables of the procedure `come_and_go`, with 8 indexes each, would use them all up. Then watched
-/// tables would share records with written ones, and their values would be invalidated. This takes a minute, so this test runs
-/// only in the long run.
+/// relation took one, the 900 tables of the procedure `come_and_go`, each with 8 indexes and a TOAST table with its index, would
+/// use them all up. Then watched tables would share records with written ones, and their values would be invalidated. This takes a
+/// minute, so this test runs only in the long run.
 #[test]
 fn tables_that_no_value_depends_on_take_no_fence() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {

@@ -4,7 +4,8 @@ use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;
 use postgres::error::SqlState;
 
-/// Returns what `cache_check()` reports.
+/// Returns what `cache_check()` reports: damaged structures, and what an unfinished commit leaves, such as raised fences and keys
+/// that are announced as changed. Empty if it finds nothing.
 pub fn findings(session: &mut Client) -> Vec<String> {
     let rows = session.query("SELECT cache_check()", &[]).expect("it can be checked");
     rows.iter().map(|row| row.get(0)).collect()
@@ -67,6 +68,8 @@ fn settings_have_units_defaults_and_descriptions() {
     assert_eq!(error.code(), Some(&SqlState::INVALID_NAME));
 }
 
+/// The settings decide the size of shared memory. Fails if it is less than the memory for entries, or if the other structures take
+/// more than 4 MB beside it.
 #[test]
 fn the_cache_allocates_the_configured_memory() {
     let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536");
@@ -83,6 +86,7 @@ fn the_cache_allocates_the_configured_memory() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
+/// Without memory, calls must raise no error, and must report that they have neither stored nor found nor removed anything.
 #[test]
 fn a_hot_size_of_zero_switches_the_cache_off() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "0"));
@@ -102,6 +106,7 @@ fn a_hot_size_of_zero_switches_the_cache_off() {
 }
 
 /// A killed session may have left anything in shared memory. So the postmaster ends all sessions and initializes the memory again.
+/// The cache must then be empty, and must store new values.
 #[test]
 fn the_cache_works_again_after_a_session_was_killed() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));

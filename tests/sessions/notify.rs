@@ -1,7 +1,10 @@
-//! Tests of the notifications about changes in the cache, with real listeners.
+//! Tests of the notifications about changes in the cache, with real listeners, and of the journal that they are made from. The
+//! *journal* is a ring of records in shared memory, one for each change. A *cursor* is the number of the last change that a reader
+//! of the journal knows.
 //!
-//! A worker sends them for a database that has changes. Each test has a cluster of its own, because a worker serves one database at a
-//! time and at most `pg_cache.max_workers` run.
+//! A worker sends the notifications for a database that has changes. It reads all changes since it last sent some: these are a
+//! *batch*. Each test has a cluster of its own, because a worker serves one database at a time and at most `pg_cache.max_workers`
+//! run.
 
 use crate::memory::{cluster, findings};
 use crate::tables::one;
@@ -11,6 +14,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
+/// Starts a cluster with the extension and with the settings that all tests have.
 fn with_extension() -> Cluster {
     cluster(&Conf::preloaded())
 }
@@ -32,15 +36,18 @@ fn payloads(
     found
 }
 
-/// Returns all names that some payloads have as their member `tags`, or for a space of the member `keys`.
+/// Returns all names in some payloads. `of` returns the list of names in a payload, such as its member `tags`, or null if the
+/// payload has none.
 fn names(payloads: &[Value], of: impl Fn(&Value) -> &Value) -> Vec<String> {
     let names = payloads.iter().filter_map(|payload| of(payload).as_array());
     names.flatten().map(|name| name.as_str().expect("a name is a string").to_owned()).collect()
 }
 
+/// How long [`drain`] waits for a worker.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Returns the payloads that arrive until the last change was announced.
+/// Returns the payloads that arrive until one covers the last change that is in the journal now. The member `seq` of a payload has
+/// the first and the last number of its changes.
 fn drain(listener: &mut Client, writer: &mut Client) -> Vec<Value> {
     let to: i64 = one(writer, "SELECT cache_seq()");
     let is_last =
@@ -140,7 +147,8 @@ fn long_names_are_split_and_many_are_left_out() {
 /// room.
 #[test]
 fn a_full_queue_of_notifications_pauses_the_worker_only() {
-    // In a release build, the worker pauses at half of the queue, which has 8 GB.
+    // The worker pauses when this part of the queue is full. A debug build has the setting, in millionths. A release build always
+    // pauses at half of the queue, which has 8 GB: too much for a test.
     let cluster = cluster(&Conf::preloaded().set("pg_cache.notify_queue", "100"));
     let [mut writer, mut lazy, mut filler] = [(); 3].map(|()| cluster.connect("postgres"));
     lazy.batch_execute("LISTEN other").expect("it listens");
@@ -165,7 +173,8 @@ fn a_full_queue_of_notifications_pauses_the_worker_only() {
     });
 }
 
-/// The settings take effect with a reload. A name that must be quoted works, and a name that is none sends nothing and is a finding.
+/// The settings take effect with a reload. A name that must be quoted works. With a name that the server would refuse, nothing is
+/// sent, and `cache_health()` reports it.
 #[test]
 fn the_channel_can_be_changed_and_switched_off() {
     let cluster = with_extension();
@@ -211,7 +220,9 @@ fn a_cursor_survives_a_restart_and_a_crash_resets_it() {
     assert!(newer > cursor, "{newer}");
 }
 
-/// A prepared transaction loses the names of its changes. Its commit says that everything in the database has changed.
+/// A prepared transaction loses the names of its changes. If it has changed the cache, its commit says that everything in the
+/// database has changed. A write to a table that no tag stands for appends no record. Nothing is told before the commit, and
+/// nothing after a rollback.
 #[test]
 fn a_prepared_transaction_changes_everything() {
     let cluster = cluster(&Conf::preloaded().set("max_prepared_transactions", "5"));

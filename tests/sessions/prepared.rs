@@ -102,7 +102,8 @@ fn a_prepared_transaction_that_is_rolled_back_changes_nothing() {
     assert_quiet(&mut two);
 }
 
-/// The transaction has changed nothing in the cache, or has rolled its change back to a savepoint.
+/// The transaction has changed nothing in the cache, or has rolled its change back to a savepoint. Its commit must leave all
+/// values.
 #[test]
 fn a_prepared_transaction_without_changes_in_the_cache_invalidates_nothing() {
     let cluster = cluster(&conf());
@@ -431,7 +432,7 @@ fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
 }
 
 /// With `max_prepared_transactions = 0`, `PREPARE TRANSACTION` and `COMMIT PREPARED` end in the server's errors and invalidate
-/// nothing.
+/// nothing, and pg_cache allocates no shared memory for its records of prepared transactions.
 #[test]
 fn without_prepared_transactions_no_memory_is_allocated_for_them() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "0"));

@@ -56,7 +56,7 @@ fn assert_renewed(old: &mut Client, new: &mut Client, query: &str) {
 }
 
 /// A session resolves its search path again when a row of `pg_namespace` or `pg_authid` changes. A revoke of a membership changes
-/// neither.
+/// neither. So a fill must resolve it itself. Otherwise, it would read the table that the role may no longer use.
 #[test]
 fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_path");
@@ -79,7 +79,8 @@ fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_coul
     forget_roles(&mut owner, "renewal_path");
 }
 
-/// The revoke happens in another database, so the definitions of this one do not change.
+/// The revoke happens in another database, so the definitions of this one do not change. The fill must notice the change of roles
+/// all the same.
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_far_path");

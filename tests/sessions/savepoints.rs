@@ -46,7 +46,7 @@ fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// The same for a rollback, with 4000 other changes in the transaction that the rollback must not visit for each savepoint.
+/// The same for a rollback, with 4000 other changes in the transaction, which the rollback must not visit again for each savepoint.
 #[test]
 fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
@@ -145,7 +145,7 @@ impl Model {
 struct Chance(u64);
 
 impl Chance {
-    /// Returns a number below `most`. The lower half of the state is not random enough, so this uses the upper one.
+    /// Returns a number below `most`. The lower bits of the state are not random enough, so this uses the upper ones.
     fn below(&mut self, most: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % most

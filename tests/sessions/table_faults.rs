@@ -72,7 +72,7 @@ fn allow_connections(_: &Cluster, session: &mut Client, allow: bool) {
     session.batch_execute(&format!("ALTER DATABASE stuck ALLOW_CONNECTIONS {allow}")).expect("it is altered");
 }
 
-/// Renames a file without which no process can connect to the database `stuck`, or, if `right` is set, gives its name back.
+/// Renames a file without which no process can connect to the database `stuck`, or, if `right` is true, gives its name back.
 fn name_version_file(cluster: &Cluster, session: &mut Client, right: bool) {
     let oid: i32 = one(session, "SELECT oid::int FROM pg_database WHERE datname = 'stuck'");
     let file = cluster.data().join(format!("base/{oid}/PG_VERSION"));
@@ -134,16 +134,20 @@ fn assert_others_save(switch: Option<fn(&Cluster, &mut Client, bool)>) {
     fill(&mut connect(&cluster, "stuck"), 2000, 200);
 }
 
+/// An open transaction has read all tables, and its locks keep them from being emptied. For the failures, see
+/// [`assert_others_save`].
 #[test]
 fn locked_tables_keep_no_other_database_from_saving() {
     assert_others_save(None);
 }
 
+/// `ALTER DATABASE` forbids connections, so no worker can empty the tables.
 #[test]
 fn a_database_without_connections_keeps_no_other_database_from_saving() {
     assert_others_save(Some(allow_connections));
 }
 
+/// A file of the database is missing, so a worker is started and ends with an error, again and again.
 #[test]
 fn a_database_whose_worker_cannot_start_keeps_no_other_database_from_saving() {
     assert_others_save(Some(name_version_file));

@@ -35,7 +35,9 @@ fn a_dropped_database_gives_its_space_back() {
     wait_until("the space to be free", || one::<i64>(&mut owner, used) == 0);
 }
 
+/// The number of databases for whose tables shared memory has records.
 const SAVING: usize = 128;
+/// The number of workers that may run at once, and so of databases whose values are saved together.
 const WORKERS: usize = 16;
 
 /// Shared memory has records for the tables of 128 databases. Only `make test-long` creates so many.

@@ -2,6 +2,9 @@
 //! nothing that a DBA does to the tables, to databases or to the workers causes an error or a wrong value.
 //!
 //! The tests wait until the background worker has saved values, so each of them has a cluster of its own, with a small memory tier.
+//!
+//! A *segment* is one of the eight tables `pgcache.segment_1` to `pgcache.segment_8` of a database. A *location* is an entry in
+//! shared memory that says where in the segments the value of a key is.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
@@ -268,8 +271,8 @@ fn a_locked_segment_is_a_miss_and_nobody_waits() {
     wait_saved(&mut session, "other");
 }
 
-/// These commands fail while another session is connected to the database. So the worker must leave it when it sees such a
-/// command.
+/// The server refuses to drop, rename or copy a database while another process is connected to it. So the worker must leave the
+/// database when a session runs such a command. Otherwise, the command fails.
 #[test]
 fn workers_leave_a_database_that_is_dropped_or_copied() {
     let cluster = with_tables("8MB");

@@ -8,14 +8,17 @@ use postgres::Client;
 use postgres::error::SqlState;
 use std::time::{Duration, Instant};
 
+/// Returns the text value of a key in the default space, or `None` for a miss.
 pub fn get(session: &mut Client, key: &str) -> Option<String> {
     session.query_one("SELECT cache_get_text($1)", &[&key]).expect("reading works").get(0)
 }
 
+/// Sets a key in the default space. Returns false if the value was refused.
 pub fn set(session: &mut Client, key: &str, value: &str) -> bool {
     session.query_one("SELECT cache_set_text($1, $2)", &[&key, &value]).expect("setting works").get(0)
 }
 
+/// A session is terminated inside a transaction. Others must still read the old value, and no fence may stay raised.
 #[test]
 fn a_session_that_ends_in_a_transaction_leaves_no_change() {
     let cluster = cluster(&Conf::preloaded());
@@ -86,6 +89,7 @@ fn a_session_that_is_stopped_while_it_looks_up_its_written_tables_leaves_no_chan
     }
 }
 
+/// A statement sets a key and is then cancelled. Its own session must read no value afterwards.
 #[test]
 fn a_cancelled_statement_drops_its_changes() {
     let cluster = cluster(&Conf::preloaded());
@@ -124,7 +128,8 @@ fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
     assert!(missed() < KEYS, "it went on to the end");
 }
 
-/// The check for serialization failures comes after pg_cache has raised the fences and announced the keys.
+/// The check for serialization failures comes after pg_cache has raised the fences and announced the keys. A commit that fails
+/// there must withdraw both. Otherwise, `cache_check()` finds them, and newer values become misses.
 #[test]
 fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
     let cluster = cluster(&Conf::preloaded());
@@ -154,6 +159,8 @@ fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
     assert_eq!(findings(&mut witness), Vec::<String>::new(), "no fence is left raised, no key announced");
 }
 
+/// Values beyond `pg_cache.max_transaction_size` must be refused, and changes beyond it must not be lost: the transaction then
+/// invalidates more than it has changed.
 #[test]
 fn the_pending_changes_of_a_transaction_are_limited() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));
@@ -204,8 +211,9 @@ fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// This test also holds on a slow machine: it compares each answer only with times that are certain bounds of the
-/// moment of the answer.
+/// The cache counts time in ticks of 50 ms, and rounding must only shorten a time to live, by less than two ticks
+/// (`src/pg/clock.rs`). This test also holds on a slow machine: it compares each answer only with times that are certain bounds of
+/// the moment of the answer.
 #[test]
 fn a_value_expires_at_most_100_ms_early_and_never_late() {
     let database = Database::create();

@@ -1,7 +1,7 @@
 //! The parts about the table tier, in which pg_cache saves values in tables before they are evicted from memory.
 //!
-//! [`read`] compares hits and misses, and [`set`] compares sets, both between servers that save values in tables and servers that do
-//! not. [`save`] measures how fast values are saved, and how many in time. [`disk`] compares the space that values take, and
+//! [`read`] compares hits and misses, and [`set`] compares sets, both between servers that save values in tables and servers that
+//! do not. [`save`] measures how fast values are saved, and how many in time. [`disk`] compares the space that values take, and
 //! [`restart`] measures what a clean restart costs and keeps. [`side`] starts the servers.
 
 pub mod disk;

@@ -3,7 +3,8 @@
 //! with old catalogs. No other session may ever be given that result, and neither may a later call of the same session.
 //!
 //! - `changes`: the changes, each with a query whose result changes.
-//! - `stand`: a committing transaction waits between the two moments, and another session fills. Deterministic.
+//! - `stand`: a committing transaction waits after it has become visible and before it sends its messages, and another session
+//!   fills. Deterministic.
 //! - `applied`: the same for a prepared transaction that a subscription ends.
 //! - `crowd`: transactions commit without a gate, while two sessions fill all the time. Statistical.
 

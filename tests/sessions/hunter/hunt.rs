@@ -12,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 /// How to hunt.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    /// The duration of the hunt.
     pub time: Duration,
     /// Whether to end as soon as a stale value is found.
     pub until_found: bool,
     /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
     /// database.
     pub defining_one_in: u64,
-    /// The tiers in which the spaces keep their values.
+    /// The tiers in which the spaces keep their values: the option `tiers` of a space.
     pub tiers: &'static str,
-    /// A value has at least so many bytes.
+    /// A value has at least this number of bytes.
     pub width: usize,
     /// The least time between two writes of a writer. A value needs some time to be saved.
     pub rest: Duration,

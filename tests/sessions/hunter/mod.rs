@@ -87,6 +87,7 @@ fn table_plan() -> Plan {
     Plan { rest: Duration::from_millis(30), ..Plan::new(time, DEFINING_ONE_IN) }
 }
 
+/// Hunts on a server with little memory whose spaces save their values in tables, and asserts that no value was wrong.
 fn hunt_in_tables(plan: Plan) -> Bag {
     // The database `postgres` also has a worker for a while. With two workers, one of the other databases would wait for its turn.
     let conf = Conf::preloaded()

@@ -1,4 +1,4 @@
-//! Many sessions ask for the same keys at once.
+//! Many sessions ask for the same keys at once. One of them must get the lease or the claim (see `mod.rs`), and no other.
 
 use super::calls::{acquire, ask, only, pid, set_absent, status, terminate};
 use crate::memory::{cluster, findings};
@@ -157,7 +157,7 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
                     if let Some(lease) = lease {
                         let set = "SELECT cache_set($1, '0', '50 ms', lease => $2), pg_sleep(0.001)";
                         if let Err(error) = current.query_one(set, &[&key, &lease]) {
-                            // The application continues too, and releases the lease that it cannot use.
+                            // Like an application, this one goes on after the error, and releases the lease that it cannot use.
                             let _ = current.batch_execute("ROLLBACK");
                             let mut release =
                                 || current.execute("SELECT cache_release($1, $2)", &[&key, &lease]);

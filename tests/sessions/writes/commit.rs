@@ -4,8 +4,8 @@ use super::paths::PARTITIONED;
 use super::table::{is_hit, prepare, set, watch};
 use pg_cache_testbed::Database;
 
-/// Commit callbacks of other extensions may write after pg_cache's own callback. The session may not know the parents of such a
-/// table. Values that depend on a parent must be invalidated all the same.
+/// Commit callbacks of other extensions may write after pg_cache's own callback. Perhaps the session does not know the parents of
+/// such a table yet, and it can no longer look them up. Values that depend on a parent must be invalidated all the same.
 #[test]
 fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     let database = Database::create();

@@ -9,7 +9,7 @@ pub struct Path {
     pub setup: &'static str,
     /// Statements that must be allowed in a transaction block, in one message.
     pub write: &'static str,
-    /// Tables that the write changes. Values that depend on them must be invalidated.
+    /// Tables that the write changes, perhaps not all of them. Values that depend on them must be invalidated.
     pub changes: &'static [&'static str],
 }
 
@@ -232,6 +232,7 @@ pub const HARMLESS: &[(&str, &str)] = &[
     ("another table", "CREATE TABLE other AS SELECT * FROM t; UPDATE other SET v = 2"),
     ("a temporary table", "CREATE TEMP TABLE mine AS SELECT * FROM t; UPDATE mine SET v = 2"),
     ("a temporary table of its name", "CREATE TEMP TABLE t (id int); INSERT INTO t VALUES (1)"),
+    // A transaction without a transaction ID has written nothing, so its write locks do not count.
     ("a lock alone", "LOCK t IN ROW EXCLUSIVE MODE"),
     ("EXPLAIN of a write", "EXPLAIN UPDATE t SET v = 2"),
 ];
