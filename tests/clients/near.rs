@@ -382,6 +382,7 @@ fn storm(
         let disturber = scope.spawn(|| disturb(&is_over));
         near.ask(&format!("storm {}", places.join(" ")));
         let started = Instant::now();
+        // A read of a number below the floor of its place is stale. The floors are the numbers that were committed long before.
         let mut floors = VecDeque::new();
         while started.elapsed() < Duration::from_millis(3500) {
             floors.push_back((Instant::now(), committed.lock().expect("no writer panics").clone()));
@@ -394,7 +395,8 @@ fn storm(
         }
         is_over.store(true, Ordering::Relaxed);
         disturber.join().expect("it ends");
-        // A reset at the end leaves nothing to compare. No change is left after this that would drop values again.
+        // A reset at the end would leave no value to compare. After this, no change is left that could drop values, and the readers
+        // fetch some again.
         near.settle(&mut cluster.connect("postgres"));
         wait_until("values to be held", || near.held().len() > 20);
         let counts = near.ask("calm");

@@ -144,8 +144,9 @@ fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
     }
 }
 
-/// The same, each time in a new session, which remembers nothing of the catalogs yet: the n-th allocation and all later ones
-/// fail, and n grows in steps. The last call names a space that does not exist, so it always ends in an error.
+/// Allocations fail as in the test above, each time in a new session, which remembers nothing of the catalogs yet: the n-th
+/// allocation and all later ones fail, and n grows in steps. The last call names a space that does not exist, so it always ends in
+/// an error. No session may end.
 #[test]
 fn a_failed_allocation_in_a_new_session_does_not_end_it() {
     let cluster = failing_cluster();

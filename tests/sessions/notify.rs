@@ -2,9 +2,9 @@
 //! *journal* is a ring of records in shared memory, one for each change. A *cursor* is the number of the last change that a reader
 //! of the journal knows.
 //!
-//! A worker sends the notifications for a database that has changes. It reads all changes since it last sent some: these are a
-//! *batch*. Each test has a cluster of its own, because a worker serves one database at a time and at most `pg_cache.max_workers`
-//! run.
+//! A worker sends the notifications for a database that has changes. It reads the changes since it last sent some, up to a limit:
+//! these are a *batch*. `src/store/broadcast.rs` describes the payload of a notification. Each test has a cluster of its own,
+//! because a worker serves one database at a time and at most `pg_cache.max_workers` run.
 
 use crate::memory::{cluster, findings};
 use crate::tables::one;
@@ -47,7 +47,7 @@ fn names(payloads: &[Value], of: impl Fn(&Value) -> &Value) -> Vec<String> {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Returns the payloads that arrive until one covers the last change that is in the journal now. The member `seq` of a payload has
-/// the first and the last number of its changes.
+/// the number before its first change and that of its last one.
 fn drain(listener: &mut Client, writer: &mut Client) -> Vec<Value> {
     let to: i64 = one(writer, "SELECT cache_seq()");
     let is_last =
@@ -96,7 +96,7 @@ fn a_listener_receives_the_names_that_all_roles_may_know() {
     assert_eq!(tags, ["a'b", "watched"]);
     assert_eq!(names(&found, |payload| &payload["spaces"]), ["open"]);
     assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
-    // The numbers leave no gap.
+    // The numbers leave no gap: a payload begins where those before it have ended, or earlier.
     let mut reached = from;
     for payload in &found {
         let [first, last] = [0, 1].map(|at| payload["seq"][at].as_i64().expect("a number"));

@@ -127,8 +127,8 @@ struct Session {
     prepared: Vec<(String, &'static [u32])>,
     /// How much of the present answer has been read.
     answer: Answer,
-    /// The buffer for answers. It is allocated once, because clearing it takes about a third of the time that the server needs for
-    /// a small answer.
+    /// The buffer for answers: 64 KB, more than an answer with 100 keys. It is allocated once, because clearing it takes about a
+    /// third of the time that the server needs for a small answer.
     buffer: Box<[u8]>,
 }
 

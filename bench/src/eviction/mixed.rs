@@ -6,8 +6,7 @@ use super::traces::{Extent, Random, Request, Trace, Zipf, shifting};
 const SIZES: (u32, u32) = (512, 69_632);
 /// The lowest and the highest cost, in microseconds: a lookup by primary key, and a report.
 const COSTS: (u32, u32) = (100, 2_000_000);
-/// The skew of Zipf's law for the keys that [`popular`] draws: in the middle of those of the traces of equal values, which are 0.8
-/// to 1.2, but on the lower side.
+/// The skew of Zipf's law for the keys that [`popular`] draws. It is between the skews 0.8 and 1.0 of the traces of equal values.
 const SKEW: f64 = 0.9;
 
 /// Returns all traces of mixed values, in the order of the report. They have a fifth of the keys and half of the requests of
@@ -94,7 +93,7 @@ impl Blocks {
     /// file that never returns. So a bit less than half of the requests are for extents.
     fn requests(&self, extent: Extent) -> Vec<u32> {
         let mut random = Random::of_seed(6);
-        // The skews are much lower than SKEW, so that pages and files return only after long times.
+        // Skews lower than SKEW spread the requests over more keys, so pages and files return only after long times.
         let places = Zipf::new((self.records / NEIGHBOURS).max(1), 0.6);
         let pages = Zipf::new(self.pages - self.records, 0.4);
         let files = Zipf::new(((self.keys - self.pages) / FILE).max(1), 0.4);

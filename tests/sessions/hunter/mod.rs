@@ -41,7 +41,7 @@ const DEFINING_ONE_IN: u64 = 80;
 
 /// The bytes of a value in the hunt in which values come back from tables: all values together are larger than the memory.
 const WIDTH: usize = 24_000;
-/// All values fit into the tables. The tables are so small that they are emptied during the hunt.
+/// The size of the tables: all present values fit into them, but not all that are saved during the hunt, so tables are emptied.
 const TABLE_SIZE: &str = "16MB";
 
 /// Returns whether `make test-long` runs the tests.
