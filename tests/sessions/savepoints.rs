@@ -46,8 +46,8 @@ fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// The cost of a rollback must be linear too, within the same limit. The transaction has 4000 other changes, which the rollback must
-/// not visit again for each savepoint.
+/// The cost of a rollback must be linear too, within the same limit. The transaction has 4000 other changes, which the rollback
+/// must not visit again for each savepoint.
 #[test]
 fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
