@@ -19,6 +19,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// The language of a near-cache: `examples/near_cache.py` or `examples/near_cache.mjs`.
 #[derive(Clone, Copy, Debug)]
 enum Language {
     Python,

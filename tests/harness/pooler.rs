@@ -13,6 +13,7 @@ use std::process::Command;
 #[derive(Debug)]
 pub struct Pooler {
     home: Home,
+    /// The major and minor version of pgbouncer.
     version: (u32, u32),
 }
 

@@ -13,6 +13,7 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 /// An installation of PostgreSQL from which a test may start servers.
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// The directories of the programs, of the libraries that the server loads, of its headers, and of PGXS's test programs.
     bin: PathBuf,
     libraries: PathBuf,
     headers: PathBuf,

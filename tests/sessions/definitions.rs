@@ -26,6 +26,7 @@ const DISCARDED: Case = Case {
     results: (3, None),
 };
 
+/// All changes that must invalidate.
 const CASES: [Case; 8] = [
     DISCARDED,
     Case {

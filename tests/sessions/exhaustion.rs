@@ -35,6 +35,7 @@ struct Share {
 }
 
 impl Share {
+    /// Returns the hits of each kind, in percent, rounded down. 0 if the victim asked for nothing.
     fn percent(self) -> [u32; 3] {
         self.hits.map(|hits| hits * 100 / self.asked.max(1))
     }
@@ -49,6 +50,7 @@ enum Leaves {
 }
 
 impl Ground {
+    /// Starts the server, with the first tables of the victim.
     fn new() -> Self {
         let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("autovacuum", "off");
         let cluster = cluster(&conf.set("max_locks_per_transaction", "256"));

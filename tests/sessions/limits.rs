@@ -8,7 +8,8 @@ use postgres::error::SqlState;
 use std::io::Write;
 
 const MEGABYTE: u64 = 1 << 20;
-/// A text of 1023 MB, nearly the maximum size of a PostgreSQL value. It is made of pieces, because that is fast.
+/// An SQL expression for a text of 1023 MB, nearly the maximum size of a PostgreSQL value. It is made of pieces, because that is
+/// fast.
 const GIGABYTE: &str = "repeat(repeat('x', 1048576), 1023)";
 
 /// Returns the private memory of a session's process, in bytes.

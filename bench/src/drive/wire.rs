@@ -365,7 +365,8 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     (bind.end(), places)
 }
 
-/// A protocol message under construction. `text`, `short` and `long` append a String, an Int16 and an Int32 of the protocol.
+/// A protocol message under construction: the byte of its kind, its length, and its body. `of` begins a message whose length is not
+/// known yet. `text`, `short` and `long` append a String, an Int16 and an Int32 of the protocol.
 struct Message(Vec<u8>);
 
 impl Message {

@@ -44,10 +44,12 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     }
 }
 
+/// Returns the number that an option has as its value.
 fn number<N: FromStr>(word: &str) -> Result<N> {
     word.parse().ok().with_context(|| format!("{word} is no number that fits. {USAGE}"))
 }
 
+/// Writes the section to `eviction.json` and `eviction.md` in a directory, and replaces those of an earlier run.
 fn write(directory: &Path, section: &crate::report::section::Section) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let json = serde_json::to_string_pretty(section).context("the results are not JSON")? + "\n";

@@ -127,6 +127,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    /// The traces of mixed values then have 2000 keys and 50 000 requests.
     const EXTENT: Extent = Extent { keys: 10_000, requests: 100_000 };
 
     /// Returns the trace with this name.

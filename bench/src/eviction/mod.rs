@@ -63,6 +63,7 @@ impl Share {
         }
     }
 
+    /// Returns this share of an outcome, in percent. So are the shares that the functions of [`Cell`] return.
     fn of(self, outcome: &Outcome) -> f64 {
         match self {
             Self::Requests => outcome.hit_percent,
@@ -270,6 +271,7 @@ fn table(cells: &[&Cell]) -> Table {
     table
 }
 
+/// Returns the paragraphs that explain the tables.
 fn explained() -> Vec<String> {
     vec![
         "What was hit, in percent of what was requested, starting with an empty cache: requests, their bytes, and what their \

@@ -32,6 +32,7 @@ pub struct Duel {
     /// Nanoseconds of one operation, one number for each round.
     pub own: Vec<f64>,
     pub other: Vec<f64>,
+    /// The medians over the rounds, with their intervals.
     pub own_median: Summary,
     pub other_median: Summary,
     /// The median of our time divided by the other's time, round by round, and its interval.

@@ -104,8 +104,11 @@ pub fn measure(_: &Pace) -> Section {
 
 /// The content of a tier after three times the size of its region was stored.
 struct Fill {
+    /// The number of entries that a reader would get.
     entries: u64,
+    /// The bytes of the keys and values of these entries.
     live_bytes: u64,
+    /// The sizes of the parts of the region.
     usage: Usage,
 }
 

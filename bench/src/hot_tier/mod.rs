@@ -31,6 +31,7 @@ fn key_bytes(number: u64) -> [u8; KEY_BYTES] {
 struct Writer<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     scope: Scope,
+    /// The hash function. All writers have the same seeds, so each of them finds the entries of the others.
     hashing: Hashing,
     /// Bytes of which each value is a prefix.
     content: Vec<u8>,

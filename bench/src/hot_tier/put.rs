@@ -126,11 +126,13 @@ struct Found {
     title: &'static str,
     /// The medians of the rounds: the full tier against the half-full tier.
     duel: Duel,
+    /// The times on the full tier and on the half-full tier.
     full: Spread,
     half: Spread,
 }
 
 impl Found {
+    /// Returns the goal that a full tier is not much slower: see [`RATIO_MAX`].
     fn goal(&self) -> Goal {
         self.duel.goal(
             &format!("a put into a full tier takes as long as into a half-full one ({})", self.title),
@@ -147,7 +149,7 @@ struct Spread {
     /// The time of a put that 99 % of the puts do not exceed, and the longest one.
     p99: f64,
     longest: f64,
-    /// The time for which a put holds a lock, which 99.9 % of the holds do not exceed.
+    /// The time for which a put holds a lock: the one that 99.9 % of the holds do not exceed, and the longest one.
     hold_p999: f64,
     longest_hold: f64,
 }

@@ -18,6 +18,7 @@ const LONGEST: f64 = 400.0;
 const ROW: f64 = 24.0;
 const BAR: f64 = 16.0;
 
+/// The colours of texts, of less important texts, and of lines between panels.
 const INK: &str = "#1f2328";
 const FAINT: &str = "#59636e";
 const LINE: &str = "#d1d9e0";

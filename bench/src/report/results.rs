@@ -228,12 +228,14 @@ mod tests {
     use super::*;
     use crate::plan::{Contender, Side, Work};
 
+    /// Returns samples with these speeds and with these costs, one of each for a round.
     fn samples(per_second: &[f64], nanoseconds: &[Option<f64>]) -> Samples {
         let cost =
             nanoseconds.iter().map(|nanoseconds| Counts { nanoseconds: *nanoseconds, ..Counts::default() });
         Samples { per_second: per_second.to_vec(), cost: cost.collect() }
     }
 
+    /// Returns the results of a measurement of two contenders, `fast` and `slow`, the second of which is the reference.
     fn measured(samples: &[Samples]) -> Measured {
         const PAIR: &[Contender] = &[
             Contender { name: "fast", work: Work::Expression("1") },

@@ -18,12 +18,14 @@ use std::time::Duration;
 /// The sets per second with the table tier, divided by those without it: in a full memory, and in a memory with room.
 const FULL: Target = Target { goal: 0.9, floor: 0.8 };
 const ROOMY: Target = Target { goal: 0.97, floor: 0.93 };
+/// The number of sessions that set values at the same time.
 const CLIENTS: u32 = 8;
 /// The size of a memory in which all values of a run have room.
 const ROOMY_SIZE: &str = "2GB";
 /// The pause before each turn, in which the saver catches up with what the other side has set.
 const PAUSE: Duration = Duration::from_millis(500);
 const STATEMENT: &str = "SELECT cache_set_text($1, $2, '1 day')";
+/// The names of the two servers in the report.
 const ON: &str = "with the table tier";
 const OFF: &str = "without the table tier";
 

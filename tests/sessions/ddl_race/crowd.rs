@@ -53,6 +53,7 @@ fn is_even(round: u64) -> bool {
 /// The function before the first round.
 const FUNCTION: &str =
     "CREATE FUNCTION b.f() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN 0; END'";
+/// The scenarios, which run one after the other. Those whose commit takes long leave more time for a stale fill.
 const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "REVOKE and GRANT of a role under a policy",
@@ -116,6 +117,7 @@ const SCENARIOS: [Scenario; 6] = [
 ];
 
 impl Besides {
+    /// Returns the statements of these changes. `SELECT` without columns does nothing.
     fn statements(self) -> &'static str {
         match self {
             Self::Nothing => "SELECT",

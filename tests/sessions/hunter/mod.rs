@@ -30,6 +30,7 @@ use hunt::{Bag, Plan, hunt};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 use std::time::Duration;
 
+/// The two databases. A session works in one of them and changes it now and then.
 const DATABASES: [&str; 2] = ["hunt_one", "hunt_two"];
 const WRITERS: usize = 2;
 const READERS: usize = 3;
