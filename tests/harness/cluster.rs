@@ -21,8 +21,8 @@ pub enum Stop {
 pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
-    /// Returns the settings of a cluster that preloads pg_cache. The sweep interval of an hour keeps the launcher from removing
-    /// dead entries while a test counts them.
+    /// Returns the settings of a cluster that preloads pg_cache. The sweep interval of an hour keeps pg_cache's background worker,
+    /// the launcher, from removing dead entries while a test counts them.
     pub fn preloaded() -> Self {
         Self::bare().set("shared_preload_libraries", "pg_cache").set("pg_cache.sweep_interval", "1h")
     }

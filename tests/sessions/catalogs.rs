@@ -1,5 +1,5 @@
 //! Tests of catalog changes that must invalidate cached results, and of others that must not: in shared catalogs, from
-//! other databases, and where no command or invalidation message reports them.
+//! other databases, and where no command or invalidation message reports them. `docs/invalidation.md` explains fences.
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};

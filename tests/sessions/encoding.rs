@@ -183,7 +183,8 @@ fn a_restored_space_of_another_name_breaks_no_view() {
     session.batch_execute("SELECT cache_stats_reset(), cache_get('k', 'e')").expect("it works");
 }
 
-/// A watch stores the bytes of a tag in the database's encoding, the same as values do.
+/// A watch (`cache_watch`) stores the bytes of a tag in the database's encoding, as a value does. Fails if the watch and the value
+/// do not mean the same tag: a write to the table would leave the value.
 #[test]
 fn tags_are_watched_in_any_encoding() {
     for (encoding, tag) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {

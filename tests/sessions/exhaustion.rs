@@ -2,8 +2,9 @@
 //! roles must stay hits, except for results of queries if the abuser changes definitions in their database.
 //!
 //! The *victim* keeps asking for three kinds of entries, as an application does, and stores again the ones that are
-//! gone: plain keys, values tagged with a watched table, and results of cached queries. The *abuser* owns tables and
-//! has no other rights. Each test prints the share of hits before an abuse and during it.
+//! gone: plain keys, values with a tag that stands for a table (`cache_watch`), and results of cached queries. The *abuser* owns
+//! tables and has no other rights. Each test prints the share of hits before an abuse and during it. `docs/invalidation.md`
+//! explains fences.
 
 use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf};

@@ -1,6 +1,10 @@
 //! Tests of the fences of relations: each raised fence is lowered again, while commits wait for a standby and while sessions
 //! are cancelled, terminated or killed. Also tests which results are not stored because no fence covers them, databases with a
 //! reused OID, and which tables take a fence.
+//!
+//! A *fence* is a word in shared memory for each dependency of cached values, such as a table. A commit raises the fences of its
+//! changes before these are visible, and lowers them afterwards. A value is a hit only while none of its fences is raised:
+//! `docs/invalidation.md`.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;

@@ -1,5 +1,5 @@
 //! Tests of the identity of results: `cache_fetch` returns only what its own query with its own arguments returned,
-//! whichever other queries use the same key at the same time.
+//! whichever other queries use the same key at the same time. A *fill* is a call of `cache_fetch` that runs its query.
 
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
@@ -87,7 +87,8 @@ fn a_fetch_does_not_wait_for_another_query_of_its_key() {
     assert_eq!((found.as_str(), status(&mut other).as_str()), ("other", OTHER));
 }
 
-/// A value that was set is never returned by a fetch: not under a lease, not while it may be served stale.
+/// A fetch never returns a value that was set: neither one that was set under a lease (`cache_acquire`) nor one that may be served
+/// stale.
 #[test]
 fn values_of_leases_and_stale_values_are_not_fetched() {
     let database = Database::create();

@@ -17,7 +17,8 @@ fn findings(session: &mut Client) -> Vec<(String, String, String)> {
 }
 
 /// In a space with `tiers => 'table'`, an entry leaves the memory when it is saved. Reads return it from the table and count as
-/// hits. In a space with `tiers => 'both'`, the first read promotes it.
+/// hits. In a space with `tiers => 'both'`, the first read promotes it: it brings the entry back into memory. Fails if a view
+/// counts one of these reads otherwise, or does not show the worker.
 #[test]
 fn a_read_from_a_table_is_counted_as_a_hit_and_the_worker_is_shown() {
     let cluster = Cluster::start(&Conf::preloaded().set("pg_cache.table_size", "64MB"));

@@ -1,5 +1,6 @@
 //! Tests of prepared transactions. `COMMIT PREPARED`, in any session and also after a restart of the server, must
 //! invalidate what the transaction changed. Until then, and after `ROLLBACK PREPARED`, the old values must stay hits.
+//! `docs/invalidation.md` explains fences.
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};
@@ -50,7 +51,8 @@ fn old() -> Option<String> {
     Some("old".to_owned())
 }
 
-/// Asserts that no fence is left raised and no key is left announced.
+/// Asserts that no fence is left raised and no key is left announced. A commit announces the keys that it will change, so that
+/// readers miss them until it has ended.
 fn assert_quiet(session: &mut Client) {
     assert_eq!(findings(session), Vec::<String>::new());
 }

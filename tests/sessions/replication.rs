@@ -1,5 +1,6 @@
 //! Tests of logical replication: the subscriber's apply workers execute no statements, but their changes must
-//! invalidate values like any other commit. Values that depend on other tables must stay hits.
+//! invalidate values like any other commit. Values that depend on other tables must stay hits. `docs/invalidation.md` explains
+//! fences.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;

@@ -538,7 +538,7 @@ fn a_clean_restart_keeps_the_cache_as_it_was() {
     assert_eq!(text(&mut session, "cache_get_text('own', 's')"), some("v"));
     assert_eq!(text(&mut session, "cache_ttl('plain') BETWEEN '59 min' AND '1 hour'"), some("true"));
     assert_eq!(findings(&mut session), Vec::<String>::new());
-    // The fences are those of before, so changes after the restart invalidate entries from before it.
+    // The fences (`docs/invalidation.md`) are those of before, so changes after the restart invalidate entries from before it.
     session.batch_execute("SELECT cache_invalidate_tag('t'); UPDATE t SET v = 5").expect("changes");
     assert_eq!(get(&mut session, "tagged"), None);
     assert_eq!(text(&mut session, "cache_fetch('of t', 'SELECT sum(v) FROM t')"), some("5"));

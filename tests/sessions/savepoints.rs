@@ -68,8 +68,8 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// A rollback of the savepoint in which a lease was acquired releases the lease. The release of that savepoint and the rollback of
-/// another one do not.
+/// A rollback of the savepoint in which a lease (`cache_acquire`) was acquired releases the lease. The release of that savepoint
+/// and the rollback of another one do not.
 #[test]
 fn rolling_back_a_savepoint_releases_only_its_own_leases() {
     let cluster = cluster(&Conf::preloaded());
@@ -174,7 +174,8 @@ fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     for transaction in 0..if long { 2_000 } else { 25 } {
         let mut models = vec![outside.clone()];
         session.batch_execute("BEGIN").expect("it begins");
-        // One transaction in ten is long, so that the ledger merges the changes of released savepoints (from 64 changes on).
+        // One transaction in ten is long, so that changes in its list (`src/store/transaction/ledger.rs`) are merged. That happens
+        // after savepoints were released, from 64 changes on.
         let steps = if chance.below(10) == 0 { 600 } else { chance.below(50) };
         for step in 0..steps {
             clock += 1;

@@ -1,6 +1,7 @@
 //! Tests of the table tier while something keeps it from working: tables that cannot be emptied, a full disk, damaged files, a
 //! server without room for workers, and a change of the server's role. Reads return the right value or none. No session gets an
-//! error, except from a file that the operating system refuses to read.
+//! error, except from a file that the operating system refuses to read. `tables.rs` explains the words segment, location, launcher
+//! and saver.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{conf, one, only_tables, save, size, status_of, wait_saved, with_tables};

@@ -1,5 +1,6 @@
 //! Tests of watches and grants of several sessions: how much of a tag one owner of tables can use, and which calls wait
-//! for which transactions.
+//! for which transactions. A *watch* (`cache_watch`) makes tags stand for a table: a write to the table invalidates all values with
+//! one of the tags.
 
 use pg_cache_testbed::Database;
 use postgres::Client;

@@ -1,8 +1,9 @@
 //! The contenders of the simulation, behind one trait. A contender that is asked for a key says whether it had the value, and
 //! stores the value if it had not.
 //!
-//! The capacity is in bytes of values and is the same for all. quick_cache has as many shards as our tier. The hash functions have
-//! fixed seeds, so that the same trace has the same outcome every time.
+//! The capacity is in bytes of values and is the same for all. A *shard* is a part of a cache with a lock and eviction queues of
+//! its own; quick_cache has as many shards as our tier. The hash functions have fixed seeds, so that the same trace has the same
+//! outcome every time.
 
 use super::traces::{Request, Trace};
 use crate::tier_bed::{self, Alone, Memory};
@@ -127,7 +128,8 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
 /// trial whose content was closest to the capacity, the sizes of its tier, and the number of its shards.
 fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
     let fixed = Sizes { shards, ..tier_bed::sizes(0) };
-    // The first size is a guess: small values need about as much memory again, and the fences need a fixed part.
+    // The first size is a guess: small values need about as much memory again, and the fences (`src/core/fence/`) need a fixed
+    // part.
     let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
     let mut best: Option<(f64, Outcome, Sizes, u32)> = None;
     for _ in 0..TRIALS {

@@ -123,8 +123,9 @@ impl Cell {
     }
 }
 
-/// Replays traces, at least one, at all capacities. With `shards` = 0, the tier chooses the number of shards by its size. If there
-/// are two cores, two threads replay at once: no time is measured, so they may disturb each other.
+/// Replays traces, at least one, at all capacities. `shards` is the number of shards of our tier (`contenders.rs`); with 0, the
+/// tier chooses it by its size. If there are two cores, two threads replay at once: no time is measured, so they may disturb each
+/// other.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();

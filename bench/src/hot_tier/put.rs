@@ -259,8 +259,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         let writer = Writer::new(tier);
         let mut side = Self { scenario, writer, full, full_at: 0, next: 0, random: Random::of_seed(6) };
         if full {
-            // The values alone have the size of the region, and each entry needs some more bytes. So each shard becomes full and
-            // begins to evict.
+            // The values alone have the size of the region, and each entry needs some more bytes. So each shard (a part of the tier
+            // with its own lock) becomes full and begins to evict.
             side.put_residents(scenario.region);
         } else {
             let is_half_full = || {

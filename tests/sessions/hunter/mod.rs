@@ -9,7 +9,7 @@
 //! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
 //!
 //! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
-//! `PG_CACHE_TEST_SEED` repeats the actions of a failed run, but not their timing.
+//! `PG_CACHE_TEST_SEED` repeats the actions of a failed run, but not their timing. `docs/invalidation.md` explains fences.
 //!
 //! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.

@@ -134,7 +134,8 @@ impl Hunt<'_> {
         session.run("COMMIT")
     }
 
-    /// Reads a value that a reader computes under a lease, or a value that a writer has set in the transaction of its change.
+    /// Reads a value that a reader computes under a lease (`cache_acquire`), or a value that a writer has set in the transaction of
+    /// its change.
     fn read_leased(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
         let table = self.choose(session.database, dice);
         if table.kind.is_defined() {

@@ -31,7 +31,7 @@ fn a_lease_goes_on_when_its_session_ends_in_order() {
 /// stored.
 #[test]
 fn a_lease_from_before_a_crash_is_refused() {
-    // A cache of this size has one shard, so the numbers of leases are consecutive.
+    // A cache of this size has one shard (a part with a lock of its own), so the numbers of leases are consecutive.
     let cluster =
         cluster(&Conf::preloaded().set("restart_after_crash", "on").set("pg_cache.hot_size", "1MB"));
     let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));

@@ -1,4 +1,4 @@
-//! Writes and other work in the middle of a commit, and writes that no fence covers.
+//! Writes and other work in the middle of a commit, and writes that no fence covers. `docs/invalidation.md` explains fences.
 
 use super::paths::PARTITIONED;
 use super::table::{is_hit, prepare, set, watch};

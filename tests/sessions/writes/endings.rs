@@ -63,7 +63,7 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
 
 /// The write is a transaction of its own, so no other statement comes between it and the commit. The second round runs with
 /// everything that the session remembers from the first. After the commit, the old value must be a miss, and a new one a hit: a
-/// fence that stays raised would make it a miss for ever.
+/// fence (`docs/invalidation.md`) that stays raised would make it a miss for ever.
 #[test]
 fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
     let database = Database::create();
