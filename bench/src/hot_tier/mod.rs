@@ -1,4 +1,7 @@
 //! Measures the core alone, in this process, without a server or a client between the clock and the tier.
+//!
+//! [`get`] measures hits, [`put`] the storing of values, [`memory`] the share of the memory that values get, and [`innocents`]
+//! hits beside writers. [`duel`] compares two contenders.
 
 pub mod duel;
 pub mod get;
