@@ -42,8 +42,8 @@ struct Near {
 
 impl Near {
     /// Starts a near-cache whose connections lead to the server or pooler in the directory `host`. It polls every `poll_seconds`,
-    /// and serves values without asking the server for at most `stale_seconds` after the last full answer of `cache_changes`.
-    /// `path` is the search path of its sessions, or `None` for the default.
+    /// and serves values without asking the server for at most `stale_seconds` after it asked for the last full answer of
+    /// `cache_changes`. `path` is the search path of its sessions, or `None` for the default.
     fn start(
         language: Language,
         cluster: &Cluster,

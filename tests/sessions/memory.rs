@@ -4,8 +4,8 @@ use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;
 use postgres::error::SqlState;
 
-/// Returns what `cache_check()` reports: damaged structures, and what an unfinished commit leaves, such as raised fences and keys
-/// that are announced as changed. Empty if it finds nothing.
+/// Returns what `cache_check()` reports: damaged structures, and fences that stay raised, for instance by a commit that waits. It
+/// does not report keys that a commit has announced as changed. Empty if it finds nothing.
 pub fn findings(session: &mut Client) -> Vec<String> {
     let rows = session.query("SELECT cache_check()", &[]).expect("it can be checked");
     rows.iter().map(|row| row.get(0)).collect()

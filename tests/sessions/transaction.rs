@@ -129,8 +129,9 @@ fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
     assert!(missed() < KEYS, "it went on to the end");
 }
 
-/// The check for serialization failures comes after pg_cache has raised the fences and announced the keys. A commit that fails
-/// there must withdraw both. Otherwise, `cache_check()` finds them, and newer values become misses.
+/// The check for serialization failures comes after pg_cache has raised the fences and announced the keys, which makes them misses.
+/// A commit that fails there must withdraw both. Otherwise, `cache_check()` finds the fences, and the newer value of a key is a
+/// miss.
 #[test]
 fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
     let cluster = cluster(&Conf::preloaded());
