@@ -50,7 +50,7 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
     }
 
     /// Stores a value of `size` bytes. Panics if the tier refuses it (`Refusal` in the core has the reasons). The tiers of this
-    /// benchmark refuse none: no value is too large for them, and none of their parts has been switched off after damage.
+    /// benchmark refuse none: no value is too large for them, and a part of a tier is switched off only after a panic in it.
     fn put(&mut self, number: u64, size: usize) {
         if self.content.len() < size {
             self.content.resize(size, b'x');

@@ -117,7 +117,8 @@ impl Drop for Logs {
     }
 }
 
-/// Lets pgbench send `rate` requests per second for `span`, and reads its logs, one for each of its threads.
+/// Lets pgbench send `rate` requests per second for `span`, and reads its logs, one for each of its threads. Only one call at a
+/// time is allowed, because the directory of the logs is named after this process.
 fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
     let logs = Logs(std::env::temp_dir().join(format!("pg_cache-bench.{}", std::process::id())));
     std::fs::create_dir_all(&logs.0).expect("there is a temporary directory");
