@@ -109,8 +109,8 @@ fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
     assert_eq!(row.get::<_, Option<&str>>(0), None, "the previous value goes");
 }
 
-/// An error message also needs memory. If the message cannot be allocated, the server ends. So a message must quote only the
-/// beginning of a name.
+/// An error message also needs memory. If Rust code cannot allocate it, the process aborts, and the postmaster ends all sessions.
+/// So a message must quote only the beginning of a name.
 #[test]
 fn names_of_a_gigabyte_are_refused() {
     let database = Database::create();

@@ -3,7 +3,7 @@
 use pg_cache_testbed::{Cluster, Conf, Database, Stop};
 use postgres::error::SqlState;
 
-/// The version of the installed extension must be that of the library's crate.
+/// The version of the installed extension must be that of the crates of this workspace, which all have the same.
 #[test]
 fn extension_installs_when_preloaded() {
     let database = Database::create();
