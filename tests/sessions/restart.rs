@@ -112,8 +112,8 @@ fn fetched(session: &mut Client) -> Option<String> {
     text(session, "cache_fetch('sum', 'SELECT sum(v) FROM t')")
 }
 
-/// Asserts that the cache is empty and works, that results are current, and that nothing of the file is left. Fills the cache
-/// again. `why` names the case if an assertion fails.
+/// Asserts that the plain value of [`fill`] is a miss, that results are current, and that no file of a saved cache is left. Then
+/// fills the cache again, which must work. `why` names the case if an assertion fails.
 fn assert_empty(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), None, "{why}");
@@ -126,7 +126,7 @@ fn assert_empty(cluster: &Cluster, why: &str) {
     fill(cluster);
 }
 
-/// Asserts that the cache is as it was, and that results are current.
+/// Asserts that both values of [`fill`] are hits, and that results are current. `why` names the case if an assertion fails.
 fn assert_warm(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), some("v"), "{why}\n{}", cluster.log());

@@ -186,8 +186,9 @@ fn the_pending_changes_of_a_transaction_are_limited() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// The cache has no room for all values of the transaction. No key may keep its old value, and no memory may leak.
-/// Both transactions also write to a table, so they have a transaction ID, and the server writes a commit record for them.
+/// The cache has no room for all values of the transaction. No key may keep its old value, and `cache_check()` must find all memory
+/// counted right. Both transactions also write to a table, so they have a transaction ID, and the server writes a commit record
+/// for them.
 #[test]
 fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
