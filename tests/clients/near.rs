@@ -299,7 +299,7 @@ fn changes_of_a_time_without_connections_are_applied(language: Language) {
 type Committed = Mutex<HashMap<String, i64>>;
 
 /// Changes values until the end of a storm. `step` returns the statements of a step and the places that they set to its number. The
-/// numbers count the steps, so the values of a place grow. If the server ends the session, opens another one.
+/// numbers grow from step to step, and so do the values of a place. If the server ends the session, opens another one.
 fn write(
     cluster: &Cluster,
     committed: &Committed,

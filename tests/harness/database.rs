@@ -37,8 +37,8 @@ impl Database {
         Self::create_as(&WHERE_ROLES_CHANGE, "")
     }
 
-    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles, because tests of
-    /// encodings create roles, too.
+    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles, because one of the
+    /// tests of encodings creates roles.
     pub fn create_encoded(encoding: &str) -> Self {
         Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
             .with_extension()

@@ -4,8 +4,8 @@
 //! The tests wait until the background worker has saved values, so each of them has a cluster of its own, with a small memory tier.
 //!
 //! A *segment* is one of the eight tables `pgcache.segment_1` to `pgcache.segment_8` of a database. A *location* is an entry in
-//! shared memory that says where in the segments the value of a key is. The *launcher* is a background worker that starts another
-//! one, a *worker* or *saver*, for each database that has values to save.
+//! shared memory that says where in the segments the value of a key is. The *launcher* is a background worker that starts a
+//! *worker* for each database that has values to save or notifications to send. The *saver* is the part of a worker that saves.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
