@@ -16,6 +16,7 @@ pub enum Path {
     SavepointRolledBack,
     /// The transaction commits, and its only write was rolled back.
     OnlySavepointRolledBack,
+    /// A PL/pgSQL block writes and fails, and its exception handler writes the version.
     Exception,
     DeleteAndInsert,
     TruncateAndInsert,
@@ -27,6 +28,7 @@ pub enum Path {
     RolledBack,
     /// An update, and a set of the value in the same transaction.
     AndSet,
+    /// An update of another table, whose trigger writes the version.
     Trigger,
 }
 

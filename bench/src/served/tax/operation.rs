@@ -1,10 +1,11 @@
-//! The operations on tables whose times the part compares.
+//! The operations on tables whose times the part `tax` compares.
 
 use super::contest::Lane;
 use super::sides::Side;
 
 /// An operation on one of the tables of `tables.sql`, which exist in several schemas.
 pub struct Operation {
+    /// The name as shown.
     pub name: &'static str,
     /// The statement. `{schema}` stands for the schema, and `$1` for the number of a row.
     pub statement: &'static str,
