@@ -4,9 +4,9 @@
 //! merging: free blocks that are neighbours form one run. A search starts where the last search ended (next fit) and wraps around
 //! at the end. Entries are evicted in about the order in which they were stored, so free space opens up ahead of the search.
 //!
-//! Access: the bitmap must only be read and written under the shard's lock, with one exception. The holder of a shard's lock may
-//! also read the bits of blocks in other shards that belong to linked entries of its own shard. The lock keeps these entries
-//! linked, so their blocks stay in use.
+//! Access: while other processes use the region, the bitmap must only be read and written under the shard's lock, with one
+//! exception. The holder of a shard's lock may also read the bits of blocks in other shards that belong to linked entries of its
+//! own shard. The lock keeps these entries linked, so their blocks stay in use.
 
 use crate::layout::Layout;
 use crate::region::Region;
@@ -41,9 +41,10 @@ impl<'m> Bitmap<'m> {
         }
     }
 
-    /// Takes the next free run of at least `least` blocks at or after `cursor`, and at most `want` blocks of it. The search wraps
-    /// around at most once and looks at no more than about `effort` words of the bitmap. Also returns the cursor for the next
-    /// search. The cursor counts from the shard's first block.
+    /// Takes the next free run of at least `least` blocks at or after `cursor`, and at most `want` blocks of it. `least` must be 1
+    /// to `want`. The search wraps around at most once and looks at no more than about `effort` words of the bitmap. Returns the
+    /// run, or None if the search found no such run, and the cursor for the next search. The cursor counts from the shard's first
+    /// block.
     pub(crate) fn take(&self, least: u32, want: u32, cursor: u32, effort: u32) -> (Option<Run>, u32) {
         let from = if cursor < self.blocks { cursor } else { 0 };
         let (mut at, mut left, mut wrapped) = (from, effort.saturating_mul(64), false);
@@ -57,7 +58,7 @@ impl<'m> Bitmap<'m> {
                 self.set(start, end - start, true);
                 return (Some(Run { first: self.first + start, blocks: end - start }), end);
             }
-            // A look at a few blocks of a word costs as much as a look at all 64.
+            // A look at a few blocks of a word costs as much as a look at all 64, so it counts as 64 blocks.
             left = left.saturating_sub((end - at).max(64));
             at = end;
             if at >= self.blocks {
@@ -76,7 +77,8 @@ impl<'m> Bitmap<'m> {
     }
 
     /// Takes at most `want` blocks of the free run around a block. The search for the start of the run goes back at most `want`
-    /// blocks. Takes nothing if fewer than `least` blocks are free from there on.
+    /// blocks. Returns None and takes nothing if the block is in use or in another shard, or if fewer than `least` blocks are free
+    /// from that start on.
     ///
     /// This finds blocks that were freed a moment ago, without a search.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
@@ -206,6 +208,7 @@ impl<'m> Bitmap<'m> {
         at.max(lower_bound)
     }
 
+    /// Writes the bits of `blocks` blocks from block `start` of the shard on. All of them must be in the shard.
     fn set(&self, start: u32, blocks: u32, used: bool) {
         let (mut at, end) = (start, start + blocks);
         while at < end {

@@ -1,5 +1,5 @@
-//! Atomic words that count how often they are written to, for the test that a hit writes to no shared word. Compiled only with
-//! `--cfg counting`.
+//! Atomic words that count how often they are written to. With them, `tests/counting.rs` proves that a hit writes to no word that
+//! other backends write. Compiled only with `--cfg counting`.
 
 use std::sync::atomic::{AtomicU64 as Word, Ordering};
 
@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64 as Word, Ordering};
 #[derive(Debug)]
 pub struct AtomicU64 {
     value: Word,
+    /// The number of plain stores.
     stores: Word,
+    /// The number of attempts at a read-modify-write, such as `fetch_add` or `compare_exchange`.
     changes: Word,
 }
 
 impl AtomicU64 {
-    /// Creates a word with no writes.
+    /// Creates a word with no writes counted.
     pub const fn new(value: u64) -> Self {
         Self { value: Word::new(value), stores: Word::new(0), changes: Word::new(0) }
     }
@@ -71,6 +73,7 @@ impl AtomicU64 {
         self.changing().compare_exchange_weak(old, new, success, failure)
     }
 
+    /// Counts an attempt at a read-modify-write, and returns the word for it.
     fn changing(&self) -> &Word {
         self.changes.fetch_add(1, Ordering::Relaxed);
         &self.value

@@ -1,7 +1,7 @@
 //! Patterns over keys: `*` matches any bytes, `?` matches one character, and `\` makes the next byte literal.
 //!
-//! Keys are bytes. Where a key holds bytes in the form of a UTF-8 character, `?` matches the whole character; anywhere else it
-//! matches one byte.
+//! Keys are bytes. Where a key holds bytes in the form of a UTF-8 character, `?` matches the whole character, and `*` takes all of
+//! its bytes or none. Anywhere else, `?` matches one byte, and `*` any number of bytes.
 
 /// A valid pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ mod tests {
         Glob::new(pattern.as_bytes()).expect("it means something").matches(key.as_bytes())
     }
 
+    /// A `*` matches any number of characters, also none, and a pattern must match the whole key. Fails if the search does not try
+    /// a `*` again with more characters.
     #[test]
     fn stars_take_as_much_as_they_need() {
         for pattern in ["*", "**", "a*", "*c", "a*c", "*b*", "a*b*c", "abc", "abc*", "???", "a?*"] {
@@ -79,6 +81,8 @@ mod tests {
         assert!(!matches("match:*:42:*", "match:x:421:"));
     }
 
+    /// A `?` takes a whole UTF-8 character, and one byte of anything else. Fails if it takes one byte of a character, or more than
+    /// one byte of other bytes.
     #[test]
     fn characters_are_as_long_as_they_are() {
         assert!(matches("?", "é") && matches("a?c", "a€c") && matches("??", "😀x"));
@@ -87,6 +91,8 @@ mod tests {
         assert!(Glob::new(b"??").expect("it does").matches(b"\xe2\x82"));
     }
 
+    /// A `\` makes the next byte literal, and a pattern that ends in an unpaired `\` is refused. Fails if an escaped `*` or `?`
+    /// matches other bytes, or if `\` itself must be in the key.
     #[test]
     fn an_escape_takes_the_meaning_off() {
         assert!(matches(r"\*", "*") && !matches(r"\*", "x"));
@@ -98,6 +104,8 @@ mod tests {
         assert!(Glob::new(br"a\\").is_some());
     }
 
+    /// The time stays within the product of both lengths. If the search tried every `*` again and not only the last one, this test
+    /// would not end.
     #[test]
     fn many_stars_take_no_for_an_answer_soon() {
         let pattern = "a*".repeat(512) + "b";

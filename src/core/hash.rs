@@ -1,4 +1,4 @@
-//! Functions that spread numbers.
+//! Functions that spread numbers over a range or over all bits: for slots, buckets, shards and checksums.
 
 /// Returns a number below `bound`, evenly distributed if the upper halves of the hashes are: the lower half is ignored. Returns 0
 /// if `bound` is 0.
@@ -7,7 +7,8 @@ pub(crate) fn reduce(hash: u64, bound: u32) -> u32 {
     (((hash >> 32) * u64::from(bound)) >> 32) as u32
 }
 
-/// Scatters numbers that lie close together. The function is reversible, so distinct numbers stay distinct.
+/// Scatters numbers that lie close together. The function is reversible, so distinct numbers stay distinct. It is the last step of
+/// the generator SplitMix64 (Steele and others, 2014), which has the constants.
 #[inline]
 pub(crate) fn scatter(number: u64) -> u64 {
     let mut bits = number;

@@ -1,14 +1,16 @@
 //! The host of a tier: the process that it runs in.
 
-/// The services that the tier needs from its host, the process that it runs in.
+/// The services that the tier needs from its host, the process that it runs in. While the tier holds a lock, it calls only `now`,
+/// `moment`, `refuses_blocks` and `unlock`.
 pub trait Host {
     /// Returns the present time in ticks, units of time that the host chooses. All processes of a region must count the same ticks
     /// from the same moment. Ticks never go back, even when the system's clock does.
     fn now(&self) -> u32;
     /// Acquires the exclusive lock of a shard, and waits until it is free. It must not fail. The tier holds it for a bounded number
-    /// of steps, and never asks for a second one meanwhile.
+    /// of steps, and never asks for a second one meanwhile. Shards have the numbers from 0 to [`shards_of`](crate::Tier::shards_of)
+    /// - 1.
     fn lock(&self, shard: u32);
-    /// Releases the lock of a shard.
+    /// Releases the lock of a shard, which this process holds. It is also called while a panic unwinds.
     fn unlock(&self, shard: u32);
     /// Returns the time on the clock by which the host tells when a statement began. Each lease keeps the time at which it was
     /// acquired. A host that never reads [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.

@@ -7,11 +7,12 @@ use crate::layout::{AT_NOW, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The bits of `pending`, at the low end of a fence. `seq` has all other bits. PostgreSQL has at most 2^18 - 1 backends
-/// (`MAX_BACKENDS`).
+/// The bits of `pending`, at the low end of a fence. `seq` has all other bits. `pending` would overflow into `seq` if 2^18
+/// transactions were about to commit under one fence. PostgreSQL has at most 2^18 - 1 backends (`MAX_BACKENDS`).
 pub(super) const PENDING_BITS: u32 = 18;
 pub(super) const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
-/// How many slots a search looks at, from the slot that the hash selects. A search that finds no slot among them gives up.
+/// How many slots a search looks at, from the slot that the hash selects. The slots are those of reserved fences, or the records of
+/// relations. A search that finds no slot among them gives up.
 pub(super) const PROBES: u32 = 16;
 
 /// The word of a fence just before it was lowered: it tells whether other writers used the fence at the same time.
@@ -21,7 +22,7 @@ pub struct Lowered(u64);
 
 impl Lowered {
     /// Whether the writer that lowered the fence was alone: since `stamp`, no other writer had lowered the fence, and no other
-    /// writer still had it raised.
+    /// writer still had it raised. False if the fence was not raised.
     pub fn was_alone_since(self, stamp: Stamp) -> bool {
         self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
     }
@@ -39,8 +40,8 @@ impl<'m> Fences<'m> {
         Self { region, layout }
     }
 
-    /// Returns the number of the latest change. A caller that uses it as the stamp of a value must call this before it takes the
-    /// snapshot on which it computes the value.
+    /// Returns the number of the latest change: the last one that was [drawn](Self::draw). A caller that uses it as the stamp of a
+    /// value must call this before it takes the snapshot on which it computes the value.
     pub fn now(&self) -> Stamp {
         Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
     }
@@ -57,13 +58,13 @@ impl<'m> Fences<'m> {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
-    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower`, `lower_as` and
-    /// `withdraw`. Until then, no entry that depends on the fence is valid.
+    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower`, `lower_as`,
+    /// [`Tier::lower_as`](crate::Tier::lower_as) and `withdraw`. Until then, no entry that depends on the fence is valid.
     pub fn raise(&self, fence: FenceId) {
         self.word(fence).fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Lowers a fence with a number of its own: the change is visible now.
+    /// Draws a number and lowers a fence with it. The change must be visible already.
     pub fn lower(&self, fence: FenceId) {
         let _ = self.lower_as(fence, self.draw());
     }
@@ -75,7 +76,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Lowers a fence with a number that was [drawn](Self::draw) for the change. Returns the word that the fence had before. `seq`
-    /// never goes back: if another writer has lowered the fence with a later number, that number stays.
+    /// never goes back: if another writer has lowered the fence with a later number, that number stays. If the fence is not raised,
+    /// `pending` stays 0.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -102,7 +104,8 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `safe_stamp`.
+    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `safe_stamp`: no
+    /// change is pending, and the last one is not after either moment.
     #[inline(always)]
     pub fn holds(&self, fence: FenceId, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let word = self.word(fence).load(Ordering::SeqCst);
@@ -147,7 +150,7 @@ impl<'m> Fences<'m> {
         (word & PENDING_MASK > 0).then_some(word)
     }
 
-    /// Returns all fences.
+    /// Returns all fences, the reserved ones first.
     pub(crate) fn all_fences(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;
         let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
@@ -165,10 +168,12 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Returns None if all slots that the search
-    /// looks at hold other marks. `first_slot_at` is the position of the first slot, and `slot_words` is the number of words of a
-    /// slot; its first word holds the mark. A mark must not be 0.
+    /// looks at hold other marks, or if there are no slots. `first_slot_at` is the position of the first slot, and `slot_words` is
+    /// the number of words of a slot; its first word holds the mark. The upper half of `hash` selects the slot where the search
+    /// begins, and must be the same for equal marks. A mark must not be 0.
     ///
-    /// Slots are never given back. So every later search for the mark finds the same slot, without a lock.
+    /// A slot keeps its mark while sessions use the region; only a revival gives slots back (`reviving.rs`). So every later search
+    /// for the mark finds the same slot, without a lock.
     pub(super) fn claim(
         &self,
         first_slot_at: usize,

@@ -36,25 +36,27 @@ impl FenceId {
 pub enum Relation {
     /// Raised by every write.
     Any,
-    /// Raised by writes that do not say which rows they change.
+    /// Meant for writes that do not say which rows they change. Only tests raise it.
     Bulk,
 }
 
-/// Returns an unclaimed fence: one for the relations that have no record (`fence/mod.rs`).
+/// Returns an unclaimed fence by its index: one of those for the relations that have no record (`fence/mod.rs`).
 pub(super) fn unclaimed_fence(layout: &Layout, index: u32) -> FenceId {
     FenceId((layout.unclaimed_at + index as usize * LINE) as u32)
 }
 
-/// Returns the reserved fence of a slot (`reserved.rs`): the third word. The first one is the slot's mark.
+/// Returns the reserved fence of a slot (`reserved.rs`): the third word. The first word is the slot's mark, and the others are not
+/// used.
 pub(super) fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
     FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
 }
 
-/// Returns the position of a relation's record.
+/// Returns the position of the record in a slot of the table of relations.
 pub(super) fn record(layout: &Layout, slot: u32) -> usize {
     layout.relations_at + slot as usize * RELATION_WORDS
 }
 
+/// Returns one of the two fences of the record in a slot.
 pub(super) fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
     let word = match which {
         Relation::Any => AT_ANY,

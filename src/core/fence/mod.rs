@@ -2,13 +2,14 @@
 //! that the user gave the entry, or one of those in `reserved.rs`. A *writer* is a transaction that changes a dependency.
 //!
 //! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed change. `pending`
-//! counts the transactions that are about to commit one.
+//! counts the transactions that are about to commit a change.
 //!
 //! The protocol of a writer. The proof rests on the order of these steps:
 //! 1. The writer [raises](Fences::raise) the fence before any other session can see its changes.
 //! 2. Its changes become visible.
-//! 3. The writer [lowers](Fences::lower) the fence. One step numbers the change and takes `pending` back. A writer that aborts
-//!    after step 1 [withdraws](Fences::withdraw) instead and leaves `seq` as it was.
+//! 3. The writer draws a number from the clock and [lowers](Fences::lower) the fence: one atomic step writes the number to `seq`
+//!    and subtracts 1 from `pending`. A writer that aborts after step 1 [withdraws](Fences::withdraw) instead and leaves `seq` as
+//!    it was.
 //!
 //! The protocol of a fill: take a stamp with [`Fences::now`], *then* take a snapshot, then read the source. An entry is valid
 //! while, for each of its fences, `pending` is 0 and `seq` is not greater than the entry's stamp.
@@ -29,19 +30,20 @@
 //!   it was lowered. Each other dependency [held](Fences::holds) for the stamp when the transaction looked at it after the draw.
 //!
 //! The fences need not agree at one moment. A writer that raises a fence after the transaction has looked at it draws a later
-//! number, and so invalidates the value. A writer that raised it before that is found. One number for each fence would be wrong:
-//! the value would need the last of them, and that number also covers changes that other writers numbered in between. If a fence
-//! fails its check after others were lowered, only the value is lost: lowering is the same either way.
+//! number, and so invalidates the value. The transaction's look finds a writer that raised the fence earlier. One number for each
+//! fence would be wrong: the value would need the last of them, and that number also covers changes that other writers numbered in
+//! between. If a fence fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
-//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]).
-//! A writer claims a record only if its commit has to look again and again ([`Fences::relation`]), so tables that are never cached
-//! do not use up the records. Other writers of a relation without a record raise an *unclaimed* fence instead. Such relations share
-//! unclaimed fences by their hash. Three rules make the claim safe:
+//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]) or
+//! when its changes must be named in the journal ([`Fences::name`]). A writer claims a record only if its commit has to look again
+//! and again ([`Fences::relation`]), so tables that are never cached do not use up the records. Other writers of a relation without
+//! a record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim
+//! safe:
 //! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
 //!   also raise the fence of the record that its relation has by now.
-//! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer that
-//!   looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so if
-//!   such a writer has ended since the entry's stamp.
+//! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer
+//!   that looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so
+//!   if such a writer has ended since the entry's stamp.
 //! - Before a record is settled, its fence takes over the number of the unclaimed fence. So the record's fence covers all changes
 //!   from before the claim: for entries with an earlier stamp, and for readers with a horizon (the safe stamp of a
 //!   [`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.

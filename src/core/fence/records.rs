@@ -21,8 +21,8 @@ fn identity(database: u32, relation: u32) -> u64 {
 
 impl<'m> Fences<'m> {
     /// Returns the fence of a relation's record, for a writer. Claims a record. If all records that the search looks at are taken,
-    /// the relation shares one, and if there are no records, it uses the fence of a tag. An entry must depend on the fences from
-    /// [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence.
+    /// the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the fences
+    /// from [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
@@ -59,8 +59,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)
-    /// returns the same number. If the number differs after the writer has raised the fence, the writer must ask again and also
-    /// raise the fence that it gets then.
+    /// returns the same number, so the writer must read that number before it calls this. If the number differs after the writer
+    /// has raised the fence, the writer must ask again and also raise the fence that it gets then.
     pub fn write(&self, database: u32, relation: u32) -> FenceId {
         match self.find_record(database, relation) {
             _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
@@ -69,14 +69,14 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether this
-    /// is new.
+    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether
+    /// this is new. If the region has no records, this does nothing and returns false.
     ///
-    /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each relation
-    /// that the value depends on, and then read the value with all its fences. A writer raises and lowers the relation's fence, or the
-    /// unclaimed fence that the value then also depends on, before it asks whether the relation is named. So either the reader finds
-    /// the fence raised or changed, or the writer finds the mark. A mark that another session has set may be younger than the read, so
-    /// it does not replace a call before the read.
+    /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each
+    /// relation that the value depends on, and then read the value with all its fences. A writer raises and lowers the relation's
+    /// fence, or the unclaimed fence that the value then also depends on, before it asks whether the relation is named. So either
+    /// the reader finds the fence raised or changed, or the writer finds the mark. A mark that another session has set may be
+    /// younger than the read, so it does not replace a call before the read.
     pub fn name(&self, database: u32, relation: u32) -> bool {
         let Some(claimed) = self.claim_record(database, relation) else { return false };
         let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
@@ -92,8 +92,8 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal. The
-    /// inner None stands for a record that several relations share.
+    /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal.
+    /// The outer None means that it need not. The inner None stands for a record that several relations share.
     pub fn named(&self, fence: FenceId) -> Option<Option<(u32, u32)>> {
         let at = self.record_of(fence)?;
         let is_named = self.region.word(at + AT_STATE).load(Ordering::SeqCst) & WATCHED != 0;
@@ -111,7 +111,8 @@ impl<'m> Fences<'m> {
         unclaimed_fence(self.layout, index)
     }
 
-    /// Claims the record of a relation, or a record that it shares. Returns None if the region was formatted without records.
+    /// Claims the record of a relation. If all records that the search looks at are taken, the relation shares the record that its
+    /// hash selects. Returns None if the region was formatted without records.
     fn claim_record(&self, database: u32, relation: u32) -> Option<Record> {
         let identity = identity(database, relation);
         let hash = scatter(identity);
@@ -129,7 +130,8 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Finds the record of a relation for a writer. Claims nothing. Returns None if the relation has no record yet.
+    /// Finds the record of a relation for a writer, its own or the one that it shares. Claims nothing. Returns None if the relation
+    /// has no record yet.
     fn find_record(&self, database: u32, relation: u32) -> Option<u32> {
         let identity = identity(database, relation);
         let slots = self.layout.sizes.relation_fences;
@@ -162,7 +164,8 @@ impl<'m> Fences<'m> {
         (identity != 0).then_some(((identity >> 32) as u32, identity as u32))
     }
 
-    /// Returns the unclaimed fence of the relation whose record a fence belongs to.
+    /// Returns the unclaimed fence of the relation whose record a fence belongs to. None if [`relation_of`](Self::relation_of)
+    /// returns None.
     pub(crate) fn unclaimed_of(&self, fence: FenceId) -> Option<FenceId> {
         self.relation_of(fence).map(|(database, relation)| self.unclaimed(database, relation))
     }
@@ -173,7 +176,7 @@ impl<'m> Fences<'m> {
         words.is_some_and(|words| words < self.layout.unclaimed() as usize * LINE)
     }
 
-    /// Returns the position of the record that a fence belongs to.
+    /// Returns the position of the record that a fence belongs to, or None if it is no fence of a record.
     pub(crate) fn record_of(&self, FenceId(at): FenceId) -> Option<usize> {
         let words = (at as usize).checked_sub(self.layout.relations_at)?;
         let slot = words / RELATION_WORDS;

@@ -1,7 +1,7 @@
 //! Reserved fences: those that are neither of a relation nor of a tag. [`Reserved`] lists them.
 //!
-//! A reserved fence has a slot with its identity. A fence claims its slot when a session first asks for it, and keeps it until the
-//! region is formatted again.
+//! A reserved fence has a slot with a mark of its identity. A fence claims its slot when a session first asks for it, and keeps it
+//! until the region is formatted again.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, reserved_fence};

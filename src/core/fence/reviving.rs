@@ -1,11 +1,12 @@
-//! Makes the fences of a region usable again after all processes that used it have ended.
+//! Makes the fences of a region usable again after all processes that used it have ended. `tier/reviving.rs` calls this for a
+//! region that was copied from a file.
 //!
 //! A fence that is still raised belongs to a writer that has ended, and it is unknown whether its change was committed. So the
 //! fence counts as changed: it gets a new number, and no writer is left that would lower it.
 //!
-//! A relation keeps its record while the region lives, so the records of dropped relations would fill the table in the long run.
-//! When more than a quarter of the records is claimed, the records that no entry depends on are given back. Three rules make that
-//! safe:
+//! A relation keeps its record while sessions use the region, so the records of dropped relations would fill the table in the long
+//! run. When more than a quarter of the records is claimed, this gives back the records that no entry depends on and that the
+//! journal does not name. While fewer are claimed, there is room enough. Three rules make that safe:
 //! - No session may exist. A session could still use the fence of a record that is given away.
 //! - A search for a relation ends at the first free record. So a record must stay claimed if the search for a relation with
 //!   dependents passes it, also if the relation has no place of its own and shares the record that its hash selects.
@@ -18,10 +19,11 @@ use crate::hash::{reduce, scatter};
 use crate::layout::{AT_ANY, AT_BULK, AT_NOW, AT_SHARED, AT_STATE, RELATION_WORDS, WATCHED};
 use std::collections::TryReserveError;
 
-/// The records of relations that entries depend on.
+/// The records of relations that entries depend on, by slot.
 pub(crate) struct Dependents(Vec<bool>);
 
 impl Dependents {
+    /// Makes a list in which no record has dependents.
     pub(crate) fn none(fences: &Fences<'_>) -> Result<Self, TryReserveError> {
         let records = fences.layout.sizes.relation_fences as usize;
         let mut all = Vec::new();
@@ -41,8 +43,8 @@ impl Dependents {
 }
 
 impl Fences<'_> {
-    /// Counts the change of every raised fence as committed, and returns the number of these changes. Returns None if the clock or
-    /// a fence is damaged: a fence never has a later number than the clock.
+    /// Counts the change of every raised fence as committed. Returns the number on the clock that all these changes get. Returns
+    /// None if the clock or a fence is damaged: a fence never has a later number than the clock. Then the region must be formatted.
     pub(crate) fn settle_all(&self) -> Option<Stamp> {
         if self.region.load(AT_NOW) >= STAMP_MAX {
             return None;
@@ -60,8 +62,7 @@ impl Fences<'_> {
         Some(change)
     }
 
-    /// Gives records back that have no dependents, if more than a quarter of the records is claimed. `change` must be the result of
-    /// [`settle_all`](Self::settle_all).
+    /// Gives records back, by the rules at the head of this file. `change` must be the result of [`settle_all`](Self::settle_all).
     pub(crate) fn give_back_records(&self, dependents: Dependents, change: Stamp) {
         let slots = self.layout.sizes.relation_fences;
         let Dependents(mut has_dependents) = dependents;

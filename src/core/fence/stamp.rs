@@ -1,6 +1,7 @@
 //! Moments on the clock of changes: a number that each committing writer increments. A fence stores 46 bits of it.
 
-/// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years.
+/// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years. Beyond it, the
+/// rules of fences do not hold. A region whose clock has reached it is not revived (`reviving.rs`).
 pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
 
 /// A moment on the clock of changes.

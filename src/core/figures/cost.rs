@@ -14,7 +14,7 @@ impl Cost {
     /// No cost, or an unknown cost.
     pub const NONE: Self = Self(0);
 
-    /// Returns the cost of a computation that took `time`. A longer time than 16 bits can hold becomes the largest cost.
+    /// Returns the cost of a computation that took `time`. A longer time than a cost can hold becomes the largest cost.
     pub fn of(time: Duration) -> Self {
         let most = MANTISSA_MAX << (u16::MAX >> MANTISSA_BITS);
         let micros = u64::try_from(time.as_micros()).unwrap_or(most).min(most);
@@ -40,6 +40,8 @@ impl Cost {
 mod tests {
     use super::*;
 
+    /// A cost must never be longer than the duration, and at most a thousandth shorter. Tries durations up to the longest, each
+    /// about a seventh longer than the last. A longer duration must become the longest cost.
     #[test]
     fn a_cost_is_right_to_a_thousandth() {
         let mut micros: u64 = 0;

@@ -17,14 +17,14 @@ pub enum Counter {
     /// The reader itself had changed a dependency of the entry, or it was tracked ([`Reader::tracked`](crate::Reader::tracked)) and
     /// the entry depended on a relation.
     MissOwn,
-    /// The tier or the shard was switched off, or the entry was damaged.
+    /// The shard was switched off, or the entry was damaged.
     MissOff,
     /// A read was repeated because a writer disturbed it.
     Retry,
     /// A value was stored.
     Stored,
-    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or
-    /// the shard has been switched off.
+    /// A value was not made visible: the key had a value already, the lease or claim was void or had ended, the value was not right
+    /// as of its commit, or the shard was switched off.
     Dropped,
     /// A value was not stored because not enough blocks were free or could be freed.
     RefusedFull,
@@ -40,20 +40,22 @@ pub enum Counter {
     Saved,
     /// An entry was replaced by another value of its key, whether it was still right or not.
     Replaced,
-    /// An entry was removed on request.
+    /// An entry was removed on request, or because an announced change of its key (`tier/publishing.rs`) was confirmed without a
+    /// new value.
     Removed,
     /// An entry was removed because it had expired.
     Expired,
     /// An entry was removed because a dependency had changed.
     Fenced,
-    /// An entry that was still right was evicted to free blocks.
+    /// An entry that was still right was evicted to free blocks, or left the memory because a copy of it was saved.
     Evicted,
     /// An entry that was still right was evicted because its space had reached its quota.
     EvictedQuota,
     /// An entry that was still right was evicted from the small queue to free blocks: as a rule no reader had ever asked for it.
     /// Such an entry is also counted as `Evicted`. Unread entries that are evicted from the main queue are not counted here.
     EvictedUnread,
-    /// A saved value was served to a reader whose key had no entry in memory. The caller must [note](crate::Tier::note) it.
+    /// A saved value was served to a reader whose key had no entry in memory. The caller must [count](crate::Tier::count_saved_hit)
+    /// it.
     HitSaved,
     /// A saved value became an entry again.
     Promoted,
@@ -88,10 +90,11 @@ impl Counter {
         Self::Promoted,
     ];
 
-    /// The counters of the ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
+    /// The counters of the ways in which an entry ends. Each stored or promoted entry ends in exactly one of them, or still exists.
     const GONE: std::ops::RangeInclusive<usize> = Self::Replaced as usize..=Self::EvictedQuota as usize;
 }
 
+// A row of counts must have a word for each counter.
 const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
 
 /// The counts of a space, by the number of the counter. The words after the last counter are 0.

@@ -14,7 +14,7 @@ use crate::key::Scope;
 
 /// How many spaces have a delta. When another space comes, the noted changes are first added to the cells.
 const SPACES: usize = 4;
-/// The first of the counters for the fates of an entry. The others follow it.
+/// The first of the counters for the fates of an entry. The others follow it, up to `EvictedUnread`; `WAYS` is their number.
 const FIRST: usize = Counter::Replaced as usize;
 const WAYS: usize = Counter::EvictedUnread as usize - FIRST + 1;
 
@@ -31,14 +31,16 @@ pub(crate) struct Deltas {
 pub(crate) struct Delta {
     space_id: u64,
     cell: u32,
-    /// How many entries have gone, over all ways together.
+    /// The sum of `ways`. It is 0 if there is nothing to add to counters.
     gone: u32,
+    /// The number to add to each of the counters, from [`FIRST`] on.
     ways: [u32; WAYS],
+    /// The number to add to the space's blocks.
     blocks: i64,
 }
 
 impl Deltas {
-    /// Begins a hold on behalf of a space. The cell of this space then needs no search.
+    /// Begins a hold on behalf of a space. The cell of this space then needs no search. The deltas must be new.
     #[inline(always)]
     pub(crate) fn begin(&mut self, scope: &Scope) {
         (self.spaces[0].space_id, self.spaces[0].cell) = (scope.space_id(), scope.cell);
@@ -57,7 +59,8 @@ impl Deltas {
         &mut self.spaces[position]
     }
 
-    /// Gives a space a delta and returns its position. If all deltas are taken, they are settled first.
+    /// Gives a space that has no delta one, and returns its position. If all deltas are taken, they are settled first. `cell` must
+    /// be the space's cell.
     #[inline]
     pub(crate) fn add(&mut self, space_id: u64, cell: u32, statistics: &Statistics<'_>) -> usize {
         if self.count == SPACES {
@@ -85,7 +88,7 @@ impl Deltas {
 }
 
 impl Delta {
-    /// Notes that entries of the space have gone. A counter that is not among the fates of an entry is ignored.
+    /// Notes that `times` entries of the space have gone. A counter that is not among the fates of an entry is ignored.
     #[inline]
     pub(crate) fn note_gone(&mut self, how: Counter, times: u32) {
         if let Some(count) = (how as usize).checked_sub(FIRST).and_then(|way| self.ways.get_mut(way)) {
@@ -100,6 +103,8 @@ impl Delta {
         self.blocks += by;
     }
 
+    /// Adds the numbers of entries that have gone to the counters, and clears them. A separate function, because most holds remove
+    /// no entry.
     #[inline(never)]
     fn settle_gone(&mut self, statistics: &Statistics<'_>) {
         for (way, count) in std::mem::take(&mut self.ways).into_iter().enumerate() {

@@ -1,4 +1,6 @@
-//! Figures: what is counted of each space and of each relation, and how long values took to compute.
+//! Figures: the counts of each space (`statistics.rs`) and of each relation (`relation_stats.rs`), a sample of the hits
+//! (`samples.rs`), and how long values took to compute (`cost.rs`). Each of the first three files has its access rules.
+//! `tier/statistics.rs` is the interface for users.
 
 mod cost;
 mod counter;

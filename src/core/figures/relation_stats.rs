@@ -3,7 +3,8 @@
 //!
 //! The figures are in the relation's record, on the same cache line as the relation's fences (`fence/mod.rs`). Access rules:
 //! - A writer that lowers a relation's fence with [`lower_as`](crate::Tier::lower_as) also increments the number of changes and
-//!   stores the time. The writer has just changed another word of the same line, so this touches no additional line.
+//!   stores the time. The writer has just changed another word of the same line, so this touches no additional line. A writer of a
+//!   relation that has no record yet lowers another fence, and counts nothing.
 //! - A backend that removes a killed entry notes the relation in `Kills`. Kills of the same relation in a row are added to its
 //!   figure at once, after the lock was released. If the next killed entry belongs to another relation, the kills before it are
 //!   added while the lock is held. Readers that find a killed entry write nothing.
@@ -14,9 +15,9 @@
 //! before or at the time of the relation's last change, it is not counted for that relation: only the time of the last change is
 //! known, so the entry may have expired before any change.
 //!
-//! A relation keeps its record for as long as the region lives (`fence/mod.rs`). If PostgreSQL reuses the OID of a dropped relation
-//! or database, the new relation continues the old figures. When all records are in use, several relations share a record and
-//! cannot be told apart, so the figures of such records are reported without a name.
+//! A relation keeps its record while sessions use the region (`fence/reviving.rs`). If PostgreSQL reuses the OID of a dropped
+//! relation or database, the new relation continues the old figures. When all records are in use, several relations share a record
+//! and cannot be told apart, so the figures of such records are reported without a name.
 
 use crate::layout::AT_KILLED;
 use crate::region::Region;
@@ -53,7 +54,7 @@ impl Kills {
     }
 }
 
-/// The statistics of a relation. The counts begin at the last reset.
+/// The statistics of a relation. The counts begin at the last reset, or at the claim of the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelationStats {
     /// The OID of the relation. It is None for the sum of all records that several relations share.
@@ -62,7 +63,7 @@ pub struct RelationStats {
     pub changes: u64,
     /// The number of entries that a change of the relation invalidated and whose memory has been reclaimed.
     pub killed: u64,
-    /// The tick of the last change.
+    /// The tick of the last change, which a reset does not clear; 0 if there was none.
     pub last_change: u32,
 }
 

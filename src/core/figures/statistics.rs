@@ -45,7 +45,7 @@ const AT_NAME: usize = LINE + 2 * ROW_WORDS;
 /// The most bytes of the name of a space: its words hold a byte with its length, and the name.
 pub const SPACE_NAME_BYTES_MAX: usize = NAME_WORDS * 8 - 1;
 
-/// The slot of a backend that has none: a position outside the region, where no row is found.
+/// The slot of a backend that has none: a position outside the region. Accesses there go to the sink (`region.rs`).
 const NOWHERE: usize = usize::MAX / 2;
 /// How often a reader begins again at once because rows are being folded.
 const ATTEMPTS: u32 = 32;
@@ -109,7 +109,8 @@ impl<'m> Statistics<'m> {
         &self.region
     }
 
-    /// Counts an event in the space of a cell.
+    /// Counts an event in the space of a cell. This is the fast way, for a row in its usual place; [`add`](Self::add) does the
+    /// rest.
     #[inline(always)]
     pub(crate) fn count(&self, cell: u32, what: Counter) {
         let home = cell as usize % ROWS;
@@ -164,7 +165,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Changes the number of blocks that a space has.
+    /// Adds to the number of blocks that a space has, or subtracts if `by` is negative.
     pub(crate) fn add_blocks(&self, cell: u32, by: i64) {
         if by != 0 {
             self.cell_word(cell, AT_BLOCKS).fetch_add(by as u64, Ordering::Relaxed);
@@ -191,6 +192,7 @@ impl<'m> Statistics<'m> {
         self.cell_word(cell, AT_HAND).load(Ordering::Relaxed)
     }
 
+    /// Moves the hand. The caller must hold the lock of the shard that the hand stands in (`tier/quota.rs`).
     pub(crate) fn set_hand(&self, cell: u32, hand: u64) {
         self.cell_word(cell, AT_HAND).store(hand, Ordering::Relaxed);
     }
@@ -302,6 +304,7 @@ impl<'m> Statistics<'m> {
         self.cell_word(cell, AT_COUNTS + what).fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Returns the row of this backend that has a mark.
     fn row_of(&self, mark: u64) -> Option<usize> {
         (0..ROWS).find(|row| self.region.load(self.own + row) == mark)
     }
@@ -322,6 +325,7 @@ impl<'m> Statistics<'m> {
         let Some(cell) = self.region.load(self.own + row).checked_sub(1) else { return };
         let cell = u32::try_from(cell).ok().filter(|cell| *cell < self.cells);
         self.region.word(AT_FOLDS_BEGUN).fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence in `undisturbed`: a reader that sees a word of this fold must also see that the fold has begun.
         fence(Ordering::Release);
         for what in 0..ROW_WORDS {
             let at = self.own + LINE + row * ROW_WORDS + what;
@@ -335,8 +339,8 @@ impl<'m> Statistics<'m> {
         self.region.word(AT_FOLDS_ENDED).fetch_add(1, Ordering::Release);
     }
 
-    /// Reads while no row is being folded. The result is exact unless every attempt was disturbed, for example because a backend
-    /// died during a fold, or because the memory is damaged. Then it reads anyway, and a count may be off by the rows that are
+    /// Reads while no row is being folded, so that a fold changes no result. If every attempt was disturbed, for example because a
+    /// backend died during a fold, or because the memory is damaged, it reads anyway. Then a count may be off by the rows that are
     /// being folded.
     fn undisturbed<T>(&self, read: impl Fn() -> T) -> T {
         for attempt in 0..ATTEMPTS + YIELDS {
@@ -362,6 +366,7 @@ impl<'m> Statistics<'m> {
             .map(|(_, row_at)| row_at)
     }
 
+    /// Returns a row of counts from its position.
     fn words(&self, at: usize) -> Counts {
         std::array::from_fn(|what| self.region.load(at + what))
     }

@@ -6,7 +6,8 @@
 //! further lines              7 words of the name
 //! ```
 //!
-//! The kind of a further line is 0. So a number that leads to the middle of a record never makes part of a name look like a record.
+//! The *lap* counts how often the ring has been gone around (`mod.rs`). The kind of a further line is 0. So a number that leads to
+//! the middle of a record never makes part of a name look like a record.
 
 use crate::hash::scatter;
 use crate::key::KEY_BYTES_MAX;
@@ -20,6 +21,7 @@ const BODY: usize = LINE - 1;
 const FIRST_BYTES: usize = 5 * 8;
 const PART_BYTES: usize = BODY * 8;
 
+// The bits of the header. The length of a name is at most `KEY_BYTES_MAX`, which has 11 bits.
 const LENGTH_BITS: u32 = 11;
 const KIND_BITS: u32 = 3;
 const SUM_BITS: u32 = 18;
@@ -104,8 +106,8 @@ impl Record<'_> {
         lines_of(self.name().len())
     }
 
-    /// Writes the record to the lines that `line` returns for its parts: 0 is the first. The first line is written last, so a
-    /// reader that finds it finds the others.
+    /// Writes the record to the lines that `line` returns for its parts: 0 is the first. The caller must have reserved these lines
+    /// (`ring.rs`). The first line is written last, so a reader that finds it finds the others.
     pub(super) fn write<'m>(&self, tick: u32, line: impl Fn(u64) -> Line<'m>) {
         let name = self.name();
         let (first, rest) = name.split_at(name.len().min(FIRST_BYTES));
@@ -141,7 +143,7 @@ fn unpack(words: &[u64], bytes: &mut [u8]) {
     }
 }
 
-/// A checksum of the body of a line.
+/// A checksum of the body of a line. It is wrong for a mixture of the words of two writers, except by a chance of 1 to 2^18.
 fn sum(words: &[u64; BODY]) -> u64 {
     words.iter().fold(0, |sum, word| scatter(sum ^ word)) & SUM_MASK
 }
@@ -149,15 +151,15 @@ fn sum(words: &[u64; BODY]) -> u64 {
 /// The state of a line for a reader of its lap.
 #[derive(Debug)]
 pub(super) enum Found<T> {
-    /// It is written.
+    /// The line is written.
     Written(T),
-    /// Its writer is still busy.
+    /// The writer of the line is still busy.
     Busy,
-    /// It was overwritten, or is damaged.
+    /// The line was overwritten, or is damaged.
     Lost,
 }
 
-/// A record that was copied out of the ring, without its name.
+/// A record that was copied out of the ring, without its name, which has `length` bytes.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub what: What,
@@ -174,8 +176,8 @@ impl Copied {
     }
 }
 
-/// Copies the record whose parts `line` returns. Its name goes into `name`. The caller must check afterwards that no later writer
-/// has reserved the lines.
+/// Copies the record whose parts `line` returns. Its name goes into the first bytes of `name`. The caller must check afterwards
+/// that no later writer has reserved the lines; otherwise the copy may be wrong.
 pub(super) fn copy<'m>(line: impl Fn(u64) -> Line<'m>, name: &mut [u8; KEY_BYTES_MAX]) -> Found<Copied> {
     let (kind, length, words) = match line(0).read() {
         Found::Written(line) => line,
@@ -188,7 +190,7 @@ pub(super) fn copy<'m>(line: impl Fn(u64) -> Line<'m>, name: &mut [u8; KEY_BYTES
     let (first, rest) = name.split_at_mut(length.min(FIRST_BYTES));
     unpack(&words[2..], first);
     for (part, bytes) in (1..).zip(rest.chunks_mut(PART_BYTES)) {
-        // The parts were written before the first line.
+        // The further lines were written before the first one, so their writer cannot be busy.
         let Found::Written((PART, _, words)) = line(part).read() else { return Found::Lost };
         unpack(&words, bytes);
     }
@@ -203,7 +205,7 @@ pub(super) fn copy<'m>(line: impl Fn(u64) -> Line<'m>, name: &mut [u8; KEY_BYTES
     })
 }
 
-/// A line of the ring, in one of its laps.
+/// A line of the ring, in one of its laps. `at` is the position of its header in the region.
 pub(super) struct Line<'m> {
     region: Region<'m>,
     at: usize,
@@ -215,7 +217,8 @@ impl<'m> Line<'m> {
         Self { region, at, lap }
     }
 
-    /// Writes the line, unless a writer of a later lap has written it already.
+    /// Writes the words of the line, and then its header, unless a writer of a later lap has written the header already. In that
+    /// case the words of both may be mixed, and the checksum tells readers.
     fn write(&self, kind: u64, length: usize, words: &[u64; BODY]) {
         for (index, word) in (1..).zip(words) {
             self.region.store(self.at + index, *word);
@@ -253,7 +256,7 @@ impl<'m> Line<'m> {
         Found::Written((kind, (header & ((1 << LENGTH_BITS) - 1)) as usize, words))
     }
 
-    /// Returns whether a record begins in this line, as far as it is written.
+    /// Returns whether a record begins in this line. False if the line is not written yet.
     pub(super) fn begins_record(&self) -> bool {
         matches!(self.read(), Found::Written((kind, ..)) if kind != PART)
     }

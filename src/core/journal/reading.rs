@@ -6,25 +6,26 @@ use crate::key::KEY_BYTES_MAX;
 use crate::layout::{JOURNAL_HEAD_WORDS, LINE};
 use crate::sync::{Ordering, fence};
 
-/// The reader has missed records: they were overwritten, or its number belongs to another life of the journal. It must start anew
-/// with [`Journal::last`].
+/// The reader may have missed records: they were overwritten, its number belongs to another life of the journal, or no life has
+/// begun. It must start anew with [`Journal::last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost;
 
 /// The next record of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextRecord<'b> {
-    /// The number of the record. The reader continues with it.
+    /// The number of the record. The reader passes it to the next [`read`](Journal::read).
     pub number: u64,
     /// The change.
     pub record: Record<'b>,
-    /// When it was appended.
+    /// The tick at which it was appended.
     pub tick: u32,
 }
 
 impl<'m> Journal<'m> {
-    /// Returns the first record behind a number, which must be that of a record, or one that [`last`](Self::last) has returned. The
-    /// name of the record is in `name`. Returns None if there is no further record, or if its writer is still busy.
+    /// Returns the first record behind a number, which must be that of a record, or one that [`last`](Self::last) or
+    /// [`oldest`](Self::oldest) has returned. The name of the record is in `name`. Returns None if there is no further record, or
+    /// if its writer is still busy: then the reader asks again later with the same number.
     pub fn read<'b>(
         &self,
         after: u64,
@@ -44,7 +45,8 @@ impl<'m> Journal<'m> {
             Found::Busy => None,
             Found::Lost => return Err(Lost),
         };
-        // A later writer reserves the lines before it overwrites a word of them.
+        // A later writer reserves the lines before it overwrites a word of them. So if the copy has such a word, this look at
+        // `tail` finds the reservation.
         fence(Ordering::Acquire);
         let tail = self.region.load(self.at + AT_TAIL);
         if tail - position > self.lines {
@@ -65,7 +67,8 @@ impl<'m> Journal<'m> {
         Ok(Some(NextRecord { number, record, tick: copied.tick }))
     }
 
-    /// Returns a number behind which the journal still has all records, as far back as possible. None before the first life.
+    /// Returns a number behind which the journal has all records that are written, as far back as possible. None before the first
+    /// life. Writers may come around to this number before the caller reads; then the read returns [`Lost`].
     pub fn oldest(&self) -> Option<u64> {
         let last = self.last()?;
         let (base, tail) = (self.base(), self.tail());
@@ -73,13 +76,13 @@ impl<'m> Journal<'m> {
         if first == 0 {
             return Some(base);
         }
-        // The ring may begin in the middle of a record.
+        // The ring may begin in the middle of a record, or with a record that is not written yet.
         let begins = |position: &u64| self.line(*position).begins_record();
         Some((first..tail).find(begins).map_or(last, |position| base + position))
     }
 
     /// Ends the life of the journal, unless all of its records that are still in the ring are whole. No other process may use the
-    /// journal meanwhile.
+    /// journal meanwhile (`tier/reviving.rs`).
     pub(crate) fn revive(&self) {
         let mut name = [0; KEY_BYTES_MAX];
         let mut at = self.oldest();

@@ -7,14 +7,16 @@ use crate::sync::{Ordering, fence};
 
 /// A batch with more records is replaced by one record that stands for all of them.
 pub const BATCH_MAX: usize = 1000;
-/// The same holds for a batch that takes a larger part of the ring.
+/// A batch that takes more than one in this many lines of the ring is replaced, too, so that one commit does not push all earlier
+/// records out.
 const RING_SHARE: u64 = 4;
 
-/// The positions of base and tail in the journal, in words.
+/// The positions of base and tail from the start of the journal, in words. Each has a cache line of its own.
 const AT_BASE: usize = 0;
 pub(super) const AT_TAIL: usize = LINE;
 
-/// The journal of a region. It may have no lines: then nothing is appended, and every reader has lost everything.
+/// The journal of a region. `at` is its position. It may have no lines: then nothing is appended, and every reader has lost
+/// everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Journal<'m> {
     pub(super) region: Region<'m>,
@@ -40,8 +42,8 @@ impl<'m> Journal<'m> {
         self.lines > 0
     }
 
-    /// Begins a life of the journal if it has none: its numbers are greater than `base`. Several processes may call this at the same
-    /// time. `base` must not be 0, and must be greater than all numbers of earlier lives.
+    /// Begins a life of the journal if it has none: all its numbers are greater than `base`. Several processes may call this at the
+    /// same time. `base` must not be 0, and must be greater than all numbers of earlier lives.
     pub fn begin(&self, base: impl FnOnce() -> u64) {
         if self.exists() && self.base() == 0 {
             let word = self.region.word(self.at + AT_BASE);
@@ -50,7 +52,8 @@ impl<'m> Journal<'m> {
         }
     }
 
-    /// Returns the number of the last record, whether it is written yet or not. None before the first life.
+    /// Returns the number of the last record, whether it is written yet or not, or the base if there is no record. None before the
+    /// first life.
     pub fn last(&self) -> Option<u64> {
         let base = self.base();
         (base > 0).then(|| base + self.tail())
@@ -60,7 +63,7 @@ impl<'m> Journal<'m> {
     /// already. `records` should yield the same records each time that it is cloned; otherwise some of them may be replaced by one
     /// that says that everything has changed.
     ///
-    /// Neither waits nor allocates nor fails. The life of the journal must have begun.
+    /// Neither waits nor allocates nor fails. The life of the journal must have begun ([`begin`](Self::begin)).
     pub fn append<'r>(&self, records: impl Iterator<Item = Record<'r>> + Clone, tick: u32) {
         if !self.exists() {
             return;
@@ -72,7 +75,7 @@ impl<'m> Journal<'m> {
         }
     }
 
-    /// Returns what a batch takes in the ring.
+    /// Returns how many lines a batch takes in the ring, or the record that replaces it.
     fn measure<'r>(&self, records: impl Iterator<Item = Record<'r>>) -> Size {
         let (mut lines, mut count) = (0, 0);
         // The record that stands for all records so far.
@@ -90,7 +93,7 @@ impl<'m> Journal<'m> {
         }
     }
 
-    /// Reserves lines for a batch.
+    /// Reserves lines for a batch. The caller must [write](Reserved::write) them, or readers wait for them for ever.
     pub(super) fn reserve(&self, lines: u64) -> Reserved<'m> {
         let at = self.region.word(self.at + AT_TAIL).fetch_add(lines, Ordering::AcqRel);
         // A reader that sees any word of these lines must also see that they are reserved.
@@ -114,7 +117,7 @@ impl<'m> Journal<'m> {
     }
 }
 
-/// Lines that are reserved, and not written yet.
+/// Lines that are reserved, and not written yet: the positions from `at` to before `end`.
 pub(super) struct Reserved<'m> {
     journal: Journal<'m>,
     at: u64,
@@ -122,9 +125,9 @@ pub(super) struct Reserved<'m> {
 }
 
 impl Reserved<'_> {
-    /// Writes the records. All lines must be written, or readers would wait for them. If the records take fewer lines than were
-    /// reserved, or more, the rest of the lines says that everything in all databases has changed: a relation may have become one
-    /// that must be named since the records were measured.
+    /// Writes all of the reserved lines. If the records take fewer lines than were reserved, or more, the rest of the lines says
+    /// that everything in all databases has changed. This happens if a relation has become one that must be named since the records
+    /// were measured.
     pub(super) fn write<'r>(mut self, records: impl Iterator<Item = Record<'r>>, tick: u32) {
         let mut records = records.fuse().peekable();
         while self.at < self.end {

@@ -1,4 +1,5 @@
-//! Tests of the journal with one thread. `Journal::reserve` stands for a writer that was interrupted before it wrote.
+//! Tests of the journal with one thread, for the rules in `mod.rs`. `Journal::reserve` stands for a writer that was interrupted
+//! before it wrote.
 
 use super::line::{Record, What};
 use super::reading::Lost;
@@ -9,7 +10,9 @@ use crate::region::Region;
 use crate::testing::{SIZES, TestHost, memory};
 use crate::tier::Tier;
 
+/// The lines of the ring. A batch of more than four lines is replaced by one record.
 const LINES: u32 = 16;
+/// The base of the first life: any number that leaves room for smaller ones.
 const BASE: u64 = 1 << 40;
 
 /// Runs a test with a journal whose life has begun.
@@ -23,6 +26,7 @@ fn with_journal(test: impl FnOnce(Journal<'_>)) {
     test(journal);
 }
 
+/// Returns the record of a key, with a different number in each field.
 fn key(name: &[u8]) -> Record<'_> {
     Record { what: What::Key, database: 5, object: 7, role: 9, name }
 }
@@ -31,7 +35,7 @@ fn append(journal: &Journal<'_>, records: &[Record<'_>]) {
     journal.append(records.iter().copied(), 3);
 }
 
-/// Reads one record, as its number and itself with its name copied.
+/// Reads the record behind a number. Returns its number, its kind and a copy of its name.
 fn next(journal: &Journal<'_>, after: u64) -> Result<Option<(u64, What, Vec<u8>)>, Lost> {
     let mut name = [0; KEY_BYTES_MAX];
     let next = journal.read(after, &mut name)?;
@@ -41,10 +45,14 @@ fn next(journal: &Journal<'_>, after: u64) -> Result<Option<(u64, What, Vec<u8>)
     }))
 }
 
+/// Names of each length must come back whole: one that fits into the first line, and those that take further lines. Fails if a
+/// field or a byte of a name is lost, or if a number does not lead to the next record.
 #[test]
 fn records_are_read_as_they_were_appended() {
     for length in (0..=100).chain([KEY_BYTES_MAX - 1, KEY_BYTES_MAX]) {
         with_journal(|journal| {
+            // A longer ring, so that the longest name does not count as a large batch. It lies over other parts of the region,
+            // which this test does not use.
             let journal = Journal { lines: 1 << 10, ..journal };
             let name: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let tag = Record { what: What::Tag, role: 0, ..key(&name) };
@@ -73,6 +81,7 @@ fn a_reader_stops_before_a_record_that_is_not_written() {
     });
 }
 
+/// A reader whose next record was overwritten must learn that it has lost records. Fails if it gets a later record instead.
 #[test]
 fn a_reader_that_the_ring_has_come_around_to_has_lost_records() {
     with_journal(|journal| {
@@ -102,6 +111,7 @@ fn a_writer_that_was_overtaken_damages_no_later_record() {
     });
 }
 
+/// A number of another life must never lead to a record of this one. Nor may a second call of `begin` change the base.
 #[test]
 fn numbers_of_other_lives_are_lost() {
     with_journal(|journal| {
@@ -125,7 +135,8 @@ fn a_name_is_never_read_as_a_record() {
     });
 }
 
-/// A large batch becomes one record that stands for all of it.
+/// A large batch becomes one record that stands for all of it: the space if all keys are in one space, otherwise the database, or
+/// all databases. Fails if the record does not cover one of the batch.
 #[test]
 fn a_large_batch_is_replaced() {
     let of_space = Record { what: What::Space, role: 0, ..key(b"") };
@@ -147,7 +158,8 @@ fn a_large_batch_is_replaced() {
     }
 }
 
-/// A region that is copied to another server's life keeps its journal, if all records are whole.
+/// A region that is saved in a file and copied back at the next start of the server keeps its journal, if all records are whole. A
+/// record that was reserved and never written would make readers wait for ever, so the journal then begins a new life.
 #[test]
 fn a_revived_journal_is_whole() {
     with_journal(|journal| {
@@ -164,6 +176,7 @@ fn a_revived_journal_is_whole() {
     });
 }
 
+/// Without lines, appending must do nothing. Fails if it reserves lines.
 #[test]
 fn without_lines_there_is_no_journal() {
     with_journal(|journal| {
@@ -174,8 +187,8 @@ fn without_lines_there_is_no_journal() {
     });
 }
 
-/// A relation may be marked as one that must be named while a batch is written. No record is lost then: the last line stands for all
-/// that have no line.
+/// A relation may be marked as one that must be named while a batch is written. No record is lost then: the last line stands for
+/// all that have no line. `expected` is the place of that line among the records that are read, or 0 if there is none.
 #[test]
 fn records_without_a_line_are_replaced_and_not_lost() {
     for (lines, records, expected) in [(1, 2, 1), (2, 3, 2), (2, 1, 2), (2, 2, 0)] {
