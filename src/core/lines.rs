@@ -1,6 +1,6 @@
 //! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! The tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word,
+//! Most tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word,
 //! not the position that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const REGION_WORDS: usize = 128 * 1024 / 8;
 
-/// Sizes that do not fill whole cache lines. The next part of the region must begin on a line in every case.
+/// Sizes that do not fill whole cache lines, and some that do. The next part of the region must begin on a line in every case.
 fn sizes() -> impl Iterator<Item = Sizes> {
     let numbers = [0, 1, 5, 8];
     numbers.into_iter().flat_map(move |reserved| {
@@ -51,7 +51,8 @@ fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, &TestHost>, &dyn Fn(&dyn 
     test(&tier, &moved);
 }
 
-/// Every read checks the fences of its database and space. A commit that writes another word of the same line would slow them down.
+/// Every read checks the fences of its database and space. Each commit that writes another word of the same line would slow the
+/// reads down. Fails if two reserved fences, or a reserved and another fence, share a line.
 #[test]
 fn a_reserved_fence_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -74,7 +75,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
     }
 }
 
-/// The identity must stand on the line of its fence, because a caller that looks up one needs the other.
+/// The mark of a reserved fence must stand on the line of the fence, because a caller that looks up the mark then uses the fence.
 #[test]
 fn a_reserved_fence_lies_beside_its_identity() {
     with_tier(SIZES, |tier, moved| {
@@ -89,8 +90,9 @@ fn a_reserved_fence_lies_beside_its_identity() {
     });
 }
 
-/// Checks all words of a relation's record that are written when the relation changes and when an invalidated entry is removed: the
-/// identity, two fences, and three figures.
+/// Each relation's record must have a line for itself. Looks at all words of the record that are written when the relation changes
+/// and when an invalidated entry is removed: the identity, two fences, and three figures. Fails if they are not on one line, or if
+/// two relations share it.
 #[test]
 fn a_relation_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -126,7 +128,8 @@ fn a_relation_has_a_line_for_itself() {
     }
 }
 
-/// Every committing writer moves the clock, so nothing else may lie on its line.
+/// Every committing writer moves the clock, so nothing else may lie on its line. Fails if another operation writes to the line, or
+/// if a part of the region begins there.
 #[test]
 fn the_clock_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -155,6 +158,7 @@ fn everything(tier: &Tier<'_, &TestHost>) {
     let scope = tier.scope(1, 1, 0);
     for number in 0..200u64 {
         let bytes = number.to_le_bytes();
+        // Any hash will do that differs between the keys.
         let key = Key::new(scope, &bytes, number << 40).expect("a legal key");
         let value = NewValue { stamp: tier.fences().now(), expires: 2, ..value(&[1; 300], &[]) };
         tier.put(&key, &value).expect("there is room, or an entry can be evicted");
@@ -163,6 +167,9 @@ fn everything(tier: &Tier<'_, &TestHost>) {
     tier.sweep(1000);
 }
 
+/// The slots of backends, the cells of spaces and the shards must each begin on a line of their own: if two of them shared a line,
+/// writers of one would slow down those of the other. Fails if a size does not fill whole lines and the next part begins where it
+/// ends.
 #[test]
 fn slots_and_shards_begin_on_lines() {
     for sizes in sizes() {

@@ -1,14 +1,16 @@
-//! The place where a value is saved outside of the region.
+//! The place where a value is saved outside of the region. A location shares a word of 64 bits with other data
+//! (`tier/directory.rs`), so segment and position have few bits.
 
 const SEGMENT_BITS: u32 = 10;
 const POSITION_BITS: u32 = 33;
-/// The bits of a location.
+/// The number of bits of a location.
 pub(crate) const LOCATION_BITS: u32 = SEGMENT_BITS + POSITION_BITS;
 
 /// The number of segments that locations can name.
 pub const SEGMENTS_MAX: u16 = 1 << SEGMENT_BITS;
 
-/// The place where a value is saved: a position in a segment. Their meaning is up to the saver.
+/// The place where a value is saved: a position in a segment. Their meaning is up to the saver. The position is never 0, so a
+/// location is never 0, which marks an empty place in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location(u64);
 
@@ -34,7 +36,7 @@ impl Location {
         self.0
     }
 
-    /// Takes the location from the lowest bits of a word.
+    /// Takes the location from the lowest bits of a word. They must be those of a location.
     pub(crate) fn from_bits(word: u64) -> Self {
         Self(word & ((1 << LOCATION_BITS) - 1))
     }

@@ -30,11 +30,12 @@ pub enum Miss {
     /// The key has no entry.
     Absent,
     /// The key has no entry in memory, but a value of it may be saved at this location. The read was not counted: the caller must
-    /// [note](crate::Tier::note) a `HitSaved`, or [count](crate::Tier::count_miss) the miss that the read ends with.
+    /// count what it ends with, with [`count_saved_hit`](crate::Tier::count_saved_hit) or [`count_miss`](crate::Tier::count_miss).
     Saved(Location),
     /// The entry has expired.
     Expired,
-    /// The entry, or one of its dependencies, has changed or is about to change.
+    /// The key or a dependency of its entry has changed or is about to change, or a dependency has changed after the reader's safe
+    /// stamp.
     Fenced,
     /// The reader itself has changed a dependency of the entry, or it is [tracked](Reader::tracked) and the entry depends on a
     /// relation.
@@ -50,7 +51,8 @@ pub enum InvalidBecause {
     Key,
     /// This dependency has changed, or is about to change.
     Changed(FenceId),
-    /// This dependency has changed after the reader's safe stamp. The entry is valid for readers with a later safe stamp.
+    /// This dependency has changed after the reader's safe stamp. The entry is valid for readers whose safe stamp is not before
+    /// that change.
     Newer(FenceId),
     /// The reader itself has changed this dependency.
     Own(FenceId),
@@ -63,9 +65,9 @@ pub enum InvalidBecause {
 pub enum Freshness {
     /// The value is valid.
     Valid,
-    /// The value is no longer valid, but the entry allows serving it until a tick.
+    /// The value is no longer valid, but the entry allows serving it for some time.
     Stale {
-        /// The tick until which the value may be served.
+        /// The first tick at which the value may not be served any more.
         until: u32,
     },
 }
@@ -75,15 +77,16 @@ pub trait Buffer {
     /// Whether the caller wants the note of the value, too ([`note_target`](Self::note_target)).
     const WANTS_NOTE: bool = false;
 
-    /// Returns memory for the note of the value. It is called if the caller wants the note, after `allocate`, perhaps more than once,
-    /// and perhaps under the lock of a shard: it must not allocate. The note has 0 to [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX) bytes.
-    /// If the result has another length than `bytes`, nothing is copied.
+    /// Returns memory for the note of the value. It is called if the caller wants the note, after `allocate`, perhaps more than
+    /// once, and perhaps under the lock of a shard: it must not allocate. The note has 0 to
+    /// [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX) bytes. If the result has another length than `bytes`, nothing is copied.
     fn note_target(&mut self, _bytes: usize) -> &mut [u8] {
         &mut []
     }
 
     /// Returns memory for the value, [`Meta::value_len`] bytes. Returns an empty slice if there is no memory, or if the caller
-    /// wants no bytes. The tier may call this more than once in one read, because a writer may disturb the first copy.
+    /// wants no bytes. The tier never calls this under a lock. It may call this more than once in one read, because a writer may
+    /// disturb the first copy.
     fn allocate(&mut self, meta: &Meta) -> &mut [u8];
 
     /// Returns false if the last call of `allocate` found no memory. The tier has then copied nothing, but the read is still a

@@ -25,7 +25,7 @@ pub enum RegionError {
     TooSmall {
         /// The bytes of the memory.
         bytes: usize,
-        /// The smallest number of bytes that is enough.
+        /// The number of bytes that are needed at least.
         needed: usize,
     },
     /// The memory was not formatted by this library.
@@ -85,8 +85,8 @@ impl<'m> Region<'m> {
         Ok(Self { words })
     }
 
-    /// Makes a region of words that are already atomic: those of a test or of a model checker. It has to have at least one cache
-    /// line. The start is not checked for alignment, on which only the speed depends.
+    /// Makes a region of words that are already atomic: those of a test or of a model checker. There must be at least one cache
+    /// line of them. The start is not checked for alignment, on which only the speed depends.
     pub fn of_words(words: &'m [AtomicU64]) -> Self {
         Self { words }
     }
@@ -110,6 +110,7 @@ impl<'m> Region<'m> {
         }
     }
 
+    /// Returns the sink. A region that is too short to have one uses a word of this process.
     #[cold]
     #[inline(never)]
     fn sink(&self) -> &'m AtomicU64 {
@@ -203,8 +204,8 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
         }
         return;
     }
-    // On other machines, and under a model checker, the copy goes word by word: the end of the first word, whole words, and the
-    // beginning of the last word.
+    // On other machines, under a model checker, with words that count, and for fewer than 16 bytes, the copy goes word by word: the
+    // end of the first word, whole words, and the beginning of the last word.
     let (words, skip) = (&words[skip / 8..], skip % 8);
     let (head, body) = into.split_at_mut(if skip == 0 { 0 } else { into.len().min(8 - skip) });
     let (whole, tail) = body.as_chunks_mut::<8>();
@@ -264,7 +265,7 @@ thread_local! {
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 impl FailingAllocator {
     /// Runs a call in which this thread's allocations fail after the first `allocations` ones. Returns the result and the number of
-    /// allocations that were tried.
+    /// allocations that were tried. Calls must not be nested. After a panic in the call, allocations go on failing.
     pub fn with<R>(allocations: u64, call: impl FnOnce() -> R) -> (R, u64) {
         ALLOCATIONS_TRIED.set(0);
         ALLOCATIONS_LEFT.set(Some(allocations));
@@ -304,6 +305,8 @@ impl std::fmt::Debug for Region<'_> {
 mod tests {
     use super::*;
 
+    /// A copy that would reach behind the last word must copy nothing, even if its end overflows. Fails if a byte of `into`
+    /// changes. The last bytes of the words are still copied.
     #[test]
     fn nothing_is_copied_from_behind_the_words() {
         let words = [const { AtomicU64::new(u64::MAX) }; 4];

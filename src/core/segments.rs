@@ -1,7 +1,8 @@
-//! The records of segments: four words for each segment, in which the saver notes what the segment is.
+//! The records of segments: four words for each segment, in which the saver notes what the segment is. A segment is a part of the
+//! place outside of the region where the saver keeps values (`location.rs`).
 //!
 //! The core gives the words no meaning. They lie in the region, so that they live and die with the locations that name the
-//! segments. All words of a record are 0 until the saver writes them.
+//! segments. All words of a record are 0 until the saver writes them after the region was formatted.
 
 use crate::layout::{Layout, SEGMENT_WORDS};
 use crate::location::SEGMENTS_MAX;
@@ -16,17 +17,18 @@ pub struct SegmentRecord<'m> {
 }
 
 impl<'m> SegmentRecord<'m> {
+    /// Returns None if the tier has no directory, or if the segment is not below [`SEGMENTS_MAX`].
     pub(crate) fn new(region: Region<'m>, layout: &Layout, segment: u16) -> Option<Self> {
         let at = layout.segments_at + usize::from(segment) * SEGMENT_WORDS;
         (layout.location_sets > 0 && segment < SEGMENTS_MAX).then_some(Self { region, at })
     }
 
-    /// Returns a word of the record: 0 to 3.
+    /// Returns a word of the record; `index` is 0 to 3.
     pub fn word(&self, index: usize) -> u64 {
         self.region.word(self.at + index % SEGMENT_WORDS).load(Ordering::Acquire)
     }
 
-    /// Writes a word of the record. A process that reads this word also sees all earlier writes.
+    /// Writes a word of the record. A process that reads the new value of this word also sees all earlier writes of this process.
     pub fn set_word(&self, index: usize, value: u64) {
         self.region.word(self.at + index % SEGMENT_WORDS).store(value, Ordering::Release);
     }

@@ -14,7 +14,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The sizes of a small tier for one backend.
+/// The sizes of a small tier for one backend, without saved values and without a journal. `bytes` is 0, because
+/// [`Tier::format`](crate::Tier::format) takes the size of the region.
 pub const SIZES: Sizes = Sizes {
     bytes: 0,
     reserved_fences: 4,
@@ -31,7 +32,8 @@ pub fn memory(bytes: usize) -> Vec<AtomicU64> {
     (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
 }
 
-/// Returns a value that never expires.
+/// Returns a value that never expires. Its stamp is [`Stamp::VOID`], so any change of a dependency makes it invalid, even a change
+/// before it was stored.
 pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
     NewValue {
         bytes,
@@ -55,8 +57,9 @@ pub fn owner(session: u32) -> Owner {
 pub struct TestHost {
     /// The tick.
     pub now: Cell<u32>,
-    /// The time at which a statement begins.
+    /// The time that [`Host::moment`] returns.
     pub moment: Cell<u64>,
+    /// The shard whose lock is held.
     held: Cell<Option<u32>>,
     /// How many locks were taken.
     pub locks: Cell<u64>,
@@ -92,7 +95,7 @@ impl Host for &TestHost {
     }
 }
 
-/// A host for many threads, whose locks spin.
+/// A host for many threads, whose locks spin. Its clock stands at tick 1.
 pub struct Spinning {
     locks: Vec<AtomicBool>,
 }

@@ -16,8 +16,9 @@
 //! lies in line `p % n` of the `n` lines of the ring, in its lap `p / n + 1`. The *number* of a record is `base` plus the position
 //! behind its last line.
 //!
-//! A *life* of the journal begins when it is first used, and ends when the memory is formatted. The caller chooses a `base` above
-//! all numbers of earlier lives, so a number of another life lies below `base` or above `base + tail`.
+//! A *life* of the journal begins when it is first used. It ends when the memory is formatted, or revived with a record that is not
+//! whole (`reading.rs`). The caller chooses a `base` above all numbers of earlier lives, so a number of another life lies below
+//! `base` or above `base + tail`.
 //!
 //! # Access rules
 //!

@@ -67,8 +67,9 @@ impl<'m> Journal<'m> {
         Ok(Some(NextRecord { number, record, tick: copied.tick }))
     }
 
-    /// Returns a number behind which the journal has all records that are written, as far back as possible. None before the first
-    /// life. Writers may come around to this number before the caller reads; then the read returns [`Lost`].
+    /// Returns a number behind which the journal has all records, as far back as possible: the place of the oldest record in the
+    /// ring that is written. None before the first life. Writers may come around to this place before the caller reads; then the
+    /// read returns [`Lost`].
     pub fn oldest(&self) -> Option<u64> {
         let last = self.last()?;
         let (base, tail) = (self.base(), self.tail());
