@@ -30,7 +30,8 @@ impl<'r> FlightRequest<'r> {
         Self { purpose: Purpose::Lease, owner, deadline, safe_stamp: Stamp::LATEST, reader: None }
     }
 
-    /// Requests a fill: the session computes the value on a new snapshot and publishes it at once.
+    /// Requests a fill: the session computes the value on a new snapshot and publishes it at once. The fill ends at the tick
+    /// `deadline`, as a lease does.
     pub fn fill(owner: Owner, deadline: u32) -> Self {
         Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
     }
@@ -121,7 +122,7 @@ impl<H: Host> Tier<'_, H> {
         Lease { id: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
 
-    /// Whether the reader would get a value of the key. No announcement of a change of the key may stand.
+    /// Whether the reader would get a value of the key from memory. False while an announcement of a change of the key stands.
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
         let right = |(entry, header): (Entry<'_>, Header)| {
             self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>).is_ok()
@@ -129,7 +130,9 @@ impl<H: Host> Tier<'_, H> {
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }
 
-    /// Asks for a lease or a fill of a key. A fill takes over the key's lease if there is one.
+    /// Asks for a lease or a fill of a key. A fill takes over the key's lease if there is one. A caller that gets the flight ends
+    /// it with [`publish_leased`](Self::publish_leased) or [`release_lease`](Self::release_lease); otherwise it ends by itself at
+    /// its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
         let FlightRequest { purpose, owner, deadline, safe_stamp, reader } = request;
         let now = self.host.now();
@@ -156,7 +159,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Returns the flight of a key, if there is one now.
+    /// Returns the flight of a key, if there is one that is not over, also one that is void.
     pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
         let now = self.host.now();
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
@@ -173,7 +176,8 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().end(key.hash, lease) != Ended::Missing
     }
 
-    /// Ends all flights and claims of a session that has ended. Returns their number.
+    /// Ends all flights and claims of a session that has ended. Returns their number. `session` must not be 0, which stands for
+    /// leases without a session. Leases that are to outlive the session must be [disowned](Self::disown_leases_of) before.
     pub fn release_leases_of(&self, session: u32) -> u32 {
         (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
     }

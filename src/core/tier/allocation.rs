@@ -46,9 +46,9 @@ const PIECE_BLOCKS_MAX: u32 = 256;
 struct Plan {
     /// The blocks that the entry needs if it lies in one run.
     blocks: u32,
-    /// Whether the entry takes its blocks from several shards in equal shares, because it is large for one shard.
+    /// Whether the entry takes its blocks from several shards, at most `share` from each, because it is large for one shard.
     spread: bool,
-    /// The most blocks that one visit to a shard may take.
+    /// The most blocks that one visit to a shard may take. No limit if the entry is not spread.
     share: u32,
     /// The blocks of the shortest run that is taken at first. Shorter runs are taken after a hold that took no block.
     piece: u32,
@@ -81,8 +81,8 @@ impl Visit {
     ///
     /// If the entry is not spread, the first hold without a block may only lack long runs. So the search stays in the shard for one
     /// more hold, with short runs. After that, each further shard gets one hold, until a shard gives blocks. If the entry is
-    /// spread, the visit goes on over several holds until the shard has given its whole share: the shard's data is in the
-    /// processor's cache now, and would not be there at a later visit.
+    /// spread, the visit goes on over several holds until the shard has given its whole share, or a hold takes no block: the
+    /// shard's data is in the processor's cache now, and would not be there at a later visit.
     fn is_over(&self, plan: &Plan) -> bool {
         if plan.spread {
             self.holds_without_blocks > 0 || self.share_left < RUN_BLOCKS_MIN
@@ -94,9 +94,11 @@ impl Visit {
 
 /// The blocks that have been collected for an entry so far.
 struct Allocation {
+    /// The first run of the entry.
     first: Option<Run>,
+    /// The last run of the chain so far. None if there is no chain.
     last: Option<Run>,
-    /// Bytes of the entry that have no block yet.
+    /// The bytes of the entry that have no block yet.
     left: usize,
 }
 
@@ -136,15 +138,15 @@ impl Allocation {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected. The
-    /// caller must not hold a lock. After an error, no block stays taken.
+    /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected and
+    /// whether the entry is spread. The caller must not hold a lock. After an error, no block stays taken.
     ///
     /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first from a few long runs,
-    /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard takes a sixteenth of a
-    /// shard's blocks from one shard after the other, so that it does not empty one shard.
+    /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard takes at most a
+    /// sixteenth of a shard's blocks from one shard after the other, so that it does not empty one shard.
     ///
-    /// Returns the first block of the entry. Gives up with [`Refusal::Full`] after more than twice as many holds as there are
-    /// shards in a row without a block, and with [`Refusal::Off`] when the key's own shard is switched off.
+    /// Returns the first block of the entry. Gives up with [`Refusal::Full`] when more holds in a row than twice the number of
+    /// shards have taken no block. Gives up with [`Refusal::Off`] when the key's own shard is switched off.
     pub(crate) fn allocate(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
         let home = self.shard_of(key).index;
         let mut judge = Judge::new(self);
@@ -172,7 +174,8 @@ impl<H: Host> Tier<'_, H> {
         allocation.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
-    /// Takes runs of the visited shard during one hold of its lock. Returns whether the shard is switched off.
+    /// Takes runs of the visited shard during one hold of its lock, and gives spread victims back after the hold. Returns whether
+    /// the shard is switched off.
     fn take_runs<'t>(
         &'t self,
         key: &Key<'_>,
@@ -209,7 +212,8 @@ impl<H: Host> Tier<'_, H> {
         is_off
     }
 
-    /// Takes a run of the locked shard. If a short search finds none, evicts entries to free one.
+    /// Takes a run of the locked shard. If a short search finds none, evicts entries to free one. Returns None if that does not
+    /// succeed within the budget of the hold.
     fn take<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -238,7 +242,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Evicts entries of the locked shard until they have freed at least `wanted` blocks in it, or the budget of the hold is used
     /// up. Returns the first block of the last evicted entry. Mostly the other freed blocks are next to it, so the caller looks for
-    /// a run there. Returns None if there is no entry to evict.
+    /// a run there. Returns None if it evicted nothing, because there is no entry to evict.
     fn evict<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -261,6 +265,7 @@ impl<H: Host> Tier<'_, H> {
             hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
             let here = victims.iter().filter(|victim| !victim.spread);
             left = here.fold(left, |left, victim| left.saturating_sub(victim.blocks));
+            // Prefetching pays only for evictions in this hold, so it is left out when most of the budget is used.
             if left == 0 && hold.evictions > EVICTIONS_PER_HOLD / 2 {
                 guard.prefetch_next(streak.queue);
             }
@@ -270,7 +275,8 @@ impl<H: Host> Tier<'_, H> {
         last
     }
 
-    /// Counts the victims for their spaces: as evicted if they were still valid, as expired or fenced otherwise.
+    /// Counts the victims for their spaces: as evicted if they were still valid, as expired or fenced otherwise. Their blocks must
+    /// not have been given back yet.
     fn count_evictions(&self, streak: &Streak, deltas: &mut Deltas) {
         for of_one_space in streak.victims().chunk_by(Victim::is_of_space_of) {
             let space_id = of_one_space[0].space_id;

@@ -39,10 +39,10 @@ pub struct Fill {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Counts the entries in the next buckets, from bucket `from` on. Buckets are numbered through all shards. Adds the entries to
-    /// the item of their space; entries of spaces without an item are not counted, and neither are those of a shard that is
-    /// switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None if there is no
-    /// bucket `from`.
+    /// Counts the entries in the next buckets of one shard, from bucket `from` on. Buckets are numbered through all shards. Adds
+    /// the entries to the item of their space; entries of spaces without an item are not counted, and neither are those of a shard
+    /// that is switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None if there
+    /// is no bucket `from`.
     pub fn count_entries(&self, from: u64, spaces: &mut [Census]) -> Option<u64> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(from / buckets).ok().filter(|number| *number < self.layout.shards)?;

@@ -1,4 +1,5 @@
-//! The check of a tier: walks every structure and reports errors.
+//! The check of a tier: walks the entries, the queues, the flights and the directory of every shard, compares them with the bitmaps
+//! and the counts, looks for fences that stay raised, and reports errors.
 //!
 //! The walk holds one shard's lock at a time, so other backends work between one shard and the next. A finding is therefore of one
 //! of two kinds:
@@ -32,7 +33,7 @@ const FINDINGS_PER_SHARD: usize = 8;
 
 /// The most findings that are reported, because a person reads them.
 const FINDINGS: usize = 100;
-/// How many looks must make the same finding in doubt.
+/// How many looks must make the same finding in doubt before it is reported.
 const LOOKS: usize = 4;
 
 /// A finding that concurrent work can cause for a moment.
@@ -52,8 +53,8 @@ struct Findings {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Verifies every structure and returns a description of each error that it finds, a hundred at most, or an error if there is
-    /// no memory for the check. The caller must not hold a lock, and must not have raised a fence.
+    /// Verifies the tier and returns a description of each error that it finds, a hundred at most, or an error if there is no
+    /// memory for the check. The caller must not hold a lock, and must not have raised a fence.
     pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
         crate::tier::check::check(self)
     }
@@ -90,6 +91,7 @@ fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
     Ok(findings)
 }
 
+/// Makes one walk through all shards.
 fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     let (region, layout, host) = (tier.region, &tier.layout, &tier.host);
     let (mut certain, mut doubts) = (Vec::new(), HashSet::new());
@@ -204,6 +206,7 @@ impl Owned {
         Ok(Self { all: BlockSet::of(layout.first_block(0), layout.blocks_total())?, twice: HashSet::new() })
     }
 
+    /// Adds a run of an entry. Blocks that another entry has already are added to `twice`.
     fn add(&mut self, run: Run) {
         if self.all.add(run) {
             return;
@@ -240,13 +243,14 @@ impl Mine {
         self.covers(run, layout) && self.own.add(run)
     }
 
+    /// Whether all blocks of a run are the shard's own.
     fn covers(&self, run: Run, layout: &Layout) -> bool {
         let index = run.first.wrapping_sub(self.own.first);
         index < layout.blocks && run.blocks <= layout.blocks - index
     }
 }
 
-/// Returns findings for those of the suspect blocks that belong to two entries at the same time.
+/// Returns findings for those of the suspect blocks that belong to two entries at the same time. The caller must not hold a lock.
 ///
 /// A walk that finds a block in entries of two shards may have seen the first entry before it died, and the second entry after it
 /// reused the block. So this walk notes the version of the first entry's zone, as a reader does. If the version is the same when
@@ -285,6 +289,8 @@ fn blocks_of<'m>(entry: &Entry<'m>, layout: &'m Layout) -> impl Iterator<Item = 
     runs.flat_map(|run| run.first..run.first.saturating_add(run.blocks))
 }
 
+/// Checks a shard, whose lock the caller holds. Adds its blocks to `owned` and its entries to `walked`. Ends early when there are
+/// enough complaints.
 fn check_shard<H: Host>(
     guard: &Guard<'_, H>,
     tier: &Tier<'_, H>,
@@ -411,6 +417,7 @@ impl<H: Host> ShardWalk<'_, H> {
         Ok(())
     }
 
+    /// Compares the numbers of entries and of hidden entries with the counts of the shard.
     fn check_counts(&mut self) {
         let (entries, hidden) = (self.guard.entries(), self.guard.hidden());
         if self.linked.len() as u64 != entries.wrapping_add(hidden) || self.hidden != hidden {
@@ -430,15 +437,16 @@ struct Walked {
     blocks: u64,
 }
 
-/// The figures in the cells of spaces, and what a walk has found of the spaces.
+/// The figures in the cells of spaces (`figures/statistics.rs`), and what a walk has found of the spaces.
 ///
 /// Other backends may work between one shard and the next. Figures that change meanwhile cannot be compared, so the cells are read
 /// before and after the walk.
 struct Spaces {
+    /// The counts and the blocks in each cell before the walk.
     before: Vec<(Counts, u64)>,
     /// The findings by database and space.
     walked: Walks,
-    /// The number of blocks in use.
+    /// The number of blocks in use, by the bitmaps of all shards.
     used: u64,
     /// Whether a shard is switched off. The entries of such a shard are unknown.
     poisoned: bool,
@@ -449,6 +457,7 @@ impl Spaces {
         Ok(Self { before: Self::cells(tier)?, walked: Walks::default(), used: 0, poisoned: false })
     }
 
+    /// Reads the counts and the blocks in each cell.
     fn cells<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<(Counts, u64)>, TryReserveError> {
         let statistics = &tier.statistics;
         let mut cells = Vec::new();
@@ -459,6 +468,7 @@ impl Spaces {
         Ok(cells)
     }
 
+    /// Compares the cells with what the walk has found, unless they have changed during the walk.
     fn complaints<H: Host>(self, tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
         let now = Self::cells(tier)?;
         if self.poisoned {
@@ -494,6 +504,8 @@ impl Spaces {
     }
 }
 
+/// Walks a queue of a shard from its oldest entry. `linked` has the first blocks of all entries of the shard, and `blocks` is the
+/// number of blocks that the entries of the queue have.
 fn check_queue<H: Host>(
     guard: &Guard<'_, H>,
     queue: Queue,
@@ -541,7 +553,8 @@ mod tests {
     use crate::tier::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
 
     /// Damage may turn the chain of an entry's runs into a cycle. The check must end after the first turn and report it once. If it
-    /// followed the cycle, it would report each block again.
+    /// followed the cycle, it would report each block again. The damaged length does not fit the counts of the shard either, so
+    /// there are a few more complaints.
     #[test]
     fn an_entry_whose_runs_go_round_is_complained_of_once() {
         let memory = memory(1024 * 1024);

@@ -32,9 +32,9 @@ impl<H: Host> Tier<'_, H> {
         deltas.add(space_id, self.cell_of(space_id), &self.statistics)
     }
 
-    /// Counts the removal of an entry for the first of its relations that has changed since its stamp and for the last time before
-    /// the entry expired. If there is none, counts nothing. The caller must hold the lock, and must not have given the entry's
-    /// blocks back.
+    /// Counts the removal of an entry for a relation that has killed it: the first of its relations that has changed since the
+    /// entry's stamp, and whose last change was before the entry expired. If there is none, counts nothing. The caller must hold
+    /// the lock, and must not have given the entry's blocks back.
     #[inline]
     pub(crate) fn note_killed(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
         if header.dependency_count() > 0 {

@@ -8,21 +8,23 @@
 //! set      eight words, a cache line; the youngest location comes first
 //! ```
 //!
-//! The bucket half of a key's hash chooses the set, and its lowest bits are the fingerprint. Both are called the *bits* of a key.
-//! Different keys may have the same bits, so a reader must compare the key of the saved copy.
+//! The half of a key's hash that chooses the bucket (`Key::fingerprint`) also chooses the set, and its lowest bits are the
+//! fingerprint in the word. Set and fingerprint together are called the *bits* of a key. Different keys may have the same bits, so
+//! a reader must compare the key of the saved copy.
 //!
 //! Rules:
 //! 1. A copy without a location does not exist: nothing else leads to it.
-//! 2. A change of a key must [forget](Guard::forget_location) the location with its bits in the same hold of the lock in which the
-//!    change becomes visible.
+//! 2. A change of a key must [forget](Guard::forget_location) the location with the key's bits in the same hold of the lock in
+//!    which the change becomes visible.
 //! 3. A set never has two locations with the same bits ([`Guard::add_location`]). So forgetting one location is enough.
 //! 4. Words change only under the lock of the shard, with one exception: a reader sets the bit *asked for* by a
 //!    compare-and-exchange of the whole word. It can never bring back a location that was forgotten meanwhile.
 //! 5. Forgetting a location is always allowed. It costs a miss.
 //!
-//! Why a reader never gets an old copy: a reader looks for the entry first and for the location afterwards. The change of a key
-//! makes the shard's version odd, forgets the location, and makes the version even again. A reader that finds no entry has read the
-//! version before or after that. If after, it sees that the location is gone. If before, its read began before the change.
+//! Why a reader never gets an old copy: a reader looks for the entry first and for the location afterwards. A change of a key that
+//! adds or removes an entry forgets the location before the shard's version becomes even again. A reader that finds no entry has
+//! read the version before or after that. If after, it sees that the location is gone. If before, its read began before the change.
+//! If the key has no entry, forgetting the location is the whole change.
 
 use super::Tier;
 use super::guard::Guard;
@@ -118,7 +120,7 @@ impl<H: Host> Guard<'_, H> {
         true
     }
 
-    /// Returns complaints about the directory: words that stand in no set of their fingerprint, or that stand there twice.
+    /// Returns complaints about sets that have two locations with the same bits, `most` at most.
     pub(super) fn directory_complaints(&self, most: usize) -> Vec<String> {
         let words = self.shard.location_words();
         let mut complaints = Vec::new();
@@ -157,7 +159,8 @@ impl<H: Host> Tier<'_, H> {
         shard.location(key.fingerprint()).filter(|_| !shard.poisoned())
     }
 
-    /// Notes that a reader has asked for the saved copy of a key. A saver that reuses a segment keeps such copies.
+    /// Notes that a reader has asked for the saved copy of a key at a location. A saver that reuses a segment keeps such copies.
+    /// Does nothing if the location does not stand any more.
     pub fn note_asked(&self, key: &Key<'_>, location: Location) {
         if let Some((at, word)) = self.shard_of(key).location_word(key.fingerprint())
             && location_in(word) == Some(location)
@@ -187,7 +190,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if the location does not
-    /// stand any more: then the new copy must not be used.
+    /// stand any more: then the new copy must not be used. For the new location, no reader counts as having asked yet.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         let hash = key.fingerprint();

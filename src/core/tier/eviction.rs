@@ -6,8 +6,9 @@
 //! an entry at the end of the main queue was asked for, it gets another round. The policy remembers for a while the hashes of valid
 //! entries that were evicted from the small queue, as *ghosts*: if such a key returns, its entry goes directly to the main queue.
 //!
-//! If many recently evicted keys return, the workload has changed, and the small queue is too short: new entries leave it before a
-//! reader asks for them again. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
+//! If more than a fifth of the new entries are of recently evicted keys, the workload has changed, and the small queue is too
+//! short: new entries leave it before a reader asks for them again. The small queue then grows to two fifths of the blocks, and
+//! shrinks again slowly.
 //!
 //! Small and expensive entries are worth more for each byte (`weight.rs`). The policy uses the *weight* of an entry twice:
 //! - An entry that is heavier than the average gets further rounds in the main queue without being asked for: four for each
@@ -19,12 +20,13 @@
 //!
 //! A light entry gets another round after a visit, like any other entry. If all entries are alike, all weights are 0.
 //!
-//! While a shard fills, all new entries enter the main queue. Otherwise all early entries would be in the small queue, and a loop over
-//! more keys than fit in the tier would wash them out. A shard begins to fill when more than half of it is free. It is full when less
-//! than a tenth is free, or at the first eviction: if values differ in size, the holes between the entries of a full shard take more
-//! than a tenth.
+//! While a shard fills, all new entries enter the main queue. Otherwise all early entries would be in the small queue, and a loop
+//! over more keys than fit in the tier would wash them out. A shard begins to fill when more than half of it is free. It is full
+//! when less than a tenth is free, or at the first eviction: if values differ in size, the holes between the entries of a full
+//! shard take more than a tenth.
 //!
-//! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
+//! A *turn*, the unit of long times here, is the time in which a shard evicts as many blocks as it has. A hit sets one bit, if the
+//! bit is clear. All other work of the policy happens under the shard's lock.
 
 use super::entry::{Entry, Header, ROUNDS_MAX};
 use super::guard::Guard;
@@ -34,13 +36,13 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::value::Kind;
 
-/// How many entries one search for a victim may give another round. If all of them were asked for, the next entry is evicted
-/// anyway: a bounded time under the lock is worth more than the best victim.
+/// How many entries one search for a victim may give another round. If all of them deserve one, the next entry is evicted anyway: a
+/// bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
 /// How many rounds an entry gets without being asked for, for each doubling of its weight.
 const ROUNDS_PER_DOUBLING: i64 = 4;
 
-/// Puts a new entry, which must be in no queue, into the queue that the policy chooses.
+/// Puts a new or promoted entry, which must be in no queue, into the queue that the policy chooses.
 pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
     // The previous entry at this block may have left its visited bit set.
     shard.take_visit(entry);
@@ -59,7 +61,7 @@ pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header
     shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
 }
 
-/// Returns whether a shard is full, or still fills, from whether it was full before.
+/// Returns true if a shard is full and false if it still fills. `before` is the last answer.
 fn is_full(before: bool, free: u32, capacity: u32) -> bool {
     let (free, capacity) = (u64::from(free), u64::from(capacity));
     free * 10 < capacity || before && free * 2 <= capacity
@@ -78,8 +80,9 @@ fn promise(entry: &Entry<'_>, header: &Header, rounds: u32) {
 }
 
 /// Returns the next entries to evict: the oldest entries of one queue. The search stops when the entries have `wanted` blocks
-/// together, when there are `most` of them, or at an entry that deserves another round. `useless` returns the reason if an entry is
-/// of no use any more; such an entry gets no other round. The streak is empty if the shard has no entry.
+/// together, when there are `most` of them, when it is the other queue's turn, or at an entry that deserves another round.
+/// `useless` returns the reason if an entry is of no use any more; such an entry gets no other round. `most` must be at least 1.
+/// The streak is empty only if the shard has no entry.
 ///
 /// The entries stay linked, but their ghosts are stored already. So the caller must evict all of them under the same hold of the
 /// lock.
@@ -137,7 +140,10 @@ pub(super) fn victims<'m, H: Host>(
     streak
 }
 
-/// Returns the entry to evict first: the oldest of its queue, after all older entries that deserve another round have got it.
+/// Returns the entry to evict first, with its queue, and with the reason if it is of no use: the oldest entry of its queue, after
+/// all older entries that deserve another round have got it. A counter always deserves one. It is evicted only if the search ends
+/// at it and the oldest entry of the small queue is a counter, too, or the small queue is empty. Returns None if the shard has no
+/// entry.
 fn first_victim<'m, H: Host>(
     shard: &Guard<'m, H>,
     share: SmallShare,
@@ -162,7 +168,7 @@ fn first_victim<'m, H: Host>(
             header.rounds().checked_sub(1)
         };
         if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
-            // The search met counters only. A new entry is evicted before a counter.
+            // The search ends at a counter. An entry of the small queue is evicted before it.
             let other = shard.oldest(Queue::Small);
             if let Some(other) = other.filter(|other| other.header().kind() != Kind::COUNTER) {
                 return Some((Queue::Small, other, None));
@@ -188,7 +194,7 @@ fn first_victim<'m, H: Host>(
 /// the state fits into one word of the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SmallShare {
-    /// The share of those recent new entries whose keys had been evicted shortly before.
+    /// The share of those recent new entries whose keys had been evicted shortly before: within half a turn.
     returning: u32,
     /// The share of the small queue beyond [`SMALL_LEAST`].
     extra: u32,
@@ -196,6 +202,7 @@ struct SmallShare {
     full: bool,
 }
 
+/// The fraction 1. `extra` is always less, so bit 31 of its half of the word is free for `full`.
 const WHOLE: u32 = 1 << 31;
 /// The least and the greatest share of the small queue: a twentieth, and two fifths.
 const SMALL_LEAST: u32 = WHOLE / 20;
@@ -220,9 +227,10 @@ impl SmallShare {
         u64::from(self.returning) << 32 | u64::from(self.full) << 31 | u64::from(self.extra)
     }
 
-    /// Records one more new entry. The measure covers about as many recent entries as an eighth of the entries in the shard, but at
-    /// least 64: a shard with few large entries would take chance for a change. A grown small queue decays over about twice as many
-    /// as there are entries.
+    /// Records one more new entry; `returns` tells whether its key had been evicted shortly before, and `entries` is the number of
+    /// entries in the shard. The measure covers about as many recent entries as an eighth of the entries in the shard, but at least
+    /// 64: a shard with few large entries would take chance for a change. A grown small queue decays over about twice as many new
+    /// entries as there are entries.
     fn learn(&mut self, returns: bool, entries: u64) {
         let turnover = entries.max(1).ilog2().min(30);
         let lately = turnover.saturating_sub(3).max(LATELY_LEAST);
@@ -238,7 +246,7 @@ impl SmallShare {
         }
     }
 
-    /// Returns the queue that the next victim is taken from.
+    /// Returns the queue that the next victim is taken from. `small` and `main` are the blocks in the queues.
     fn turn(self, small: u64, main: u64) -> Queue {
         if self.is_reached(small, main) { Queue::Small } else { Queue::Main }
     }
@@ -260,7 +268,7 @@ struct MainLap {
     evicted: u32,
 }
 
-/// After so many turns, both numbers are halved.
+/// After this many turns, both numbers are halved, so that they tell of the last turns only.
 const LAP_TURNS: u32 = 4;
 
 impl MainLap {
@@ -283,41 +291,44 @@ impl MainLap {
         }
     }
 
-    /// Returns how long an entry takes from the begin of the main queue to its end, as a logarithm.
+    /// Returns how long an entry takes from the begin of the main queue to its end, in evicted blocks, as a [`log`]. `main` is the
+    /// number of blocks in the main queue.
     fn duration(self, main: u64) -> i64 {
         i64::from(log(main)) + i64::from(log(self.evicted.into())) - i64::from(log(self.passed.into()))
     }
 }
 
-/// Returns the binary logarithm of the unit of time, in evicted blocks. A turn is the time in which a shard evicts as many blocks as
-/// it has. Time is counted in blocks and not in entries, because the entries that stay are smaller than those that leave. A turn has
-/// 1 024 to 2 047 units, so the 16 bits of a time begin again after 32 to 64 turns.
+/// Returns the binary logarithm of the unit of time, in evicted blocks. Time is counted in blocks and not in entries, because the
+/// entries that stay are smaller than those that leave. A turn has 1 024 to 2 047 units, so the 16 bits of a time begin again after
+/// 32 to 64 turns. In a shard with fewer than 1 024 blocks, the unit is one block, and a turn has fewer units.
 fn log_of_unit(capacity: u32) -> u32 {
     capacity.checked_ilog2().unwrap_or(0).saturating_sub(10)
 }
 
-/// Stores a ghost: 16 bits of the hash, and 16 bits of the time. A ghost is never 0.
+/// Stores a ghost: 16 bits of the hash, and 16 bits of the time, which is `evicted_blocks` in units. A ghost is never 0.
 fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted_blocks: u64) {
     let time = (evicted_blocks >> log_of_unit(shard.capacity())) as u16;
     shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(time));
 }
 
-/// Returns how long ago an entry with this hash left the small queue, in evicted blocks, if that is remembered.
+/// Returns how long ago a valid entry with this hash was evicted from the small queue, in evicted blocks, if that is remembered.
+/// The answer may be that of another key with the same bits, or too short by a multiple of the time in which the 16 bits begin
+/// again.
 fn ghost_age<H: Host>(shard: &Guard<'_, H>, hash: u32) -> Option<u64> {
     let (ghost, unit) = (shard.ghost(hash), log_of_unit(shard.capacity()));
     let age = ((shard.evicted_blocks() >> unit) as u16).wrapping_sub(ghost as u16);
     ((ghost >> 16) as u16 == print(hash)).then_some(u64::from(age) << unit)
 }
 
-/// Returns whether an entry of this weight returns soon enough after its eviction to go to the main queue, where it will stay for at
-/// least `stay`, a logarithm. An average entry must return within half of this time: an entry that returns later will hardly be read
-/// before it leaves the main queue. But it is always soon enough to return within a turn, because a hot set that has moved makes the
-/// main queue fast for a while.
+/// Returns whether an entry of this weight returns soon enough after its eviction to go to the main queue, where it will stay for
+/// at least `stay`, a logarithm. An average entry must return within half of this time: an entry that returns later will hardly be
+/// read before it leaves the main queue. But it is always soon enough to return within a turn, because a hot set that has moved
+/// makes the main queue fast for a while. A heavier entry has longer in both cases: twice the time for each doubling.
 fn is_recent(age: u64, turn: u64, stay: i64, weight: i64) -> bool {
     i64::from(log(age)) <= (stay - DOUBLING).max(log(turn).into()).saturating_add(weight)
 }
 
-/// Returns the bits of the hash that a ghost keeps. They are never all 0, because 0 means "no ghost".
+/// Returns the bits of the hash that a ghost keeps. They are never all 0, because a ghost of 0 means "no ghost".
 fn print(hash: u32) -> u16 {
     (hash as u16) | 1
 }
@@ -333,6 +344,8 @@ mod tests {
         share
     }
 
+    /// The small queue must stay small while a tenth of the new entries return, grow to its most when two fifths do, and shrink
+    /// slowly when none does. It stops to shrink when `extra` is less than 1 024, because then a 1 024th of it is 0.
     #[test]
     fn the_small_queue_grows_when_many_return_and_shrinks_slowly() {
         let least = SmallShare::of(0);
@@ -366,6 +379,7 @@ mod tests {
         }
     }
 
+    /// The unit must fit the shard. If a turn had more units, the 16 bits of a time would begin again within fewer than 32 turns.
     #[test]
     fn a_turn_has_about_a_thousand_units() {
         for capacity in [1024, 1025, 2047, 2048, 131_072, u32::MAX] {
@@ -375,6 +389,9 @@ mod tests {
         assert_eq!([0, 1, 128].map(log_of_unit), [0; 3]);
     }
 
+    /// The duration in the main queue must follow from how fast the queue moves. For 8 evicted blocks, 2 pass the end of the main
+    /// queue here. So 800 blocks there pass while 3 200 are evicted, which is two doublings more than 800. When nothing passes any
+    /// more, the duration must grow.
     #[test]
     fn an_entry_stays_in_the_main_queue_until_all_others_have_passed() {
         let mut lap = MainLap::of(0);
@@ -391,6 +408,7 @@ mod tests {
         assert!(stay(lap) > 3.0, "{}", stay(lap));
     }
 
+    /// The state of the lap may be damaged, too. No value of it may cause an overflow.
     #[test]
     fn any_lap_is_bearable() {
         for state in [u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX)] {
@@ -403,6 +421,8 @@ mod tests {
         }
     }
 
+    /// The rule in the head of this file, with its limits of 0 and 15 rounds. The times are those after which an entry still counts
+    /// as recent, if an average entry may take 2 048 blocks.
     #[test]
     fn each_doubling_of_the_weight_gives_four_rounds_and_twice_the_time() {
         let doubling = i64::from(log(2)) - i64::from(log(1));

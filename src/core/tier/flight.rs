@@ -1,7 +1,7 @@
 //! Flights: which session computes the value of which key, and which transaction has claimed a key.
 //!
 //! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
-//! published with the stamp from that time. Setting or removing the key *voids* the flight, so a value that was computed before a
+//! published with the stamp from that time. A change of the key's value *voids* the flight, so a value that was computed before a
 //! change is never published after it. A key has at most one flight. So the next caller learns that another session is already
 //! computing the value. A flight has one of three [purposes](Purpose):
 //!
@@ -19,6 +19,7 @@
 //! set depends on another set, so the rules below hold in each set, for any choice of keys:
 //!
 //! - One slot in eight is reserved for fills. A fill may also take the slot of a lease, so leases never keep a fill from a slot.
+//!   Claims do not get the reserved slots.
 //! - The flights of one space, and those of one role, may take about [`SHARE_PER_FREE_SLOT`] times as many slots as are free.
 //!   Leases and claims are counted together, fills separately. So a space or a role that takes many slots is refused first, and
 //!   other spaces and roles still find a slot.
@@ -47,6 +48,7 @@ use crate::key::Key;
 use crate::layout::{FLIGHT_WORDS, Layout, SLOTS_OF_SET};
 use crate::region::Region;
 
+// The marks in word 2 of a record. A record without the marks of a claim and a fill is that of a lease.
 const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
@@ -137,6 +139,7 @@ pub(crate) struct Flights<'m> {
     region: Region<'m>,
     layout: &'m Layout,
     at: usize,
+    /// The number of slots of the shard.
     slots: u32,
     /// The position of the word in the shard's control block that counts the taken slots. If the count is 0, no search is needed.
     taken_at: usize,
@@ -166,6 +169,7 @@ impl<'m> Flights<'m> {
         self.slots.min(SLOTS_OF_SET)
     }
 
+    /// Returns the number of the set that a key belongs to.
     fn set_of(&self, hash: u64) -> u32 {
         // The lower half of the hash chooses the shard, and the highest bits of the upper half choose the bucket. The lowest bits
         // of the upper half, which choose the set, are independent of both.
@@ -192,13 +196,13 @@ impl<'m> Flights<'m> {
         slot.purpose() != Purpose::Claim && (slot.deadline() <= now || flushed())
     }
 
-    /// Returns the flight of a key, if it is not over.
+    /// Returns the flight of a key, if it is not over. It may be void.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
         self.slot_of_key(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
     /// Begins a flight. If the key already has a flight, the new flight replaces it; the caller must have checked that this is
-    /// allowed. After an error nothing has changed.
+    /// allowed. `deadline` must be the largest tick for a claim. After an error nothing has changed.
     pub(crate) fn begin(
         &self,
         key: &Key<'_>,
@@ -255,7 +259,7 @@ impl<'m> Flights<'m> {
         Ok(())
     }
 
-    /// Ends the flight of a key, if it has this ID.
+    /// Ends the flight of a key, if it has this ID. If the result is not `Valid`, its value must not be published.
     pub(crate) fn end(&self, hash: u64, id: u64) -> Ended {
         let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id);
         let Some(slot) = slot else { return Ended::Missing };
@@ -277,7 +281,7 @@ impl<'m> Flights<'m> {
         }
     }
 
-    /// Ends all flights of a session. Returns their number.
+    /// Ends all flights of a session, which must not be 0. Returns their number.
     pub(crate) fn end_all_of(&self, session: u32) -> u32 {
         let mut ended = 0;
         for slot in self.taken().filter(|slot| slot.session() == session) {

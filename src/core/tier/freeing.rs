@@ -1,5 +1,5 @@
-//! Gives the blocks of unlinked entries back. A run holds the link to the next run, so the link must be read before the run is
-//! given back.
+//! Gives the blocks of unlinked entries back. In an entry of several runs, each run holds the link to the next run, so the link
+//! must be read before the run is given back.
 
 use super::Tier;
 
@@ -12,16 +12,19 @@ use crate::figures::Deltas;
 use crate::host::Host;
 use crate::key::Scope;
 
-/// The most evictions during one hold of a lock. Waiting writers get the lock in between.
+/// The most evictions during one hold of a lock, which is the time from acquiring to releasing it. Waiting writers get the lock in
+/// between. It is also the size of the list of spread entries.
 pub(super) const EVICTIONS_PER_HOLD: u32 = 32;
 
 /// Unlinked entries that are spread over several shards. Their blocks are given back when no lock is held. The size is fixed,
-/// because nothing that a commit does may allocate. Every list must end in one call of [`Tier::release_all`].
+/// because nothing that a commit does may allocate. Every list must end in one call of [`Tier::release_all`], except in
+/// `reviving.rs`, which finds all free blocks anew.
 #[derive(Default)]
 pub(crate) struct Unlinked {
+    /// The first blocks of the entries, `count` of them.
     blocks: [u32; EVICTIONS_PER_HOLD as usize],
     count: usize,
-    /// The changes of the spaces during the hold.
+    /// The changes that the hold makes to the figures of spaces and relations.
     pub deltas: Deltas,
 }
 
@@ -52,8 +55,9 @@ impl Unlinked {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives the blocks of an unlinked entry back, whose zone has moved. A spread entry is put on the list `unlinked` instead; its
-    /// blocks are given back after the hold.
+    /// Gives the blocks of an entry back. The entry must be unlinked and its zone must have moved ([`Guard::unlink`]), so that
+    /// readers learn of its death. A spread entry is put on the list `unlinked` instead, which must not be full; its blocks are
+    /// given back after the hold.
     pub(crate) fn give_back<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -78,8 +82,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Gives the blocks of evicted entries back, whose zones have moved. Entries that lie next to each other are given back as one
-    /// run.
+    /// Gives the blocks of evicted entries back, after they were unlinked and their zones were moved. Entries that lie next to each
+    /// other are given back as one run. `unlinked` must have room for each spread entry.
     pub(super) fn give_back_all<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -99,7 +103,7 @@ impl<H: Host> Tier<'_, H> {
                     self.note_blocks(&mut unlinked.deltas, victim.space_id, -i64::from(victim.blocks));
                 }
             } else {
-                // If an entry of the run is damaged, each entry is given back on its own.
+                // An entry in several runs is given back on its own. So is each entry of the run if one of them is damaged.
                 for victim in neighbours {
                     let entry = guard.entry(victim.block);
                     self.give_back(guard, &entry, &entry.header(), unlinked);
@@ -109,7 +113,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Finishes the work of a hold after the lock was released: settles the deltas and releases the spread entries. It must be
-    /// called once for each list.
+    /// called once for each list. The caller must not hold a lock.
     pub(crate) fn release_all(&self, unlinked: &mut Unlinked) {
         unlinked.deltas.settle(&self.statistics);
         for block in &unlinked.blocks[..unlinked.count] {
@@ -117,13 +121,14 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Gives the blocks of an unlinked entry back. The caller must not hold a lock.
+    /// Gives the blocks of an entry back that is not linked. The caller must not hold a lock.
     pub(crate) fn release(&self, block: u32) {
         let entry = Entry::new(self.region, &self.layout, block);
         self.release_runs(&entry, &entry.header());
     }
 
-    /// Gives the runs of an entry back, with one lock after the other, and counts the blocks for the space.
+    /// Gives the runs of an entry back, with one lock after the other, and subtracts the blocks from those of the space. The caller
+    /// must not hold a lock.
     pub(super) fn release_runs(&self, entry: &Entry<'_>, header: &Header) {
         let mut given = 0;
         self.give_runs(entry.runs(&self.layout, header).map(|data| data.run), &mut given);

@@ -1,4 +1,5 @@
-//! A shard whose lock this process holds: its index, its blocks and its flights. The rules are in `shard.rs`.
+//! A shard whose lock this process holds: its buckets, its blocks and its flights. `queues.rs` has its queues, and `shard.rs` the
+//! rules.
 
 use super::entry::{Entry, HIDDEN, Header, LINKED, NONE, RUN_BLOCKS_MIN};
 use super::flight::Flights;
@@ -24,7 +25,7 @@ pub(crate) struct Guard<'m, H: Host> {
 impl<H: Host> Drop for Guard<'_, H> {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.unwinding {
-            // The panic may have left a change half done. Poisoning the shard hides it for good.
+            // The panic may have left a change half done. Poisoning the shard hides it until the region is formatted again.
             self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }
         self.host.unlock(self.shard.index);
@@ -40,6 +41,7 @@ impl<'m> Shard<'m> {
 }
 
 impl<'m, H: Host> Guard<'m, H> {
+    /// Returns a word of the shard's control block, by its number in `shard.rs`.
     pub(super) fn get(&self, word: usize) -> u64 {
         self.shard.region.load(self.shard.at + word)
     }
@@ -96,7 +98,7 @@ impl<'m, H: Host> Guard<'m, H> {
         result
     }
 
-    /// Returns the entry of a key that is not hidden, with its header.
+    /// Returns the entry of a key that is not hidden, with its header, whether it is valid or not.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
         self.shard.walk(key, self.chain_max(), |header| !header.has(HIDDEN))
     }
@@ -161,9 +163,9 @@ impl<'m, H: Host> Guard<'m, H> {
         given
     }
 
-    /// Puts an entry that is not yet visible at the end of its bucket. So announcements stay at the front, and old entries, which
-    /// are evicted first, are found after few steps. The caller must be inside [`change`](Self::change) and must also put the entry
-    /// into a queue.
+    /// Puts an entry that is not yet visible at the end of its bucket. So announcements, which are put at the front, stay there,
+    /// and old entries, which are evicted first, are found after few steps. The caller must be inside [`change`](Self::change) and
+    /// must also put the entry into a queue.
     pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
         let bucket = self.shard.bucket_of(header.hash());
         entry.set_bucket_next(NONE);
@@ -175,8 +177,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_ENTRIES, 1);
     }
 
-    /// Puts an announcement at the front of its bucket: it must be the first entry of its key that a reader meets. The caller must
-    /// be inside [`change`](Self::change).
+    /// Puts an announcement (`publishing.rs`) at the front of its bucket: it must be the first entry of its key that a reader
+    /// meets. The caller must be inside [`change`](Self::change).
     pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
         let bucket = self.shard.bucket_of(entry.header().hash());
         entry.set_bucket_next(self.shard.bucket(bucket));
@@ -185,8 +187,9 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_HIDDEN, 1);
     }
 
-    /// Removes an entry from its bucket and its queue. The caller must be inside [`change`](Self::change). The blocks stay in use.
-    /// No new reader can find the entry, and a reader that has found it will learn that it died.
+    /// Removes an entry from its bucket and its queue. The caller must be inside [`change`](Self::change). The blocks stay in use:
+    /// the caller must give them back afterwards (`freeing.rs`). No new reader can find the entry, and a reader that has found it
+    /// will learn that it died.
     pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
         self.detach(entry, header);
         self.move_zone(entry.block);
@@ -200,7 +203,8 @@ impl<'m, H: Host> Guard<'m, H> {
         entry.set_flag(LINKED, false);
     }
 
-    /// Removes an announcement from its bucket. The caller must be inside [`change`](Self::change).
+    /// Removes an announcement from its bucket. The caller must be inside [`change`](Self::change). The entry may then be linked as
+    /// an entry that readers see, or its blocks given back.
     pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
         self.unchain(entry, entry.header().hash());
         self.add(AT_HIDDEN, -1);
@@ -212,9 +216,9 @@ impl<'m, H: Host> Guard<'m, H> {
         entry.set_flag(HIDDEN, false);
     }
 
-    /// Moves the version of the zone that a block lies in. Entries of several shards may begin in one zone, so no single lock
-    /// protects the version, and the step is atomic. An atomic addition may wait until all earlier stores are visible. That is why
-    /// eviction moves a zone once for many entries.
+    /// Moves the version of the zone that a block lies in (`shard.rs`). Entries of several shards may begin in one zone, so no
+    /// single lock protects the version, and the step is atomic. An atomic addition may wait until all earlier stores are visible.
+    /// That is why eviction moves a zone once for many entries.
     pub(super) fn move_zone(&self, block: u32) {
         if self.is_block(block) {
             self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
@@ -255,7 +259,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Returns the number of steps after which a walk of a bucket must end: the number of linked entries of the shard, but at least
-    /// `STEPS_MAX`. A count larger than the blocks can hold is damage, and the limit is then `STEPS_MAX`.
+    /// `STEPS_MAX`. A count larger than the blocks of the tier can hold is damage, and the limit is then `STEPS_MAX`.
     fn chain_max(&self) -> u32 {
         let linked = self.entries().saturating_add(self.hidden());
         let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
@@ -279,7 +283,8 @@ impl<'m, H: Host> Guard<'m, H> {
         })
     }
 
-    /// Prefetches the first entry of each bucket in a range. Without it, the caller would wait for memory at each bucket.
+    /// Prefetches the header of the first entry of each bucket in a range. Without it, the caller would wait for memory at each
+    /// bucket.
     pub(crate) fn prefetch_buckets(&self, buckets: std::ops::Range<u32>) {
         for bucket in buckets {
             self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));

@@ -1,4 +1,4 @@
-//! Judges entries: whether an entry can ever be served again.
+//! Judges entries: whether an entry can ever be served again. Evictions, quotas, the sweep, the census and the saver ask this.
 
 use super::Tier;
 

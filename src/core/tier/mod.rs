@@ -2,22 +2,24 @@
 //!
 //! A *shard* is a part of the tier with a lock of its own (`shard.rs`). An operation that changes a key holds the lock of the key's
 //! shard. It gives blocks in other shards back after it has released that lock. A read holds a lock only if writers keep disturbing
-//! it. This file makes a [`Tier`] and the scopes of its keys. The operations are in files of their own:
+//! it, or now and then for an entry that may be served stale (`reading.rs`). This file makes a [`Tier`] and the scopes of its keys.
+//! The operations are in files of their own:
 //!
 //! - A get: `reading.rs` finds an entry through `shard.rs`, and `entry.rs` says where its bytes are.
-//! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry, and links it through `guard.rs`.
+//! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry with `writer.rs`, and links it through
+//!   `guard.rs`.
 //! - When no block is free, `allocation.rs` asks `eviction.rs` for entries to evict. They are a streak (`streak.rs`): the oldest
-//!   entries of one of the eviction queues (`queues.rs`).
-//!   `weight.rs` compares what entries are worth.
+//!   entries of one of the eviction queues (`queues.rs`). `weight.rs` compares what entries are worth.
 //! - `removing.rs` and `updating.rs` change or end living entries. `freeing.rs` gives their blocks back.
-//! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
+//! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed, and claims of keys.
+//!   `flight.rs` keeps them.
 //! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
 //!   brings saved values back.
 //! - `exporting.rs` finds the values of which a store outside of the server gets copies.
 //! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
 //! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
-//!   whole tier.
+//!   whole tier. `tests.rs` has the tests that need to see several of these parts.
 
 pub(crate) mod acquiring;
 mod allocation;

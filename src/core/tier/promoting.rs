@@ -23,8 +23,8 @@ pub struct SavedValue<'v> {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Decides whether a reader may have a saved value, by the rules of [`get`](Self::get). The value must be that of the scope's
-    /// key.
+    /// Decides whether a reader may have a saved value, by the rules of [`get`](Self::get). The value must be that of a key of the
+    /// scope. Counts nothing.
     pub fn judge_saved<'r>(
         &self,
         scope: &Scope,
@@ -41,7 +41,7 @@ impl<H: Host> Tier<'_, H> {
         if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
     }
 
-    /// Decides the same by the rules of [`get_stale`](Self::get_stale), and returns whether the value is still valid.
+    /// Decides the same by the rules of [`get_stale`](Self::get_stale), and returns whether the value is still valid or stale.
     pub fn judge_saved_stale<'r>(
         &self,
         scope: &Scope,
@@ -86,9 +86,9 @@ impl<H: Host> Tier<'_, H> {
             || scope.fences.iter().chain(saved.dependencies).any(changed)
     }
 
-    /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. The copy stays
-    /// where it is, and so does its location. The value is dropped if the location does not stand any more, or if the key has an
-    /// entry by now.
+    /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. `created` is the
+    /// tick at which the value was first stored. The copy stays where it is, and so does its location. The value is dropped if the
+    /// location does not stand any more, if the key has an entry by now, or if the shard is switched off.
     ///
     /// This is no change of the key: flights go on.
     pub fn promote(

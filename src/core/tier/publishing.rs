@@ -31,8 +31,8 @@ enum Outcome {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
-    /// this call. After an error, no memory is held.
+    /// Writes a value to blocks where no reader can see it yet. May evict other entries. After an error, no memory is held. A
+    /// reservation is never refused later: it can only be dropped.
     ///
     /// If the space has a quota, its own entries are evicted until the value fits, or [`Refusal::Quota`] is returned. A space that
     /// shares the last cell with other spaces has no quota, because its own use is not known.
@@ -103,7 +103,7 @@ impl<H: Host> Tier<'_, H> {
         Ok(Reservation { block })
     }
 
-    /// Reserves what a transaction needs to remove a key when it commits.
+    /// Reserves what a transaction needs to remove a key when it commits. The caller announces and confirms it like a value.
     pub fn reserve_removal(&self, key: &Key<'_>) -> Result<Reservation, Refusal> {
         let value = NewValue {
             bytes: &[],
@@ -176,7 +176,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Ends the use of a reservation after the lock was released: counts the outcome, and frees the blocks that no entry needs.
+    /// Ends the use of a reservation after the lock was released: counts the outcome, frees the blocks that no entry needs, and
+    /// finishes `unlinked`.
     fn conclude(&self, key: &Key<'_>, reservation: Reservation, outcome: Outcome, unlinked: &mut Unlinked) {
         match outcome {
             Outcome::Stored => self.statistics.count(key.scope.cell, Counter::Stored),
@@ -232,7 +233,8 @@ impl<H: Host> Tier<'_, H> {
         guard.change(|| guard.link_hidden(&entry));
     }
 
-    /// Confirms an announced change: it is visible now. Takes a bounded number of steps, allocates nothing and cannot fail.
+    /// Confirms an announced change with the stamp of its value: the change is visible now. Voids the key's flight. Takes a bounded
+    /// number of steps, allocates nothing and cannot fail.
     pub fn confirm(&self, key: &Key<'_>, reservation: Reservation) {
         let stamp = Entry::new(self.region, &self.layout, reservation.block).header().stamp();
         self.confirm_as(key, reservation, Some(stamp));
@@ -261,7 +263,8 @@ impl<H: Host> Tier<'_, H> {
         self.confirm_if(key, reservation, stamp, |guard| guard.flights().end(key.hash, claim) == Ended::Valid)
     }
 
-    /// Confirms an announced change, or withdraws it if `decide` returns false. Returns what `decide` has returned.
+    /// Confirms an announced change, or withdraws it if `decide` returns false. `decide` runs under the lock of the shard, so it
+    /// must not take another lock. Returns what `decide` has returned.
     fn confirm_if(
         &self,
         key: &Key<'_>,

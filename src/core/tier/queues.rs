@@ -12,17 +12,19 @@ use crate::hash::reduce;
 use crate::host::Host;
 use crate::sync::Ordering;
 
-/// How many of the entries before a victim in its bucket are prefetched.
+/// How many of the entries before a victim in its bucket are prefetched. Most buckets have fewer.
 const NEIGHBOURS_PREFETCHED: u32 = 3;
 
 /// How many entries ahead in the queue a header is prefetched.
 const PREFETCH_DISTANCE: u32 = 16;
 
 impl<'m, H: Host> Guard<'m, H> {
+    /// Returns the position of a queue's words in the shard's control block.
     fn queue_at(queue: Queue) -> usize {
         AT_QUEUES + queue as usize * QUEUE_WORDS
     }
 
+    /// Returns the newest and the oldest entry of a queue, by their first blocks, or `NONE`.
     fn ends(&self, queue: Queue) -> (u32, u32) {
         let ends = self.get(Self::queue_at(queue));
         ((ends >> 32) as u32, ends as u32)
@@ -82,7 +84,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(Self::queue_at(queue) + 1, -i64::from(header.blocks()));
     }
 
-    /// Clears the visited bit of an entry and returns whether it was set.
+    /// Clears the visited bit of an entry and returns whether it was set. False for a number that is no block.
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
@@ -97,7 +99,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
     }
 
-    /// Returns the word that the eviction policy uses as it likes. It is 0 at first.
+    /// Returns the word with the state of the small queue (`SmallShare` in `eviction.rs`). It is 0 at first.
     pub(crate) fn policy_state(&self) -> u64 {
         self.get(AT_POLICY)
     }
@@ -106,7 +108,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_POLICY, state);
     }
 
-    /// Returns another word for the eviction policy. It is 0 at first.
+    /// Returns the word with the state of the main queue (`MainLap` in `eviction.rs`). It is 0 at first.
     pub(crate) fn main_lap(&self) -> u64 {
         self.get(AT_MAIN_LAP)
     }
@@ -115,6 +117,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_MAIN_LAP, state);
     }
 
+    /// Returns the averages that weights are compared with (`weight.rs`).
     pub(super) fn averages(&self) -> Averages {
         Averages::of(self.get(AT_AVERAGES))
     }
@@ -141,6 +144,7 @@ impl<'m, H: Host> Guard<'m, H> {
         set_half(&self.shard.region, self.shard.at + self.shard.layout.ghosts_at, index, ghost);
     }
 
+    /// Returns the number of the ghost slot for a hash.
     fn ghost_of(&self, hash: u32) -> u32 {
         // Uses other bits of the hash than the bucket, which uses the upper ones.
         reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
