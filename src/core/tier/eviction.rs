@@ -345,7 +345,7 @@ mod tests {
     }
 
     /// The small queue must stay small while a tenth of the new entries return, grow to its most when two fifths do, and shrink
-    /// slowly when none does. It stops to shrink when `extra` is less than 1 024, because then a 1 024th of it is 0.
+    /// slowly when none does. It stops shrinking when `extra` is less than 1 024, because then a 1 024th of it is 0.
     #[test]
     fn the_small_queue_grows_when_many_return_and_shrinks_slowly() {
         let least = SmallShare::of(0);

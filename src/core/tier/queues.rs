@@ -12,7 +12,7 @@ use crate::hash::reduce;
 use crate::host::Host;
 use crate::sync::Ordering;
 
-/// How many of the entries before a victim in its bucket are prefetched. Most buckets have fewer.
+/// How many of the entries before a victim in its bucket are prefetched.
 const NEIGHBOURS_PREFETCHED: u32 = 3;
 
 /// How many entries ahead in the queue a header is prefetched.

@@ -1,16 +1,16 @@
 //! Quotas: a space with a limit on its bytes frees memory within itself, by evicting its own entries.
 //!
-//! Each space has a clock hand that goes round over the buckets of all shards. The hand removes entries of the space that are of no
-//! use any more, and entries whose visited bit is clear. It clears the bits that it passes, so it removes an entry in the next
-//! round unless a reader asks for the entry in between. The position of the hand is stored in the space's cell
-//! (`figures/statistics.rs`) and is written under the lock of the shard that the hand stands in. The position is taken modulo the
-//! number of buckets, so a damaged position does no harm.
+//! Each space with a cell of its own has a clock hand that goes round over the buckets of all shards. The hand removes entries of
+//! the space that are of no use any more, and other entries whose visited bit is clear, except counters. It clears the bits that it
+//! passes, so it removes an entry in the next round unless a reader asks for the entry in between. The position of the hand is
+//! stored in the space's cell (`figures/statistics.rs`) and is written under the lock of the shard that the hand stands in. The
+//! position is taken modulo the number of buckets, so a damaged position does no harm.
 //!
 //! The guarantee of a quota: the blocks of a space are counted from the moment they are taken until they are given back. A
-//! reservation within a quota succeeds only if, after its own blocks were counted, the count of the space
-//! fits in the quota. So such reservations, and the entries that they become, together never exceed the quota. The count itself may
-//! exceed it by the values that are just being tried, at most one for each backend. Two backends that try at the same time may both
-//! be refused because of each other.
+//! reservation within a quota succeeds only if, after its own blocks were counted, the count of the space fits in the quota. So
+//! such reservations, and the entries that they become, together never exceed the quota. The count itself may exceed it by the
+//! values that are just being tried, at most one for each backend. Two backends that try at the same time may both be refused
+//! because of each other.
 //!
 //! The cost of a quota: the entries of a space lie among all other entries. To find one of them, the hand looks on average through
 //! as many buckets as the tier has, divided by the number of the space's entries. If all entries were asked for, it needs twice as
@@ -33,6 +33,7 @@ impl<H: Host> Tier<'_, H> {
     /// Reserves for a space that has a cell of its own, within the quota of the space. Evicts entries of the space before and after
     /// it takes blocks, and looks through about `quota.budget` buckets each time. The second time has work to do only if the first
     /// budget was too small, if other backends have stored meanwhile, or if the entry takes more blocks than one run would have.
+    /// The caller must not hold a lock.
     pub(super) fn reserve_within(
         &self,
         key: &Key<'_>,
@@ -56,7 +57,8 @@ impl<H: Host> Tier<'_, H> {
 
     /// Evicts entries of a space until the space has at most `quota` bytes of blocks, or until `budget` buckets were looked
     /// through. Returns whether the space now fits in the quota. A counter is evicted only if it is of no use any more, because its
-    /// value cannot be computed again. For a space without a cell of its own, evicts nothing and returns true.
+    /// value cannot be computed again. For a space without a cell of its own, evicts nothing and returns true. The caller must not
+    /// hold a lock.
     pub fn trim(&self, scope: &Scope, quota: u64, budget: u32) -> bool {
         if !self.is_counted_alone(scope) {
             return true;
@@ -86,8 +88,8 @@ impl<H: Host> Tier<'_, H> {
         excess() == 0
     }
 
-    /// Moves the hand on in the shard of `guard`, from bucket `from` of that shard, until `excess` blocks are free. Returns how
-    /// many buckets the hand has passed, but at least 1, so that the caller's budget always ends.
+    /// Moves the hand on in the shard of `guard`, from bucket `from` of that shard, until entries with `excess` blocks were
+    /// removed. Returns how many buckets the hand has passed, but at least 1, so that the caller's budget always ends.
     #[expect(clippy::too_many_arguments, reason = "a step of `trim`, with all it works on")]
     fn trim_buckets<'t>(
         &'t self,

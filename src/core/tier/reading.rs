@@ -1,9 +1,7 @@
 //! Reading an entry without a lock.
 //!
-//! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
-//! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
 //! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only
-//! the visited bit, a count, and now and then the tick at which an entry was known to be valid.
+//! the visited bit, its backend's counts and sample of hits, and now and then the tick at which an entry was known to be valid.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
@@ -21,8 +19,8 @@ const RETRIES: u32 = 8;
 const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
-    /// Copies the value of a key into a buffer, if this reader may see it. Counts a hit or a miss. After a miss, the content of the
-    /// buffer has no meaning.
+    /// Copies the value of a key into a buffer, if this reader may see it. Counts a hit or a miss, except for a [`Miss::Saved`],
+    /// which the caller must count. After a miss, the content of the buffer has no meaning. The caller must not hold a lock.
     #[inline(always)]
     pub fn get<'r>(
         &self,
@@ -41,7 +39,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Repeats a read after a writer has disturbed the first attempt.
+    /// Repeats a read after a writer has disturbed the first attempt. Returns and counts what `get` does.
     #[cold]
     #[inline(never)]
     fn get_again(
@@ -74,7 +72,7 @@ impl<H: Host> Tier<'_, H> {
         miss
     }
 
-    /// Counts a miss that was not counted: one that a [`Miss::Saved`] ended with.
+    /// Counts a miss that was not counted: the one that a [`Miss::Saved`] ended with, because the saved value could not be served.
     pub fn count_miss(&self, scope: &Scope, miss: Miss) {
         let what = match miss {
             Miss::Absent | Miss::Saved(_) => Counter::MissAbsent,
@@ -103,7 +101,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks for an entry that may be served although it is not valid. Gives up after some attempts if writers keep disturbing it.
+    /// Looks for an entry that may be served although it is not valid. Returns None if there is none. Gives up after some attempts
+    /// if writers keep disturbing it.
     #[cold]
     fn look_stale(
         &self,
@@ -203,7 +202,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Returns what [`get`](Self::get) would return, without a value, and does not count as a read.
+    /// Returns what [`get`](Self::get) would return, without a value, and does not count as a read: it counts no hit or miss, and
+    /// does not mark the entry as visited.
     pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
         let (reader, now) = (reader.into(), self.host.now());
         let outcome = match self.try_look(key, reader, now, None::<&mut ()>) {
@@ -238,8 +238,8 @@ impl<H: Host> Tier<'_, H> {
         reader: Reader<'_>,
     ) -> Option<InvalidBecause> {
         let fences = self.fences();
-        // An entry lists the fences of definitions and roles first, and then those of tags and relations. The latter say more, so
-        // the search begins at the end of the list.
+        // The callers of this crate list the fences of definitions and roles first, and then those of tags and relations. The
+        // latter say more, so the search begins at the end of the list.
         let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
         // An unclaimed fence belongs to several relations. The answer names the fence of the relation among the dependencies that
         // uses it.
@@ -448,14 +448,14 @@ impl<H: Host> Tier<'_, H> {
     // that the fast path can keep the header in registers.
 
     /// Whether the fences of all dependencies of an entry hold: none has changed since the stamp, is about to change, or has
-    /// changed after the safe stamp.
+    /// changed after the safe stamp. The fences of the space and the database are not among them.
     #[inline(never)]
     fn dependencies_hold(&self, block: u32, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let fences = self.fences();
         self.dependencies_of(block).all(|fence| fences.holds(fence, stamp, safe_stamp))
     }
 
-    /// Whether an entry depends on relations.
+    /// Whether an entry depends on relations that have records (`fence/mod.rs`).
     #[cold]
     #[inline(never)]
     fn is_of_relations(&self, block: u32) -> bool {
@@ -480,7 +480,8 @@ impl<H: Host> Tier<'_, H> {
         (0..header.dependency_count()).map(move |index| entry.dependency(&self.layout, &header, index))
     }
 
-    /// Whether a reader without changes would get an entry now.
+    /// Whether a reader without changes of its own and with the latest safe stamp would get an entry now. The caller must hold the
+    /// lock of the entry's shard.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         let scope = self.scope_of(header.database(), header.space(), header.role());
         self.is_valid_in(&scope, entry, header, now)

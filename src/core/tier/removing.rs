@@ -1,4 +1,5 @@
-//! Removes entries: on request, or because they will never be served again.
+//! Removes entries: on request, or because they will never be served again. The public functions take locks; the caller must not
+//! hold one.
 
 use super::Tier;
 
@@ -105,8 +106,8 @@ impl<H: Host> Tier<'_, H> {
         removed
     }
 
-    /// Unlinks an entry, gives its blocks back, and counts it under `reason`. `unlinked` must not be full, or the blocks of a
-    /// spread entry would be lost.
+    /// Unlinks an entry, gives its blocks back, and counts it under `reason`. The caller must not be inside [`Guard::change`].
+    /// `unlinked` must not be full, or the blocks of a spread entry would be lost.
     pub(crate) fn drop_entry<'t>(
         &'t self,
         guard: &Guard<'t, H>,

@@ -57,7 +57,8 @@ fn damaged(what: &str) -> ReviveError {
 
 impl<'m, H: Host> Tier<'m, H> {
     /// Makes a copied region usable, and attaches to it. `raised` are fences that the caller is going to raise again, for changes
-    /// that are still to come. No other process may use the region meanwhile. If this fails, the region must be formatted.
+    /// that are still to come; their relations keep their records. No other process may use the region meanwhile. If this fails,
+    /// the region must be formatted.
     ///
     /// `sizes.bytes` is ignored: the region's own size counts.
     pub fn revive(
@@ -94,7 +95,8 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Returns whether a part of the region, in bytes from its start, must be copied. It need not be if it has only free blocks.
+    /// Returns whether a part of the region, in bytes from its start, must be copied. It need not be if it has only free blocks. No
+    /// other process may use the region meanwhile.
     pub fn is_in_use(&self, part: std::ops::Range<usize>) -> bool {
         let blocks = part.start / BLOCK_BYTES..part.end.div_ceil(BLOCK_BYTES);
         let (Ok(first), Ok(end)) = (u32::try_from(blocks.start), u32::try_from(blocks.end)) else {
@@ -140,6 +142,7 @@ impl<'m, H: Host> Tier<'m, H> {
         Ok(())
     }
 
+    /// Whether two entries have the same key in the same space and for the same role.
     fn have_same_key(&self, one: (&Entry<'_>, &Header), other: (&Entry<'_>, &Header)) -> bool {
         let key = |(entry, header): (&Entry<'_>, &Header)| {
             let mut bytes = [0; KEY_BYTES_MAX];
@@ -150,7 +153,8 @@ impl<'m, H: Host> Tier<'m, H> {
         key(one) == key(other)
     }
 
-    /// Finds the blocks of all entries, and the relations that they depend on. All other blocks become free.
+    /// Finds the blocks of all entries, and the relations that they depend on. All other blocks become free. Corrects the counts of
+    /// free blocks and of the blocks of each space.
     fn recount(&self, dependents: &mut Dependents) -> Result<(), ReviveError> {
         let (layout, fences) = (&self.layout, self.fences());
         let bitmap = |shard| Bitmap::new(self.region, layout, shard);
@@ -190,6 +194,7 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 }
 
+/// Returns a list of `count` times the same value.
 fn numbers(count: u32, value: u64) -> Result<Vec<u64>, TryReserveError> {
     let mut numbers = Vec::new();
     numbers.try_reserve_exact(count as usize)?;

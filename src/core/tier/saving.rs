@@ -5,12 +5,13 @@
 //! 2. [`Tier::read_marked`] copies their bytes, without a lock, and the saver writes the copies.
 //! 3. [`Tier::locate`] adds the location of a copy to the directory, if the marked entry is still there.
 //!
-//! Why a location never leads to an old copy: an entry is marked only in step 1. New entries are not marked, and a change of a
-//! living entry, such as a new time to live, takes the mark away. So if step 3 finds a marked entry of this key at the same block,
-//! then it is the entry that step 1 has marked, unless step 1 has happened again in the meantime. A [`Batch`] comes from one hold
-//! of the lock, in which a key has one visible entry, and only one saver works for a database. So a batch has at most one copy of
-//! each key, and a second batch does not begin before the first one has ended. Comparing blocks and stamps instead of the mark
-//! would not be enough: both recur within a few changes of a hot key.
+//! Why a location never leads to an old copy: an entry is marked only in step 1. New entries are not marked, and a new time to live
+//! takes the mark away. So if step 3 finds a marked entry of this key at the same block, then it is the entry that step 1 has
+//! marked, unless step 1 has happened again in the meantime. A [`Batch`] comes from one hold of the lock, in which a key has one
+//! visible entry, and only one saver works for a database. So a batch has at most one copy of each key, and a second batch does not
+//! begin before the first one has ended. Comparing blocks and stamps instead of the mark would not be enough: both recur within a
+//! few changes of a hot key. (A later note that the entry was valid, `reading.rs`, leaves the mark: the copy may then be served
+//! stale for a shorter time.)
 
 use super::Tier;
 use super::entry::{Entry, HEADER_BYTES, HIDDEN, Header, LINKED, MARKED};
@@ -94,7 +95,7 @@ impl Marked {
         self.header.dependency_count()
     }
 
-    /// Whether the entry is still the one that was marked. The caller must hold the lock of its shard.
+    /// Whether the entry is still the one that was marked. `guard` must be that of the entry's shard.
     fn is_still<H: Host>(&self, guard: &Guard<'_, H>) -> bool {
         let is_it = |entry: Entry<'_>| {
             let header = entry.header();
@@ -113,7 +114,8 @@ impl<H: Host> Tier<'_, H> {
     /// Marks entries of a database that will be evicted soon and are not saved yet: the oldest ones of the eviction queues of one
     /// shard. With `again`, also entries that have a mark and no location: an earlier attempt has failed, or their location was
     /// pushed out of the directory. `admits` tells by the OID of its space whether an entry is to be saved; it is called under the
-    /// lock, so it must be short and must not call the tier. Marks at most as many entries as the batch has room for.
+    /// lock, so it must be short and must not call the tier. Marks at most as many entries as the batch has room for, after
+    /// emptying the batch.
     pub fn mark_oldest(
         &self,
         shard: u32,
@@ -175,7 +177,8 @@ impl<H: Host> Tier<'_, H> {
         Some(from - u64::from(first) + u64::from(at))
     }
 
-    /// Marks an entry, if it is to be saved.
+    /// Marks an entry and adds it to the batch, if it is to be saved: it is in the database, is admitted, is no counter, may still
+    /// be served, and has no location.
     fn mark(
         &self,
         guard: &Guard<'_, H>,
@@ -203,9 +206,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Copies the key, the dependencies, the note and the value of a marked entry, and returns how long it may be served stale. The
-    /// slices should have the lengths that [`Marked`] tells. The copy is right only if [`locate`](Self::locate) later finds the
-    /// entry unchanged.
+    /// Copies the key, the dependencies, the note and the value of a marked entry, and returns how long it may be served stale, or
+    /// None if it may not be. Takes no lock. The slices should have the lengths that [`Marked`] tells. The copy is right only if
+    /// [`locate`](Self::locate) later finds the entry unchanged.
     pub fn read_marked(
         &self,
         marked: &Marked,

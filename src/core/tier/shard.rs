@@ -27,6 +27,7 @@ use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence, pause};
 
 // The words of the control block. Line 0 has the word that readers look at.
+/// The version of the links, with two bits of state: [`CHANGING`] and [`POISONED`].
 pub(super) const AT_VERSION: usize = 0;
 // Lines 1 and 2 are only accessed under the lock.
 /// The block, counted from the shard's first, at which the next search for free blocks begins.
@@ -43,7 +44,7 @@ pub(super) const AT_EVICTED: usize = LINE + 7;
 pub(super) const AT_SWEPT: usize = 2 * LINE;
 /// The number of hidden entries.
 pub(super) const AT_HIDDEN: usize = 2 * LINE + 1;
-/// The number of lease IDs that were given out.
+/// The number of IDs that were given out, for flights of all purposes.
 pub(super) const AT_LEASES: usize = 2 * LINE + 2;
 /// The state of the eviction policy, see `eviction.rs`.
 pub(super) const AT_POLICY: usize = 2 * LINE + 3;
@@ -82,7 +83,7 @@ impl Sighting<'_> {
     }
 }
 
-/// The outcome of a lookup without a lock.
+/// The outcome of a lookup without a lock. Only `Found` and `Absent` tell of the key.
 pub(crate) enum Look<'m> {
     Found(Sighting<'m>),
     Absent,
@@ -181,7 +182,7 @@ impl<'m> Shard<'m> {
     }
 
     /// Walks a bucket and returns the first entry of a key whose header is `wanted`. Passes at most `steps` entries: without the
-    /// lock the links may lead anywhere.
+    /// lock the links may lead anywhere, and the caller must check afterwards that the version has not changed.
     ///
     /// If a key has several entries, all but the last are hidden. So the first entry tells whether a transaction is changing the
     /// key.
@@ -236,9 +237,10 @@ impl<'m> Shard<'m> {
     }
 }
 
-/// The most entries that a reader passes in a bucket. A bucket has fewer unless the hash is bad: a full shard has at most four
-/// entries for each bucket. Readers report a miss for an entry beyond this limit. A lock holder walks to the end of the bucket,
-/// because it must not overlook an entry that it has to remove.
+/// The most entries that a reader passes in a bucket. A bucket has fewer unless the hash is bad: a full shard has about four
+/// entries for each bucket at most, because there is a bucket for every 256 bytes and the smallest entry takes 64. Readers report a
+/// miss for an entry beyond this limit. A lock holder walks to the end of the bucket, because it must not overlook an entry that it
+/// has to remove.
 pub(super) const STEPS_MAX: u32 = 4096;
 
 /// Writes one half of a word in an array of 32-bit numbers. The caller must hold the lock.

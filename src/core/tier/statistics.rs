@@ -18,8 +18,8 @@ pub struct SampledHits {
 }
 
 impl SampledHits {
-    /// Returns about how many of the latest hits were hits of a key. Each backend remembers one of 64 hits, and some thousand hits
-    /// back.
+    /// Returns about how many of the latest hits were hits of a key. Each backend remembers about one of 64 hits, and the last 128
+    /// of these: hits out of about its last 8 000.
     pub fn of(&self, key: &Key<'_>) -> u64 {
         let from = self.hashes.partition_point(|hash| *hash < key.hash);
         self.hashes[from..].iter().take_while(|hash| **hash == key.hash).count() as u64 * SAMPLED_EVERY
@@ -53,7 +53,7 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.cells().for_each(|cell| self.statistics.reset(cell));
     }
 
-    /// Counts an event that the caller knows of and the tier does not: see [`Counter`].
+    /// Counts `by` events that the caller knows of and the tier does not: see [`Counter`].
     pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
         self.statistics.add(scope.cell, what, by);
     }
@@ -85,25 +85,27 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.blocks(scope.cell) * BLOCK_BYTES as u64
     }
 
-    /// Whether a space has statistics of its own, and so a quota. The first spaces have, as long as reserved fences are left.
+    /// Whether a space has statistics of its own, and so can have a quota. The first spaces have, as long as reserved fences are
+    /// left.
     pub fn is_counted_alone(&self, scope: &Scope) -> bool {
         !self.statistics.is_shared(scope.cell)
     }
 
+    /// Returns the cell of a space, or None if it has none of its own.
     fn own_cell(&self, database: u32, space: u32) -> Option<u32> {
         Some(self.cell_of(u64::from(database) << 32 | u64::from(space)))
             .filter(|cell| !self.statistics.is_shared(*cell))
     }
 
-    /// Returns the cell of database and space, in the form that an entry stores them.
+    /// Returns the cell of a space, which is given as an entry stores it: database and space in one word. It is the last cell if
+    /// the space has none of its own.
     pub(crate) fn cell_of(&self, space_id: u64) -> u32 {
         let known = self.fences().known_space((space_id >> 32) as u32, space_id as u32);
         known.unwrap_or(self.layout.cells() - 1)
     }
 
     /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If it is the fence that
-    /// every write of a relation raises, it also counts the change. It takes no lock, does not
-    /// allocate, and never fails.
+    /// every write of a relation raises, it also counts the change. It takes no lock, does not allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);
@@ -115,9 +117,9 @@ impl<H: Host> Tier<'_, H> {
         lowered
     }
 
-    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The
-    /// records that several relations of any databases share are summed up in one item without a name. It comes last, and only if
-    /// its counts are not all 0.
+    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The records
+    /// that several relations of any databases share are summed up in one item without a name. It comes last, and only if its
+    /// counts are not all 0.
     pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
         let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
             relation: owner.map(|(_, relation)| relation),

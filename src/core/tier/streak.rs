@@ -64,9 +64,11 @@ impl Victim {
 }
 
 impl Streak {
-    /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once.
+    /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once. No hold evicts more
+    /// (`EVICTIONS_PER_HOLD`).
     pub(crate) const MOST: usize = 32;
 
+    /// Makes an empty streak.
     pub(super) fn of(queue: Queue) -> Self {
         Self { queue, victims: [Victim::NONE; Self::MOST], count: 0 }
     }
@@ -81,7 +83,8 @@ impl Streak {
         of_use.map(|victim| u64::from(victim.blocks)).sum()
     }
 
-    /// Appends an entry. Returns whether the streak has room for another entry, up to `most`. A full streak ignores the entry.
+    /// Appends an entry, with the reason if it is of no use. Returns whether the streak has room for another entry, up to `most`. A
+    /// full streak ignores the entry.
     pub(super) fn push(
         &mut self,
         entry: &Entry<'_>,

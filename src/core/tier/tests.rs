@@ -11,7 +11,8 @@ use crate::region::Region;
 use crate::testing::{SIZES, TestHost, memory, value};
 use crate::value::{Meta, NewValue, ReserveOptions, StaleOk};
 
-/// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard.
+/// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard. Fails if
+/// unlinking an entry with such a number changes one of those words.
 #[test]
 fn evicting_what_is_no_block_writes_to_no_other_shard() {
     let memory = memory(256 * 1024);
@@ -21,7 +22,8 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
     let others = layout.block_at(layout.first_block(1))..memory.len();
     others.clone().for_each(|at| region.store(at, u64::MAX));
     let guard = Shard::new(region, layout, 0).lock(&tier.host);
-    // The first number would have its zone there, the second its visited bit.
+    // The zone of the first number, and the visited bit of the second, would lie in the first of those words: a zone has 4 096
+    // blocks, and a word has the visited bits of 256 blocks.
     let zone = (others.start - layout.zone_at(0)) * 4096;
     let visited = (others.start - layout.visited_bit(0).0) * 256;
     for block in [zone, visited] {
@@ -33,8 +35,9 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
     assert_eq!(written, 0);
 }
 
-/// Eviction takes a counter only if the shard has nothing else in its small queue. Here the counters stand side by side in the main
-/// queue, and there are more of them than one search passes over. If the search took the last of those, counters would be missing.
+/// Eviction takes a counter only if the small queue is empty or its oldest entry is a counter. Here the counters stand side by side
+/// in the main queue, and there are more of them than one search passes over. If the search took the last of those, counters would
+/// be missing.
 #[test]
 fn counters_stay_while_there_is_anything_else() {
     let memory = memory(512 * 1024);

@@ -1,4 +1,5 @@
-//! Changes living entries in place: their time to live, and the value of a counter.
+//! Changes living entries in place: their time to live, and the value of a counter. It also makes a counter of another value. The
+//! functions here take locks; the caller must not hold one.
 
 use super::Tier;
 
@@ -29,8 +30,8 @@ impl<H: Host> Tier<'_, H> {
         found.is_some()
     }
 
-    /// Adds to a counter in one step, and returns its new value. If the key has no valid value, stores a counter as `new` describes
-    /// it, but with the value `by`, with these options. The bytes and the kind of `new` are ignored.
+    /// Adds to a counter in one step, and returns its new value. If the key has no valid value in memory, and none is saved, stores
+    /// a counter as `new` describes it, but with the value `by`, with these options. The bytes and the kind of `new` are ignored.
     pub fn incr(
         &self,
         key: &Key<'_>,
@@ -64,8 +65,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Adds to a counter in one step, and returns its new value. Returns None if the key has no valid value. After an error the
-    /// value is as before.
+    /// Adds to a counter in one step, and returns its new value. Returns None if the key has no valid value in memory, and none is
+    /// saved. After an error the value is as before.
     pub fn add(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -91,7 +92,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Copies the first bytes of the value that [`add`](Self::add) would add to, if it were a counter: as many as `into` holds.
-    /// Returns None if the key has no valid value. Does not count as a read.
+    /// Returns None if the key has no valid value in memory. Does not count as a read.
     pub fn peek_to_add(&self, key: &Key<'_>, into: &mut [u8]) -> Option<Meta> {
         let guard = self.shard_of(key).lock(&self.host);
         let (entry, header) = guard.find(key).filter(|(entry, header)| {
@@ -102,8 +103,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Turns a value, given as its kind and its bytes, into a counter with this number. Its time to live, stamp, cost, note,
-    /// dependencies and [`StaleOk`] time stay. `reserve` must reserve the new value that it receives; it runs without a lock. Returns false and
-    /// changes nothing if the key does not hold this value any more.
+    /// dependencies and [`StaleOk`] time stay. `reserve` must reserve the new value that it receives; it runs without a lock.
+    /// Returns false and changes nothing if the key does not hold this value any more.
     pub fn to_counter(
         &self,
         key: &Key<'_>,

@@ -11,6 +11,7 @@ pub(crate) struct Writer<'m> {
     region: Region<'m>,
     layout: &'m Layout,
     runs: Runs<'m>,
+    /// The words of the present run that are not written yet.
     words: std::slice::Iter<'m, AtomicU64>,
     /// The bytes of the word that is not full yet.
     partial_word: [u8; 8],
@@ -19,7 +20,8 @@ pub(crate) struct Writer<'m> {
 }
 
 impl<'m> Writer<'m> {
-    /// Creates a writer and writes the header of an entry. The flag for a chain and the links between the runs must already be set.
+    /// Creates a writer and writes the header of an entry. The flag for a chain must already be set in `header`, and the links
+    /// between the runs in their blocks (`allocation.rs`).
     pub(crate) fn new(entry: &Entry<'m>, layout: &'m Layout, header: &Header) -> Self {
         let runs = entry.runs(layout, header);
         let mut writer =
@@ -77,6 +79,7 @@ impl<'m> Writer<'m> {
         }
     }
 
+    /// Writes the next word of the stream, if a run has room for it.
     #[inline]
     fn put(&mut self, value: u64) {
         let word = match self.words.next() {
