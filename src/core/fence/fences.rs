@@ -11,8 +11,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// transactions were about to commit under one fence. PostgreSQL has at most 2^18 - 1 backends (`MAX_BACKENDS`).
 pub(super) const PENDING_BITS: u32 = 18;
 pub(super) const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
-/// How many slots a search looks at, from the slot that the hash selects. The slots are those of reserved fences, or the records of
-/// relations. A search that finds no slot among them gives up.
+/// How many slots a search looks at, from the slot that the hash selects, so that its time is bounded. The slots are those of
+/// reserved fences, or the records of relations. A search that finds no slot among them gives up.
 pub(super) const PROBES: u32 = 16;
 
 /// The word of a fence just before it was lowered: it tells whether other writers used the fence at the same time.
@@ -53,7 +53,7 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fence of a tag by a hash whose upper half is evenly distributed. Tags share fences by their hash. Sharing costs
-    /// a needless miss and never causes a stale hit.
+    /// needless misses and never causes a stale hit.
     pub fn tag(&self, hash: u64) -> FenceId {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }

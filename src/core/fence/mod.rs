@@ -1,8 +1,9 @@
 //! Fences: one word for each dependency of entries, which says when the dependency last changed. A dependency is a relation, a tag
 //! that the user gave the entry, or one of those in `reserved.rs`. A *writer* is a transaction that changes a dependency.
 //!
-//! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed change. `pending`
-//! counts the transactions that are about to commit a change.
+//! A fence is `(seq : 46 | pending : 18)`. The *clock of changes* is a word that each committing writer increments; its value is
+//! the number of the writer's change. `seq` is the greatest number of a committed change of the dependency. `pending` counts the
+//! transactions that are about to commit a change.
 //!
 //! The protocol of a writer. The proof rests on the order of these steps:
 //! 1. The writer [raises](Fences::raise) the fence before any other session can see its changes.
@@ -11,12 +12,13 @@
 //!    and subtracts 1 from `pending`. A writer that aborts after step 1 [withdraws](Fences::withdraw) instead and leaves `seq` as
 //!    it was.
 //!
-//! The protocol of a fill: take a stamp with [`Fences::now`], *then* take a snapshot, then read the source. An entry is valid
-//! while, for each of its fences, `pending` is 0 and `seq` is not greater than the entry's stamp.
+//! The protocol of a session that computes a value to store (a *fill*): take a stamp with [`Fences::now`], *then* take a snapshot,
+//! then read the source. An entry is valid while, for each of its fences, `pending` is 0 and `seq` is not greater than the entry's
+//! stamp. A reader may have a limit, its *safe stamp*: then `seq` must not be greater than that either.
 //!
 //! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` that was drawn from the clock
 //! after step 2. A stamp at least as large was taken after that draw, so the snapshot of such a value saw the change. No lock
-//! protects fences: each step is one atomic operation on one word. Every access of the protocol must be sequentially consistent,
+//! protects fences: every access is one atomic operation on one word. Every access of the protocol must be sequentially consistent,
 //! because a stamp and a fence are different words.
 //!
 //! *Set and fence*: a transaction that sets a value and lowers the fences of the value's dependencies would invalidate its own
@@ -43,10 +45,11 @@
 //!   also raise the fence of the record that its relation has by now.
 //! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer
 //!   that looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so
-//!   if such a writer has ended since the entry's stamp.
+//!   if such a writer has ended since the entry's stamp. A record that relations share is never settled, so each new entry looks at
+//!   the unclaimed fence.
 //! - Before a record is settled, its fence takes over the number of the unclaimed fence. So the record's fence covers all changes
-//!   from before the claim: for entries with an earlier stamp, and for readers with a horizon (the safe stamp of a
-//!   [`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
+//!   from before the claim: for entries with an earlier stamp, and for readers with an earlier safe stamp
+//!   ([`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
 //!
 //! A fill that takes long should claim the records before it runs its query: until a record is settled, changes of other relations
 //! on the same unclaimed fence make its result worthless.

@@ -6,7 +6,7 @@
 //!
 //! A relation keeps its record while sessions use the region, so the records of dropped relations would fill the table in the long
 //! run. When more than a quarter of the records is claimed, this gives back the records that no entry depends on and that the
-//! journal does not name. While fewer are claimed, there is room enough. Three rules make that safe:
+//! journal does not name. While fewer are claimed, there is room enough. Three rules make it safe to give a record back:
 //! - No session may exist. A session could still use the fence of a record that is given away.
 //! - A search for a relation ends at the first free record. So a record must stay claimed if the search for a relation with
 //!   dependents passes it, also if the relation has no place of its own and shares the record that its hash selects.

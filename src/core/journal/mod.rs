@@ -7,7 +7,7 @@
 //! # The ring
 //!
 //! ```text
-//! base      the number of the first record's beginning; 0 while the journal is unused        a line of its own
+//! base      the number from which the records count; 0 while the journal is unused          a line of its own
 //! tail      how many lines were ever reserved                                                a line of its own
 //! lines     header | 7 words                                                                 line.rs
 //! ```
@@ -29,7 +29,7 @@
 //!    record may name a change that is visible already.
 //! 3. After a reader has copied a record, it must check that `tail` has not come around to the record's lines. Otherwise a later
 //!    writer may have overwritten them, and the record counts as lost.
-//! 4. A writer may be so slow that later writers have come around to its lines. Then both write the same words. A header is only
+//! 4. A writer may be so slow that later writers have come around to its lines. Then both write to the same words. A header is only
 //!    ever replaced by one of a later lap, and has a checksum of the line. So a reader finds the record of the later writer, or
 //!    finds that the line is damaged, and then the record counts as lost, too. (The checksum has 18 bits, so it misses one such
 //!    mixture in 262 144.)

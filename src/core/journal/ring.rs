@@ -5,7 +5,7 @@ use crate::layout::{JOURNAL_HEAD_WORDS, LINE, Layout};
 use crate::region::Region;
 use crate::sync::{Ordering, fence};
 
-/// A batch with more records is replaced by one record that stands for all of them.
+/// A batch with more records is replaced by one record that stands for all of them. `docs/near-caches.md` names this limit.
 pub const BATCH_MAX: usize = 1000;
 /// A batch that takes more than one in this many lines of the ring is replaced, too, so that one commit does not push all earlier
 /// records out.

@@ -85,8 +85,8 @@ impl<H: Host> Tier<'_, H> {
     /// Claims a key that has no value for this reader, and returns the ID of the claim. No other session can claim the key until
     /// the claim ends. Without a reader, the present entry of the key does not matter: the caller knows that it will be removed.
     ///
-    /// A session that already has the claim gets its ID again. The caller must end each claim: with
-    /// [`confirm_claimed`](Self::confirm_claimed), [`publish_leased`](Self::publish_leased) or
+    /// A session that already has the claim gets its ID again, even if a change of the key has voided the claim. The caller must
+    /// end each claim: with [`confirm_claimed`](Self::confirm_claimed), [`publish_leased`](Self::publish_leased) or
     /// [`release_lease`](Self::release_lease).
     pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
         let now = self.host.now();
