@@ -84,8 +84,8 @@ impl<'m> Fences<'m> {
             && state.fetch_or(WATCHED, Ordering::SeqCst) & WATCHED == 0
     }
 
-    /// Does the same as [`name`](Self::name) for the relation that a fence belongs to, and for each relation that shares its record.
-    /// Does nothing for other fences.
+    /// Marks the relation that a fence belongs to as one that must be named, as [`name`](Self::name) does, and with it each
+    /// relation that shares its record. The caller must do this before it reads the value, too. Does nothing for other fences.
     pub(crate) fn name_relation_of(&self, fence: FenceId) {
         if let Some(at) = self.record_of(fence) {
             self.region.word(at + AT_STATE).fetch_or(WATCHED, Ordering::SeqCst);

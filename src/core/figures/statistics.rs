@@ -19,8 +19,8 @@
 //!   are not all of one moment. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
 //!   knows it for ever. Spaces without a fence of their own share the last cell.
-//! - The name of a space never changes, so all backends write the same words. The first word, which is never 0 in a name, is written
-//!   last: a reader that finds it finds the whole name.
+//! - The name of a space never changes, so all backends write the same words. The first word, which is never 0 in a name, is
+//!   written last: a reader that finds it finds the whole name.
 //!
 //! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
 //! mark of a row leads to a cell only if that cell exists.
@@ -42,7 +42,7 @@ const AT_COUNTS: usize = LINE;
 const AT_BASELINE: usize = LINE + ROW_WORDS;
 const AT_NAME: usize = LINE + 2 * ROW_WORDS;
 
-/// The most bytes of the name of a space: its words hold a byte with its length, and the name.
+/// The most bytes of the name of a space: its words hold a byte with the length of the name, and the name.
 pub const SPACE_NAME_BYTES_MAX: usize = NAME_WORDS * 8 - 1;
 
 /// The slot of a backend that has none: a position outside the region. Accesses there go to the sink (`region.rs`).
@@ -226,7 +226,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Returns the name of a cell's space, if it was written.
+    /// Returns the name of a cell's space. None if no backend has written it, or if spaces share the cell.
     pub(crate) fn space_name(&self, cell: u32) -> Option<Vec<u8>> {
         let first = self.cell_word(cell, AT_NAME).load(Ordering::Acquire);
         let length = usize::from(first as u8);
