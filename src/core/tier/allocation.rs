@@ -24,6 +24,7 @@ use crate::value::Refusal;
 
 /// The work that is still allowed during this hold of a lock.
 struct Hold {
+    /// How many entries may still be evicted.
     evictions: u32,
     /// The words of the bitmap that may be searched before an entry is evicted instead. It is 0 after a search without success:
     /// evictions free blocks in other places, so a second search of the same words would find nothing new.
@@ -46,7 +47,7 @@ const PIECE_BLOCKS_MAX: u32 = 256;
 struct Plan {
     /// The blocks that the entry needs if it lies in one run.
     blocks: u32,
-    /// Whether the entry takes its blocks from several shards, at most `share` from each, because it is large for one shard.
+    /// Whether the entry takes its blocks from several shards, at most `share` at each visit, because it is large for one shard.
     spread: bool,
     /// The most blocks that one visit to a shard may take. No limit if the entry is not spread.
     share: u32,
@@ -142,8 +143,8 @@ impl<H: Host> Tier<'_, H> {
     /// whether the entry is spread. The caller must not hold a lock. After an error, no block stays taken.
     ///
     /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first from a few long runs,
-    /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard takes at most a
-    /// sixteenth of a shard's blocks from one shard after the other, so that it does not empty one shard.
+    /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard visits one shard after
+    /// the other and takes at most a sixteenth of a shard's blocks at each visit, so that it does not empty one shard.
     ///
     /// Returns the first block of the entry. Gives up with [`Refusal::Full`] when more holds in a row than twice the number of
     /// shards have taken no block. Gives up with [`Refusal::Off`] when the key's own shard is switched off.

@@ -1,10 +1,11 @@
 //! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, a small queue that grows when
 //! it is too small, and weights.
 //!
-//! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted at the end of the
-//! small queue, so a scan does not displace other entries. Entries that a reader asked for move from there to the *main* queue. If
-//! an entry at the end of the main queue was asked for, it gets another round. The policy remembers for a while the hashes of valid
-//! entries that were evicted from the small queue, as *ghosts*: if such a key returns, its entry goes directly to the main queue.
+//! In a full shard, new entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted
+//! at the end of the small queue, so a scan does not displace other entries. Entries that a reader asked for move from that end to
+//! the *main* queue. If an entry at the end of the main queue was asked for, it gets another round. The policy remembers for a
+//! while the hashes of valid entries that were evicted from the small queue, as *ghosts*: if such a key returns, its entry goes
+//! directly to the main queue.
 //!
 //! If more than a fifth of the new entries are of recently evicted keys, the workload has changed, and the small queue is too
 //! short: new entries leave it before a reader asks for them again. The small queue then grows to two fifths of the blocks, and
@@ -25,8 +26,8 @@
 //! when less than a tenth is free, or at the first eviction: if values differ in size, the holes between the entries of a full
 //! shard take more than a tenth.
 //!
-//! A *turn*, the unit of long times here, is the time in which a shard evicts as many blocks as it has. A hit sets one bit, if the
-//! bit is clear. All other work of the policy happens under the shard's lock.
+//! A *turn*, the unit of long times here, is the time in which a shard evicts as many blocks as it has. Only blocks of entries that
+//! are still of use count. A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
 use super::entry::{Entry, Header, ROUNDS_MAX};
 use super::guard::Guard;
@@ -264,11 +265,11 @@ impl SmallShare {
 struct MainLap {
     /// The blocks of entries that have reached the end of the main queue, whether they were evicted or got another round.
     passed: u32,
-    /// The blocks that were evicted from both queues.
+    /// The blocks of entries that were evicted from both queues although they were still of use.
     evicted: u32,
 }
 
-/// After this many turns, both numbers are halved, so that they tell of the last turns only.
+/// When `evicted` reaches this many turns, both numbers are halved, so that they tell of the last turns only.
 const LAP_TURNS: u32 = 4;
 
 impl MainLap {

@@ -65,7 +65,7 @@ impl Victim {
 
 impl Streak {
     /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once. No hold evicts more
-    /// (`EVICTIONS_PER_HOLD`).
+    /// entries (`EVICTIONS_PER_HOLD`).
     pub(crate) const MOST: usize = 32;
 
     /// Makes an empty streak.

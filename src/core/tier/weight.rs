@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// The weight is the cost per block. Fails if a size or a cost counts with another factor than the other.
+    /// The weight is the cost per block. Fails if half the size or twice the cost is not one doubling, within a twentieth.
     #[test]
     fn half_the_size_or_twice_the_cost_is_one_doubling() {
         let averages = after(&[entry(2048, 2000)]);
