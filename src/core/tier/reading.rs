@@ -1,7 +1,9 @@
 //! Reading an entry without a lock.
 //!
-//! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only
-//! the visited bit, its backend's counts and sample of hits, and now and then the tick at which an entry was known to be valid.
+//! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
+//! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock. The
+//! safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only the
+//! visited bit, its backend's counts and sample of hits, and now and then the tick at which an entry was known to be valid.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
