@@ -8,7 +8,7 @@
 //!   entries are in use, even blocks of other shards: a block is taken before its entry is linked, and freed after its entry is
 //!   unlinked, and unlinking takes the lock that the walk holds.
 //! - *In doubt.* State that spans several shards, or that is read without a lock, may be inconsistent for a moment. Such a finding
-//!   is reported only if several looks make the same finding, with a pause before each.
+//!   is reported only if several looks make the same finding, with a pause between the looks.
 //!
 //! A block that belongs to entries of two shards is a certain finding as well, but it takes a second walk to prove it, see
 //! [`shared_blocks`].
