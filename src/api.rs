@@ -1,5 +1,5 @@
-//! The SQL functions, one file for each family. They check arguments and convert values, and call `query` and `store`, which make
-//! all decisions about caching.
+//! The SQL functions, one file for each family, and the checks that they share (`arguments.rs`). They check arguments and convert
+//! values, and call `query` and `store`, which make all decisions about caching.
 
 mod arguments;
 mod content;

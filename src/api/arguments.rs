@@ -11,9 +11,10 @@ use crate::store::space::{self, Privilege, Space};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// The most bytes of a tag. The note of an entry (`store/note.rs`) keeps the length of a tag in one byte.
+/// The most bytes of a tag. The note of an entry (`store/note.rs`) keeps the length of a tag, minus one, in one byte.
 const TAG_BYTES_MAX: usize = 256;
-/// The most tags of a value. That many of the longest tags fit into the note of an entry, which has at most 16 kB.
+/// The most tags of a value. So many of the longest tags take about 8 kB in the note of an entry, which has at most 16 kB. Each tag
+/// is also one of the 255 dependencies that an entry can have.
 const TAGS_MAX: usize = 32;
 /// The longest time to live: a leap year, in milliseconds.
 pub const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
@@ -55,7 +56,7 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     Ok(checked)
 }
 
-/// Returns the names and values of a JSON object whose members are to be stored.
+/// Returns the names and values of a JSON object whose members are to be stored. Null and any other JSON are errors.
 pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
     jsonb::members(object).ok_or_else(|| {
@@ -65,7 +66,7 @@ pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>
 }
 
 /// Returns the keys and values of two arrays that are to be stored. The arrays must have the same length, and no element may be
-/// null.
+/// null. A null array is an error, too.
 pub fn pairs<'a>(
     keys: Option<TextsArgument<'a>>,
     values: Option<Vec<Option<&'a [u8]>>>,
@@ -120,13 +121,14 @@ pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     })
 }
 
-/// Returns a time to live in milliseconds, and 0 if it is less than one millisecond. Nothing is stored with 0.
+/// Returns a time to live in milliseconds, or 0 if it is negative or less than one millisecond. Nothing is stored with 0. A time
+/// above [`TTL_MS_MAX`] is an error.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
     if interval::ms(interval) <= 0 { Ok(0) } else { lifetime("ttl", interval) }
 }
 
-/// Returns a time to live of at least one millisecond and at most [`TTL_MS_MAX`], in milliseconds. Errors call the argument by
-/// `name`.
+/// Returns a time to live in milliseconds. A time of less than one millisecond, or above [`TTL_MS_MAX`], is an error, which calls
+/// the argument by `name`.
 pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -146,7 +148,8 @@ pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc
 }
 
 /// Returns the condition on which a value is to be set. A lease is a condition of its own, so only the mode `always`, which is the
-/// default, may stand beside it. Whether the lease still exists is checked later.
+/// default, may stand beside it. Null and any other mode are errors. Whether the lease still exists is checked later
+/// (`store/entry/writing.rs`).
 pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mode, Refused> {
     let name = argument.ok_or_else(|| null("mode").hint(MODES))?.0;
     let mode = match name {
@@ -170,7 +173,8 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
 
 const MODES: &str = "Available values: always, absent, present.";
 
-/// Returns whether to add to a counter only if the key has a value: the mode `present`. The other mode is `always`.
+/// Returns whether to add to a counter only if the key has a value: the mode `present`. The other mode is `always`; anything else,
+/// also null, is an error.
 pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
     let name = mode.ok_or_else(|| null("mode").hint(MODES_OF_COUNTERS))?.0;
     match name {
@@ -182,8 +186,8 @@ pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
 
 const MODES_OF_COUNTERS: &str = "Available values: always, present.";
 
-/// Returns the milliseconds for which a stale value may be served. None if it must not be served at all: for null, and for less
-/// than one millisecond.
+/// Returns the milliseconds for which a stale value may be served. None if it must not be served at all: for null, and for 0 to
+/// less than one millisecond. A negative time, or one above [`TTL_MS_MAX`], is an error.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     let ms = argument.map_or(0, interval::ms);
     if ms < 0 {
@@ -198,7 +202,8 @@ pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
-/// Returns the milliseconds to wait for another caller that computes the value. 0 means not to wait; null is an error.
+/// Returns the milliseconds to wait for another caller that computes the value. 0 means not to wait. Null, a negative time and a
+/// time above [`WAIT_MS_MAX`] are errors.
 pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
     let ms = interval::ms(argument.ok_or_else(|| null("wait").hint(NOT_TO_WAIT))?);
     if ms < 0 {
@@ -212,10 +217,10 @@ pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
 }
 
 const NOT_TO_WAIT: &str = "To return at once, use wait => '0'.";
-/// The longest wait, in milliseconds: 6 hours.
+/// The longest wait, in milliseconds: 6 hours. A caller that wants to wait longer calls the function again.
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
-/// Returns the milliseconds for which a lease may be held: at least 1 and at most [`HOLD_MS_MAX`].
+/// Returns the milliseconds for which a lease may be held. Less than 1, or more than [`HOLD_MS_MAX`], is an error.
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {

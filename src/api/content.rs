@@ -11,8 +11,9 @@ mod pgcache {
     use crate::store::note;
     use pgrx::prelude::*;
 
-    /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. The key and
-    /// the tags of an entry that belongs to another role are null.
+    /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. In a space
+    /// with entries for each role, a caller that may see statistics also gets the entries of other roles, with null as their key
+    /// and tags. Other callers get only their own.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn entries() -> TableIterator<

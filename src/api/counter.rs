@@ -1,4 +1,5 @@
-//! Counters: integers in the cache. An addition does not wait for the commit of the session's transaction.
+//! Counters: integers in the cache. An addition takes effect at once, except that it waits for the commit if the transaction has
+//! set, removed or invalidated the key before.
 
 use super::arguments;
 use super::value::{key_in, of_kind};
@@ -11,10 +12,11 @@ use pgrx::prelude::*;
 
 /// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence. If the transaction has
 /// set, removed or invalidated the key before, it takes effect with the commit. A text or a jsonb that is an integer becomes a
-/// counter; any other value is an error. If there is no value, a counter is created that lives for `ttl`; with mode `present`
-/// none is created, and the result is null. If the cache cannot be used, or the counter cannot be stored, that is no error: the
-/// result is `by`, or null with mode `present`, and the status of the session has the reason. If the transaction itself has set the
-/// number and the sum cannot be recorded, the result is the sum, although the number stays as it was.
+/// counter; a value that is no integer is an error. If there is no value, a counter is created that lives for `ttl`, or for the
+/// default time to live if `ttl` is null; with mode `present` none is created, and the result is null. If the cache cannot be used,
+/// or the counter cannot be stored, that is no error: the result is `by`, or null with mode `present`, and the status of the
+/// session has the reason. If the transaction itself has set the number and the sum cannot be recorded, the result is the sum,
+/// although the number stays as it was.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,

@@ -13,8 +13,8 @@ use crate::query::fetch::{self, Identity, NOTHING, Wanted};
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Returns the relations of the argument `depends`. Refuses a null element, and a relation without rows of its own, such as a view,
-/// because no commit reports a write to it. A relation that does not exist is accepted.
+/// Returns the OIDs of the relations of the argument `depends`. Refuses a null element, and a relation without rows of its own,
+/// such as a view, because no commit reports a write to it. A relation that does not exist is accepted.
 fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
     if numbers.0.contains(&0) {
         return Err(null("element of depends"));
@@ -28,8 +28,9 @@ fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
 }
 
 /// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these
-/// arguments and this `depends`, returns that. Otherwise, and always with `refresh`, runs the query and stores its result under the
-/// key. The result stays valid until its time to live ends or a transaction changes something that the query has read. With
+/// arguments and this `depends`, returns that. Otherwise, and always with `refresh`, runs the query, returns its result, and stores
+/// it under the key if it may be stored (`query/fetch.rs`). The result stays valid until its time to live ends, or until a
+/// transaction commits that has changed the key, one of its tags, definitions, roles, or a relation that the query has read. With
 /// `depends`, changes of these relations count instead of changes of the relations that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]

@@ -1,4 +1,5 @@
-//! SQL functions that grant and revoke privileges in spaces, and the trigger that restores grants of a dump.
+//! SQL functions that grant and revoke privileges in spaces, the function behind the view of grants, and the trigger that restores
+//! grants of a dump.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
@@ -13,7 +14,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 /// Removes the grants of dropped roles, because the OID of a dropped role may be reused for another role. Role 0 stands for every
-/// role and is never dropped. Grants that another transaction has locked stay, so this never waits.
+/// role and is never dropped. Grants that another transaction has locked stay, so this never waits. In a transaction that keeps one
+/// snapshot, all stay (`catalog::clean_up`).
 fn forget_dropped_roles() {
     catalog::clean_up(
         "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
@@ -24,7 +26,8 @@ fn forget_dropped_roles() {
     );
 }
 
-/// Removes the grants in the space with this OID, which is being dropped. The caller must have checked the privilege admin.
+/// Removes the grants in the space with this OID, which is being dropped. The caller must have checked the privilege admin. Waits
+/// if another transaction has locked a grant of an existing role in this space.
 pub fn forget_space(number: u32) {
     // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this space
     // may have locked them.
@@ -127,7 +130,8 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 }
 
 /// Writes the grant that a dump has brought for a role. If this cluster has no such role, warns and leaves the grant out, so that
-/// the others are restored.
+/// the others are restored. No privilege is checked: only roles that may insert into `pgcache.dumped_grants` get here, and no role
+/// is granted that.
 fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
     let (space_name, privilege) = (shown(space_name), shown(privilege));
     if let Some(role) = Role::named(role) {

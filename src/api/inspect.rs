@@ -13,8 +13,8 @@ use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
 /// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: the first of those that follow
-/// the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than `max_keys` keys need not be the last.
-/// A null `after` begins with the first key.
+/// the key `after`, at most `max_keys`, and at most 64 MB with an overhead for each key. So a result with fewer than `max_keys`
+/// keys need not be the last. A null `after` begins with the first key.
 ///
 /// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for
 /// frequent calls.

@@ -1,4 +1,4 @@
-//! SQL functions for caches outside of the database, which follow the journal of changes.
+//! SQL functions for caches outside of the database, which follow the journal of changes (`docs/near-caches.md`).
 
 use super::arguments::{self, invalid, null};
 use super::value::Stored;
@@ -17,7 +17,8 @@ fn cache_seq() -> i64 {
     changes::last().unwrap_or(0) as i64
 }
 
-/// Returns the changes behind a number that the caller may know.
+/// Returns the changes that the caller may know, from the first one behind the number `since` on. `max_rows` limits the rows, but a
+/// change of a watched relation always comes with a row for each of its tags, so the last change can exceed the limit.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_changes(
@@ -38,7 +39,7 @@ fn cache_changes(
         let most = max_rows.ok_or_else(|| null("max_rows"))?;
         let most = usize::try_from(most).ok().filter(|most| *most > 0);
         let most = most.ok_or_else(|| invalid("max_rows must be greater than zero"))?;
-        // A negative number is of no life of the journal.
+        // No change has a negative number, nor the number 0. For 0, the answer is a reset.
         Ok(changes::since(u64::try_from(since).unwrap_or(0), most))
     };
     let changes = read().or_raise();
@@ -61,7 +62,8 @@ fn cache_changes(
     }))
 }
 
-/// Returns the value of a key, and what a cache that follows the journal must know of it. Always returns one row.
+/// Returns the value of a key, and what a cache that follows the journal must know of it. Always returns one row; without a value,
+/// all its columns are null, and `keep` is false.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_get_near(

@@ -11,7 +11,8 @@ use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
 /// A row of the result: value, status, lease, age and time to live. Without a value, the age and the time to live are null. The
-/// lease is not null only with the status `compute`.
+/// time to live of a stale value is the time for which it may still be served. The lease is null, except with the status `compute`
+/// if `hold` is not null.
 type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
 /// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value. `returns`
@@ -44,8 +45,8 @@ macro_rules! acquire_function {
 
 acquire_function! {
     /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once, one
-    /// of them gets a lease and computes the value. If no slot for a lease is free, all of them compute the value without a usable
-    /// lease.
+    /// of them gets a lease and computes the value. A caller that cannot get a lease, for instance because all are in use, computes
+    /// the value without a usable one.
     cache_acquire returns Jsonb
 }
 

@@ -16,7 +16,7 @@ use crate::store::status::{self, Status};
 use pg_cache_core::{Buffer, Kind, Meta};
 use pgrx::prelude::*;
 
-/// The memory of one row in addition to its key and value, in bytes.
+/// An estimate of the memory of one row in addition to its key and value, in bytes.
 const ROW_BYTES: usize = 64;
 
 /// The destination of a value of one type. It takes no bytes of a value that the type cannot represent.
@@ -109,8 +109,8 @@ struct Setting<'a> {
 }
 
 impl<'a> Setting<'a> {
-    /// Stores values of one kind and returns how many were stored. If values are refused, the status tells why the last of them
-    /// was.
+    /// Records values of one kind, for the commit to store them, and returns how many were recorded. If values are refused, the
+    /// status tells why the last of them was.
     fn set(self, kind: Kind, entries: impl FnOnce() -> Result<Vec<Member<'a>>, Refused>) -> i64 {
         let set = || -> Result<_, Refused> {
             let space = arguments::space(self.space, Privilege::Write)?;

@@ -20,13 +20,13 @@ pub(super) trait Stored: Sized + 'static {
     /// The kind of the values of this type.
     const KIND: Kind;
 
-    /// Makes a result of the bytes of a stored value, which must be of this type's own kind.
+    /// Makes a result of the bytes of a stored value, which must be in the form of this type's own kind.
     fn of_bytes(value: Varlena) -> Self;
 
     /// Returns the number of a counter as a value of this type, or none if the type has no numbers.
     fn of_number(number: i64) -> Option<Self>;
 
-    /// Returns a value that was found, or none if this type cannot represent it.
+    /// Returns a value of the kind `found`, or none if this type cannot represent it.
     fn of_found(found: Kind, value: Varlena) -> Option<Self> {
         match found {
             _ if !is_readable_as(found, Self::KIND) => None,

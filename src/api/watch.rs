@@ -16,7 +16,8 @@ use pgrx::prelude::*;
 /// Returns the relation, or an error if it cannot be watched or the current role may not watch it.
 ///
 /// The owner of the extension may watch every relation that can be watched. The owner of a relation may watch it only if the role
-/// may also invalidate tags, because each write to a watched relation invalidates its tags.
+/// may also invalidate tags, because each write to a watched relation invalidates the tags that stand for it. The same rules hold
+/// for ending a watch.
 fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -40,7 +41,8 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
 }
 
 /// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
-/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay.
+/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay. Like each change of the table of
+/// watches, this also invalidates all entries with tags once (`watch::changed`).
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -88,7 +90,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
     status::set(Status::Done);
 }
 
-/// Ends the watch of a relation: no tag stands for it any more.
+/// Ends the watch of a relation: no tag stands for it any more. Does nothing if it is not watched.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_unwatch(rel: Option<RelationOid>) {
     let relation = watchable(rel).or_raise();
@@ -116,8 +118,8 @@ mod pgcache {
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
-    /// Returns all watches, with a row for each tag, if the caller may read any space or see statistics. Returns no rows
-    /// otherwise.
+    /// Returns all watches, with a row for each tag, if the caller may read any space or see statistics. Returns no rows otherwise.
+    /// The SQL is written out, because pgrx would declare the OID as an oid, not as a regclass.
     #[pg_extern(
         stable,
         parallel_restricted,
