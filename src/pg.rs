@@ -1,5 +1,5 @@
 //! The interface to PostgreSQL: the only layer that uses the server's internals and knows the differences between its versions. It
-//! imports no other layer of this library. `docs/architecture.md` says what each file is for.
+//! imports none of the layers above it. `docs/architecture.md` says what each file is for.
 
 pub mod allocator;
 pub mod background;

@@ -109,7 +109,8 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 impl Allocator {
-    /// Moves a piece to a new one of another size.
+    /// Moves a piece to a new one of another size. A piece of the system moves to the reserve, because the system could not
+    /// reallocate it. Returns a null pointer if there is no room: the piece then stays as it is.
     ///
     /// # Safety
     /// The caller must keep the promises of `realloc`.

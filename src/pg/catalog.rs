@@ -2,8 +2,9 @@
 //! owner.
 //!
 //! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the
-//! tables, or a membership of a role, has changed. The session learns it from an invalidation message, as for any changed table: a
-//! trigger on the tables sends the message with the commit. The session reads it at the latest when its next transaction begins.
+//! tables, a role, a membership or a database has changed. The session learns it from an invalidation message, as for any changed
+//! table: a trigger on the tables sends the message with the commit. The session reads it at the latest when its next transaction
+//! begins.
 
 #![allow(unsafe_code)]
 
@@ -139,8 +140,9 @@ pub fn table_oid(table: Table) -> Option<u32> {
     (found != 0).then_some(found)
 }
 
-/// Returns the OID of the extension's schema. Only the extension makes this schema: it refuses to be created if the schema exists
-/// already.
+/// Returns the OID of the extension's schema. CREATE EXTENSION refuses a schema of this name that exists already, so where the
+/// extension exists, the schema is the extension's. In a database without the extension, another role may have created a schema of
+/// this name.
 pub fn schema() -> Option<u32> {
     // SAFETY: looks up a catalog, by a name that ends with a zero.
     let schema = unsafe { pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) };
@@ -270,8 +272,9 @@ impl Row<'_> {
 }
 
 /// Calls `with` for some rows of a table, in any order, in their present state: with the changes that others have committed, and
-/// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table
-/// remains. If the extension does not exist in this database, there are no rows. May raise errors.
+/// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter.
+/// [`Rows::AllUncommitted`] also shows uncommitted changes of others. No lock on the table remains. If the extension does not exist
+/// in this database, there are no rows. May raise errors.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A commit that changes these tables invalidates no result of a query that has read them. So a read of them counts as a read of
     // the cache, and such a result is not stored.

@@ -41,8 +41,8 @@ pub fn unix_us() -> u64 {
 /// Seconds from the system's epoch (1970) to the server's (2000).
 const SECONDS_TO_2000: u64 = 10_957 * 24 * 60 * 60;
 
-/// Returns the milliseconds since a clock began. A clock that goes on after a restart of the machine began before [`now_ms`] did,
-/// so `began_ms` may be a negative number, in two's complement.
+/// Returns the milliseconds since a clock began. A clock that goes on after a restart of the machine began before the clock of
+/// [`now_ms`] did, so `began_ms` may be a negative number, in two's complement.
 #[inline]
 fn elapsed_ms(began_ms: u64) -> u64 {
     now_ms().wrapping_sub(began_ms)
@@ -75,8 +75,9 @@ impl Reading {
         Self { elapsed_ms: elapsed_ms(began_ms), machine_ms, wall_ms, run: name_of_run() }
     }
 
-    /// Returns `began_ms` of a clock that continues this one now. Rounding adds some milliseconds to the elapsed time and never
-    /// takes any away, so no lifetime gets longer. Returns None if a clock has gone back, or after [`RESUMED_MS_MAX`].
+    /// Returns `began_ms` of a clock that continues this one now. The clocks drop fractions of a millisecond, and `now_ms` may lag
+    /// behind by [`LAG_MS`]. Both are added to the elapsed time, so no lifetime gets longer. Returns None if a clock has gone back,
+    /// or after [`RESUMED_MS_MAX`].
     pub fn resume(&self) -> Option<u64> {
         let now = Self::of(0);
         let is_same_run = self.run != [0; 4] && self.run == now.run;

@@ -4,11 +4,15 @@
 //! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command:
 //!   a subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
 //! - a transaction block begins and has no snapshot yet, or a transaction takes over the snapshot of another one;
-//! - definitions change. All commands count, except a list of harmless ones and those whose changes the server reports one by one
-//!   (`definition.rs`). `definition.rs` also sees every dropped object;
+//! - definitions change. A command counts unless it is in the list of harmless ones (`is_harmless`), the server reports its changes
+//!   one by one (`definition.rs`), or `before` treats its kind in another way. `definition.rs` also sees every dropped object;
 //! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions
 //!   that write to the tables below it do not notice;
-//! - a database is about to be dropped. A new database may later get its OID.
+//! - a database is about to be dropped, and a new one may later get its OID; or a command needs a database to which no other
+//!   process is connected.
+//!
+//! The hook also notes for other files what only a command shows: functions that are compiled, tables that are emptied, and writes
+//! to a shared catalog by COPY.
 
 #![allow(unsafe_code)]
 
@@ -212,7 +216,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 }
             }
             T_DropdbStmt => drop_database(*watcher, &*node.cast()),
-            // The definitions stay as they are: a database is not one, and its settings are reported by `definition.rs`.
+            // CREATE DATABASE and ALTER DATABASE change no definition on which a result depends.
             T_CreatedbStmt => {
                 let template = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template");
                 needs_alone(*watcher, template.unwrap_or(c"template1"));

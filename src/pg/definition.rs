@@ -1,7 +1,7 @@
 //! Reports changes of definitions where the server makes them, in the object access hook, whether a command or C code makes them.
-//! The hook does not see all changes: GRANT does not call it, for instance, so `command.rs` reports those by command. An extension
-//! may create objects, a command may create further objects along with its own, and dropping an object drops its dependents.
-//! `command.rs` sees only commands.
+//! `command.rs` sees only commands, but an extension may create objects, a command may create further objects along with its own,
+//! and dropping an object drops its dependents. The hook in turn does not see all changes: GRANT does not call it, for instance, so
+//! `command.rs` reports those by command.
 //!
 //! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary
 //! tables, the transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed
@@ -41,10 +41,10 @@ const POLICIES: u32 = 3256;
 /// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
 const INHERITANCE: u32 = 2611;
 
-/// Catalogs of which the hook reports no change that alters a result of a query. In this order: defaults, constraints, indexes,
-/// triggers; extended statistics; large objects and their owners; subscriptions; publications with their tables and schemas; event
-/// triggers; databases and tablespaces; settings of roles and databases. (`command.rs` reports new names, owners and privileges of
-/// databases and tablespaces.)
+/// Catalogs whose changes alter no result of a query, as far as the hook reports them. In this order: defaults, constraints,
+/// indexes, triggers; extended statistics; large objects and their owners; subscriptions; publications with their tables and
+/// schemas; event triggers; databases and tablespaces; settings of roles and databases. (`command.rs` reports new names, owners and
+/// privileges of databases and tablespaces.)
 const HARMLESS: [u32; 15] =
     [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 

@@ -1,5 +1,5 @@
-//! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Functions return an error as a
-//! `Refused`, and the outermost one raises it.
+//! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Most functions return an error as a
+//! `Refused`, and the outermost one raises it. A function whose comment says that it may raise errors raises them itself.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -85,7 +85,8 @@ impl std::fmt::Display for SqlState {
     }
 }
 
-/// Raises the error of a result. It is for the outermost function of a call, which has no caller to return the error to.
+/// Raises the error of a result. It is for the outermost function of a call, which has no caller to return the error to, and for
+/// functions whose comment says that they raise errors.
 pub trait OrRaise<T> {
     /// Returns the value, or raises the error.
     fn or_raise(self) -> T;

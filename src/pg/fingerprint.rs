@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 /// A SHA-256 hash.
 pub type Digest = [u64; 4];
 
-/// Returns the digest of some parts. It covers the length of each part, so the same bytes in other parts have another digest.
-/// Allocates nothing.
+/// Returns the digest of some parts. It covers the length of each part, so the same bytes, divided into parts in another way, have
+/// another digest. Allocates nothing.
 pub fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
     let mut hash = Sha256::new();
     for part in parts {
@@ -24,7 +24,8 @@ pub fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
 
 /// Returns the digest of the program and the libraries that this process consists of: the server, this library, the libraries for
 /// collations, and so on. A file counts by its path, size and time of change. Must be called when the process starts: later, an
-/// upgrade may have replaced files that the process still uses. Returns None if the system does not tell the files.
+/// upgrade may have replaced files that the process still uses. Returns None if the system does not tell the files, or if one of
+/// them is gone.
 pub fn programs() -> Option<Digest> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let maps = String::from_utf8_lossy(&maps);
@@ -40,7 +41,8 @@ pub fn programs() -> Option<Digest> {
 }
 
 /// Returns the file of a line of the list of mappings, if it is a program or a library. A line ends with the path, and its second
-/// word tells with an x whether the memory has code. The data of a library may be mapped without any code.
+/// word tells with an x whether the memory has code. The data of a library may be mapped without any code, so a name with `.so`
+/// counts as well.
 fn program_of(line: &str) -> Option<&str> {
     let path = line.get(line.find('/')?..)?;
     let has_code = line.split(' ').nth(1).is_some_and(|access| access.contains('x'));

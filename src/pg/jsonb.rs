@@ -61,7 +61,8 @@ impl<'a> Array<'a> {
     /// An array without elements.
     pub const EMPTY: Self = Self(None);
 
-    /// Returns an argument as an array. A JSON null counts as an array without elements. Returns None for any other JSON.
+    /// Returns an argument as an array. A JSON null counts as an array without elements. Returns None for any other JSON that is no
+    /// array. (The server stores a scalar as an array with one element and the bit `JB_FSCALAR`.)
     pub fn of(argument: JsonbArgument<'a>) -> Option<Self> {
         let has = |what| is(argument, what);
         if !has(pg_sys::JB_FARRAY) {
@@ -145,7 +146,8 @@ impl Element {
         }
     }
 
-    /// Returns an element that is an array itself as the text of an SQL array. Returns None for any other element.
+    /// Returns an element that is an array itself as the text of an SQL array. Returns None for any other element. `form` is called
+    /// only for an array.
     pub fn array(self, form: impl FnOnce() -> Literal) -> Option<CString> {
         let array = array_in(&self.0)?;
         let form = form();

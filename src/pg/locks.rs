@@ -31,7 +31,7 @@ use pgrx::pg_sys;
 const WRITERS: i32 =
     1 << pg_sys::RowExclusiveLock | 1 << pg_sys::ExclusiveLock | 1 << pg_sys::AccessExclusiveLock;
 /// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see
-/// a child that a prepared transaction has created.
+/// a child that a prepared transaction has created, so only the lock on the parent tells them that rows below it may have changed.
 const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
 /// Bits of a fast-path slot: one for each of the lock modes 1 to 3 (ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE).
 const BITS_PER_SLOT: u32 = 3;
@@ -65,14 +65,15 @@ pub fn has_written() -> bool {
     }
 }
 
-/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. Some
-/// relations come twice. `with` must not take any lock of the lock manager.
+/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. A
+/// relation may come twice. `with` must not take any lock of the lock manager.
 #[inline]
 pub fn each_written(with: impl FnMut(u32)) {
     each_held(WRITERS, WRITERS_IN_SLOTS, with);
 }
 
-/// Like [`each_written`], for locks in any mode: calls `with` for each relation that the transaction has accessed.
+/// Like [`each_written`], for locks in any mode: calls `with` for each relation that the transaction has accessed and still holds a
+/// lock on. A relation may come several times.
 pub fn each_seen(with: impl FnMut(u32)) {
     each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), with);
 }

@@ -66,6 +66,7 @@ impl Scratch {
         // SAFETY: makes an ordinary context below the current one.
         unsafe {
             let before = pg_sys::CurrentMemoryContext;
+            // The first block has 8 kB.
             let context = pg_sys::AllocSetContextCreateInternal(
                 before,
                 c"pg_cache scratch".as_ptr(),

@@ -39,6 +39,7 @@ impl Slot {
         for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.name) {
             *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
+        // A memory barrier, not the fence of a tag: the loads above come before the second load of the version.
         fence(Ordering::Acquire);
         let undisturbed = before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before;
         let length = (fence_and_length as u32 as usize).min(BYTES_MAX);
@@ -55,6 +56,7 @@ impl Slot {
         {
             return;
         }
+        // The odd version must be visible before the writes below.
         fence(Ordering::Release);
         self.fence_and_length.store(u64::from(fence_number) << 32 | name.len() as u64, Ordering::Relaxed);
         for (bytes, word) in name.chunks(8).zip(&self.name) {

@@ -14,8 +14,8 @@ unsafe extern "C-unwind" {
 /// A payload must have fewer bytes.
 pub const PAYLOAD_BYTES: usize = 8000;
 
-/// Sends a notification when the transaction commits. The payload must be in the encoding of the database. Raises the server's error
-/// if the channel or the payload is too long.
+/// Sends a notification when the transaction commits. The payload must be in the encoding of the database; one with a zero byte is
+/// not sent. Raises the server's error if the channel or the payload is too long.
 #[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped but the copy of the payload.
 pub fn send(channel: &CStr, payload: &str) {
     let Some(payload) = memory::terminated(payload.as_bytes()) else { return };

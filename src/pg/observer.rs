@@ -19,7 +19,7 @@ pub struct Seen {
     pub relations: BTreeSet<u32>,
     /// Relations that were read as partitions or children of other relations.
     pub parts: BTreeSet<u32>,
-    /// Whether the query read the cache. A value from the cache depends on more than was observed.
+    /// Whether the query used the cache. What the cache returns depends on more than was observed.
     pub cache: bool,
     /// Whether observations were lost because memory was short.
     pub lost: bool,
@@ -60,7 +60,7 @@ local! {
 
 /// The OIDs of built-in functions whose results depend on state that no fence covers, such as indexes, files, constraints,
 /// triggers, statistics, publications, replication origins and slots, new schemas, and names of relations. A built-in function has
-/// the same OID in all versions of PostgreSQL.
+/// the same OID in all versions of PostgreSQL that have it.
 ///
 /// In this order: `pg_indexam_has_property`, `pg_index_has_property`, `pg_index_column_has_property`, `regclass`,
 /// `pg_get_constraintdef`, `pg_get_indexdef`, `pg_get_triggerdef`, `pg_get_serial_sequence`, `pg_table_is_visible`,
@@ -147,7 +147,7 @@ pub fn with_fill(note: impl FnOnce(&mut Seen)) {
     FILLS.with_borrow_mut(|fills| fills.last_mut().map(note));
 }
 
-/// Notes that the cache was read; it counts for every running fill.
+/// Notes that the cache, or a table of pg_cache, was read or changed. It counts for every running fill.
 #[inline]
 pub fn note_cache() {
     if is_filling() {

@@ -3,7 +3,8 @@
 
 #![allow(unsafe_code)]
 
-/// `oid_alias!(Type, "alias")` makes `struct Type(u32)`, an OID, the Rust type for arguments of this alias of oid.
+/// `oid_alias!(Type, "alias")` makes a type that is declared as `struct Type(u32)`, an OID, the Rust type for arguments of this
+/// alias of oid.
 macro_rules! oid_alias {
     ($type:ident, $sql:literal) => {
         impl pgrx::FromDatum for $type {

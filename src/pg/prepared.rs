@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the
-//! records at most; meanwhile no function of the server is called, and no shard's lock is taken. The head must only be accessed as
-//! an atomic.
+//! records at most. Meanwhile no function of the server is called that takes a lock or may raise an error, and no shard's lock is
+//! taken. (A walk that writes to the journal may set the latch of a background worker.) The head must only be accessed as an
+//! atomic.
 //!
 //! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction
 //! that was prepared before has no record.
@@ -230,7 +231,7 @@ pub fn revive(raise: impl Fn(FenceId)) {
     });
 }
 
-/// Calls `call` with each fence of the records that are not free. `call` must not call any function of the server.
+/// Calls `call` with each fence of the records that are not free. The rules for [`with_table`] hold for `call`.
 pub fn each_fence(mut call: impl FnMut(FenceId)) {
     with_table(|Table { records, .. }| {
         let used = records.iter().filter(|record| record.state() != State::Free);
@@ -253,7 +254,8 @@ impl Drop for Held {
     }
 }
 
-/// Calls `with` with the table, under its lock. `with` must not call any function of the server. Returns None if there is no table.
+/// Calls `with` with the table, under its lock. `with` must not call a function of the server that takes a lock or may raise an
+/// error, must not take a shard's lock, and must not call this function again. Returns None if there is no table.
 pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
     let memory = MEMORY.load(Ordering::Relaxed);
     if memory.is_null() {

@@ -320,6 +320,8 @@ struct TypeInput {
     delimiter: u8,
 }
 
+/// Returns how a text becomes a value of a type.
+///
 /// # Safety
 /// The type must exist.
 unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
@@ -389,7 +391,8 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanP
     }
 }
 
-/// Returns whether a query, or a query in its FROM or WITH clause, locks rows. The server itself refuses the others that do.
+/// Returns whether a query, or a query in its FROM or WITH clause, locks rows. The server itself refuses all other queries that
+/// lock rows, because the execution is read-only (`run`).
 ///
 /// # Safety
 /// The query must be an analyzed one.

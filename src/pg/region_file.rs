@@ -296,6 +296,7 @@ pub fn save(
     written
 }
 
+/// The new file, while it is written.
 struct Writer {
     file: OwnedFd,
     durable: bool,

@@ -73,7 +73,7 @@ impl RelationOid {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
     }
 
-    /// Returns whether the current role owns the relation.
+    /// Returns whether the current role owns the relation. The relation must exist: otherwise the server raises an error.
     pub fn is_owned_by_current_role(self) -> bool {
         // SAFETY: looks up a catalog, for a relation that exists.
         unsafe {
@@ -119,8 +119,8 @@ impl RelationOid {
 /// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, a catalog in `REPORTED`, or a relation that
-    /// this transaction has both created and dropped.
+    /// Nothing: an index, a TOAST table, a sequence, a temporary table, a view, a table of pg_cache, a catalog in `REPORTED`, or a
+    /// relation that this transaction has both created and dropped.
     Irrelevant,
     /// Definitions may have changed.
     Catalog,
@@ -145,7 +145,8 @@ const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 26
 /// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the
 /// changes that matter.
 const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
-/// When `alone` or `parts` has this many relations, the session clears that map before it adds another one.
+/// When `alone` or `parts` has this many relations, the session clears that map before it adds another one. This bounds the memory
+/// of a session.
 const KNOWN_MAX: usize = 65_536;
 
 /// The memory of a session. The keys are OIDs, which the server assigns: no user can choose them to cause collisions.

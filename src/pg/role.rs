@@ -1,4 +1,4 @@
-//! Roles by their numbers. The current role is the one whose privileges count at this moment, after SET ROLE and inside of SECURITY
+//! Roles by their OIDs. The current role is the one whose privileges count at this moment, after SET ROLE and inside of SECURITY
 //! DEFINER functions.
 
 #![allow(unsafe_code)]
@@ -92,7 +92,7 @@ impl Role {
         (role != pg_sys::InvalidOid).then(|| Self(role.to_u32()))
     }
 
-    /// Returns the role's name as an SQL identifier, for messages.
+    /// Returns the role's name as an SQL identifier, for messages. For a role that does not exist, returns its OID.
     pub fn quoted(self) -> String {
         if self.is_everybody() {
             return "public".to_owned();

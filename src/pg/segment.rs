@@ -88,7 +88,7 @@ pub struct SegmentRow<'r> {
 
 impl SegmentRow<'_> {
     /// The most bytes of key, dependencies and value together, so that a row fits into a block: a row of 8160 bytes does, and the
-    /// header and the other columns of a row take less than 120.
+    /// header and the other columns of a row take less than 120. The rest is spare.
     pub const BYTES_MAX: usize = 7900;
 }
 
@@ -203,7 +203,7 @@ impl Segment {
         }
     }
 
-    /// Returns the row at a position, with a pin on its block. None if there is none.
+    /// Returns the row at a position, with a pin on its block. None if there is none, or if it is damaged.
     pub fn row(&self, position: u64) -> Option<PinnedRow<'_>> {
         let block = u32::try_from(position >> ROW_BITS).ok()?;
         let number = (position & ((1 << ROW_BITS) - 1)) as u16;
@@ -275,7 +275,8 @@ impl Segment {
         }
     }
 
-    /// Appends rows and returns their positions. The segment must be open to append; otherwise it returns no positions.
+    /// Appends rows and returns their positions. The segment must be open to append; otherwise it returns no positions. Each row
+    /// must fit into a block ([`SegmentRow::BYTES_MAX`]).
     ///
     /// Raises an error if there is no memory, or if the disk is full.
     pub fn append(&self, rows: &[SegmentRow<'_>]) -> Vec<u64> {

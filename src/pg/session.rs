@@ -36,7 +36,8 @@ pub fn is_worker_of(pid: u32, database: u32) -> bool {
     }
 }
 
-/// Asks another process of the server to end, by SIGTERM. Does not wait for the end.
+/// Asks another process of the server to end, by SIGTERM. Does not wait for the end. The caller must have just found the process
+/// ([`is_worker_of`]): the id of a process that has ended may be given to another one.
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         // The process may have ended meanwhile.

@@ -22,7 +22,7 @@ use super::local::local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
-/// The changes that a snapshot sees if it was taken after `moment`.
+/// A snapshot that was taken after `moment`: it sees the end of every transaction except those that are named here.
 struct SeenBySnapshot {
     /// 0 if nothing is remembered.
     moment: u64,
@@ -84,8 +84,9 @@ fn began() -> u64 {
     u64::try_from(began).unwrap_or(0)
 }
 
-/// Returns whether a snapshot sees the end of every transaction that had ended in `seen`. Savepoints end with their transactions,
-/// so the ids of transactions suffice.
+/// Returns whether a snapshot sees the end of every transaction that had ended in `seen`. Returns false for a snapshot of another
+/// kind, or from recovery, because its lists have another meaning. Savepoints end with their transactions, so the ids of
+/// transactions suffice.
 fn sees_all_of(snapshot: &pg_sys::SnapshotData, seen: &SeenBySnapshot) -> bool {
     let is_usual =
         snapshot.snapshot_type == pg_sys::SnapshotType::SNAPSHOT_MVCC && !snapshot.takenDuringRecovery;
@@ -96,7 +97,7 @@ fn sees_all_of(snapshot: &pg_sys::SnapshotData, seen: &SeenBySnapshot) -> bool {
             .all(|xid| seen.running.binary_search(&xid).is_ok())
 }
 
-/// Returns the transactions that had not ended when a snapshot was taken, except the session's own.
+/// Returns the transactions with ids before the snapshot's xmax that had not ended when it was taken, except the session's own.
 fn running(snapshot: &pg_sys::SnapshotData) -> impl Iterator<Item = u32> {
     let (first, count) = (snapshot.xip, snapshot.xcnt as usize);
     // SAFETY: the snapshot's array `xip` has `xcnt` elements.

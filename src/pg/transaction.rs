@@ -43,8 +43,8 @@ pub fn next_command_id() -> u32 {
 }
 
 /// Returns whether this process is a parallel worker of another session's query. A worker does not know what the transaction has
-/// changed and has nothing of its own to commit. Our functions reach a worker only through a function that was wrongly declared
-/// PARALLEL SAFE.
+/// changed and has nothing of its own to commit. None of our functions for the cache is PARALLEL SAFE, so they reach a worker only
+/// through a function that was wrongly declared so.
 #[inline]
 pub fn is_parallel_worker() -> bool {
     // SAFETY: a plain global.
@@ -72,8 +72,8 @@ pub fn may_keep_one_snapshot() -> bool {
     keeps_one_snapshot() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Returns whether the enclosing query runs in parallel. Our function gets there only through a function that was wrongly declared
-/// PARALLEL SAFE.
+/// Returns whether the enclosing query runs in parallel. `cache_fetch`, which asks this, is PARALLEL UNSAFE. So it gets there only
+/// through a function that was wrongly declared PARALLEL SAFE or PARALLEL RESTRICTED.
 pub fn is_parallel() -> bool {
     // SAFETY: only reads a variable.
     unsafe { pg_sys::IsInParallelMode() }

@@ -137,7 +137,7 @@ fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type) {
         XACT_EVENT_COMMIT => L::committed(),
         XACT_EVENT_PREPARE => L::prepared(),
         XACT_EVENT_ABORT => L::aborted(),
-        // Parallel workers change nothing in the cache: the functions are restricted to the leader.
+        // The events of parallel workers: a worker holds nothing back for the end of the transaction.
         _ => {}
     };
     // SAFETY: the server calls this, and no value on this stack needs to be dropped.

@@ -92,10 +92,11 @@ impl Varlena {
     }
 }
 
-/// Declares two Rust types for an SQL type: one for results, one for arguments.
+/// Declares two Rust types for an SQL type: `Result, Argument = "name of the SQL type", OID of the type;`. With `(pub)` behind the
+/// argument's type, any code can make an argument from bytes.
 ///
-/// Any code may make an argument from bytes if the type is text or bytea. The bytes of a jsonb have a structure that the server
-/// trusts, so only the server may make a jsonb argument.
+/// Only text and bytea may have `(pub)`. The bytes of a jsonb have a structure that the server trusts, so only the server may make
+/// a jsonb argument.
 macro_rules! sql_types {
     ($($(#[$doc:meta])* $returned:ident, $argument:ident $(($visible:vis))? = $sql:literal, $oid:ident;)*) => {$(
         $(#[$doc])*
@@ -267,7 +268,8 @@ pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum, of: pg_sys::Oid) -> Vec<
     }
 }
 
-/// Declares a Rust type for an argument that is an array.
+/// Declares a Rust type for an argument that is an array: `Argument = "name of the SQL type" of OID of its elements;`. The elements
+/// must be of type text or bytea (`contents`).
 macro_rules! array_arguments {
     ($($(#[$doc:meta])* $argument:ident = $sql:literal of $oid:ident;)*) => {$(
         $(#[$doc])*
