@@ -223,7 +223,8 @@ fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     }
 }
 
-/// The right to store the result for a key: a fill (`flights.rs`). It must end with [`Ticket::give_back`].
+/// The right to store the result for a key: a fill (`flights.rs`). It must end with [`Ticket::give_back`], unless an error ends the
+/// transaction or savepoint, which releases it.
 struct Ticket {
     keyspace: Keyspace,
     /// The number of the fill.

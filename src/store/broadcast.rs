@@ -5,9 +5,9 @@
 //! {"seq": [17, 21], "keys": {"default": ["a", "b"]}, "tags": ["news"], "spaces": ["shop"], "all": true}
 //! ```
 //! `seq` has the number before the first change and that of the last one. The other members are there only if there is something to
-//! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed. Any role may
-//! listen, so a payload names only what every role may know ([`names::public`]); of the other changes it has the numbers. A payload
-//! is a hint: the truth is in the journal.
+//! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed. Any role
+//! may listen, so a payload names only what every role may know ([`names::public`]); of the other changes it has the numbers. A
+//! payload is a hint: the truth is in the journal.
 
 use super::names::{self, Public};
 use super::watch;
@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// The most records that go into the payloads of one transaction.
+/// The most records of the journal that one batch reads. This bounds the memory of a batch and the time of its transaction.
 const BATCH_MAX: usize = 10_000;
 /// The most payloads for one batch. More names would be no help to a listener, so only the numbers are sent.
 const PAYLOADS_MAX: usize = 8;
@@ -28,7 +28,7 @@ const PAYLOADS_MAX: usize = 8;
 /// The changes in a part of the journal, each once.
 #[derive(Debug)]
 pub struct Batch {
-    /// The number before the first record, and that of the last one.
+    /// The number before the first record, and that of the last one that was read.
     from: u64,
     to: u64,
     /// The keys with the OIDs of their spaces. Keys of single roles are left out.
@@ -42,8 +42,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Reads the records of this database behind a number, as far as they are written. If the journal does not reach back to the
-    /// number, everything counts as changed. May raise errors.
+    /// Reads the records behind a number that concern this database or all databases: at most [`BATCH_MAX`] records of any
+    /// database, as far as they are written. If the journal does not reach back to the number, everything counts as changed. May
+    /// raise errors.
     pub fn read(tier: &HotTier, from: u64) -> Self {
         let mut batch = Self {
             from,
@@ -99,7 +100,7 @@ impl Batch {
         self.to
     }
 
-    /// Returns the payloads. Must be called within a transaction. May raise errors.
+    /// Returns the payloads, at least one. Must be called within a transaction. May raise errors.
     pub fn payloads(&self, tier: &HotTier) -> Vec<String> {
         let mut payloads = Payloads::from(self.from);
         match self.all {
@@ -155,7 +156,7 @@ struct Parts {
     bytes: usize,
 }
 
-/// The most bytes of a payload beside its names.
+/// The most bytes of a payload beside its names: two numbers of 20 digits and all members take less than 100.
 const FRAME_BYTES: usize = 128;
 
 impl Payloads {
@@ -163,7 +164,8 @@ impl Payloads {
         Self { from, done: Vec::new(), parts: Parts::default() }
     }
 
-    /// Adds a name, unless there are too many payloads already. None stands for a name that must not be told, or that cannot be written in JSON.
+    /// Adds a name, unless there are too many payloads already. None stands for a name that must not be told, or that cannot be
+    /// written in JSON; it adds nothing.
     fn add(&mut self, item: Option<Item<'_>>) {
         let Some(item) = item.filter(|_| self.done.len() <= PAYLOADS_MAX) else { return };
         memory::check();

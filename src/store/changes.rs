@@ -3,7 +3,8 @@
 //! The journal names spaces and relations by their OIDs. A session finds their names when it reads the journal:
 //! - A key is shown if the role may read its space, and if the key belongs to all roles or to this one.
 //! - A tag is shown if the role may read any space. A watched relation is shown as its tags.
-//! - A space that does not exist any more has no name, so it is shown as a change of the whole database.
+//! - A change of a whole space is shown if the role may read the space. A space that does not exist any more has no name, so it is
+//!   shown as a change of the whole database.
 
 use super::journal;
 use super::names::{self, Spaces};
@@ -89,9 +90,10 @@ pub fn lag(number: u64) -> Option<Lag> {
     Some(Lag { lines, ms })
 }
 
-/// Returns the changes behind a number, at most `most`. If the journal does not reach back to the number, or there is no journal,
-/// returns only a reset. A result with fewer changes has all up to the last change at the time of the call, as far as they are
-/// written. May raise errors.
+/// Returns the changes behind a number. It stops after the record with which it has `most` changes. A record of a watched relation
+/// gives one change for each of its tags, all with the same number, so the result may be longer than `most`. If the journal does
+/// not reach back to the number, or there is no journal, returns only a reset. A result with fewer than `most` changes has all up
+/// to the last change at the time of the call, as far as they are written. May raise errors.
 pub fn since(number: u64, most: usize) -> Vec<Change> {
     let reset = |number| vec![Change::number_only(number, Kind::Reset)];
     // Must be read before the journal: what the caller reads after a reset must not be older than this number.
@@ -135,7 +137,8 @@ thread_local! {
     static STALLED: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
 }
 
-/// How long a session waits for a writer. A writer needs less than a microsecond, unless its process is stopped.
+/// For how long the calls of a session may find the same record not written before the answer is a reset. A writer needs less than
+/// a microsecond, unless its process is stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Returns whether this session has waited too long for the record behind a number, although the journal goes on to `last`. The

@@ -1,7 +1,7 @@
 //! The effects of utility commands and definition changes on the cache.
 //!
-//! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations,
-//! two-phase steps and safe stamps.
+//! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
+//! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
 
 use crate::pg::command::{self, Watcher};
 use crate::pg::{background, definition, relation, shared};
@@ -17,7 +17,8 @@ pub fn listen() {
 }
 
 /// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
-/// roles or their rights change too, so the commit invalidates the query results of all databases. May raise errors.
+/// roles or their rights change too, so the commit invalidates the query results of all databases, and caches outside of the
+/// databases must forget everything. May raise errors.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
     pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
@@ -68,7 +69,8 @@ impl Watcher for Commands {
 
     fn growing(&self) {
         if let Some(tier) = shared::tier() {
-            // A watched table may be an ancestor of the table that is attached.
+            // A watched table may be an ancestor of the table that is attached. So the journal must say that everything in the
+            // database has changed.
             let all = Named::Database(shared::database());
             pending::invalidate_exactly(table_writes::trees_fence(tier), all);
         }

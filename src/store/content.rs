@@ -28,7 +28,7 @@ pub struct Entry {
     pub space: Rc<str>,
     /// The key. None if the entry belongs to another role.
     pub key: Option<Vec<u8>>,
-    /// The note, which holds the tags (`note.rs`); without bytes if the entry belongs to another role.
+    /// The note, which holds the tags (`note.rs`). It has no bytes if the entry belongs to another role.
     pub note: Vec<u8>,
     pub meta: Meta,
     pub place: Place,
@@ -78,6 +78,7 @@ impl View {
             for found in page.entries {
                 let scope = self.tier.scope(found.database, found.space, found.role);
                 let Some(key) = Key::new(scope, &found.key, hash(&found.key)) else { continue };
+                // A counter is never saved. The location of another key may look like its own.
                 let is_saved = found.meta.kind != Kind::COUNTER && self.tier.location(&key).is_some();
                 let place = if is_saved { Place::Both } else { Place::Memory };
                 self.add(&mut entries, &key, found.meta, &found.note, place);

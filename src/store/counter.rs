@@ -224,7 +224,7 @@ fn make_counter(keyspace: &Keyspace, name: &Key<'_>, kind: Kind) -> Result<(), U
 }
 
 /// The most bytes of a value that may be an integer. A longer value counts as no integer, even a text with many leading zeros. An
-/// integer of 64 bits has at most 20 characters.
+/// integer of 64 bits has at most 20 characters as a text, and takes about as many bytes as a jsonb.
 const INTEGER_BYTES_MAX: usize = 64;
 
 /// Returns the integer that a value is, or none if it is no integer of 64 bits. May raise errors.

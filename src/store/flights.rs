@@ -16,8 +16,8 @@ use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
 use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
 
-/// Makes room to record a flight and returns the copy of the key that goes with it. This comes before the flight is acquired: the
-/// session must never have a flight that its transaction cannot record.
+/// Makes room to record a flight and returns the copy of the key that goes with it. Must be called before the flight is acquired,
+/// which [`pending::hold`] then records: the session must never have a flight that its transaction cannot record.
 pub fn prepare(keyspace: &Keyspace, key: &[u8]) -> Result<OwnKey, Status> {
     pending::make_room_for_lease()?;
     let own = OwnKey::new(*keyspace, key)?;
@@ -145,8 +145,9 @@ fn give_up(in_order: bool) {
 }
 
 /// Returns a message for each lease, fill or claim that nothing will end: those of sessions that are gone, and claims of this
-/// session that its transaction does not know. A lease without an owner belongs to the holder of its number, and ends by itself.
-/// May raise errors.
+/// session that its transaction does not know. A lease without an owner belongs to the holder of its number, and ends by itself. A
+/// session may end its flights and leave between the two looks of this function, so a message counts only if a second call returns
+/// it again. May raise errors.
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let mine = session::pid();

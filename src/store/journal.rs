@@ -1,8 +1,8 @@
 //! The journal of changes: what commits and immediate operations say to it.
 //!
-//! A change is appended after it is visible to all sessions. Every change of a key comes through [`append`] or [`key_changed`]: from
-//! a commit (`transaction/commit.rs`), from COMMIT PREPARED (`transaction/prepared.rs`), from `cache_incr` and from a stored result.
-//! Entries that are evicted or expire are not in the journal: what was copied from them is as good as before.
+//! A change is appended after it is visible to all sessions. Every change of a key comes through [`append`] or [`key_changed`]:
+//! from a commit (`transaction/commit.rs`), from COMMIT PREPARED (`transaction/prepared.rs`), from `cache_incr` and from a stored
+//! result. Entries that are evicted or expire are not in the journal: what was copied from them is as good as before.
 //!
 //! The functions of this file neither fail nor allocate, because they run after a commit.
 
@@ -11,8 +11,9 @@ use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::{FenceId, Record, What};
 
-/// The numbers of the journal grow by at most this much in a second, on average. So a life that begins at the present time times this
-/// number begins above all numbers of earlier lives.
+/// The numbers of the journal grow by at most this much in a second, on average. A *life* of the journal is the time from its first
+/// use until it is empty again after a start of the server. Its numbers begin at the present time, in seconds, times this constant:
+/// above all numbers of earlier lives, unless the system's clock was set back.
 const NUMBERS_PER_SECOND: u128 = 1 << 20;
 
 /// Appends records.
@@ -35,7 +36,7 @@ pub fn everything_changed(tier: &HotTier) {
     append(tier, std::iter::once(of_database(shared::database())));
 }
 
-/// Begins the life of the journal, if it has none.
+/// Begins a life of the journal, if it has none.
 pub fn begin(tier: &HotTier) {
     tier.journal().begin(|| (u128::from(clock::unix_us()) * NUMBERS_PER_SECOND / 1_000_000) as u64);
 }

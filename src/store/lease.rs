@@ -152,6 +152,7 @@ impl Wait {
             return Err(LockTimeout);
         }
         let overdue_ms = match leader.purpose {
+            // A claim has no deadline: it ends with its transaction.
             Purpose::Claim => u64::MAX,
             // At the tick of its deadline the leader still has the lease, so the wait is one millisecond longer.
             Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
@@ -161,7 +162,7 @@ impl Wait {
     }
 }
 
-/// The most rounds in which `take` finds a value and `look` then does not.
+/// The most rounds in which `take` finds a value and `look` then does not. Without damage, a second round is rare.
 const ROUNDS_MAX: u32 = 64;
 
 /// The value of a key as this session sees it.
@@ -277,5 +278,6 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
 }
 
 /// The lease that callers get when they ask for one and none can be given. `cache_set` refuses a value with this lease: without a
-/// lease it would take the value to be current as of the call.
+/// lease it would take the value to be current as of the call. No lease has the number 0, because the epoch in its upper half is
+/// never 0.
 pub const UNAVAILABLE: i64 = 0;

@@ -44,11 +44,11 @@ pub fn readable_by(role: Role) -> Spaces {
 /// The names that notifications may tell to any role.
 #[derive(Debug, Default)]
 pub struct Public {
-    /// The spaces whose keys may be named: by their option `notify`, and by the privileges of PUBLIC. Keys that belong to single roles
-    /// are never named.
+    /// The spaces whose keys may be named: by their option `notify`, and by the privileges of PUBLIC. Keys that belong to single
+    /// roles are never named.
     pub spaces: Spaces,
-    /// Whether tags may be named. They belong to all spaces of the database, so PUBLIC must be able to read one, whose option does not
-    /// forbid it.
+    /// Whether tags may be named. They belong to all spaces of the database, so PUBLIC must be able to read one, whose option does
+    /// not forbid it.
     pub tags: bool,
 }
 

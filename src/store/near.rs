@@ -28,7 +28,8 @@ pub struct NearValue {
     pub tags: Vec<Vec<u8>>,
 }
 
-/// Receives a value and its note.
+/// Receives a value and its note: `note` has room for the longest one, and `length` is the length of the one that was received, in
+/// bytes.
 struct Noted {
     value: Varlena,
     note: Vec<u8>,
@@ -53,14 +54,15 @@ impl Buffer for Noted {
 }
 
 thread_local! {
-    /// The relations that this session knows to be named in the journal. They are named as long as the memory lives.
+    /// The relations that this session knows to be named in the journal. They are named as long as shared memory exists.
     static NAMED: RefCell<HashSet<u32>> = RefCell::default();
 }
 
-/// The most relations that a session remembers.
+/// The most relations that a session remembers. When there are more, it forgets all and begins again.
 const NAMED_MAX: usize = 4096;
 
-/// Makes sure that changes of a relation are named. Returns false if this session has done so before.
+/// Makes sure that writers name changes of a relation in the journal. Returns false if this session remembers that it has done so
+/// before.
 fn name(tier: &HotTier, relation: u32) -> bool {
     NAMED.with_borrow_mut(|named| {
         if named.contains(&relation) {

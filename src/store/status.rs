@@ -51,7 +51,7 @@ pub enum Object {
     Relation(u32),
     /// A function, by its OID.
     Function(u32),
-    /// The dependency that a fence stands for, in an entry of a space.
+    /// The dependency that a fence stands for, in an entry of the space with this OID.
     Dependency(FenceId, u32),
     /// The name that was given to [`about`].
     Named,
@@ -63,8 +63,9 @@ local! {
     static NAME: RefCell<String> = RefCell::new(String::new());
 }
 
-/// Returns a status with a name that only the caller knows, such as that of a tag. `kind` says what has the name. The name stays
-/// until the next call, so only the latest of these statuses can be put into words.
+/// Returns a status with a name that only the caller knows, such as that of a tag. `text` has `{}` in place of the name, and `kind`
+/// is the word before the name that says what it is. The name stays until the next call, so only the latest of these statuses can
+/// be put into words.
 #[cold]
 pub fn about(text: &'static str, kind: &str, name: &[u8]) -> Status {
     let name = shown(name);

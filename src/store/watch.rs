@@ -1,11 +1,11 @@
 //! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too.
 //! `docs/architecture.md` explains the words stamp and fence.
 //!
-//! A session looks up the list of watches when it sets an entry, or reads for a cache outside of the database (`near.rs`,
-//! `changes.rs`). A session that writes to a table never does. The setting session reads the list after it has taken the entry's
-//! stamp, and the entry also depends on the fence of the list. So a watch that commits meanwhile makes the entry a miss. The
-//! session's own copy of the list follows the same rule: its stamp is taken before the list is read, and the copy is valid as long
-//! as the list's fence has not changed since that stamp.
+//! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
+//! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table never does. The storing session reads the list after
+//! it has taken the entry's stamp, and the entry also depends on the fence of the list. So a watch that commits meanwhile makes the
+//! entry a miss. The session's own copy of the list follows the same rule: its stamp is taken before the list is read, and the copy
+//! is valid as long as the list's fence has not changed since that stamp.
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;

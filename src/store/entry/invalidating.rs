@@ -1,6 +1,6 @@
 //! Invalidates what depends on a tag, a relation, a space or the whole database, when the transaction commits. If there is no
-//! cache, these functions do nothing and return Ok, and the status says why. The caller must have checked the privilege of the
-//! role.
+//! cache, these functions do nothing and return Ok, and the status says why. During recovery and in a parallel worker, they return
+//! an error (`access.rs`). The caller must have checked the privilege of the role.
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};

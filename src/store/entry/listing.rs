@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 /// names a key. Only a first value that is larger is returned all the same (`api/many.rs`).
 pub const RETURNED_BYTES_MAX: usize = 64 << 20;
 
-/// The memory of a key in a list in addition to its bytes, in bytes.
+/// An estimate of the memory of a key in a list in addition to its bytes, in bytes.
 const KEY_OVERHEAD_BYTES: usize = 32;
 
 /// Returns the keys of a space that follow `after`, that `matches` accepts and that have a value for this session, sorted. Returns

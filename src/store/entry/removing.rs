@@ -9,7 +9,8 @@ use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::pending;
 
-/// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session.
+/// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session. If the
+/// removal cannot be recorded, invalidates the space instead.
 pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let Some(keyspace) = keyspace_for_invalidation(space)? else { return Ok(false) };
     if let Some(why) = unfit(key) {

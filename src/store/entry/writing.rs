@@ -3,7 +3,7 @@
 //!
 //! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
 //! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because
-//! these never replace a value. A key that cannot be stored has no value.
+//! these never make a previous value wrong. A key that cannot be stored has no value.
 
 use super::access::keyspace_to_change;
 use super::lifetime::{NO_LIFE, expires};
@@ -154,7 +154,8 @@ fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
 }
 
 /// Returns the basis and the stamp of a value that was computed under a lease. `stamp` is the stamp of the lease, and `tags` are
-/// the fences of the value's dependencies. Returns an error if something that the value depends on has changed since the lease.
+/// the fences of the value's tags and of the relations that they stand for. Returns an error if something that the value depends on
+/// has changed since the lease.
 fn leased(
     keyspace: &Keyspace,
     key: &[u8],

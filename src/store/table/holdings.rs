@@ -13,6 +13,7 @@ pub const SEGMENTS_LEAST: usize = 2;
 #[derive(Debug, Default)]
 pub struct Holdings {
     of: BTreeMap<u32, Vec<(u16, Record)>>,
+    /// How many segments are free.
     free: usize,
 }
 
@@ -33,8 +34,8 @@ impl Holdings {
         self.free + self.of.get(&database).map_or(0, Vec::len) >= SEGMENTS_LEAST
     }
 
-    /// Returns the databases whose savers have to empty tables, although no new values may be stored there. If the tier is off, all
-    /// tables are to be emptied.
+    /// Returns the databases whose savers have to empty tables, even if no new values are stored there. With `is_off`, the table
+    /// tier is off, and all tables are to be emptied.
     pub fn to_empty(&self, is_off: bool) -> impl Iterator<Item = u32> {
         let is_due = move |segments: &[(u16, Record)]| {
             let youngest = segments.iter().map(|(_, record)| record.turn).max();

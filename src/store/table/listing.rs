@@ -20,7 +20,7 @@ pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, 
     tier.each_location(shard, |location, _| memory::push(&mut locations, location));
     // The rows of a table are read in the order of its blocks.
     locations.sort_unstable_by_key(|location| (location.segment(), location.position()));
-    // A location that another session moved within its set of the directory meanwhile was found twice.
+    // A location that another session moved within its set of the directory (`core/tier/directory.rs`) meanwhile was found twice.
     locations.dedup();
     for of_segment in locations.chunk_by(|one, next| one.segment() == next.segment()) {
         let record = of_segment.first().and_then(|location| Record::read(tier, location.segment()));

@@ -169,6 +169,8 @@ pub(super) fn copy(
 ) -> bool {
     let item = first.row().item;
     let (mut rests, mut part) = ([note, value], 0);
+    // Copies the bytes of one part to where they belong. Returns whether all is there; None if the part has more bytes than are
+    // missing.
     let mut take = |mut bytes: &[u8]| {
         for rest in &mut rests {
             let (here, behind) = bytes.split_at(bytes.len().min(rest.len()));

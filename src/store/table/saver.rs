@@ -1,12 +1,16 @@
 //! The saver of a database: copies entries to its segments, the tables of saved values (`record.rs`), and frees segments.
 //!
-//! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the
-//! worker. An error ends the saver. That loses nothing: a row without a location in the directory (`core/tier/directory.rs`) does
-//! not exist, and the next saver finds everything else in the records.
+//! Only the worker of the database runs this code, so there is one saver for a database. Each method must be called in a
+//! transaction of the worker. An error ends the saver. That loses nothing: a row without a location in the directory
+//! (`core/tier/directory.rs`) does not exist, and the next saver finds everything else in the records.
 //!
 //! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest,
 //! so that one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted
 //! rows, and no old snapshot can make a table grow.
+//!
+//! To save an entry, the saver *marks* it under the lock of its *shard* (the part of the cache that it is in), copies it to a row,
+//! and adds the row's location to the directory. A change of the entry in between takes the mark away, and the copy is then not
+//! used (`core/tier/saving.rs`).
 
 use super::holdings::SEGMENTS_LEAST;
 use super::record::{self, Record};
@@ -22,14 +26,15 @@ use std::collections::BTreeMap;
 
 /// The number of tables that `sql/segments.sql` creates.
 pub const SEGMENTS: usize = 8;
-/// The most entries that are marked in one hold of a shard's lock.
+/// The most entries that are marked in one hold of a shard's lock, so that the lock is held for a short time.
 const MARKED_MAX: usize = 128;
-/// How many batches of one shard are saved at most before the saver goes on to the next shard.
+/// How many batches of one shard are saved at most before the saver goes on to the next shard, so that a busy shard does not keep
+/// the others waiting.
 const BATCHES_PER_SHARD: u32 = 8;
 /// The most buckets that one call of [`Saver::save_rest`] looks at. Most entries are saved already, so a call would look at all of
 /// them to find a few.
 const WALKED_MAX: u64 = 1 << 16;
-/// The most bytes that are appended at once, unless one value is larger.
+/// The most bytes that are appended at once, unless one value is larger. This bounds the memory of the copies.
 const APPENDED_MAX: usize = 1 << 20;
 /// The least size of a segment in bytes: eight blocks of 8 kB.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -403,9 +408,9 @@ impl Saver {
     }
 
     /// Empties the tables of retired segments, and frees one segment that is due, the oldest first. A segment is due if its rows
-    /// have all expired or are mostly out of use, if it is too old, if another database waits for its space, or if no segment is
-    /// empty. Without `copies`, no row is copied on: that may need disk space. Returns whether a table was emptied, and None if the
-    /// tables are gone: then the saver must end.
+    /// have all expired or are mostly out of use, if it is too old, if another database waits for its space, if the segments exceed
+    /// `pg_cache.table_size`, or if no segment is empty. Without `copies`, no row is copied on: that may need disk space. Returns
+    /// whether a table was emptied, and None if the tables are gone: then the saver must end.
     pub fn maintain(&mut self, copies: bool) -> Option<bool> {
         if !self.has_tables() {
             return None;
@@ -585,7 +590,7 @@ fn last_tick(one: &Copied) -> u32 {
     one.meta.expires.saturating_add(one.stale_ok.map_or(0, |stale_ok| stale_ok.ticks))
 }
 
-/// Returns room for so many fences. Raises an error if there is no memory.
+/// Returns a list of so many fences, to be overwritten. Raises an error if there is no memory.
 fn no_fences(count: usize) -> Vec<FenceId> {
     memory::collect(std::iter::repeat_n(FenceId::from_number(0), count))
 }

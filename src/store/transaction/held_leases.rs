@@ -89,7 +89,7 @@ impl HeldLeases {
         self.not_ended.contains(&(number, kind))
     }
 
-    /// Forgets a lease that has ended.
+    /// Forgets an acquired lease or a fill that has ended.
     pub fn forget_lease(&mut self, number: u64) {
         self.not_ended.remove(&(number, Kind::Lease));
     }

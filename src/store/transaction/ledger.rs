@@ -21,14 +21,15 @@ pub enum Own<'p> {
     Nothing,
     /// The transaction has set the key to this value.
     Set(&'p Value),
-    /// The transaction has given the key another time to live.
+    /// The transaction has given the key another time to live, which ends at this tick.
     Touched(u32),
     /// The transaction has removed the key, or has changed a dependency of the value it set, or has set an expiry that has
     /// passed.
     Gone,
 }
 
-/// If the ledger has this many fences, [`Ledger::invalidate`] adds the fence of the whole database instead of another one.
+/// If the ledger has this many fences, [`Ledger::invalidate`] adds the fence of the whole database instead of another one. A commit
+/// raises and lowers each fence, so this bounds its time.
 const FENCES_MAX: usize = 4096;
 
 /// The reason why a change was not recorded.
@@ -76,9 +77,11 @@ pub struct Ledger {
     latest: LatestChanges,
     /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
+    /// The size of all changes in bytes, as it counts towards the limit.
     bytes: usize,
+    /// The sequence number of the last change; 0 before the first one.
     last_sequence: u64,
-    /// The number of changes that a commit covers that has begun. These changes must keep their indexes. Any change
+    /// The number of changes that the commit covers, once it has begun; 0 before. These changes must keep their indexes. Any change
     /// behind them is late.
     begun: usize,
     /// Whether a savepoint with changes was released after `tidy` last ran.
@@ -194,6 +197,7 @@ impl Ledger {
         let depth = transaction::depth();
         let most = settings::max_transaction_bytes();
         let most = if let Action::Remove(_) = action { most.saturating_add(most / 4) } else { most };
+        // Tidying may make room. It is worth its time only if the list has grown by a sixteenth since it was last tidied.
         if self.bytes_with(&action, depth) > most
             && self.released
             && self.changes.len() > self.tidied / 16 * 17
@@ -285,9 +289,9 @@ impl Ledger {
         self.changes.push(Change { previous, ..change });
     }
 
-    /// Removes each change that has a later one of the same key or fence in its savepoint. Without this, a loop of savepoints
-    /// would make the ledger grow without end. Does not allocate. The time is proportional to the number of changes, so it must
-    /// only be called after as many changes were added since the last run.
+    /// Removes each change that has a later one of the same key or fence in its savepoint. Without this, a loop of savepoints would
+    /// make the ledger grow without end. Does not allocate. The time is proportional to the number of changes, so it must only be
+    /// called after the list has grown by a fixed share since the last run.
     fn tidy(&mut self) {
         if self.begun > 0 {
             return;
@@ -395,7 +399,9 @@ impl Ledger {
     /// Returns whether a value is still valid: the transaction has not changed any of its dependencies since it set the value.
     ///
     /// For tables, the locks only tell that this transaction has written to them, not when. So a value that depends on a written
-    /// table is valid only if the transaction has written nothing at all since it set the value.
+    /// table is valid only if the transaction has written nothing at all since it set the value. `written` holds the fences of the
+    /// written tables, sorted. `command_id` is the id of the running command, or at the commit that of the command that would come
+    /// next: it grows with each command that writes.
     pub fn is_valid(
         &self,
         change: &Change,

@@ -22,13 +22,12 @@
 //! before. If another transaction already has a record of the same name and waits for the server to give it the name, the session
 //! lets it go first.
 //!
-//! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C code. Their fences stay raised from
-//! the preparation on. They are lowered with a new stamp as soon as a session sees that the transaction is over. An apply worker
-//! checks this before each of its commits. Any session checks it before the commit of a transaction that has a transaction id,
-//! after COMMIT PREPARED or ROLLBACK PREPARED has succeeded, and when it prepares a transaction without a command. A transaction
-//! is over when it has released its locks, because the server sends its catalog invalidations
-//! after its id has ended. Each apply worker looks, before its first commit, for the locks of transactions that were prepared
-//! before the server started.
+//! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C code. Their fences stay raised from the
+//! preparation on. They are lowered with a new stamp as soon as a session sees that the transaction is over. An apply worker checks
+//! this before each of its commits. Any session checks it before the commit of a transaction that has a transaction id, after
+//! COMMIT PREPARED or ROLLBACK PREPARED has succeeded, and when it prepares a transaction without a command. A transaction is over
+//! when it has released its locks, because the server sends its catalog invalidations after its id has ended. Each apply worker
+//! looks, before its first commit, for the locks of transactions that were prepared before the server started.
 
 use super::table_writes::{self, LOOKS_MAX};
 use crate::pg::encoding::shown;
@@ -294,6 +293,7 @@ pub fn settle_unnamed() {
     }
 }
 
+/// Does the work of [`settle_unnamed`].
 #[cold]
 fn settle() {
     let Some(tier) = shared::tier() else { return };
@@ -515,7 +515,7 @@ impl Ending {
         Self { record: record.flatten(), ..Self::default() }
     }
 
-    /// Returns whether there is anything beside relations that the transaction has changed.
+    /// Returns whether the transaction has changed anything beside relations.
     fn changes_cache(&self) -> bool {
         !self.recorded.is_empty() || !self.changed.is_empty()
     }

@@ -1,11 +1,11 @@
 //! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot. A *stamp* is a
 //! number on the clock of changes (`docs/architecture.md`).
 //!
-//! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the
-//! value has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session
-//! keeps a stamp from before it. That is the beginning of the transaction block, or the moment at which the isolation level was
-//! set if there was no snapshot yet. If the session's default is such an isolation level, it is the end of the session's last
-//! transaction.
+//! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the value
+//! has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session keeps a
+//! stamp from before it. That is the beginning of the transaction block, or the moment at which the isolation level was set if
+//! there was no snapshot yet. In a transaction without a block, which has the session's default isolation level, it is the end of
+//! the session's last transaction.
 //!
 //! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in a transaction that began while the server
 //! was in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.

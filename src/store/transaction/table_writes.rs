@@ -363,7 +363,7 @@ pub fn trees_fence(tier: &HotTier) -> FenceId {
 /// has raised the fence of trees itself.
 pub fn have_trees_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
     let (fences, trees) = (tier.fences(), trees_fence(tier));
-    // `pending` must be read first: a change that is not pending any more has passed.
+    // `pending` must be read first: a change that is not pending any more has lowered the fence, so the second look finds it.
     fences.pending(trees) > u64::from(own) || fences.has_changed_since(trees, since)
 }
 
