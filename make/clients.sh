@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A stage of make test: uses the cache through drivers of other languages and through a pooler. It fetches the drivers
 # with pip and npm, once per checkout, into .pg/clients. Without Node.js, that part reports that it was skipped.
+# make/test.sh holds the lock of the checkout meanwhile; a manual call must not run beside another make.
 #
 #   make/clients.sh [compile]
 set -euo pipefail

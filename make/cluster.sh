@@ -2,7 +2,8 @@
 # The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | remove | psql
 # [ARGUMENT...]
 #
-# The cluster is for tests, not for data: it trusts every account on this machine.
+# The cluster is for tests, not for data: it trusts every account on this machine. A script that calls `start` must hold
+# the lock of the checkout (only_one_at_a_time).
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -28,6 +29,7 @@ postmaster() {
     tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$data" && printf '%s' "$pid"
 }
 running() { [ -d "$data" ] && [ -n "$(postmaster)" ]; }
+# Prints the port of the running server: line 4 of its file postmaster.pid.
 running_port() { as_server sed -n 4p "$data/postmaster.pid"; }
 
 # Exits unless the port is free, or belongs to this cluster.

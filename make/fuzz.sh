@@ -3,7 +3,8 @@
 # last one, which is kept in target/fuzz. Copy each finding to src/core/fuzz/regressions/TARGET: the test `replay` of
 # the core then runs it each time.
 #
-# As a stage of make test-long, which sets FUZZ_SECONDS to 10 by default, this is skipped if the nightly compiler is missing.
+# As a stage of make test-long, which sets FUZZ_SECONDS to 10 by default, this is skipped if the nightly compiler is
+# missing. A manual call does not take the lock of the checkout, so it must not run beside another make.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -126,7 +126,8 @@ log_blames_network() { # log
         "$PG_CACHE_DIR/log/$1.log"
 }
 
-# Exits after a failed step. The message names the cause if it is a known one, and otherwise the log to read.
+# Exits after a failed step, whose log is .pg/log/$1.log. The message names the cause if it is a known one, and
+# otherwise the log to read.
 die_after() { # log, what failed
     log_blames_network "$1" && die "$2: the network or the package registry cannot be reached; connect and run make again (details in .pg/log/$1.log)"
     die "$2: read .pg/log/$1.log, which ends with: $(grep -v '^[[:space:]]*$' "$PG_CACHE_DIR/log/$1.log" | tail -n 1 | cut -c1-200)"

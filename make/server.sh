@@ -4,7 +4,7 @@
 #
 # PostgreSQL finds its libraries and scripts relative to its own program file. So the programs are copied, and the
 # directories of libraries and scripts are trees of links, at the same places relative to the programs. An existing copy
-# is used again if the original has not changed.
+# is used again if the original has not changed. The caller must hold the lock of the checkout (only_one_at_a_time).
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

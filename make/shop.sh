@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make/shop.sh: loads the sample shop into the private cluster, once, and installs the current version of the extension
-# there. The cluster must be running.
+# there. The cluster must be running, and the caller must hold the lock of the checkout (only_one_at_a_time).
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

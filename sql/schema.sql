@@ -29,8 +29,8 @@ COMMENT ON CAST (pg_catalog.numeric AS pgcache.size) IS 'Takes a number of bytes
 COMMENT ON CAST (pg_catalog.text AS pgcache.size) IS 'Reads a size, as in 10MB.';
 COMMENT ON CAST (pg_catalog.varchar AS pgcache.size) IS 'Reads a size, as in 10MB.';
 
--- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in default.
--- src/pg/catalog.rs has the positions of the columns that are read, so a new column must be the last one.
+-- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in
+-- default. src/pg/catalog.rs has the positions of the columns that are read, so a new column must be the last one.
 CREATE TABLE pgcache.spaces (
     number          pg_catalog.oid PRIMARY KEY,
     name            pg_catalog.text COLLATE pg_catalog."C" NOT NULL UNIQUE CHECK (
@@ -55,7 +55,8 @@ CREATE TABLE pgcache.spaces (
 );
 COMMENT ON TABLE pgcache.spaces IS 'Spaces and their options. Written by cache_create_space, cache_alter_space and cache_drop_space.';
 
--- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space.
+-- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space in a READ COMMITTED
+-- transaction.
 CREATE TABLE pgcache.grants (
     space     pg_catalog.oid,
     role      pg_catalog.regrole,
@@ -76,7 +77,7 @@ CREATE TABLE pgcache.dumped_grants (
 );
 COMMENT ON TABLE pgcache.dumped_grants IS 'The form of pgcache.grants in a dump.';
 
--- The row of a dropped relation stays until the next cache_watch. It is left out of dumps.
+-- The row of a dropped relation stays until the next cache_watch in a READ COMMITTED transaction. It is left out of dumps.
 CREATE TABLE pgcache.watches (
     relation pg_catalog.regclass PRIMARY KEY,
     tags     pg_catalog.text[] NOT NULL
@@ -84,8 +85,8 @@ CREATE TABLE pgcache.watches (
 COMMENT ON TABLE pgcache.watches IS 'Tags that stand for relations. Written by cache_watch and cache_unwatch.';
 
 SELECT pg_catalog.pg_extension_config_dump('pgcache.spaces', '');
--- pg_dump appends the condition to SELECT space, space_name, role, privilege FROM pgcache.dumped_grants. The grants of dropped roles are
--- left out.
+-- pg_dump appends this text to a SELECT of all columns of pgcache.dumped_grants. So the dump has the rows of pgcache.grants
+-- instead, without the grants of dropped roles.
 SELECT pg_catalog.pg_extension_config_dump('pgcache.dumped_grants',
     'WHERE false UNION ALL
      SELECT g.space, COALESCE(s.name, ''default''), COALESCE(r.rolname::pg_catalog.text, ''public''), g.privilege
