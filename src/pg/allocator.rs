@@ -150,6 +150,7 @@ struct Memory {
 /// The reserve: an array of blocks. A piece takes adjacent blocks.
 struct Reserve {
     memory: UnsafeCell<Memory>,
+    /// Whether each block belongs to a piece.
     taken: UnsafeCell<[bool; BLOCKS]>,
     /// A spinlock that guards `taken`. It is held for one search through `taken` at most.
     locked: AtomicBool,

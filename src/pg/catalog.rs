@@ -423,7 +423,8 @@ pub fn clean_up(statement: &str) {
     }
 }
 
-/// Makes the session act as the owner, until dropped. An error that is raised meanwhile unwinds and so drops this value, too.
+/// Makes the session act as the owner, until dropped. Keeps the role, its security context and the nesting level of the settings
+/// that are then restored. An error that is raised meanwhile unwinds and so drops this value, too.
 struct AsOwner {
     user: pg_sys::Oid,
     context: i32,

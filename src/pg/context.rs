@@ -38,6 +38,7 @@ unsafe extern "C-unwind" {
 #[repr(C)]
 struct Frame {
     callback: pg_sys::ErrorContextCallback,
+    /// The key and the query, as strings that end with a zero.
     key: *const c_char,
     query: *const c_char,
     /// The memory context of the statement, in which copies of errors are kept.

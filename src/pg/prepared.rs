@@ -57,6 +57,7 @@ pub struct Record {
     state: u32,
     /// The number of sessions that are trying to end the transaction. Until it is 0, no other transaction gets the record.
     pub enders: u32,
+    /// The lengths of the three lists at the end, in elements.
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,

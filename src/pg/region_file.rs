@@ -114,6 +114,7 @@ impl Header {
         header
     }
 
+    /// Returns the checksum of the words behind it.
     fn own_checksum(&self) -> u64 {
         self.0[2..].iter().fold(MAGIC, |sum, word| XxHash3_64::oneshot_with_seed(sum, &word.to_ne_bytes()))
     }
@@ -128,6 +129,7 @@ impl Header {
         Self(std::array::from_fn(|word| u64::from_ne_bytes(bytes.as_chunks::<8>().0[word])))
     }
 
+    /// Returns the four words of a digest, or of the name of a run, from word `at` on.
     fn digest(&self, at: usize) -> Digest {
         std::array::from_fn(|word| self.0[at + word])
     }

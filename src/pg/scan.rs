@@ -30,6 +30,7 @@ local! {
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'k> {
     key: *const u8,
+    /// The distance from one key to the next in bytes; it wraps around if the keys lie in descending order.
     distance: usize,
     of: PhantomData<&'k [u8]>,
 }

@@ -17,6 +17,7 @@ use std::ptr::NonNull;
 /// without memory, its Datum is a null pointer.
 #[derive(Debug, Default)]
 pub struct Varlena {
+    /// None before the memory is allocated, and if there was none.
     start: Option<NonNull<pg_sys::varlena>>,
     length: usize,
     /// Whether there was no memory for the copy.
@@ -48,6 +49,8 @@ impl Varlena {
     }
 
     #[inline]
+    /// Returns room for so many bytes behind the header, or no room if there is no memory. The same length again returns the same
+    /// memory.
     fn allocate(&mut self, length: usize) -> &mut [u8] {
         if self.start.is_none() || self.length != length {
             let bytes = pg_sys::VARHDRSZ + length;

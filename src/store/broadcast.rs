@@ -25,7 +25,7 @@ const BATCH_MAX: usize = 10_000;
 /// The most payloads for one batch. More names would be no help to a listener, so only the numbers are sent.
 const PAYLOADS_MAX: usize = 8;
 
-/// The changes in a part of the journal, each once.
+/// The changes in a part of the journal, each once. Relations and spaces are known by their OIDs.
 #[derive(Debug)]
 pub struct Batch {
     /// The number before the first record, and that of the last one that was read.
@@ -74,6 +74,7 @@ impl Batch {
         batch
     }
 
+    /// Adds a record, if it concerns this database or all databases.
     fn add(&mut self, record: &Record<'_>) {
         if ![0, shared::database()].contains(&record.database) {
             return;
@@ -114,6 +115,7 @@ impl Batch {
         }
     }
 
+    /// Adds the names that may be told to the payloads. A relation is named by the tags that stand for it.
     fn name(&self, tier: &HotTier, public: &Public, payloads: &mut Payloads) {
         let Public { spaces, tags } = public;
         if *tags {
@@ -133,6 +135,7 @@ impl Batch {
 
 /// A name in a payload.
 enum Item<'a> {
+    /// The name of a space, and a key in it.
     Key(Rc<str>, &'a str),
     Tag(&'a str),
     Space(Rc<str>),
@@ -145,7 +148,7 @@ struct Payloads {
     parts: Parts,
 }
 
-/// The names of one payload.
+/// The names of one payload. Keys are grouped by the names of their spaces.
 #[derive(Default)]
 struct Parts {
     keys: BTreeMap<Rc<str>, Vec<Value>>,
@@ -187,6 +190,7 @@ impl Payloads {
         }
     }
 
+    /// Returns the payloads as texts. `to` is the number of the last change.
     fn finish(mut self, to: u64) -> Vec<String> {
         self.done.push(self.parts);
         self.done.into_iter().map(|parts| parts.payload([self.from, to])).collect()

@@ -125,6 +125,7 @@ fn next(taken: Taken, stale: Option<(Meta, u32)>, miss: Status, may_look_again: 
 
 /// A session's wait for the value of a key.
 struct Wait {
+    /// When the call began, on the clock of `queue::now_ms`.
     began_ms: u64,
     /// The session's membership in the queue of the key, once it waits.
     waiter: Option<Waiter>,

@@ -58,6 +58,7 @@ pub enum Object {
 }
 
 local! {
+    /// The status of the session; None if there is none.
     static LAST: Cell<Option<Status>> = Cell::new(None);
     /// The name for [`Object::Named`]. It is separate from the status, so that a hit only writes a small value.
     static NAME: RefCell<String> = RefCell::new(String::new());

@@ -12,6 +12,7 @@ pub const SEGMENTS_LEAST: usize = 2;
 /// The segments of all databases.
 #[derive(Debug, Default)]
 pub struct Holdings {
+    /// The numbers and records of the segments, by the OID of the database.
     of: BTreeMap<u32, Vec<(u16, Record)>>,
     /// How many segments are free.
     free: usize,

@@ -104,6 +104,7 @@ impl LatestChanges {
         of_fences: HashMap::with_hasher(FixedState::with_seed(0)),
     };
 
+    /// Reserves the memory for one [`push`](Self::push) of this action.
     fn make_room(&mut self, action: &Action) -> Result<(), TryReserveError> {
         match action {
             Action::Invalidate(..) => self.of_fences.try_reserve(1),

@@ -170,12 +170,14 @@ pub fn ended() {
     settle_unnamed();
 }
 
+/// The server's own error.
 fn denied() -> Refused {
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Refused::new(code, "permission denied to finish prepared transaction")
         .hint("Must be superuser or the user that prepared the transaction.")
 }
 
+/// The server's own error.
 fn unknown(gid: &[u8]) -> Refused {
     Refused::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -183,6 +185,7 @@ fn unknown(gid: &[u8]) -> Refused {
     )
 }
 
+/// The server's own error.
 fn busy(gid: &[u8]) -> Refused {
     Refused::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -190,7 +193,7 @@ fn busy(gid: &[u8]) -> Refused {
     )
 }
 
-/// The server's own error for the case that all records are taken: more transactions are prepared than the server allows.
+/// Like the server's own error, for the case that all records are taken: more transactions are prepared than the server allows.
 fn no_room() -> Refused {
     let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     Refused::new(code, "maximum number of prepared transactions reached")
