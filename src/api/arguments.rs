@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 /// The most bytes of a tag. The note of an entry (`store/note.rs`) keeps the length of a tag, minus one, in one byte.
 const TAG_BYTES_MAX: usize = 256;
-/// The most tags of a value. So many of the longest tags take about 8 kB in the note of an entry, which has at most 16 kB. Each tag
-/// is also one of the 255 dependencies that an entry can have.
+/// The most tags of a value. The longest tags, 32 of them, take about 8 kB in the note of an entry, which has at most 16 kB. Each
+/// tag is also one of the 255 dependencies that an entry can have.
 const TAGS_MAX: usize = 32;
 /// The longest time to live: a leap year, in milliseconds.
 pub const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;

@@ -25,8 +25,8 @@ pub fn send(channel: &CStr, payload: &str) {
     }
 }
 
-/// Returns how full the server's queue of notifications is, from 0 to 1. It fills if a listening session does not read, and then all
-/// commits that notify would fail. Must be called within a transaction.
+/// Returns how full the server's queue of notifications is, from 0 to 1. It fills if a listening session does not read, and then
+/// all commits that notify would fail. Must be called within a transaction.
 pub fn queue_usage() -> f64 {
     // SAFETY: the server's own function without arguments, which returns a float8. It does not use the call information.
     unsafe {

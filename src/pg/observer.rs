@@ -19,7 +19,7 @@ pub struct Seen {
     pub relations: BTreeSet<u32>,
     /// Relations that were read as partitions or children of other relations.
     pub parts: BTreeSet<u32>,
-    /// Whether the query used the cache. What the cache returns depends on more than was observed.
+    /// Whether the query used the cache. The answer of the cache depends on more than was observed.
     pub cache: bool,
     /// Whether observations were lost because memory was short.
     pub lost: bool,
