@@ -1,8 +1,8 @@
 //! Whether the session and the space may use the cache for an operation. Each function returns the keyspace, the part of the cache
 //! that holds the keys of the space (`store/keyspace.rs`), for one kind of operation, or says why the operation must do without the
 //! cache: a setting, a parallel worker, recovery, a snapshot of unknown age, or a key that cannot be stored. The functions for
-//! changes and counters also count as a use of the cache for a query of `cache_fetch` that is running (`pg/observer.rs`). The
-//! caller must have checked the privilege of the role.
+//! changes and counters also count as a use of the cache for a query of `cache_fetch` that is running (`pg/observer.rs`);
+//! `reading.rs` and `listing.rs` count reads themselves. The caller must have checked the privilege of the role.
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};
@@ -66,7 +66,7 @@ pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status
 }
 
 /// Returns the keyspace for an addition to a counter. Returns an error for a key that cannot be stored, but not in a parallel
-/// worker.
+/// worker: an addition takes effect at once and needs no commit.
 pub fn keyspace_to_count(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     let keyspace = keyspace_in_use(space)?;

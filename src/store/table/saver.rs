@@ -4,8 +4,8 @@
 //! transaction of the worker. An error ends the saver. That loses nothing: a row without a location in the directory
 //! (`core/tier/directory.rs`) does not exist, and the next saver finds everything else in the records.
 //!
-//! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest,
-//! so that one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted
+//! The saver fills one segment after the other. When the current one is full, it goes on with an empty one. If no segment is empty
+//! then, it frees the oldest. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted
 //! rows, and no old snapshot can make a table grow.
 //!
 //! To save an entry, the saver *marks* it under the lock of its *shard* (the part of the cache that it is in), copies it to a row,
@@ -84,7 +84,8 @@ struct Copied {
 pub enum Due {
     None,
     Few,
-    /// At least one full batch of a shard. Its entries may be evicted before a later call would save them.
+    /// At least one full batch of a shard, from which values were saved. More entries may be due, and may be evicted before a later
+    /// call would save them.
     Many,
 }
 
@@ -137,8 +138,8 @@ impl Saver {
         None
     }
 
-    /// Empties a segment whose table is not the one that its locations lead to: it was just adopted, or a command has rewritten it.
-    /// A command may just be rewriting a table that cannot be locked at once, so such a segment is retired.
+    /// Empties a segment whose file is not the one that its locations lead to: the table was just adopted, or a command has
+    /// rewritten it. A command may just be rewriting a table that cannot be locked at once, so such a segment is retired.
     fn verify(&self, number: u16) {
         let Some(record) = Record::read(self.tier, number) else { return };
         let (file, bytes) =
@@ -170,8 +171,8 @@ impl Saver {
         let again = std::mem::replace(&mut self.evicted, evicted) != evicted || self.has_failed;
         self.has_failed = false;
         for shard in 0..self.tier.shards() {
-            // The search looks at a limited number of entries, so that many full batches mean that others have been saved or
-            // evicted.
+            // The search looks at a limited number of the oldest entries. So many full batches come only if entries have left the
+            // memory in between.
             for _ in 0..BATCHES_PER_SHARD {
                 let before = self.saved;
                 let marked = self.save_batch(|saver, admits, batch| {
@@ -264,6 +265,7 @@ impl Saver {
                 return;
             };
             for (one, place) in some.iter().zip(places) {
+                // In a space that keeps values in tables only, the entry leaves the memory now.
                 let leave = self.spaces.1.get(&one.space()) == Some(&Tiers::Table);
                 match place.is_some_and(|place| self.tier.locate(one, place, leave)) {
                     true => self.saved += 1,
