@@ -28,7 +28,7 @@ const PAYLOADS_MAX: usize = 8;
 /// The changes in a part of the journal, each once. Relations and spaces are known by their OIDs.
 #[derive(Debug)]
 pub struct Batch {
-    /// The number before the first record, and that of the last one that was read.
+    /// The number before the first record, and the number up to which the batch goes.
     from: u64,
     to: u64,
     /// The keys with the OIDs of their spaces. Keys of single roles are left out.
