@@ -24,7 +24,7 @@ CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
 ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
 
 -- Every view sorts its rows and has a comment on each column. A comment should have at most 50 characters, because \dv+ and \d+
--- show it in the last column. (Those of cache_workers and of its column journal have 60 and 56.)
+-- show it in the last column. (Those of cache_workers and of its column journal have 56 each.)
 
 CREATE VIEW cache_spaces AS
     SELECT * FROM pgcache.visible_spaces() ORDER BY name COLLATE pg_catalog."C";

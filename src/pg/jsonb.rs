@@ -1,5 +1,5 @@
-//! Takes a jsonb apart, and converts integers. The members of an object become separate jsonb values, and the elements of an array
-//! become text or the text of SQL arrays.
+//! Takes a jsonb apart, and converts it to text and to and from integers. The members of an object become separate jsonb values,
+//! and the elements of an array become text or the text of SQL arrays.
 
 #![allow(unsafe_code)]
 
@@ -278,7 +278,7 @@ pub fn bigint(jsonb: &Jsonb) -> Option<i64> {
     text.to_str().ok()?.parse().ok()
 }
 
-/// Returns a jsonb as text. Returns None if the text is not UTF-8.
+/// Returns a jsonb as it is written in JSON. Returns None if it has no bytes, or if the text is not UTF-8.
 pub fn text(jsonb: &Jsonb) -> Option<String> {
     let bytes = jsonb.0.bytes();
     if bytes.is_empty() {

@@ -8,7 +8,7 @@
 //!
 //! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the
 //! records at most. Meanwhile no function of the server is called that takes a lock or may raise an error, and no shard's lock is
-//! taken. (A walk that writes to the journal may set the latch of a background worker.) The head must only be accessed as an
+//! taken. (A walk that writes to the journal may set the latches of background workers.) The head must only be accessed as an
 //! atomic.
 //!
 //! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction

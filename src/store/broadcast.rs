@@ -5,9 +5,9 @@
 //! {"seq": [17, 21], "keys": {"default": ["a", "b"]}, "tags": ["news"], "spaces": ["shop"], "all": true}
 //! ```
 //! `seq` has the number before the first change and that of the last one. The other members are there only if there is something to
-//! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed. Any role
-//! may listen, so a payload names only what every role may know ([`names::public`]); of the other changes it has the numbers. A
-//! payload is a hint: the truth is in the journal.
+//! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed, or if
+//! privileges have. Any role may listen, so a payload names only what every role may know ([`names::public`]); of the other changes
+//! it has the numbers. A payload is a hint: the truth is in the journal.
 
 use super::names::{self, Public};
 use super::watch;
@@ -36,7 +36,7 @@ pub struct Batch {
     tags: BTreeSet<Vec<u8>>,
     relations: BTreeSet<u32>,
     spaces: BTreeSet<u32>,
-    /// Whether everything in the database may have changed.
+    /// Whether everything in the database may have changed, or privileges have.
     all: bool,
     is_empty: bool,
 }

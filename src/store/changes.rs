@@ -4,7 +4,7 @@
 //! - A key is shown if the role may read its space, and if the key belongs to all roles or to this one.
 //! - A tag is shown if the role may read any space. A watched relation is shown as its tags.
 //! - A change of a whole space is shown if the role may read the space. A space that does not exist any more has no name, so it is
-//!   shown as a change of the whole database.
+//!   shown as a change of the whole database. So is a change of privileges: the role may have missed changes that it could not see.
 
 use super::journal;
 use super::names::{self, Spaces};

@@ -17,8 +17,8 @@ pub fn listen() {
 }
 
 /// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
-/// roles or their rights change too, so the commit invalidates the query results of all databases, and caches outside of the
-/// databases must forget everything. May raise errors.
+/// roles or their rights change too, so the commit invalidates the query results of all databases, and caches that follow the
+/// journal as a role must forget everything. May raise errors.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
     pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
