@@ -61,11 +61,11 @@ pub struct SegmentRow<'r> {
     /// A number that all parts of a value share. Each saver numbers its values from 1 on, so values of different savers may have
     /// the same number: a reader also checks that each part follows the one before it.
     pub item: i64,
-    /// When the value was read from its source, on the clock of changes.
+    /// When the value was read from its source, on the clock of changes (`docs/architecture.md`).
     pub stamp: i64,
     /// How long the value took to compute, in microseconds.
     pub cost: i64,
-    /// When the value was stored, in ticks.
+    /// When the value was stored, in ticks (`clock.rs`).
     pub created: u32,
     /// When the value expires, in ticks.
     pub expires: u32,
@@ -73,11 +73,11 @@ pub struct SegmentRow<'r> {
     /// be.
     pub stale_ticks: u32,
     pub valid_at: u32,
-    /// The length of the whole note and value in bytes.
+    /// The length of the whole note (`store/note.rs`) and value in bytes.
     pub length: u32,
     /// The length of the note in bytes.
     pub note: u32,
-    /// The content of the memory tier to which stamps, ticks and fences belong.
+    /// The content of the memory tier to which stamps, ticks and fences belong (`shared::content_id`).
     pub epoch: u32,
     pub key: &'r [u8],
     /// The fences of the value's dependencies, four bytes each.

@@ -44,7 +44,7 @@ pub struct Change {
     pub space: Option<Rc<str>>,
     /// The key or the tag.
     pub name: Option<Vec<u8>>,
-    /// The tick at which the change was appended.
+    /// The tick at which the change was appended (`pg/clock.rs`).
     pub tick: Option<u32>,
 }
 

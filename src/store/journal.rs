@@ -4,7 +4,8 @@
 //! from a commit (`transaction/commit.rs`), from COMMIT PREPARED (`transaction/prepared.rs`), from `cache_incr` and from a stored
 //! result. Entries that are evicted or expire are not in the journal: what was copied from them is as good as before.
 //!
-//! The functions of this file neither fail nor allocate, because they run after a commit.
+//! The functions of this file neither fail nor allocate, because they run after a commit. `docs/architecture.md` explains the word
+//! fence.
 
 use crate::pg::clock;
 use crate::pg::shared::{self, HotTier};

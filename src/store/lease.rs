@@ -1,6 +1,6 @@
 //! Leases: one caller computes a value, inside or outside of the database, and the other callers wait for it or take a stale one.
 //!
-//! A lease is a flight of the core (`flights.rs`).
+//! A lease is a flight of the core (`flights.rs`). The *tier* is the cache in shared memory.
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue::{self, Waiter};
@@ -19,7 +19,7 @@ use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, M
 pub enum Answer {
     /// There is a valid value.
     Hit(Meta),
-    /// There is a value that is not valid any more, but may be served until this tick.
+    /// There is a value that is not valid any more, but may be served until this tick (`pg/clock.rs`).
     Stale(Meta, u32),
     /// There is no value: the caller must compute it, under this lease if there is one.
     Compute(Option<i64>),

@@ -28,8 +28,8 @@ pub struct NearValue {
     pub tags: Vec<Vec<u8>>,
 }
 
-/// Receives a value and its note: `note` has room for the longest one, and `length` is the length of the one that was received, in
-/// bytes.
+/// Receives a value and its note (`note.rs`): `note` has room for the longest one, and `length` is the length of the one that was
+/// received, in bytes.
 struct Noted {
     value: Varlena,
     note: Vec<u8>,

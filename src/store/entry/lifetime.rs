@@ -14,9 +14,9 @@ use pg_cache_core::{Miss, Stamp};
 /// The status for a value that is removed or not stored because its time to live is not positive.
 pub const NO_LIFE: Status = Status::Refused("ttl is not positive");
 
-/// Returns the tick at which a value expires that is set now. The time to live, in milliseconds, comes from the caller, the space,
-/// or the session's settings, in this order; `max_ttl` of the space limits it. The jitter of the space can shorten it by a random
-/// amount but never makes it longer.
+/// Returns the tick (`pg/clock.rs`) at which a value expires that is set now. The time to live, in milliseconds, comes from the
+/// caller, the space, or the session's settings, in this order; `max_ttl` of the space limits it. The jitter of the space can
+/// shorten it by a random amount but never makes it longer.
 pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
     let ttl = space.options.ttl_ms(ttl_ms);
     let spread = match space.options.jitter {

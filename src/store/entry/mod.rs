@@ -2,7 +2,8 @@
 //!
 //! Each operation first asks whether the cache may be used for it at all. Then it looks at what the own transaction has changed,
 //! and then at the tier. Changes go into the ledger and take effect for other sessions when the transaction commits. Counters are
-//! in `store/counter.rs`. Each operation sets the status of the session. `docs/architecture.md` explains the words tier and ledger.
+//! in `store/counter.rs`. Each operation sets the status of the session. The *tier* is the cache in shared memory, and the *ledger*
+//! is the list of the transaction's changes.
 //!
 //! ```text
 //! access.rs         whether the session and the space may use the cache for an operation

@@ -38,7 +38,8 @@ pub struct NewEntry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Always,
-    /// Only if there is no value, no other session has claimed the key, and no commit that is under way changes it.
+    /// Only if there is no value, no other session has claimed the key (`store/flights.rs`), and no commit that is under way
+    /// changes it.
     Absent,
     /// Only if there is a value.
     Present,

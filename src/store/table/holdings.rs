@@ -1,4 +1,4 @@
-//! The segments that each database has: found in one walk through all records.
+//! The segments (`record.rs`) that each database has: found in one walk through all records.
 
 use super::record::{self, Record};
 use crate::pg::memory;

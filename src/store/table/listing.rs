@@ -10,8 +10,8 @@ use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::hash;
 use pg_cache_core::{Key, Location, Meta, NOTE_BYTES_MAX, SavedValue, Stamp};
 
-/// Calls `with` with the key, the properties and the note of each saved value in one shard that a reader would get now. May raise
-/// errors.
+/// Calls `with` with the key, the properties and the note (`store/note.rs`) of each saved value in one *shard*, a part of the
+/// cache, that a reader would get now. May raise errors.
 ///
 /// Values of a table that another session has locked are left out. The table is locked against changes of its definition while
 /// `with` runs.

@@ -158,8 +158,9 @@ fn is_of(found: &SegmentRow<'_>, key: &Key<'_>) -> bool {
         && found.note <= found.length.min(NOTE_BYTES_MAX as u32)
 }
 
-/// Copies the note and the value that begin in a row at `position`, from this row and those that follow it. `note` and `value` must
-/// have the lengths that the row tells. Returns false if a part is missing or the lengths do not fit: the copies are useless then.
+/// Copies the note (`store/note.rs`) and the value that begin in a row at `position`, from this row and those that follow it.
+/// `note` and `value` must have the lengths that the row tells. Returns false if a part is missing or the lengths do not fit: the
+/// copies are useless then.
 pub(super) fn copy(
     segment: &Segment,
     mut position: u64,

@@ -7,10 +7,10 @@
 //! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
 //! ```
 //!
-//! A *segment* is a table of saved values, one of `pgcache.segment_1` to `segment_8` in some database. Segments are numbered for
-//! the whole server, from 0. A number without a table is *free*. A segment with a table is *in use*, *retired* or *empty*.
-//! Retiring it drops its locations, which is always possible. Its table is emptied when no other session has a lock on it, which
-//! may take as long as a transaction of that session.
+//! A tick is a time on the clock of `pg/clock.rs`. A *segment* is a table of saved values, one of `pgcache.segment_1` to
+//! `segment_8` in some database. Segments are numbered for the whole server, from 0. A number without a table is *free*. A segment
+//! with a table is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied
+//! when no other session has a lock on it, which may take as long as a transaction of that session.
 //!
 //! The saver of the table's database writes the record (`saver.rs`). Other processes may read it, and may only ask for the segment
 //! ([`Record::ask_to_free`]) or do what a function here allows while that saver does not run.

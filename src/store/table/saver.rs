@@ -70,7 +70,7 @@ pub struct Saver {
 struct Copied {
     key: Vec<u8>,
     dependencies: Vec<FenceId>,
-    /// The note, and the value behind it.
+    /// The note (`store/note.rs`), and the value behind it.
     content: Vec<u8>,
     note_len: usize,
     meta: Meta,
@@ -587,7 +587,7 @@ impl Saver {
     }
 }
 
-/// Returns the last tick at which a value may be served.
+/// Returns the last tick (`pg/clock.rs`) at which a value may be served, stale or not.
 fn last_tick(one: &Copied) -> u32 {
     one.meta.expires.saturating_add(one.stale_ok.map_or(0, |stale_ok| stale_ok.ticks))
 }

@@ -1,7 +1,8 @@
 //! The ledger: the changes that a transaction has made in the cache, in order, and how the transaction sees them itself.
 //!
 //! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
-//! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
+//! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed. The
+//! *tier* is the cache in shared memory; `docs/architecture.md` explains the word fence.
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::savepoint::SavepointMarks;
@@ -21,7 +22,7 @@ pub enum Own<'p> {
     Nothing,
     /// The transaction has set the key to this value.
     Set(&'p Value),
-    /// The transaction has given the key another time to live, which ends at this tick.
+    /// The transaction has given the key another time to live, which ends at this tick (`pg/clock.rs`).
     Touched(u32),
     /// The transaction has removed the key, or has changed a dependency of the value it set, or has set an expiry that has
     /// passed.

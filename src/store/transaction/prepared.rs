@@ -1,5 +1,5 @@
 //! The changes of prepared transactions, until a session commits them. That may be another session, and the server may have
-//! restarted.
+//! restarted. `docs/architecture.md` explains the words fence and stamp.
 //!
 //! While a transaction is only prepared, none of its changes is visible. Its cached values stay valid, unless it was prepared
 //! without a command (see below). The values that it set are dropped. COMMIT PREPARED finds its changes again:
@@ -523,10 +523,10 @@ impl Ending {
         !self.recorded.is_empty() || !self.changed.is_empty()
     }
 
-    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims` is read
-    /// before the lookup and compared after the raise, and the lookup is repeated if it differs. The last look gives every relation
-    /// a record, so that nothing can change any more. May raise errors; `settle` then lowers the fences that were raised before the
-    /// error.
+    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims`, which
+    /// grows when a relation is given a record, is read before the lookup and compared after the raise, and the lookup is repeated
+    /// if it differs. The last look gives every relation a record, so that nothing can change any more. May raise errors; `settle`
+    /// then lowers the fences that were raised before the error.
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();

@@ -28,7 +28,7 @@ struct TableWrites {
     fences: Vec<FenceId>,
     /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
     generation: Option<u64>,
-    /// The value of `Fences::claims` from before the search for the fences.
+    /// The value of `Fences::claims`, which grows when a relation is given a record, from before the search for the fences.
     claims: u64,
     /// The stamp as of which this session knows the inheritance trees. Trees may have grown since.
     trees: Stamp,
