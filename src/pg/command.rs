@@ -366,7 +366,7 @@ unsafe fn note_owners(roles: *const pg_sys::List) -> Afterwards {
     Afterwards::Disowned
 }
 
-/// Returns the nodes of a list.
+/// Returns the nodes of a list, which must be null or hold pointers to nodes of type `T`.
 unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const T> {
     // SAFETY: a list is an array of `length` pointers to nodes; an empty list is a null pointer.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };

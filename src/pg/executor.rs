@@ -151,7 +151,7 @@ unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
     }
 }
 
-/// Returns the nodes of a list.
+/// Returns the nodes of a list, as pointers to its cells. The list must be null or hold pointers to nodes of type `T`.
 pub(super) unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const *const T> {
     // SAFETY: a list is a length and an array of as many pointers; an empty list is a null pointer.
     let (cells, length) = unsafe {

@@ -11,7 +11,7 @@ unsafe extern "C-unwind" {
     fn Async_Notify(channel: *const c_char, payload: *const c_char);
 }
 
-/// A payload must have fewer bytes.
+/// A payload must have fewer bytes than this: the server's own limit (`NOTIFY_PAYLOAD_MAX_LENGTH`).
 pub const PAYLOAD_BYTES: usize = 8000;
 
 /// Sends a notification when the transaction commits. The payload must be in the encoding of the database; one with a zero byte is
