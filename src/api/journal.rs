@@ -63,7 +63,7 @@ fn cache_changes(
 }
 
 /// Returns the value of a key, and what a cache that follows the journal must know of it. Always returns one row; without a value,
-/// all its columns are null, and `keep` is false.
+/// `keep` is false and the other columns are null.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_get_near(
