@@ -168,7 +168,7 @@ impl Target {
     pub(crate) fn clean(&self, text: &str) -> String {
         let mut clean = mask(text).replace(|c: char| c.is_control(), " ");
         for secret in [&self.password, &self.user].into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            clean = clean.replace(secret.as_str(), "***");
+            clean = without(&clean, secret);
         }
         clean.truncate(clean.floor_char_boundary(200));
         clean
@@ -194,6 +194,21 @@ impl Endpoint {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         Some(Self::Tcp(host.to_owned(), port.parse().ok()?))
     }
+}
+
+/// Replaces a secret by `***`. A short one is replaced only where it is a word, because its letters occur in other words.
+fn without(text: &str, secret: &str) -> String {
+    let mut clean = String::new();
+    let mut end = 0;
+    for (at, found) in text.match_indices(secret) {
+        let is_inside = |next: Option<char>| secret.len() < 4 && next.is_some_and(char::is_alphanumeric);
+        if !is_inside(text[..at].chars().next_back()) && !is_inside(text[at + found.len()..].chars().next()) {
+            clean.push_str(&text[end..at]);
+            clean.push_str("***");
+            end = at + found.len();
+        }
+    }
+    clean + &text[end..]
 }
 
 fn database(text: &str) -> Result<i64, String> {
@@ -364,6 +379,9 @@ mod tests {
             assert!(!shown.contains(secret) && !failed.contains(secret), "{shown} {failed}");
         }
         assert!(shown.contains("host:1"), "{shown}");
+        let short =
+            parse("redis://u:pw@host").expect("a valid URL").clean("Connection refused for u, pw and \"u\"");
+        assert_eq!(short, "Connection refused for ***, *** and \"***\"");
         assert_eq!(target.clean(&"é".repeat(150)).len(), 200);
     }
 }
