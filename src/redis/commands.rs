@@ -1,6 +1,10 @@
 //! Commands in the form in which they are sent.
 
+use crate::failure::Failure;
 use std::ops::Range;
+
+/// The most bytes that a word takes in addition to its own: `$`, a length and two ends of lines.
+const WORD_EXTRA: usize = 25;
 
 /// Commands for one pipeline. Each has one key, which decides about the server in a cluster.
 #[derive(Default)]
@@ -15,9 +19,13 @@ struct Part {
 }
 
 impl Commands {
-    /// Adds the command `name key words…`.
-    pub fn push(&mut self, name: &str, key: &[u8], words: &[&[u8]]) {
+    /// Adds the command `name key words…`. Fails if there is no memory for it.
+    pub fn push(&mut self, name: &str, key: &[u8], words: &[&[u8]]) -> Result<(), Failure> {
         let start = self.bytes.len();
+        let size: usize =
+            [name.as_bytes(), key].iter().chain(words).map(|word| word.len() + WORD_EXTRA).sum();
+        self.bytes.try_reserve(size + WORD_EXTRA)?;
+        self.parts.try_reserve(1)?;
         begin(&mut self.bytes, words.len() + 2);
         word(&mut self.bytes, name.as_bytes());
         word(&mut self.bytes, key);
@@ -26,6 +34,7 @@ impl Commands {
             word(&mut self.bytes, next);
         }
         self.parts.push(Part { bytes: start..self.bytes.len(), key: key_end - key.len()..key_end });
+        Ok(())
     }
 
     /// Returns how many commands there are.
@@ -80,8 +89,8 @@ mod tests {
     #[test]
     fn commands_are_encoded_and_know_their_keys() {
         let mut commands = Commands::default();
-        commands.push("UNLINK", b"a\r\n", &[]);
-        commands.push("SET", b"k", &[b"v", b""]);
+        commands.push("UNLINK", b"a\r\n", &[]).expect("there is memory");
+        commands.push("SET", b"k", &[b"v", b""]).expect("there is memory");
         assert_eq!(commands.one(0), b"*2\r\n$6\r\nUNLINK\r\n$3\r\na\r\n\r\n");
         assert_eq!(commands.one(1), b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n$0\r\n\r\n");
         assert_eq!((commands.key(0), commands.key(1)), (&b"a\r\n"[..], &b"k"[..]));

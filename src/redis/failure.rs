@@ -1,6 +1,7 @@
 //! Why a connection is given up.
 
 use redis::{ErrorKind, RedisError, ServerError};
+use std::collections::TryReserveError;
 
 /// The reason why a connection is given up. The text may contain the user's name, as the server says it: `Target::clean` must see it
 /// before it leaves the crate.
@@ -26,6 +27,12 @@ impl From<RedisError> for Failure {
             ErrorKind::AuthenticationFailed => "the server refuses the user or the password".to_owned(),
             _ => error.to_string(),
         })
+    }
+}
+
+impl From<TryReserveError> for Failure {
+    fn from(_: TryReserveError) -> Self {
+        Self::new("out of memory")
     }
 }
 

@@ -55,7 +55,7 @@ impl Link {
     pub fn publish(&mut self, messages: &[(&str, String)]) -> Result<(), Failure> {
         let mut commands = Commands::default();
         for (channel, text) in messages {
-            commands.push("PUBLISH", channel.as_bytes(), &[text.as_bytes()]);
+            commands.push("PUBLISH", channel.as_bytes(), &[text.as_bytes()])?;
         }
         for answer in exchange(&mut self.nodes[0], &commands)? {
             number(answer)?;
@@ -111,7 +111,7 @@ impl Link {
         answers: &mut [Value],
     ) -> Result<Vec<usize>, Failure> {
         let slots = self.slots.as_ref().ok_or(Failure::new("there is no cluster"))?;
-        let mut bytes = vec![Vec::new(); self.nodes.len()];
+        let mut bytes: Vec<Vec<u8>> = vec![Vec::new(); self.nodes.len()];
         let mut asked = Vec::with_capacity(todo.len());
         for &command in todo {
             let endpoint = slots.primary(commands.key(command));
@@ -120,7 +120,9 @@ impl Link {
                 .iter()
                 .position(|node| Some(&node.endpoint) == endpoint)
                 .ok_or(Failure::new("a hash slot of the cluster has no server"))?;
-            bytes[node].extend_from_slice(commands.one(command));
+            let command_bytes = commands.one(command);
+            bytes[node].try_reserve(command_bytes.len())?;
+            bytes[node].extend_from_slice(command_bytes);
             asked.push(node);
         }
         for (node, bytes) in self.nodes.iter_mut().zip(&bytes).filter(|(_, bytes)| !bytes.is_empty()) {

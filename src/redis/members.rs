@@ -12,6 +12,9 @@ const PROOF: &[u8] = b"";
 /// How many members one command adds, and one step of a removal reads.
 const STEP: usize = 1000;
 
+/// How many sets are read at the same time.
+const SETS: usize = 32;
+
 /// What the answer to a command about a set means.
 pub enum Meaning {
     /// The members are added, unless Redis is full.
@@ -23,60 +26,80 @@ pub enum Meaning {
 }
 
 /// Adds the commands of an addition. Redis may evict the set before any of them, so the question for the proof comes last.
-pub fn add(addition: &SetAddition, commands: &mut Commands, meanings: &mut Vec<Meaning>) {
+pub fn add(
+    addition: &SetAddition,
+    commands: &mut Commands,
+    meanings: &mut Vec<Meaning>,
+) -> Result<(), Failure> {
     let set = addition.set.as_bytes();
     let mut push = |meaning, name: &str, words: &[&[u8]]| {
-        commands.push(name, set, words);
         meanings.push(meaning);
+        commands.push(name, set, words)
     };
     if !addition.must_exist {
-        push(Meaning::Added, "SADD", &[PROOF]);
+        push(Meaning::Added, "SADD", &[PROOF])?;
     }
     for members in addition.members.chunks(STEP) {
         let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
-        push(Meaning::Added, "SADD", &members);
+        push(Meaning::Added, "SADD", &members)?;
     }
-    push(Meaning::Extended, "PEXPIRE", &[ttl(addition.ttl_ms).as_bytes()]);
+    push(Meaning::Extended, "PEXPIRE", &[ttl(addition.ttl_ms).as_bytes()])?;
     if addition.must_exist {
-        push(Meaning::Proof, "SISMEMBER", &[PROOF]);
+        push(Meaning::Proof, "SISMEMBER", &[PROOF])?;
     }
+    Ok(())
 }
 
 /// Removes the members of the sets, and then the sets. Returns whether all sets were complete.
 pub fn remove(link: &mut Link, sets: &[String], channel: &str) -> Result<bool, Failure> {
     let mut all_found = true;
-    for set in sets {
-        let (mut cursor, mut is_complete) = (0, false);
-        loop {
-            let mut scan = Commands::default();
-            let position = u64::to_string(&cursor);
-            scan.push("SSCAN", set.as_bytes(), &[position.as_bytes(), b"COUNT", STEP.to_string().as_bytes()]);
-            let answer = link.run(&scan)?.pop().ok_or_else(|| Failure::unexpected("SSCAN"))?;
-            let (next, members) = cursor_and_words(answer)?;
-            is_complete |= members.iter().any(|member| member == PROOF);
-            unlink(link, members.iter().map(Vec::as_slice).filter(|member| *member != PROOF), channel)?;
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-        all_found &= is_complete;
-    }
-    let mut commands = Commands::default();
-    for set in sets {
-        commands.push("UNLINK", set.as_bytes(), &[]);
-    }
-    for answer in link.run(&commands)? {
-        number(answer)?;
+    for sets in sets.chunks(SETS) {
+        all_found &= remove_some(link, sets, channel)?;
     }
     Ok(all_found)
 }
 
-fn unlink<'m>(link: &mut Link, keys: impl Iterator<Item = &'m [u8]>, channel: &str) -> Result<(), Failure> {
-    let keys: Vec<&[u8]> = keys.collect();
+/// Removes the members of a few sets, which are read at the same time, and then the sets.
+fn remove_some(link: &mut Link, sets: &[String], channel: &str) -> Result<bool, Failure> {
+    let mut are_complete = vec![false; sets.len()];
+    let mut open: Vec<(usize, u64)> = (0..sets.len()).map(|set| (set, 0)).collect();
+    while !open.is_empty() {
+        let mut scan = Commands::default();
+        for (set, cursor) in &open {
+            let words = [cursor.to_string(), "COUNT".to_owned(), STEP.to_string()];
+            scan.push("SSCAN", sets[*set].as_bytes(), &words.each_ref().map(|word| word.as_bytes()))?;
+        }
+        let mut keys = Vec::new();
+        let answers = link.run(&scan)?;
+        open = open
+            .into_iter()
+            .zip(answers)
+            .map(|((set, _), answer)| {
+                let (cursor, mut members) = cursor_and_words(answer)?;
+                are_complete[set] |= members.iter().any(|member| member == PROOF);
+                members.retain(|member| member != PROOF);
+                keys.append(&mut members);
+                Ok((set, cursor))
+            })
+            .collect::<Result<_, Failure>>()?;
+        open.retain(|(_, cursor)| *cursor != 0);
+        unlink(link, &keys, channel)?;
+    }
+    let mut commands = Commands::default();
+    for set in sets {
+        commands.push("UNLINK", set.as_bytes(), &[])?;
+    }
+    for answer in link.run(&commands)? {
+        number(answer)?;
+    }
+    Ok(!are_complete.contains(&false))
+}
+
+fn unlink(link: &mut Link, keys: &[Vec<u8>], channel: &str) -> Result<(), Failure> {
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut commands = Commands::default();
     for key in &keys {
-        commands.push("UNLINK", key, &[]);
+        commands.push("UNLINK", key, &[])?;
     }
     for answer in link.run(&commands)? {
         number(answer)?;

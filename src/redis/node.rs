@@ -19,6 +19,7 @@ pub struct Node {
 /// Identifies a connection that was given up.
 #[derive(Debug, Clone)]
 pub struct Past {
+    endpoint: Endpoint,
     run_id: Option<String>,
     id: i64,
 }
@@ -75,18 +76,20 @@ impl Node {
 
     /// Returns what identifies this connection after it was given up; `None` if the server did not tell its number.
     pub fn past(&self) -> Option<Past> {
-        Some(Past { run_id: self.run_id().cloned(), id: self.id? })
+        Some(Past { endpoint: self.endpoint.clone(), run_id: self.run_id().cloned(), id: self.id? })
     }
 
-    /// Ends a connection to this server that was given up. A server that was started since has other connections with the same
-    /// numbers, so nothing happens there. The server may refuse, or may have ended the connection.
+    /// Ends a connection to this server that was given up. The server may refuse, or may have ended the connection.
     pub fn kill(&mut self, past: &Past) -> Result<(), Failure> {
-        if let (Some(then), Some(now)) = (&past.run_id, self.run_id())
-            && then != now
-        {
-            return Ok(());
+        // Other servers, and a server that was started since, have other connections with the same numbers. If INFO is forbidden, the
+        // address must do.
+        let is_same = match (&past.run_id, self.run_id()) {
+            (Some(then), Some(now)) => then == now,
+            _ => past.endpoint == self.endpoint,
+        };
+        if is_same {
+            self.ask(&[b"CLIENT", b"KILL", b"ID", past.id.to_string().as_bytes()])?;
         }
-        self.ask(&[b"CLIENT", b"KILL", b"ID", past.id.to_string().as_bytes()])?;
         Ok(())
     }
 

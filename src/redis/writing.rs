@@ -13,17 +13,21 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
     let mut commands = Commands::default();
     let mut meanings = Vec::new();
     for addition in &batch.set_additions {
-        members::add(addition, &mut commands, &mut meanings);
+        members::add(addition, &mut commands, &mut meanings)?;
     }
     for value in &batch.values {
         if value.ttl_ms == 0 {
-            commands.push("UNLINK", &value.key, &[]);
+            commands.push("UNLINK", &value.key, &[])?;
         } else {
-            commands.push("SET", &value.key, &[value.json.as_bytes(), b"PX", ttl(value.ttl_ms).as_bytes()]);
+            commands.push(
+                "SET",
+                &value.key,
+                &[value.json.as_bytes(), b"PX", ttl(value.ttl_ms).as_bytes()],
+            )?;
         }
     }
     for key in &batch.removals {
-        commands.push("UNLINK", key, &[]);
+        commands.push("UNLINK", key, &[])?;
     }
     let mut refused = None;
     let mut lost_sets = false;
@@ -48,7 +52,7 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
 fn remove_values(link: &mut Link, batch: &Batch) -> Result<(), Failure> {
     let mut commands = Commands::default();
     for value in &batch.values {
-        commands.push("UNLINK", &value.key, &[]);
+        commands.push("UNLINK", &value.key, &[])?;
     }
     for answer in link.run(&commands)? {
         number(answer)?;

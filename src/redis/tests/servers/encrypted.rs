@@ -44,7 +44,7 @@ pub fn tls_options(directory: &Path, port: u16) -> Vec<String> {
 
 #[test]
 fn only_a_server_with_a_certificate_of_the_authority_is_trusted() {
-    needs_redis!();
+    needs_redis!("openssl");
     let directory = tempfile::tempdir().expect("a directory");
     let authority = certificates(directory.path());
     let port = crate::harness::free_port();

@@ -13,24 +13,25 @@ use tempfile::TempDir;
 /// Longer than any wait of a test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Returns whether the machine has Redis. Says once, past the capture of outputs, that tests are skipped.
-pub fn is_redis_installed() -> bool {
+/// Returns whether the machine has the programs. Says once, past the capture of outputs, that tests are skipped if not.
+pub fn are_installed(programs: &[&str]) -> bool {
     static SAID: Once = Once::new();
-    let is_installed = Command::new("redis-server").arg("--version").output().is_ok();
-    if !is_installed {
+    let missing = programs.iter().find(|program| Command::new(program).arg("--version").output().is_err());
+    if let Some(program) = missing {
         SAID.call_once(|| {
+            // The line must begin after the dots of the other tests.
             let why =
-                "\nskipped, not passed: the client of Redis against servers: redis-server is not installed";
+                format!("\nskipped, not passed: tests of the client of Redis: {program} is not installed");
             writeln!(std::io::stderr(), "{why}").expect("standard error is open");
         });
     }
-    is_installed
+    missing.is_none()
 }
 
-/// Leaves the test if there is no Redis.
+/// Leaves the test if there is no Redis, or if another program that the test needs is missing.
 macro_rules! needs_redis {
-    () => {
-        if !crate::harness::is_redis_installed() {
+    ($($other:literal),*) => {
+        if !crate::harness::are_installed(&["redis-server", "redis-cli", $($other),*]) {
             return;
         }
     };

@@ -208,6 +208,33 @@ fn a_set_that_was_evicted_is_noticed() {
 }
 
 #[test]
+fn many_sets_are_removed_at_once() {
+    needs_redis!();
+    let server = Server::start(&[]);
+    let client = connected(&server.url());
+    let sets: Vec<String> = (0..100).map(|number| format!("set:{number}")).collect();
+    let keys: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    for all_found in [true, false] {
+        let mut batch = values(keys.iter().map(|key| (key.as_str(), "1")));
+        let members = keys.chunks(3).map(|part| part.iter().map(String::as_str));
+        batch.set_additions =
+            sets.iter().zip(members).map(|(set, members)| addition(set, members, false)).collect();
+        write(&client, batch);
+        assert_eq!(server.keys(), 400);
+        let expected_rest = if all_found {
+            0
+        } else {
+            server.cli(&["DEL", "set:50"]);
+            3
+        };
+        let answer =
+            execute(&client, Job::RemoveMembers { sets: sets.clone(), channel: "channel".to_owned() });
+        assert_eq!(answer, Answer::MembersRemoved { all_found });
+        assert_eq!(server.keys(), expected_rest);
+    }
+}
+
+#[test]
 fn a_set_of_many_members_is_removed() {
     needs_redis!();
     const COUNT: usize = 100_000;
