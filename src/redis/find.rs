@@ -69,6 +69,16 @@ fn master(target: &Target, sentinel: &Endpoint, service: &str) -> Result<Endpoin
     Ok(Endpoint::Tcp(text(host), text(port).parse().map_err(|_| unexpected())?))
 }
 
+/// Fails if a sentinel says that another server is the master now. A master that is cut off from its sentinels does not notice that
+/// itself. If no sentinel answers, the master stays.
+pub fn require_master(target: &Target, endpoint: &Endpoint) -> Result<(), Failure> {
+    let Kind::Sentinel { sentinels, service } = target.kind() else { return Ok(()) };
+    match first_of(sentinels, |sentinel| master(target, sentinel, service)) {
+        Ok(now) if now != *endpoint => Err(Failure::new("the sentinels have chosen another master")),
+        _ => Ok(()),
+    }
+}
+
 /// Returns the first success, or the last failure.
 fn first_of<T>(
     endpoints: &[Endpoint],

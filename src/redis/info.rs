@@ -1,4 +1,4 @@
-//! What a server says about itself.
+//! Reads the answers of servers about themselves.
 
 use crate::jobs::Facts;
 
@@ -17,7 +17,7 @@ pub struct Info {
     pub is_loading: bool,
     /// The limit of memory in bytes.
     pub maxmemory: Option<u64>,
-    /// What happens at the limit.
+    /// The policy of evictions at the limit.
     pub policy: Option<String>,
 }
 

@@ -5,7 +5,7 @@
 pub enum Job {
     /// Connects anew. Every job after a failure is answered `Skipped` until this one succeeds.
     Connect,
-    /// Asks for the facts again.
+    /// Asks for the facts again, and asks the sentinels whether the master is still the same.
     Check,
     /// Writes and removes values.
     Write(Batch),
@@ -22,12 +22,12 @@ pub enum Job {
         node: usize,
         /// The cursor within the primary.
         cursor: u64,
-        /// What the keys must match (see [`pattern`](crate::pattern)).
+        /// The pattern that the keys must match (see [`pattern`](crate::pattern)).
         pattern: Vec<u8>,
     },
 }
 
-/// What one `Job::Write` changes. The thread first adds to the sets, then writes the values, then removes.
+/// The changes of one `Job::Write`. The thread first adds to the sets, then writes the values, then removes.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Members to add to sets.
@@ -95,7 +95,7 @@ pub enum Answer {
     Skipped,
 }
 
-/// What is known about the servers.
+/// The facts about the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// `run_id` and `master_replid` of each primary, sorted. Two equal values: the same servers with the same data. `None` if the user
@@ -103,7 +103,7 @@ pub struct Facts {
     pub identity: Option<Vec<String>>,
     /// The limit of memory in bytes; 0 if one of the primaries has no limit, else the smallest one.
     pub maxmemory: Option<u64>,
-    /// What happens at the limit; `noeviction` if that is the policy of one of the primaries.
+    /// The policy of evictions at the limit; `noeviction` if that is the policy of one of the primaries.
     pub policy: Option<String>,
     /// False if one of the servers is a replica.
     pub is_writable: bool,

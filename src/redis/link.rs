@@ -2,7 +2,7 @@
 
 use crate::commands::Commands;
 use crate::failure::{Failure, words};
-use crate::find::{Found, find, primary};
+use crate::find::{Found, find, primary, require_master};
 use crate::info::facts;
 use crate::jobs::Facts;
 use crate::node::{Node, Past};
@@ -43,6 +43,7 @@ impl Link {
     /// Asks all servers about themselves.
     pub fn check(&mut self) -> Result<Facts, Failure> {
         self.nodes.iter_mut().try_for_each(Node::update_info)?;
+        require_master(&self.target, &self.nodes[0].endpoint)?;
         Ok(self.facts())
     }
 

@@ -15,7 +15,7 @@ const STEP: usize = 1000;
 /// How many sets are read at the same time.
 const SETS: usize = 32;
 
-/// What the answer to a command about a set means.
+/// The meaning of the answer to a command about a set.
 pub enum Meaning {
     /// The members are added, unless Redis is full.
     Added,

@@ -183,7 +183,7 @@ mod tests {
             b"pg_cache:",
             b"pg_cache:db",
             b"pg_cache:db:space",
-            b"pg_cach:db:space:key",
+            b"pg_:db:space:key",
             b"other",
             b"pg_cache:d%3a:s:k",
             b"pg_cache:d%41:s:k",

@@ -10,7 +10,7 @@ use redis::{Connection, ConnectionInfo, ServerError, Value};
 pub struct Node {
     /// Where the server is.
     pub endpoint: Endpoint,
-    /// What the server has said about itself; `None` if `INFO` is forbidden.
+    /// The server's answer to `INFO`; `None` if `INFO` is forbidden.
     pub info: Option<Info>,
     wire: Wire,
     id: Option<i64>,

@@ -16,7 +16,7 @@ impl Cluster {
     /// Starts three primaries.
     fn start() -> Self {
         let cluster = Self { servers: (0..3).map(|_| node()).collect() };
-        let addresses: Vec<String> = cluster.servers.iter().map(|server| address(server)).collect();
+        let addresses: Vec<String> = cluster.servers.iter().map(address).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         redis_cli(&[&["--cluster", "create"], &addresses[..], &["--cluster-yes"]].concat());
         cluster.wait_until_healthy(3);

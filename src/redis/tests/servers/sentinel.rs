@@ -4,8 +4,13 @@ use crate::harness::{
     Server, client, client_with, connect, execute, failure, free_port, needs_redis, values, wait_until, write,
 };
 use pg_cache_redis::{Answer, Job};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::spawn;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -114,6 +119,34 @@ fn the_master_that_the_sentinels_have_chosen_is_written() {
     let unknown = crate::harness::client(&url.replace("/service", "/other"));
     let text = failure(execute(&unknown, Job::Connect));
     assert!(text.contains("no service \"other\""), "{text}");
+}
+
+#[test]
+fn a_master_that_does_not_know_of_its_successor_is_left() {
+    needs_redis!();
+    let (first, second) = (Server::on_port(&[]), Server::on_port(&[]));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    let master = Arc::new(AtomicU16::new(first.port()));
+    let told = Arc::clone(&master);
+    spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut question = [0; 1024];
+            let _ = stream.read(&mut question);
+            let port = told.load(Ordering::SeqCst).to_string();
+            let _ = write!(stream, "*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+        }
+    });
+
+    let client = client(&format!("redis+sentinel://127.0.0.1:{port}/service"));
+    let facts = connect(&client);
+    assert_eq!(execute(&client, Job::Check), Answer::Facts(facts.clone()));
+    master.store(second.port(), Ordering::SeqCst);
+    assert_eq!(failure(execute(&client, Job::Check)), "the sentinels have chosen another master");
+    assert_ne!(connect(&client), facts);
+    write(&client, values([("key", "1")]));
+    assert_eq!((first.keys(), second.keys()), (0, 1));
 }
 
 #[test]
