@@ -1,4 +1,4 @@
-//! What the Redis worker tells of itself in shared memory, for views and findings.
+//! The state of the Redis worker in shared memory, for views and findings.
 //!
 //! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A reader
 //! may see parts of two error texts; the text says only what an operator should know.

@@ -5,7 +5,7 @@
 //! queues    sessions that wait for a key                            condition.rs
 //! names     tags that were invalidated lately                       name_slot.rs
 //! sleepers  background workers that wait for changes                sleepers.rs
-//! redis     what the Redis worker tells of itself                   redis_state.rs
+//! redis     the state of the Redis worker                            redis_state.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```

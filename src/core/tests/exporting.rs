@@ -124,7 +124,8 @@ fn the_name_of_a_space_is_found_by_its_number() {
         assert_eq!(tier.space_name(DATABASE, SPACE), Some(long.to_vec()));
         assert_eq!(tier.space_name(DATABASE, 3), None);
         // The tier has room for the fences of one more space; all others share a cell of statistics.
-        let shared = (10..30).map(|space| tier.scope(DATABASE, space, 0)).last().expect("there are some");
+        let shared =
+            (10..30).map(|space| tier.scope(DATABASE, space, 0)).next_back().expect("there are some");
         tier.name_space(&shared, b"shared");
         assert_eq!(tier.space_name(DATABASE, 29), None);
     });

@@ -16,7 +16,7 @@ const BYTES_MAX: usize = 1 << 20;
 /// A key to look at: the OIDs of its database and its space, and its bytes.
 pub type KeyId = (u32, u32, Vec<u8>);
 
-/// What the worker needs to look at keys.
+/// The parts of the worker that a look at keys needs.
 #[derive(Debug)]
 pub struct Looker<'w> {
     pub tier: &'static HotTier,

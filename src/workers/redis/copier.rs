@@ -3,8 +3,8 @@
 //! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each answer
 //! is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
 
-use super::Config;
 use super::batches::{KeyId, Looker};
+use super::config::Config;
 use super::journal::{Position, Wide};
 use super::places::Places;
 use super::scans::Scans;
@@ -38,7 +38,7 @@ const FOUND_MAX: usize = 5_000;
 /// The most keys that are removed at once because no space has them.
 const UNKNOWN_MAX: usize = 500;
 
-/// What an answer is for.
+/// The purpose of a job that is under way.
 #[derive(Debug)]
 enum Task {
     Connect,
@@ -452,7 +452,7 @@ impl Copier {
         }
     }
 
-    /// Gives the connection up. What was under way is done again: the journal is read again from the last confirmed change, and
+    /// Gives the connection up. Jobs that were under way are done again: the journal is read again from the last confirmed change, and
     /// scans and refills begin anew.
     fn fail(&mut self, why: &str) {
         let waited = match self.link {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mod.rs         the main function: begins, reacts to changed settings, ends
+//! config.rs      the settings
 //! copier.rs      one Redis as the worker knows it: what to send next, and what an answer means
 //! journal.rs     reads changes from the journal, and collects the keys to look at
 //! batches.rs     looks at keys, and writes what Redis must be told of them
@@ -24,6 +25,7 @@
 //! A thread of the crate `pg_cache_redis` talks to Redis, so the worker never waits for the network.
 
 mod batches;
+mod config;
 mod copier;
 mod journal;
 mod places;
@@ -33,9 +35,9 @@ mod sets;
 use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{background, session, settings};
+use crate::pg::{background, session};
+use config::Config;
 use copier::Copier;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -43,29 +45,6 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the worker removes its keys from a Redis that it leaves.
 const FAREWELL: Duration = Duration::from_secs(10);
-
-/// The settings that the worker works with. It ends if they change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Config {
-    url: String,
-    prefix: String,
-    max_ttl_ms: u64,
-    timeout: Duration,
-    ca_file: Option<PathBuf>,
-}
-
-impl Config {
-    /// Returns the present settings. None if there is no Redis.
-    fn read() -> Option<Self> {
-        Some(Self {
-            url: settings::redis_url()?,
-            prefix: settings::redis_prefix(),
-            max_ttl_ms: settings::redis_max_ttl_ms(),
-            timeout: settings::redis_timeout(),
-            ca_file: settings::redis_ca_file(),
-        })
-    }
-}
 
 /// The main function of the Redis worker. The launcher starts the worker again when it has ended and there is a Redis.
 pub fn run() {

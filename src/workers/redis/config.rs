@@ -1,0 +1,28 @@
+//! The settings that the Redis worker works with.
+
+use crate::pg::settings;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings. The worker ends if they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub url: String,
+    pub prefix: String,
+    pub max_ttl_ms: u64,
+    pub timeout: Duration,
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Returns the present settings. None if there is no Redis.
+    pub fn read() -> Option<Self> {
+        Some(Self {
+            url: settings::redis_url()?,
+            prefix: settings::redis_prefix(),
+            max_ttl_ms: settings::redis_max_ttl_ms(),
+            timeout: settings::redis_timeout(),
+            ca_file: settings::redis_ca_file(),
+        })
+    }
+}
