@@ -164,7 +164,16 @@ SELECT cache_get('k'), cache_get('k', 'two');
 SELECT cache_create_space('bad', ttl_policy => 'adaptive');
 SELECT cache_create_space('bad', compress_above => '100kB');
 SELECT cache_create_space('bad', keep_warm => 1);
-SELECT cache_create_space('bad', redis => true);
+-- Redis does not know roles, so it gets no values of single roles. Passing the option flushes the space.
+SELECT cache_create_space('bad', redis => true, scope => 'role');
+SELECT cache_create_space('copied', redis => true);
+SELECT cache_alter_space('copied', scope => 'role');
+SELECT name, redis FROM cache_spaces WHERE redis;
+SELECT cache_set('key', '1', space => 'copied');
+SELECT cache_alter_space('copied', redis => false);
+SELECT cache_get('key', space => 'copied'), cache_status();
+SELECT name, redis FROM cache_spaces WHERE redis;
+SELECT cache_drop_space('copied');
 SELECT cache_alter_space('small', tiers => 'hot', keep_warm => 0, redis => false, notify => 'auto', ttl_policy => 'fixed');
 
 -- cache_keys returns keys in order, by pattern.
