@@ -10,8 +10,9 @@
 //!   full. Both happen on the thread, so the worker never waits for them.
 //! - After a failure, the thread skips every job until `Job::Connect` succeeds. So no job is executed out of order.
 //! - Commands that a server has received but not executed when a connection was given up never run after newer ones: `Job::Connect`
-//!   ends the old connections by `CLIENT KILL` before anything is written. A user without the right to `CLIENT KILL` lacks this
-//!   protection.
+//!   ends the old connections by `CLIENT KILL` before anything is written: those of this process by their number, and those of
+//!   processes that have ended by their name. A user without the rights to `CLIENT ID`, `CLIENT KILL`, and, for the connections of
+//!   other processes, `CLIENT SETNAME` and `CLIENT LIST`, lacks this protection.
 //! - No text that leaves the crate contains the user or the password of the target.
 //! - A panic ends the thread, never the process. The crate never prints.
 //!

@@ -23,13 +23,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects to all primaries, and ends the connections that were given up before.
-    pub fn open(target: &Target, past: &[Past]) -> Result<Self, Failure> {
+    /// Connects to all primaries, and ends the connections that were given up before: by this process, or, if it has not connected
+    /// yet, by a process of the same name.
+    pub fn open(target: &Target, past: &[Past], is_first: bool) -> Result<Self, Failure> {
         let Found { nodes, slots } = find(target)?;
         let mut link = Self { target: target.clone(), nodes, slots, has_moved: false };
         for node in &mut link.nodes {
             for past in past {
                 node.kill(past)?;
+            }
+            if is_first && let Some(name) = target.name() {
+                node.kill_named(name)?;
             }
         }
         Ok(link)

@@ -33,8 +33,8 @@ impl Node {
             // The user may not run the command, or the server must not be used yet, which INFO tells.
             _ => None,
         };
-        // The name is for the people who look at the server. The server may refuse it.
-        wire.ask(&[b"CLIENT", b"SETNAME", b"pg_cache"])?;
+        // The server may refuse the name.
+        wire.ask(&[b"CLIENT", b"SETNAME", target.name().unwrap_or("pg_cache").as_bytes()])?;
         let mut node = Self { endpoint: endpoint.clone(), info: None, wire, id };
         node.update_info()?;
         Ok(node)
@@ -87,9 +87,31 @@ impl Node {
             (Some(then), Some(now)) => then == now,
             _ => past.endpoint == self.endpoint,
         };
-        if is_same {
-            self.ask(&[b"CLIENT", b"KILL", b"ID", past.id.to_string().as_bytes()])?;
+        if is_same { self.kill_id(past.id) } else { Ok(()) }
+    }
+
+    /// Ends all other connections with a name. The server may refuse.
+    pub fn kill_named(&mut self, name: &str) -> Result<(), Failure> {
+        let list = match self.ask(&[b"CLIENT", b"LIST"])? {
+            Value::BulkString(list) => String::from_utf8_lossy(&list).into_owned(),
+            Value::VerbatimString { text, .. } => text,
+            _ => return Ok(()),
+        };
+        for line in list.lines() {
+            let field = |field: &str| line.split(' ').find_map(|word| word.strip_prefix(field));
+            let id = field("id=").and_then(|id| id.parse().ok());
+            if let Some(id) = id
+                && field("name=") == Some(name)
+                && Some(id) != self.id
+            {
+                self.kill_id(id)?;
+            }
         }
+        Ok(())
+    }
+
+    fn kill_id(&mut self, id: i64) -> Result<(), Failure> {
+        self.ask(&[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()])?;
         Ok(())
     }
 

@@ -18,6 +18,7 @@ pub struct Target {
     is_encrypted: bool,
     timeout: Duration,
     ca_file: Option<PathBuf>,
+    name: Option<String>,
 }
 
 /// Which servers there are.
@@ -61,6 +62,7 @@ impl Target {
             is_encrypted: scheme.starts_with("rediss"),
             timeout: timeout.max(Duration::from_millis(1)),
             ca_file: ca_file.map(Path::to_owned),
+            name: None,
         };
         let place = if scheme == "unix" && rest.starts_with('/') { rest } else { target.take_user(rest)? };
         if place.contains(|c: char| c.is_control() || c == '#' || (c == '?' && scheme != "unix")) {
@@ -101,6 +103,20 @@ impl Target {
             _ => return Err(format!("The URL must begin with {SCHEMES}.")),
         };
         Ok(target)
+    }
+
+    /// Names the connections. When a client connects for the first time, it ends all other connections with that name, because they
+    /// are left from a process that has ended, and the servers may still read commands from them. So no two processes that run at the
+    /// same time may have the same name. Without this, the connections are called `pg_cache`, and none is ended.
+    pub fn with_name(mut self, name: &str) -> Self {
+        // Redis allows these characters only.
+        self.name = Some(name.replace(|c: char| !c.is_ascii_graphic(), "_"));
+        self
+    }
+
+    /// Returns the name of connections that no other process has.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Takes `user:password@` from the beginning of a text.

@@ -27,7 +27,7 @@ impl Client {
     /// Starts the thread. It connects only when `Job::Connect` says so. The caller must have blocked all signals, because a signal of
     /// the process must never be handled on this thread. `capacity` bounds the jobs that wait, and the answers that wait.
     pub fn start(target: Target, capacity: usize) -> io::Result<Self> {
-        let mut executor = Executor { target, link: None, past: Vec::new() };
+        let mut executor = Executor { target, link: None, past: Vec::new(), has_connected: false };
         Self::start_with(capacity, move |job| executor.execute(job))
     }
 
@@ -92,6 +92,7 @@ struct Executor {
     link: Option<Link>,
     /// The connections that were given up, and that the servers may still read from.
     past: Vec<Past>,
+    has_connected: bool,
 }
 
 impl Executor {
@@ -122,7 +123,8 @@ impl Executor {
 
     fn connect(&mut self) -> Result<Answer, Failure> {
         self.give_up();
-        let link = Link::open(&self.target, &self.past)?;
+        let link = Link::open(&self.target, &self.past, !self.has_connected)?;
+        self.has_connected = true;
         self.past.clear();
         let facts = link.facts();
         self.link = Some(link);

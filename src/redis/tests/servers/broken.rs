@@ -4,7 +4,7 @@ use crate::harness::{
     Server, client, client_with, connect, execute, failure, needs_redis, values, wait_until, write,
 };
 use crate::proxy::Proxy;
-use pg_cache_redis::{Answer, Batch, Job};
+use pg_cache_redis::{Answer, Batch, Client, Job, Target};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -64,6 +64,34 @@ fn only_client_kill_protects_from_late_commands() {
     let server = Server::on_port(&[]);
     server.cli(&["ACL", "SETUSER", "weak", "on", ">weak", "~*", "&*", "+@all", "-client|kill"]);
     assert_eq!(value_after_late_commands(&server, "weak:weak@"), "old");
+}
+
+/// Lets one client after another write through a proxy. The commands of the first arrive last. Returns the last value in Redis.
+fn value_after_a_successor(server: &Server, names: [&str; 2]) -> String {
+    let mut proxy = Proxy::start(server.port());
+    let named = |name| {
+        let url = format!("redis://127.0.0.1:{}", proxy.port());
+        let target = Target::parse(&url, SHORT, None).expect("a valid URL").with_name(name);
+        Client::start(target, 4).expect("a thread starts")
+    };
+    let (first, second) = (named(names[0]), named(names[1]));
+    connect(&first);
+    proxy.hold();
+    failure(execute(&first, Job::Write(values([("key", "old")]))));
+    drop(first);
+    proxy.pass();
+    connect(&second);
+    write(&second, values([("key", "new")]));
+    proxy.deliver();
+    server.cli(&["GET", "key"])
+}
+
+#[test]
+fn late_commands_of_a_process_that_has_ended_are_ignored() {
+    needs_redis!();
+    let server = Server::on_port(&[]);
+    assert_eq!(value_after_a_successor(&server, ["a name\n", "a name\n"]), "new");
+    assert_eq!(value_after_a_successor(&server, ["name", "name2"]), "old");
 }
 
 #[test]

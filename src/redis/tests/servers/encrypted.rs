@@ -1,7 +1,9 @@
 //! TLS, with certificates that openssl makes.
 
-use crate::harness::{Server, client_with, connect, execute, failure, needs_redis, values, write};
-use pg_cache_redis::Job;
+use crate::harness::{
+    Server, client_with, connect, execute, failure, needs_redis, scan, values, wait_until, write,
+};
+use pg_cache_redis::{Job, pattern};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -75,4 +77,24 @@ fn only_a_server_with_a_certificate_of_the_authority_is_trusted() {
     assert!(text.contains("certificate"), "{text}");
     let plain = client_with(&format!("redis://:sesame@127.0.0.1:{port}"), TIMEOUT, None);
     failure(execute(&plain, Job::Connect));
+}
+
+#[test]
+fn a_cluster_is_reached_through_tls_on_all_its_servers() {
+    needs_redis!("openssl");
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = certificates(directory.path());
+    let (port, bus) = (crate::harness::free_port(), crate::harness::free_port().to_string());
+    let options = tls_options(directory.path(), port);
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"]);
+    let server = Server::start(&options);
+    server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_until("the cluster", || server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+    // The server does not know its own address, so the one in the URL counts.
+    let client = client_with(&format!("rediss+cluster://127.0.0.1:{port}"), TIMEOUT, Some(&authority));
+    connect(&client);
+    write(&client, values([("key", "1")]));
+    assert_eq!(server.cli(&["GET", "key"]), "1");
+    assert_eq!(scan(&client, pattern("k")), ["key"]);
 }
