@@ -5,6 +5,7 @@ pub mod allocator;
 pub mod background;
 pub mod catalog;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod condition;
 pub mod context;

@@ -303,7 +303,8 @@ mod pgcache {
         TableIterator::new(alive.map(move |(slot, kind)| {
             let database = Some(slot.database.load(Relaxed)).filter(|database| *database != 0);
             let redis = shared::redis_state().filter(|_| kind == "redis");
-            let lag = redis.and_then(|state| changes::lag(state.acked.load(Relaxed)));
+            let (acked, is_comparing) = redis.map(RedisState::progress).unwrap_or_default();
+            let lag = redis.and_then(|_| changes::lag(acked));
             (
                 slot.pid.load(Relaxed) as i32,
                 kind,
@@ -317,7 +318,7 @@ mod pgcache {
                 slot.notified.load(Relaxed) as i64,
                 reach,
                 redis.map(|state| state.is_connected.load(Relaxed) != 0),
-                lag.map(|lag| lag.lines as i64),
+                lag.map(|lag| lag.lines.max(is_comparing.into()) as i64),
                 lag.and_then(|lag| lag.ms).map(|ms| Interval::from_micros(ms as i64 * 1000)),
                 redis.map(|state| state.resyncs.load(Relaxed) as i64),
                 slot.errors.load(Relaxed) as i64,

@@ -16,8 +16,10 @@ pub struct RedisState {
     pub is_connected: AtomicU64,
     /// The tick of the last change of `is_connected`, or of the start of the worker.
     pub since: AtomicU64,
-    /// The number of the journal up to which Redis has all changes.
-    pub acked: AtomicU64,
+    /// The number of the journal up to which the worker has told Redis all changes.
+    acked: AtomicU64,
+    /// 1 while the worker compares keys or refills, because it does not know the keys that have changed.
+    is_comparing: AtomicU64,
     /// How often all keys were compared.
     pub resyncs: AtomicU64,
     /// The tick at which Redis last refused a value because it was full; 0 if never.
@@ -38,11 +40,24 @@ impl RedisState {
     /// Makes this the state of a worker that has not done anything yet. Must be called before any other process can access it, or by the
     /// worker.
     pub fn clear(&self, tick: u32) {
-        let numbers = [&self.is_connected, &self.acked, &self.resyncs, &self.refused, &self.is_noeviction];
-        numbers.into_iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        let numbers = [&self.is_connected, &self.acked, &self.is_comparing, &self.resyncs, &self.refused];
+        numbers.into_iter().chain([&self.is_noeviction]).for_each(|word| word.store(0, Ordering::Relaxed));
         self.since.store(tick.into(), Ordering::Relaxed);
         self.maxmemory.store(UNKNOWN, Ordering::Relaxed);
         self.set_error("");
+    }
+
+    /// Notes up to which number of the journal Redis was told all changes, and whether keys are still to be compared for them.
+    pub fn set_progress(&self, acked: u64, is_comparing: bool) {
+        self.is_comparing.store(is_comparing.into(), Ordering::Release);
+        self.acked.store(acked, Ordering::Release);
+    }
+
+    /// Returns the number that [`set_progress`](Self::set_progress) has noted last, and whether keys are still to be compared for the
+    /// changes up to it.
+    pub fn progress(&self) -> (u64, bool) {
+        let acked = self.acked.load(Ordering::Acquire);
+        (acked, self.is_comparing.load(Ordering::Acquire) != 0)
     }
 
     /// Notes whether Redis answers.

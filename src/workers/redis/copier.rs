@@ -5,7 +5,7 @@
 
 use super::batches::{KeyId, Looker};
 use super::config::Config;
-use super::journal::{Position, Wide};
+use super::journal::{Of, Position, Wide};
 use super::places::Places;
 use super::scans::Scans;
 use super::sets::{SetId, Sets};
@@ -13,7 +13,7 @@ use crate::pg::error::{OrRaise, SqlState};
 use crate::pg::redis_state::{RedisState, UNKNOWN};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{clock, memory, thread};
+use crate::pg::{clock, cluster, memory, thread};
 use crate::store::journal;
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, Names, Target, pattern};
 use std::collections::{BTreeSet, VecDeque};
@@ -50,7 +50,7 @@ enum Task {
     Scan,
     /// Keys that a scan has found.
     Compare,
-    Refill,
+    Refill(Of),
 }
 
 /// The connection.
@@ -94,6 +94,7 @@ pub struct Copier {
 /// A walk through the memory.
 #[derive(Debug)]
 struct Refill {
+    of: Of,
     bucket: u64,
     keys: BTreeSet<KeyId>,
     /// How many keys were found since the moment.
@@ -113,6 +114,7 @@ impl Copier {
             return Err("pg_cache.journal_size is 0, so changes cannot be followed".to_owned());
         }
         let target = Target::parse(&config.url, config.timeout, config.ca_file.as_deref())?;
+        let target = target.with_name(&cluster::name());
         let places = Places::read(tier, Names::new(&config.prefix));
         journal::begin(tier);
         let client = thread::with_signals_blocked(|| Client::start(target, DEPTH * 2));
@@ -157,7 +159,7 @@ impl Copier {
         {
             self.acked = self.position.number;
         }
-        self.state.acked.store(self.acked, Relaxed);
+        self.state.set_progress(self.acked, self.is_comparing());
         if !self.tasks.is_empty() {
             if let Some(answer) = self.client.answer(ATTENTION) {
                 self.handle(answer);
@@ -176,6 +178,16 @@ impl Copier {
         }
         let has_keys = !(self.scans.are_done() && self.found.is_empty() && self.unknown.is_empty());
         matches!(self.link, Link::Up) && (has_keys || !self.tasks.is_empty())
+    }
+
+    /// Whether keys are still to be compared or refilled.
+    fn is_comparing(&self) -> bool {
+        let is_comparing = |task: &Task| matches!(task, Task::Scan | Task::Compare | Task::Refill(_));
+        !self.scans.are_done()
+            || !self.found.is_empty()
+            || !self.unknown.is_empty()
+            || self.refill.is_some()
+            || self.tasks.iter().any(is_comparing)
     }
 
     /// Whether all changes that were read have been sent.
@@ -266,8 +278,10 @@ impl Copier {
             return self.send_batch(batch, Task::Changes(through));
         }
         match self.wide.take() {
-            Some(Wide::Keys(prefix)) => {
-                self.scans.request(&prefix);
+            Some(Wide::Keys(extent)) => {
+                // A transaction with many changes names only their space or database, and Redis may not have their keys yet.
+                self.scans.request(&extent.prefix);
+                self.begin_refill(extent.of);
                 true
             }
             Some(Wide::Sets(id)) => self.send_removal(id),
@@ -332,15 +346,19 @@ impl Copier {
         if refill.keys.is_empty() {
             let Some(page) = self.tier.exported_keys(refill.bucket).or_raise() else { return false };
             refill.bucket = page.next;
-            refill.count += page.keys.len();
-            for found in page.keys {
+            for found in page.keys.into_iter().filter(|found| refill.of.has(found.database, found.space)) {
                 memory::check();
                 refill.keys.insert((found.database, found.space, found.key));
             }
         }
-        let batch = self.looker().next_batch(&mut refill.keys);
+        let left = refill.keys.len();
+        let mut batch = self.looker().next_batch(&mut refill.keys);
+        // A scan has removed the keys without a value.
+        batch.removals.clear();
+        refill.count += left - refill.keys.len();
+        let of = refill.of;
         self.refill = Some(refill);
-        self.send_batch(batch, Task::Refill);
+        self.send_batch(batch, Task::Refill(of));
         true
     }
 
@@ -443,12 +461,14 @@ impl Copier {
         (self.keys, self.wide) = (BTreeSet::new(), None);
         self.sets.clear();
         self.scans.request(self.places.names().all());
-        self.begin_refill();
+        self.begin_refill(Of::ALL);
     }
 
-    fn begin_refill(&mut self) {
+    /// Begins a refill, which also covers the running one.
+    fn begin_refill(&mut self, of: Of) {
         if !self.is_leaving {
-            self.refill = Some(Refill { bucket: 0, keys: BTreeSet::new(), count: 0, began: None });
+            let of = self.refill.as_ref().map_or(of, |running| running.of.and(of));
+            self.refill = Some(Refill { of, bucket: 0, keys: BTreeSet::new(), count: 0, began: None });
         }
     }
 
@@ -475,8 +495,8 @@ impl Copier {
         // Their answers are still to come, and say nothing.
         self.tasks = tasks.into_iter().map(|_| Task::Check).collect();
         self.scans.restart();
-        if self.refill.is_some() {
-            self.begin_refill();
+        if let Some(of) = self.refill.as_ref().map(|refill| refill.of) {
+            self.begin_refill(of);
         }
     }
 
@@ -485,7 +505,7 @@ impl Copier {
         match task {
             Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
             Task::Compare => self.scans.request(self.places.names().all()),
-            Task::Refill => self.begin_refill(),
+            Task::Refill(of) => self.begin_refill(*of),
             Task::Connect | Task::Check | Task::Changes(_) | Task::Scan => {}
         }
     }

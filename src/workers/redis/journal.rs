@@ -20,8 +20,38 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub enum Wide {
     /// All keys in these sets have changed.
     Sets(SetId),
-    /// All keys that begin so may have changed.
-    Keys(String),
+    /// All keys of an extent may have changed.
+    Keys(Extent),
+}
+
+/// The keys of a space, of a database, or all keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// How the Redis keys begin.
+    pub prefix: String,
+    pub of: Of,
+}
+
+/// The OIDs of a database and of a space in it. If one is none, it stands for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Of {
+    database: Option<u32>,
+    space: Option<u32>,
+}
+
+impl Of {
+    pub const ALL: Self = Self { database: None, space: None };
+
+    /// Returns whether it has the keys of a space.
+    pub fn has(self, database: u32, space: u32) -> bool {
+        self.database.is_none_or(|own| own == database) && self.space.is_none_or(|own| own == space)
+    }
+
+    /// Returns one that has the keys of both.
+    pub fn and(self, other: Self) -> Self {
+        let database = self.database.filter(|_| self.database == other.database);
+        Self { database, space: self.space.filter(|_| database.is_some() && self.space == other.space) }
+    }
 }
 
 /// Some changes. The keys may be looked at in any order. The wide change, if there is one, came after them.
@@ -75,11 +105,17 @@ impl Position {
                 // A key of this tag that is not in a set has not been looked at, so that look will find the change.
                 What::Tag => sets.known(sets::of_tag(database, record.name)).map(Wide::Sets),
                 What::Relation => sets.known(sets::of_relation(database, object)).map(Wide::Sets),
-                What::Space => places.find(database, object).map(|place| Wide::Keys(place.prefix.clone())),
-                What::Database if database == 0 => Some(Wide::Keys(places.names().all().to_owned())),
-                What::Database => {
-                    places.any_of(database).map(|place| Wide::Keys(place.database_prefix.clone()))
+                What::Space => places.find(database, object).map(|place| {
+                    let of = Of { database: Some(database), space: Some(object) };
+                    Wide::Keys(Extent { prefix: place.prefix.clone(), of })
+                }),
+                What::Database if database == 0 => {
+                    Some(Wide::Keys(Extent { prefix: places.names().all().to_owned(), of: Of::ALL }))
                 }
+                What::Database => places.any_of(database).map(|place| {
+                    let of = Of { database: Some(database), space: None };
+                    Wide::Keys(Extent { prefix: place.database_prefix.clone(), of })
+                }),
                 What::Privileges => None,
             };
             if changes.wide.is_some() {
