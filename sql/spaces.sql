@@ -145,7 +145,7 @@ CREATE VIEW cache_workers AS
       FROM pgcache.workers() AS w
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
      ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
-COMMENT ON VIEW cache_workers IS 'Background workers, which save, notify and copy to Redis';
+COMMENT ON VIEW cache_workers IS 'Background workers and what they have done';
 COMMENT ON COLUMN cache_workers.pid IS 'Process id';
 COMMENT ON COLUMN cache_workers.kind IS 'launcher, redis, or worker of a database';
 COMMENT ON COLUMN cache_workers.database IS 'Database; null for launcher and redis';
@@ -156,13 +156,13 @@ COMMENT ON COLUMN cache_workers.too_late IS 'Copies not used: the entry had chan
 COMMENT ON COLUMN cache_workers.freed IS 'Tables emptied';
 COMMENT ON COLUMN cache_workers.swept IS 'Dead entries removed from memory';
 COMMENT ON COLUMN cache_workers.notifications IS 'Notifications sent';
-COMMENT ON COLUMN cache_workers.journal IS 'Time for which the journal of all databases reaches back';
+COMMENT ON COLUMN cache_workers.journal IS 'How far the journal of changes reaches back';
 COMMENT ON COLUMN cache_workers.connected IS 'Whether Redis answers; null for other workers';
 COMMENT ON COLUMN cache_workers.lag IS 'About how many changes Redis does not have yet';
 COMMENT ON COLUMN cache_workers.lag_time IS 'Age of the oldest of them; null: not known';
 COMMENT ON COLUMN cache_workers.resyncs IS 'How often all keys in Redis were compared';
 COMMENT ON COLUMN cache_workers.errors IS 'Steps that ended with an error';
-COMMENT ON COLUMN cache_workers.error IS 'Text or SQLSTATE of the last step; null: success';
+COMMENT ON COLUMN cache_workers.error IS 'SQLSTATE or text of the last error; null: none';
 GRANT SELECT ON cache_workers TO PUBLIC;
 
 -- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.

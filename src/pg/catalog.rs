@@ -149,6 +149,19 @@ pub fn schema() -> Option<u32> {
     (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
+/// Returns the OID of the extension's schema, if it belongs to the extension. Slower than [`schema`]. A caller that writes to tables of
+/// the schema must ask this: after DROP EXTENSION, another role may have created a schema of this name, with tables like the
+/// extension's.
+pub fn schema_of_extension() -> Option<u32> {
+    let schema = schema()?;
+    // SAFETY: both look up catalogs, the second one by a name that ends with a zero.
+    let (owner, extension) = unsafe {
+        let owner = pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema.into());
+        (owner, pg_sys::get_extension_oid(c"pg_cache".as_ptr(), true))
+    };
+    (extension != pg_sys::InvalidOid && owner == extension).then_some(schema)
+}
+
 /// Returns the owner of `pgcache.spaces`, as which `write` runs. None if the extension does not exist here.
 pub fn owner() -> Option<pg_sys::Oid> {
     let table = table_oid(Table::Spaces)?;

@@ -47,6 +47,14 @@ impl Names {
         name
     }
 
+    /// Returns whether a Redis key is that of a set.
+    pub fn is_set(&self, redis_key: &[u8]) -> bool {
+        let rest = redis_key.strip_prefix(self.prefix.as_bytes());
+        let mark =
+            rest.and_then(|rest| Some(&rest[rest.iter().position(|byte| matches!(byte, b'#' | b':'))?..]));
+        mark.is_some_and(|mark| mark.starts_with(b"#tags:"))
+    }
+
     /// Returns the prefix: how all names begin.
     pub fn all(&self) -> &str {
         &self.prefix
@@ -178,6 +186,9 @@ mod tests {
         let names = Names::new("pg_cache:");
         let set = names.set(b"db", 7, 0xab);
         assert_eq!(set, "pg_cache:db#tags:7:00000000000000ab");
+        assert!(names.is_set(set.as_bytes()));
+        assert!(!names.is_set(b"pg_cache:db:space:#tags:7"));
+        assert!(!names.is_set(b"other:db#tags:7:00000000000000ab"));
         for key in [
             set.as_bytes(),
             b"pg_cache:",

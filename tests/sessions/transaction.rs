@@ -158,7 +158,7 @@ fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
     // everything back.
     two.batch_execute("SELECT 1").expect("it goes on");
     assert_eq!(get(&mut witness, "k").as_deref(), Some("newer"));
-    assert_eq!(findings(&mut witness), Vec::<String>::new(), "no fence is left raised, no key announced");
+    assert_eq!(findings(&mut witness), Vec::<String>::new(), "no fence is left raised");
 }
 
 /// Values beyond `pg_cache.max_transaction_size` must be refused, and changes beyond it must not be lost: the transaction then

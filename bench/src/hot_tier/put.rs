@@ -314,7 +314,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
                 if self.writer.tier.usage().used_bytes >= nearly {
                     break;
                 }
-                self.put_residents(1 + self.scenario.region / 2000 / self.scenario.resident);
+                self.put_residents(self.scenario.resident.max(self.scenario.region / 2000));
             }
         }
     }

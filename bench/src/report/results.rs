@@ -196,7 +196,7 @@ fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
             (time, "time, at most", goal, floor, time.median <= goal, time.median <= floor)
         }
     };
-    let below = if held { "" } else { ", which is below the acceptable limit" };
+    let below = if held { "" } else { ", which is beyond the acceptable limit" };
     Goal {
         wanted: format!("{title}: {of} over {to}, {words} {goal} times (acceptable: {floor})"),
         found: format!("{}{below}", with_interval(found, digits)),
@@ -277,7 +277,7 @@ mod tests {
         // A factor of three misses the goal of four, and a third of the time is more than three tenths.
         assert!(measured.goals.iter().all(|goal| !goal.met));
         let missed: Vec<_> =
-            measured.goals.iter().map(|goal| goal.found.contains("below the acceptable limit")).collect();
+            measured.goals.iter().map(|goal| goal.found.contains("beyond the acceptable limit")).collect();
         assert_eq!(missed, [false, true]);
     }
 

@@ -85,6 +85,8 @@ pub fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refu
         return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
             .hint("Declare the calling function PARALLEL RESTRICTED."));
     }
+    // The result of a query that invalidates must not be stored: a hit would not invalidate.
+    observer::note_cache();
     let keyspace = space.keyspace();
     if keyspace.is_none() && shared::is_in_recovery() {
         status::set(Status::Bypass(RECOVERY));

@@ -15,6 +15,7 @@
 use super::holdings::SEGMENTS_LEAST;
 use super::record::{self, Record};
 use super::row::{self, FORMAT};
+use crate::pg::catalog;
 use crate::pg::memory;
 use crate::pg::segment::{self, Segment, SegmentRow};
 use crate::pg::settings;
@@ -116,7 +117,7 @@ impl Saver {
             saved: 0,
             outdated: 0,
         };
-        let tables = crate::pg::catalog::schema().map_or(Vec::new(), |schema| segment::all(schema, SEGMENTS));
+        let tables = segments_of_extension();
         // The extension was dropped, and perhaps created again, while no worker ran.
         record::each(tier, |number, record| {
             if record.database == shared::database() && !tables.contains(&record.table) {
@@ -460,7 +461,7 @@ impl Saver {
 
     /// Returns whether all tables are there. If not, the extension was dropped, and the segments become free.
     fn has_tables(&self) -> bool {
-        let tables = crate::pg::catalog::schema().map_or(Vec::new(), |schema| segment::all(schema, SEGMENTS));
+        let tables = segments_of_extension();
         let gone = self.records().filter(|(_, record)| !tables.contains(&record.table));
         let gone: Vec<u16> = memory::collect(gone.map(|(number, _)| number));
         gone.iter().for_each(|number| {
@@ -595,4 +596,9 @@ fn last_tick(one: &Copied) -> u32 {
 /// Returns a list of so many fences, to be overwritten. Raises an error if there is no memory.
 fn no_fences(count: usize) -> Vec<FenceId> {
     memory::collect(std::iter::repeat_n(FenceId::from_number(0), count))
+}
+
+/// Returns the tables of this database that the saver may write to.
+fn segments_of_extension() -> Vec<u32> {
+    catalog::schema_of_extension().map_or(Vec::new(), |schema| segment::all(schema, SEGMENTS))
 }

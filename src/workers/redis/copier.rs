@@ -45,8 +45,8 @@ enum Task {
     Check,
     /// Keys from the journal. With it, and all tasks before it, Redis has all changes up to the number, if there is one.
     Changes(Option<u64>),
-    /// The sets of a tag, with the present bucket; the number is as for `Changes`. The text is how the keys of their database begin.
-    Sets(SetId, u64, u64, String),
+    /// The sets of a tag, with the present bucket; the second number is as for `Changes`.
+    Sets(SetId, u64, u64),
     Scan,
     /// Keys that a scan has found.
     Compare,
@@ -299,7 +299,7 @@ impl Copier {
         if sets.is_empty() {
             return false;
         }
-        let task = Task::Sets(id, bucket, self.position.number, place.database_prefix.clone());
+        let task = Task::Sets(id, bucket, self.position.number);
         self.send(Job::RemoveMembers { sets, channel: place.channel.clone() }, task);
         true
     }
@@ -392,15 +392,15 @@ impl Copier {
                     self.state.set_error(&why);
                 }
                 if lost_sets {
-                    self.scans.request(self.places.names().all());
+                    self.compare_all();
                 }
                 if let Task::Changes(Some(through)) = task {
                     self.acked = self.acked.max(through);
                 }
             }
-            (Answer::MembersRemoved { all_found }, Task::Sets(_, _, through, prefix)) => {
+            (Answer::MembersRemoved { all_found }, Task::Sets(_, _, through)) => {
                 if !all_found {
-                    self.scans.request(&prefix);
+                    self.compare_all();
                 }
                 self.acked = self.acked.max(through);
             }
@@ -420,6 +420,9 @@ impl Copier {
     fn compare(&mut self, redis_key: Vec<u8>) {
         memory::check();
         match self.places.parse(&redis_key) {
+            None if self.is_leaving && self.places.names().is_set(&redis_key) => {
+                memory::push(&mut self.unknown, redis_key);
+            }
             // A set, or a key of another program.
             None => {}
             Some((None, _)) => memory::push(&mut self.unknown, redis_key),
@@ -459,9 +462,15 @@ impl Copier {
         let last = self.tier.journal().last().unwrap_or(0);
         (self.position, self.acked) = (Position::at(last), last);
         (self.keys, self.wide) = (BTreeSet::new(), None);
+        self.compare_all();
+        self.begin_refill(Of::ALL);
+    }
+
+    /// Compares all keys. The sets are written anew meanwhile: Redis has perhaps evicted some. A change of a tag whose set is not known
+    /// any more needs no removal, because the comparison finds its keys.
+    fn compare_all(&mut self) {
         self.sets.clear();
         self.scans.request(self.places.names().all());
-        self.begin_refill(Of::ALL);
     }
 
     /// Begins a refill, which also covers the running one.
