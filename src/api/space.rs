@@ -122,9 +122,11 @@ impl Options<'_> {
 fn check_together(name: &str) -> Result<(), Refused> {
     let options = space::options(name);
     if options.as_ref().is_some_and(|options| options.redis && options.by_role) {
-        return Err(invalid("option \"redis\" requires scope => 'shared'").detail(
-            "Redis does not know the roles of the server, so it must not have values of single roles.",
-        ));
+        return Err(invalid("option \"redis\" requires scope => 'shared'")
+            .detail(
+                "Redis does not know the roles of the server, so it must not have values of single roles.",
+            )
+            .hint("Use scope => 'shared', or redis => false."));
     }
     let ttls = options.and_then(|options| Some((options.default_ttl_ms?, options.max_ttl_ms?)));
     match ttls {

@@ -8,8 +8,8 @@
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
 
-/// The name of the setting with the secret. `settings.rs` defines it.
-const SETTING: &[u8] = b"pg_cache.redis_url";
+/// The end of the name of the setting with the secret. A statement may write the whole name with quotes or blanks in it.
+const SETTING: &[u8] = b"redis_url";
 
 // The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::emit_log_hook_type = None;

@@ -24,7 +24,6 @@ pub struct Looker<'w> {
     pub sets: &'w mut Sets,
     /// The longest time to live in Redis.
     pub max_ttl_ms: u64,
-    pub unix_ms: u64,
     /// Whether all keys are to be removed, whatever their values are.
     pub removes_all: bool,
 }
@@ -67,7 +66,7 @@ impl Looker<'_> {
             batch.removals.push(redis_key);
             return 0;
         };
-        let bucket = self.sets.bucket(self.unix_ms);
+        let bucket = self.sets.bucket();
         let tags = copy.tags.iter().map(|tag| sets::of_tag(*database, tag));
         let ids = tags.chain(copy.relations.iter().map(|(database, oid)| sets::of_relation(*database, *oid)));
         for id in ids {

@@ -13,7 +13,7 @@ use crate::pg::error::{OrRaise, SqlState};
 use crate::pg::redis_state::{RedisState, UNKNOWN};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{clock, cluster, memory, thread};
+use crate::pg::{cluster, memory, thread};
 use crate::store::journal;
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, Names, Target, pattern};
 use std::collections::{BTreeSet, VecDeque};
@@ -89,6 +89,8 @@ pub struct Copier {
     unknown: Vec<Vec<u8>>,
     refill: Option<Refill>,
     is_leaving: bool,
+    /// Whether Redis was full at its last answer to a batch.
+    was_refused: bool,
 }
 
 /// A walk through the memory.
@@ -141,6 +143,7 @@ impl Copier {
             unknown: Vec::new(),
             refill: None,
             is_leaving: false,
+            was_refused: false,
         })
     }
 
@@ -292,7 +295,7 @@ impl Copier {
     /// Removes the keys in the sets of a tag.
     fn send_removal(&mut self, id: SetId) -> bool {
         let Some(place) = self.places.any_of(id.0) else { return false };
-        let bucket = self.sets.bucket(unix_ms());
+        let bucket = self.sets.bucket();
         let buckets = self.sets.take(id, bucket).into_iter();
         let sets = buckets.map(|bucket| self.places.names().set(&place.database, bucket, id.1));
         let sets: Vec<String> = sets.collect();
@@ -376,7 +379,6 @@ impl Copier {
             places: &mut self.places,
             sets: &mut self.sets,
             max_ttl_ms: self.max_ttl_ms,
-            unix_ms: unix_ms(),
             removes_all: self.is_leaving,
         }
     }
@@ -387,10 +389,16 @@ impl Copier {
         match (answer, task) {
             (Answer::Facts(facts), task) => self.learn(facts, matches!(task, Task::Connect)),
             (Answer::Written { refused, lost_sets }, task) => {
-                if let Some(why) = refused {
-                    self.state.refused.store(shared::tick().into(), Relaxed);
-                    self.state.set_error(&why);
+                let is_refused = refused.is_some();
+                match refused {
+                    Some(why) => {
+                        self.state.refused.store(shared::tick().into(), Relaxed);
+                        self.state.set_error(&why);
+                    }
+                    None if self.was_refused => self.state.set_error(""),
+                    None => {}
                 }
+                self.was_refused = is_refused;
                 if lost_sets {
                     self.compare_all();
                 }
@@ -518,8 +526,4 @@ impl Copier {
             Task::Connect | Task::Check | Task::Changes(_) | Task::Scan => {}
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    clock::unix_us() / 1000
 }

@@ -33,12 +33,21 @@ pub struct Places {
     databases: HashMap<u32, Database>,
     /// Spaces by the OIDs of their databases and their own.
     spaces: HashMap<(u32, u32), Rc<Place>>,
+    /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is here:
+    /// as a rule, it has the greater OID.
+    by_prefix: HashMap<String, (u32, u32)>,
 }
 
 impl Places {
     /// Reads the names of the databases. May raise errors.
     pub fn read(tier: &'static HotTier, names: Names) -> Self {
-        let mut places = Self { tier, names, databases: HashMap::new(), spaces: HashMap::new() };
+        let mut places = Self {
+            tier,
+            names,
+            databases: HashMap::new(),
+            spaces: HashMap::new(),
+            by_prefix: HashMap::new(),
+        };
         places.refresh();
         places
     }
@@ -57,6 +66,7 @@ impl Places {
         let has_changed = self.spaces.keys().any(|(database, _)| is_outdated(database));
         if has_changed {
             self.spaces.clear();
+            self.by_prefix.clear();
         }
         self.databases = databases;
         has_changed
@@ -82,6 +92,8 @@ impl Places {
             is_utf8: *is_utf8,
         });
         self.spaces.insert((database, space), Rc::clone(&place));
+        let newest = self.by_prefix.entry(place.prefix.clone()).or_default();
+        *newest = (*newest).max((database, space));
         Some(place)
     }
 
@@ -98,16 +110,13 @@ impl Places {
     #[allow(clippy::type_complexity)]
     pub fn parse<'k>(&mut self, redis_key: &'k [u8]) -> Option<(Option<(u32, u32)>, &'k [u8])> {
         let (_, _, key) = self.names.parse(redis_key)?;
-        let prefix = &redis_key[..redis_key.len() - key.len()];
-        let has_prefix = |place: &Place| place.prefix.as_bytes() == prefix;
-        let known = self.spaces.iter().find(|(_, place)| has_prefix(place)).map(|(oids, _)| *oids);
-        let found = known.or_else(|| {
-            let all = self.all();
-            all.into_iter().find(|(database, space)| {
-                self.find(*database, *space).is_some_and(|place| has_prefix(&place))
-            })
-        });
-        Some((found, key))
+        let prefix = std::str::from_utf8(&redis_key[..redis_key.len() - key.len()]).ok()?;
+        if !self.by_prefix.contains_key(prefix) {
+            for (database, space) in self.all() {
+                self.find(database, space);
+            }
+        }
+        Some((self.by_prefix.get(prefix).copied(), key))
     }
 
     /// Returns the OIDs of all spaces that have a name here, with those of their databases.

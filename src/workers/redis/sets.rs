@@ -5,8 +5,10 @@
 //! before. A set expires two stretches after its last addition. So no set grows for ever, and none ends before its members. A relation
 //! that values depend on has such sets, too.
 
+use crate::pg::clock;
 use crate::store::keyspace::hash;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// The most tags of which the worker remembers the sets. Values with further tags are not copied.
 const KNOWN_MAX: usize = 1_000_000;
@@ -39,18 +41,22 @@ struct Known {
 #[derive(Debug)]
 pub struct Sets {
     bucket_ms: u64,
+    /// The time when the worker started, in milliseconds since 1970, and the same moment on a clock that nobody sets.
+    began: (u64, Instant),
     known: HashMap<SetId, Known>,
 }
 
 impl Sets {
     /// `bucket_ms` is the longest time to live of a key.
     pub fn new(bucket_ms: u64) -> Self {
-        Self { bucket_ms, known: HashMap::new() }
+        let began = (clock::unix_us() / 1000, Instant::now());
+        Self { bucket_ms, began, known: HashMap::new() }
     }
 
-    /// Returns the present bucket.
-    pub fn bucket(&self, unix_ms: u64) -> u64 {
-        unix_ms / self.bucket_ms
+    /// Returns the present bucket. It does not follow the clock of the system if that is set.
+    pub fn bucket(&self) -> u64 {
+        let (began_ms, began) = self.began;
+        (began_ms + began.elapsed().as_millis() as u64) / self.bucket_ms
     }
 
     /// Returns after how many milliseconds a set expires to which a key is added now.
