@@ -154,12 +154,16 @@ pub fn schema() -> Option<u32> {
 /// extension's.
 pub fn schema_of_extension() -> Option<u32> {
     let schema = schema()?;
-    // SAFETY: both look up catalogs, the second one by a name that ends with a zero.
-    let (owner, extension) = unsafe {
-        let owner = pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema.into());
-        (owner, pg_sys::get_extension_oid(c"pg_cache".as_ptr(), true))
-    };
-    (extension != pg_sys::InvalidOid && owner == extension).then_some(schema)
+    // SAFETY: looks up a catalog.
+    let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema.into()) };
+    (extension() == Some(owner.to_u32())).then_some(schema)
+}
+
+/// Returns the OID of the extension. None if it does not exist in this database.
+pub fn extension() -> Option<u32> {
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
+    let extension = unsafe { pg_sys::get_extension_oid(c"pg_cache".as_ptr(), true) };
+    (extension != pg_sys::InvalidOid).then(|| extension.to_u32())
 }
 
 /// Returns the owner of `pgcache.spaces`, as which `write` runs. None if the extension does not exist here.

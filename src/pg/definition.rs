@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+use super::catalog;
 use super::function;
 use super::relation;
 use super::system::{self, CLASSES, Class, ROLES, TYPES, Type, When, prefix};
@@ -20,9 +21,19 @@ use std::ffi::CStr;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-/// Called in the command that changes definitions, once for each change. `roles` says whether the change concerns all databases:
-/// a change of roles or memberships, or a direct write to a catalog in [`SHARED`]. May raise errors.
-type Report = fn(roles: bool);
+/// The extent of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Definitions of this database.
+    Definitions,
+    /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog in [`SHARED`].
+    Roles,
+    /// The extension pg_cache is dropped in this database.
+    Extension,
+}
+
+/// Called in the command that changes definitions, once for each change. May raise errors.
+type Report = fn(Changed);
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 /// The hook that was installed before ours, if any.
@@ -40,6 +51,8 @@ const MEMBERSHIPS: u32 = 1261;
 const POLICIES: u32 = 3256;
 /// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
 const INHERITANCE: u32 = 2611;
+/// `pg_extension`
+const EXTENSIONS: u32 = 3079;
 
 /// Catalogs whose changes alter no result of a query, as far as the hook reports them. In this order: defaults, constraints,
 /// indexes, triggers; extended statistics; large objects and their owners; subscriptions; publications with their tables and
@@ -127,7 +140,13 @@ unsafe extern "C-unwind" fn changed(
         _ => true,
     };
     if defines {
-        report([OF_ROLES, MEMBERSHIPS].contains(&class));
+        report(match class {
+            OF_ROLES | MEMBERSHIPS => Changed::Roles,
+            EXTENSIONS if access == OAT_DROP && catalog::extension() == Some(object.to_u32()) => {
+                Changed::Extension
+            }
+            _ => Changed::Definitions,
+        });
     }
 }
 
@@ -137,7 +156,7 @@ pub fn catalog_written(catalog: u32) {
     if SHARED.contains(&catalog)
         && let Some(report) = REPORT.get()
     {
-        report(true);
+        report(Changed::Roles);
     }
 }
 

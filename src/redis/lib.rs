@@ -5,9 +5,9 @@
 //!
 //! Rules:
 //!
-//! - Every wait for a server ends after the timeout of the target, and the first wait that ends so gives the connection up. Two waits
-//!   have no bound: the resolution of a host name, and the connection to a Unix socket whose server accepts none and whose queue is
-//!   full. Both happen on the thread, so the worker never waits for them.
+//! - Every wait for a server ends after the timeout of the target, or later after a large request (`node.rs`), and the first wait that ends
+//!   so gives the connection up. Two waits have no bound: the resolution of a host name, and the connection to a Unix socket whose server
+//!   accepts none and whose queue is full. Both happen on the thread, so the worker never waits for them.
 //! - After a failure, the thread skips every job until `Job::Connect` succeeds. So no job is executed out of order.
 //! - Commands that a server has received but not executed when a connection was given up never run after newer ones: `Job::Connect`
 //!   ends the old connections by `CLIENT KILL` before anything is written: those of this process by their number, and those of

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::info::Info;
 use crate::target::{Endpoint, Target};
 use redis::{Connection, ConnectionInfo, ServerError, Value};
+use std::time::Duration;
 
 /// A connection to one server that stores data.
 pub struct Node {
@@ -120,8 +121,16 @@ impl Node {
     }
 }
 
+/// The least bytes per second of a connection that is not given up while a large request is on its way.
+const BYTES_PER_SECOND: u64 = 100_000;
+
 /// A connection to a server of any kind.
-pub struct Wire(Connection);
+pub struct Wire {
+    connection: Connection,
+    timeout: Duration,
+    /// The present timeout of reading.
+    patience: Duration,
+}
 
 impl Wire {
     /// Connects.
@@ -131,7 +140,7 @@ impl Wire {
         let connection = redis::Client::open(info)?.get_connection_with_timeout(target.timeout())?;
         connection.set_read_timeout(Some(target.timeout()))?;
         connection.set_write_timeout(Some(target.timeout()))?;
-        Ok(Self(connection))
+        Ok(Self { connection, timeout: target.timeout(), patience: target.timeout() })
     }
 
     /// Sends one command and receives the answer. A server's error is an answer.
@@ -140,12 +149,21 @@ impl Wire {
         self.receive()
     }
 
+    /// Sends commands. The system may take them all before the first byte has arrived, so the wait for the answer is longer after many
+    /// bytes.
     fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
-        Ok(self.0.send_packed_command(commands)?)
+        // A few kilobytes arrive within the timeout, and a change of the wait costs a call of the system.
+        let seconds = commands.len() as u64 * 8 / BYTES_PER_SECOND;
+        let patience = self.timeout + Duration::from_secs(seconds) / 8;
+        if patience != self.patience {
+            self.connection.set_read_timeout(Some(patience))?;
+            self.patience = patience;
+        }
+        Ok(self.connection.send_packed_command(commands)?)
     }
 
     fn receive(&mut self) -> Result<Value, Failure> {
-        Ok(self.0.recv_response()?)
+        Ok(self.connection.recv_response()?)
     }
 }
 

@@ -4,6 +4,7 @@
 //! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
 
 use crate::pg::command::{self, Watcher};
+use crate::pg::definition::Changed;
 use crate::pg::{background, definition, relation, shared};
 use crate::store::space;
 use crate::store::transaction::{Named, pending, prepared, safe_stamp, table_writes};
@@ -13,7 +14,14 @@ use pg_cache_core::Reserved;
 /// library.
 pub fn listen() {
     command::watch(&Commands);
-    definition::watch(defining);
+    definition::watch(|changed| match changed {
+        Changed::Definitions => defining(false),
+        Changed::Roles => defining(true),
+        Changed::Extension => {
+            defining(false);
+            dropping(shared::database());
+        }
+    });
 }
 
 /// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
@@ -25,6 +33,15 @@ fn defining(roles: bool) {
     if roles {
         pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
         pending::privileges_changed(0);
+    }
+}
+
+/// Records that the transaction drops a database, or the extension in it: its commit invalidates all values of the database. May raise
+/// errors.
+fn dropping(database: u32) {
+    if let Some(tier) = shared::tier() {
+        let fence = tier.fences().reserved(Reserved::Database(database));
+        pending::invalidate_exactly(fence, Named::Database(database));
     }
 }
 
@@ -57,10 +74,7 @@ impl Watcher for Commands {
     }
 
     fn dropping(&self, database: u32) {
-        if let Some(tier) = shared::tier() {
-            let fence = tier.fences().reserved(Reserved::Database(database));
-            pending::invalidate_exactly(fence, Named::Database(database));
-        }
+        dropping(database);
     }
 
     fn needs_alone(&self, database: u32) {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most keys of a batch.
 pub const KEYS_MAX: usize = 500;
 /// The most bytes of the values of a batch, unless its first value is larger.
-const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 256 << 10;
 
 /// A key to look at: the OIDs of its database and its space, and its bytes.
 pub type KeyId = (u32, u32, Vec<u8>);
