@@ -295,3 +295,52 @@ fn a_space_that_only_its_option_names_tells_no_tags() {
     assert_eq!(names(&found, |payload| &payload["keys"]["told"]), ["a"]);
     assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
 }
+
+/// A reader that was cut off for ten seconds, at 1000 changes per second, must get each change afterwards, and no reset.
+#[test]
+fn ten_thousand_changes_are_read_later_without_a_reset() {
+    let cluster = with_extension();
+    let mut session = cluster.connect("postgres");
+    let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+    session
+        .batch_execute(
+            "CREATE PROCEDURE change() LANGUAGE plpgsql AS $$
+             BEGIN
+                 FOR number IN 1..10000 LOOP
+                     PERFORM cache_set('key ' || number, '1');
+                     COMMIT;
+                 END LOOP;
+             END $$",
+        )
+        .expect("a procedure");
+    session.batch_execute("CALL change()").expect("each change commits");
+    let changes = format!("FROM cache_changes({cursor}, 1000000) WHERE kind =");
+    let keys = format!("SELECT count(DISTINCT name) {changes} 'key' AND name LIKE 'key %'");
+    assert_eq!(one::<i64>(&mut session, &keys), 10_000);
+    assert_eq!(one::<i64>(&mut session, &format!("SELECT count(*) {changes} 'reset'")), 0);
+}
+
+/// A promoted standby knows nothing of the changes on the old primary, so a cursor from there must get a reset, however many changes
+/// follow.
+#[test]
+fn a_cursor_of_the_old_primary_gets_a_reset_after_a_promotion() {
+    let primary = with_extension();
+    let mut session = primary.connect("postgres");
+    session.batch_execute("SELECT cache_set('key', '1')").expect("it sets");
+    let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+    let standby = with_extension();
+    standby.stop(Stop::Fast);
+    standby.follow(&primary);
+    standby.resume();
+    primary.stop(Stop::Immediate);
+    let mut session = standby.connect("postgres");
+    session.query_one("SELECT pg_promote()", &[]).expect("it is promoted");
+    let first = format!("SELECT kind FROM cache_changes({cursor}) LIMIT 1");
+    assert_eq!(one::<String>(&mut session, &first), "reset", "before the first change");
+    session
+        .batch_execute(
+            "SELECT count(cache_set('key ' || number, '2')) FROM generate_series(1, 500) AS number",
+        )
+        .expect("it sets");
+    assert_eq!(one::<String>(&mut session, &first), "reset", "after some changes");
+}

@@ -9,13 +9,14 @@ use super::journal::{Of, Position, Wide};
 use super::places::Places;
 use super::scans::Scans;
 use super::sets::{SetId, Sets};
-use crate::pg::error::{OrRaise, SqlState};
+use crate::pg::error::{OrRaise, Refused, SqlState};
 use crate::pg::redis_state::{RedisState, UNKNOWN};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{cluster, memory, thread};
 use crate::store::journal;
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, Names, Target, pattern};
+use pgrx::prelude::PgSqlErrorCode;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -152,6 +153,10 @@ impl Copier {
         while let Some(answer) = self.client.answer(Duration::ZERO) {
             self.handle(answer);
         }
+        if self.client.is_dead() {
+            // A panic has ended it. The error makes the worker begin again, with another thread.
+            Refused::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the thread for Redis has ended").raise();
+        }
         self.connect_if_due();
         if matches!(self.link, Link::Up) {
             self.check_if_due();
@@ -240,7 +245,7 @@ impl Copier {
         loop {
             let mut has_sent = false;
             for send in kinds {
-                has_sent |= self.tasks.len() < DEPTH && send(self);
+                has_sent |= matches!(self.link, Link::Up) && self.tasks.len() < DEPTH && send(self);
             }
             if !has_sent {
                 break;
