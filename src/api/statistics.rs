@@ -304,7 +304,7 @@ mod pgcache {
             let database = Some(slot.database.load(Relaxed)).filter(|database| *database != 0);
             let redis = shared::redis_state().filter(|_| kind == "redis");
             let (acked, is_comparing) = redis.map(RedisState::progress).unwrap_or_default();
-            let lag = redis.and_then(|_| changes::lag(acked));
+            let lag = redis.filter(|_| acked > 0).and_then(|_| changes::lag(acked));
             (
                 slot.pid.load(Relaxed) as i32,
                 kind,

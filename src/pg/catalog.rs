@@ -87,6 +87,12 @@ pub fn generation() -> u64 {
     GENERATION.get()
 }
 
+/// Learns of the changes that other sessions have committed. A transaction usually does so when it locks a table. May raise errors.
+pub fn accept_changes() {
+    // SAFETY: the server's own function, within a transaction. It calls the callbacks that were registered for changes.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Makes all that was remembered outdated.
 fn advance() {
     GENERATION.set(GENERATION.get() + 1);

@@ -29,14 +29,18 @@ unsafe extern "C-unwind" fn on_message(data: *mut pg_sys::ErrorData) {
     // SAFETY: the server passes a message that it owns. Its texts are null or end with a zero, and may be written to. The statement is
     // null or ends with a zero.
     unsafe {
-        for text in [(*data).message, (*data).detail, (*data).detail_log, (*data).hint, (*data).context] {
-            if names_setting(text) {
-                blank(std::slice::from_raw_parts_mut(text.cast(), CStr::from_ptr(text).count_bytes()));
+        let data = &mut *data;
+        let texts = [data.message, data.detail, data.detail_log, data.hint, data.context, data.internalquery];
+        // The log repeats the statement beside an error of at least this level. It cannot be written to.
+        let repeats = !data.hide_stmt && data.elevel >= pg_sys::log_min_error_statement;
+        data.hide_stmt |= repeats && find_name(pg_sys::debug_query_string).is_some();
+        let names_it = data.hide_stmt || texts.into_iter().any(|text| find_name(text).is_some());
+        for text in texts.into_iter().filter(|text| names_it && !text.is_null()) {
+            let bytes = std::slice::from_raw_parts_mut(text.cast::<u8>(), CStr::from_ptr(text).count_bytes());
+            match find_name(text) {
+                Some(end) => blank(&mut bytes[end..]),
+                None => blank_url(bytes),
             }
-        }
-        // The log repeats the statement beside an error, and it cannot be written to.
-        if names_setting(pg_sys::debug_query_string) {
-            (*data).hide_stmt = true;
         }
         if let Some(previous) = PREVIOUS {
             #[allow(ffi_unwind_calls)] // No value on this stack needs to be dropped.
@@ -45,28 +49,35 @@ unsafe extern "C-unwind" fn on_message(data: *mut pg_sys::ErrorData) {
     }
 }
 
-/// Returns whether a text names the setting.
+/// Returns where the name of the setting ends in a text. None if the text does not name it.
 ///
 /// # Safety
 /// The pointer must be null, or the text must end with a zero.
-unsafe fn names_setting(text: *const c_char) -> bool {
+unsafe fn find_name(text: *const c_char) -> Option<usize> {
+    if text.is_null() {
+        return None;
+    }
     // SAFETY: as the caller promises.
-    !text.is_null()
-        && unsafe { CStr::from_ptr(text) }
-            .to_bytes()
-            .windows(SETTING.len())
-            .any(|part| part.eq_ignore_ascii_case(SETTING))
+    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+    let at = bytes.windows(SETTING.len()).position(|part| part.eq_ignore_ascii_case(SETTING))?;
+    Some(at + SETTING.len())
 }
 
-/// Overwrites all from the first `://` to the last `@`, and all from the first `pass=` on: the address of a Unix socket has the password
-/// there. That may be more than the secret, never less.
+/// Overwrites a text, except blanks and quotes, if it may have a value of the setting in it: that is quoted, or follows a `=`.
 fn blank(text: &mut [u8]) {
-    let find = |text: &[u8], what: &[u8]| text.windows(what.len()).position(|part| part == what);
-    let Some(start) = find(text, b"://").map(|at| at + 3) else { return };
-    if let Some(end) = text[start..].iter().rposition(|byte| *byte == b'@') {
-        text[start..start + end].fill(b'*');
-    }
-    if let Some(pass) = find(&text[start..], b"pass=") {
-        text[start + pass + 5..].fill(b'*');
+    let Some(start) = text.iter().position(|byte| matches!(byte, b'=' | b'\'' | b':' | b'/')) else {
+        return blank_url(text);
+    };
+    text[start..]
+        .iter_mut()
+        .filter(|byte| !matches!(byte, b' ' | b'"' | b'\'' | b'\n'))
+        .for_each(|byte| *byte = b'*');
+}
+
+/// Overwrites all from the first `://` on.
+fn blank_url(text: &mut [u8]) {
+    let url = text.windows(3).position(|part| part == b"://");
+    if let Some(start) = url {
+        text[start..].fill(b'*');
     }
 }

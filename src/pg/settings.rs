@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use super::memory;
 use pg_cache_redis::{Target, mask};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
@@ -315,16 +316,17 @@ unsafe extern "C-unwind" fn check_redis_url(
         Err(_) => Err("The URL is not in UTF-8.".to_owned()),
     };
     let Err(why) = checked else { return true };
-    let text = |text: &str| {
-        let text = CString::new(text).unwrap_or_default();
-        // SAFETY: copies the text to a context of the server that exists always, and that is emptied after the error.
-        unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
-    };
-    // SAFETY: the server reads these variables after this function.
+    // Zeroed, so that the copy ends with a zero. Null if there is no memory: then the error has no detail.
+    let detail = memory::try_cleared(why.len() + 1).cast::<c_char>();
+    // SAFETY: the allocation has room for the text. The server reads these variables after this function, and writes to none.
     unsafe {
-        pg_sys::GUC_check_errmsg_string = text("invalid value for parameter \"pg_cache.redis_url\"");
-        pg_sys::GUC_check_errdetail_string = text(&why);
-        pg_sys::GUC_check_errhint_string = text("Use a URL such as redis://localhost:6379.");
+        if !detail.is_null() {
+            detail.cast::<u8>().copy_from_nonoverlapping(why.as_ptr(), why.len());
+        }
+        pg_sys::GUC_check_errmsg_string =
+            c"invalid value for parameter \"pg_cache.redis_url\"".as_ptr().cast_mut();
+        pg_sys::GUC_check_errdetail_string = detail;
+        pg_sys::GUC_check_errhint_string = c"Use a URL such as redis://localhost:6379.".as_ptr().cast_mut();
     }
     false
 }

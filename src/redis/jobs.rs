@@ -72,7 +72,7 @@ pub enum Answer {
     Facts(Facts),
     /// To `Write`.
     Written {
-        /// Redis is full: its error. The keys of all values of the batch were removed instead.
+        /// Redis is full, or does not take one of the values: its error. The keys of all values of the batch were removed instead.
         refused: Option<String>,
         /// A set that must exist was gone, so it lacks members.
         lost_sets: bool,

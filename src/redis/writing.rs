@@ -31,10 +31,15 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
     }
     let mut refused = None;
     let mut lost_sets = false;
+    let is_value = |index: usize| (meanings.len()..meanings.len() + batch.values.len()).contains(&index);
     for (index, answer) in link.run(&commands)?.into_iter().enumerate() {
         match (meanings.get(index), answer) {
             (_, Value::ServerError(error)) => match is_full(&error) {
                 Some(words) => refused = Some(words),
+                // One value that the server does not take must not stop all others.
+                None if is_value(index) && matches!(error.code(), "ERR" | "NOPERM") => {
+                    refused = Some(Failure::from(error).0);
+                }
                 None => return Err(error.into()),
             },
             (Some(Meaning::Proof), answer) => lost_sets |= number(answer)? == 0,

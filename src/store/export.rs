@@ -19,6 +19,7 @@ use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::{Jsonb, Varlena};
 use pg_cache_core::{Exported, Key, Kind};
 use std::fmt::Write;
+use std::io;
 
 /// A value in the form for Redis.
 #[derive(Debug)]
@@ -38,10 +39,28 @@ pub fn look(tier: &HotTier, database: u32, space: u32, key: &[u8], is_utf8: bool
     let key = Key::new(tier.scope(database, space, 0), key, hash(key))?;
     let found = tier.export(&key).or_raise()?;
     memory::check();
-    let json = json(&found).filter(|json| is_utf8 || json.is_ascii())?;
+    let json = json(&found).filter(|json| json.len() <= JSON_BYTES_MAX && (is_utf8 || json.is_ascii()))?;
     let ttl_ms = shared::ms_until(found.meta.expires);
     let tags = memory::collect(note::tags(&found.note).map(memory::copy));
     (ttl_ms > 0).then_some(Copy { json, ttl_ms, tags, relations: found.relations })
+}
+
+/// The most bytes of JSON text: Redis ends a connection with larger ones.
+const JSON_BYTES_MAX: usize = 256 << 20;
+
+/// Receives text. Without memory, that is an error, and the process goes on.
+struct Fallible(Vec<u8>);
+
+impl io::Write for Fallible {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_reserve(bytes.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Returns a value as JSON text. May raise errors.
@@ -52,7 +71,11 @@ fn json(found: &Exported) -> Option<String> {
             let _scratch = Scratch::new();
             jsonb::text(&Jsonb(Varlena::of(bytes)))
         }
-        TEXT => serde_json::to_string(std::str::from_utf8(bytes).ok()?).ok(),
+        TEXT => {
+            let mut json = Fallible(Vec::new());
+            serde_json::to_writer(&mut json, std::str::from_utf8(bytes).ok()?).ok()?;
+            String::from_utf8(json.0).ok()
+        }
         BYTEA => {
             let mut hex = String::new();
             hex.try_reserve_exact(bytes.len() * 2 + 5).or_raise();

@@ -221,10 +221,18 @@ const KNOWN_MAX: usize = 1024;
 #[inline]
 pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
     let role = Role::current();
-    let known = KNOWN.with_borrow(|known| {
-        let last = known.last.as_ref().filter(|_| known.generation == catalog::generation());
-        last.filter(|space| space.name.as_bytes() == name && space.role == role).cloned()
-    });
+    let last = || {
+        KNOWN.with_borrow(|known| {
+            let last = known.last.as_ref().filter(|_| known.generation == catalog::generation());
+            last.filter(|space| space.name.as_bytes() == name && space.role == role).cloned()
+        })
+    };
+    let mut known = last();
+    if known.as_ref().is_some_and(|space| space.options.redis) {
+        // A transaction that takes no locks learns of no changes. Values of a space that was dropped or left Redis must not get there.
+        catalog::accept_changes();
+        known = last();
+    }
     let space = known.map_or_else(|| resolve(name, role), Ok)?;
     match space.granted {
         Some(granted) if granted >= needed => Ok(space),

@@ -45,6 +45,10 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.max_workers", "2", None, "sighup"),
         ("pg_cache.notify", "on", None, "sighup"),
         ("pg_cache.notify_channel", "pg_cache", None, "sighup"),
+        ("pg_cache.redis_ca_file", "", None, "sighup"),
+        ("pg_cache.redis_max_ttl", "1h", Some("ms"), "sighup"),
+        ("pg_cache.redis_prefix", "pg_cache:", None, "sighup"),
+        ("pg_cache.redis_timeout", "500ms", Some("ms"), "sighup"),
         ("pg_cache.save_on_shutdown", "on", None, "sighup"),
         ("pg_cache.save_rate", "20000", None, "sighup"),
         // Test clusters have another value. The view has the default in milliseconds.
@@ -54,8 +58,12 @@ fn settings_have_units_defaults_and_descriptions() {
     ];
     let readme = include_str!("../../README.md");
     for (name, value, ..) in expected {
-        let shown = if value == "5000" { "5s" } else { value };
-        assert!(readme.contains(&format!("| `{name}` | `{shown}` | ")), "README has nothing of {name}");
+        let shown = match value {
+            "5000" => "`5s`".to_owned(),
+            "" => "empty".to_owned(),
+            value => format!("`{value}`"),
+        };
+        assert!(readme.contains(&format!("| `{name}` | {shown} | ")), "README has nothing of {name}");
     }
     assert_eq!(
         found,

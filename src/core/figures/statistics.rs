@@ -19,8 +19,8 @@
 //!   are not all of one moment. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
 //!   knows it for ever. Spaces without a fence of their own share the last cell.
-//! - The name of a space never changes, so all backends write the same words. The first word, which is never 0 in a name, is
-//!   written last: a reader that finds it finds the whole name.
+//! - Backends that write the name of a space at the same time write the same words. The first word, which is never 0 in a name, is
+//!   written last: a reader that finds the same one before and after it reads the others finds the whole name.
 //!
 //! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
 //! mark of a row leads to a cell only if that cell exists.
@@ -218,9 +218,10 @@ impl<'m> Statistics<'m> {
         let Some(target) = bytes.get_mut(1..=name.len()).filter(|_| !name.is_empty()) else { return };
         target.copy_from_slice(name);
         bytes[0] = name.len() as u8;
-        if self.is_shared(cell) || self.cell_word(cell, AT_NAME).load(Ordering::Relaxed) != 0 {
+        if self.is_shared(cell) || self.space_name(cell).is_some_and(|known| known == name) {
             return;
         }
+        self.cell_word(cell, AT_NAME).store(0, Ordering::Release);
         for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate().rev() {
             self.cell_word(cell, AT_NAME + index).store(u64::from_le_bytes(*word), Ordering::Release);
         }
@@ -233,9 +234,18 @@ impl<'m> Statistics<'m> {
         if self.is_shared(cell) || length == 0 {
             return None;
         }
-        let words =
-            (0..NAME_WORDS).map(|index| self.cell_word(cell, AT_NAME + index).load(Ordering::Relaxed));
-        Some(words.flat_map(u64::to_le_bytes).skip(1).take(length).collect())
+        let words: [u64; NAME_WORDS] =
+            std::array::from_fn(|index| self.cell_word(cell, AT_NAME + index).load(Ordering::Acquire));
+        let is_same = self.cell_word(cell, AT_NAME).load(Ordering::Acquire) == first && words[0] == first;
+        is_same.then(|| words.into_iter().flat_map(u64::to_le_bytes).skip(1).take(length).collect())
+    }
+
+    /// Returns the database and the space of each cell that has a name.
+    pub(crate) fn named_spaces(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.cells().filter(|cell| self.cell_word(*cell, AT_NAME).load(Ordering::Relaxed) != 0).map(|cell| {
+            let space = !self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed);
+            ((space >> 32) as u32, space as u32)
+        })
     }
 
     /// Returns the numbers of all cells.

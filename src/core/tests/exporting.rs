@@ -120,8 +120,10 @@ fn the_name_of_a_space_is_found_by_its_number() {
         tier.name_space(&scope, &[b'x'; SPACE_NAME_BYTES_MAX + 1]);
         assert_eq!(tier.space_name(DATABASE, SPACE), None, "the name is too long");
         tier.name_space(&scope, &long);
-        tier.name_space(&scope, b"another name is ignored");
         assert_eq!(tier.space_name(DATABASE, SPACE), Some(long.to_vec()));
+        tier.name_space(&scope, b"renamed");
+        assert_eq!(tier.space_name(DATABASE, SPACE), Some(b"renamed".to_vec()));
+        assert_eq!(tier.named_spaces().collect::<Vec<_>>(), [(DATABASE, SPACE)]);
         assert_eq!(tier.space_name(DATABASE, 3), None);
         // The tier has room for the fences of two more spaces. All others share a cell of statistics.
         for space in 10..30 {

@@ -123,10 +123,15 @@ impl<H: Host> Tier<'_, H> {
         Ok(bytes)
     }
 
-    /// Notes the name of a space, so that a process can find it that does not know the space. The name of a space never changes. Does
-    /// nothing if the space shares its cell of statistics with others.
+    /// Notes the name of a space, so that a process can find it that does not know the space. Backends that call this at the same time
+    /// must pass the same name. Does nothing if the space shares its cell of statistics with others.
     pub fn name_space(&self, scope: &Scope, name: &[u8]) {
         self.statistics.set_space_name(scope.cell, name);
+    }
+
+    /// Returns the OIDs of the database and the space of each space whose name was noted. They may belong to dropped spaces.
+    pub fn named_spaces(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.statistics.named_spaces()
     }
 
     /// Returns the name of a space, if it was noted.

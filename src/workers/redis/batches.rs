@@ -1,7 +1,7 @@
 //! Looks at keys, and writes what Redis must be told of them.
 
 use super::places::Places;
-use super::sets::{self, Sets};
+use super::sets::{self, SetId, Sets};
 use crate::pg::memory;
 use crate::pg::shared::HotTier;
 use crate::store::export;
@@ -29,8 +29,9 @@ pub struct Looker<'w> {
 }
 
 impl Looker<'_> {
-    /// Takes keys out of a list, as many as fit into a batch, and returns what Redis must be told of them now. May raise errors.
-    pub fn next_batch(&mut self, keys: &mut BTreeSet<KeyId>) -> Batch {
+    /// Takes keys out of a list, as many as fit into a batch, and returns what Redis must be told of them now, and the sets that the batch
+    /// creates. May raise errors.
+    pub fn next_batch(&mut self, keys: &mut BTreeSet<KeyId>) -> (Batch, Vec<SetId>) {
         let (mut batch, mut additions) = (Batch::default(), BTreeMap::new());
         let (mut bytes, mut channels) = (0, BTreeSet::new());
         for _ in 0..KEYS_MAX {
@@ -41,9 +42,11 @@ impl Looker<'_> {
             memory::check();
             bytes += self.add(&key, &mut batch, &mut additions, &mut channels);
         }
+        let is_new = |(id, addition): (&SetId, &SetAddition)| (!addition.must_exist).then_some(*id);
+        let created = additions.iter().filter_map(is_new).collect();
         batch.set_additions = additions.into_values().collect();
         batch.channels = channels.into_iter().collect();
-        batch
+        (batch, created)
     }
 
     /// Adds what Redis must be told of a key. Returns the bytes of its value.
@@ -51,7 +54,7 @@ impl Looker<'_> {
         &mut self,
         (database, space, key): &KeyId,
         batch: &mut Batch,
-        additions: &mut BTreeMap<sets::SetId, SetAddition>,
+        additions: &mut BTreeMap<SetId, SetAddition>,
         channels: &mut BTreeSet<String>,
     ) -> usize {
         let Some(place) = self.places.find(*database, *space) else { return 0 };

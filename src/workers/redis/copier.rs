@@ -34,6 +34,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const REFILL_RATE: f64 = 20_000.0;
 /// How long a refill waits when it has used up its rate.
 const REFILL_PAUSE: Duration = Duration::from_millis(10);
+/// How long the worker waits before it compares all keys again because sets are not complete. A Redis that evicts many sets would be
+/// busy with nothing else.
+const COMPARE_AGAIN: Duration = Duration::from_secs(10);
+/// The most pages of the memory that one step of a refill looks through.
+const PAGES_MAX: usize = 512;
 /// A scan waits while so many of its keys have not been compared yet.
 const FOUND_MAX: usize = 5_000;
 /// The most keys that are removed at once because no space has them.
@@ -44,14 +49,15 @@ const UNKNOWN_MAX: usize = 500;
 enum Task {
     Connect,
     Check,
-    /// Keys from the journal. With it, and all tasks before it, Redis has all changes up to the number, if there is one.
-    Changes(Option<u64>),
+    /// Keys from the journal, and the sets that the batch creates. With it, and all tasks before it, Redis has all changes up to the
+    /// number, if there is one.
+    Changes(Option<u64>, Vec<SetId>),
     /// The sets of a tag, with the present bucket; the second number is as for `Changes`.
     Sets(SetId, u64, u64),
     Scan,
-    /// Keys that a scan has found.
-    Compare,
-    Refill(Of),
+    /// Keys that a scan has found, and the sets that the batch creates.
+    Compare(Vec<SetId>),
+    Refill(Of, Vec<SetId>),
 }
 
 /// The connection.
@@ -60,7 +66,8 @@ enum Link {
     /// There is none until the worker connects at this moment. The time is how long the worker has waited for that.
     Down(Instant, Duration),
     Connecting(Duration),
-    Up,
+    /// Redis has answered. The time is as for `Down` until a job is done, and 0 afterwards.
+    Up(Duration),
 }
 
 /// The state of one Redis.
@@ -90,6 +97,9 @@ pub struct Copier {
     unknown: Vec<Vec<u8>>,
     refill: Option<Refill>,
     is_leaving: bool,
+    /// Whether a set is not complete, so that all keys must be compared, and when that was done last.
+    owes_scan: bool,
+    compared: Instant,
     /// Whether Redis was full at its last answer to a batch.
     was_refused: bool,
 }
@@ -98,7 +108,9 @@ pub struct Copier {
 #[derive(Debug)]
 struct Refill {
     of: Of,
+    /// The next bucket, and how many buckets are left: a refill goes once around.
     bucket: u64,
+    left: u64,
     keys: BTreeSet<KeyId>,
     /// How many keys were found since the moment.
     count: usize,
@@ -144,6 +156,8 @@ impl Copier {
             unknown: Vec::new(),
             refill: None,
             is_leaving: false,
+            owes_scan: false,
+            compared: Instant::now(),
             was_refused: false,
         })
     }
@@ -158,11 +172,14 @@ impl Copier {
             Refused::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the thread for Redis has ended").raise();
         }
         self.connect_if_due();
-        if matches!(self.link, Link::Up) {
+        if matches!(self.link, Link::Up(_)) {
             self.check_if_due();
+            if let Some(prefix) = self.places.superseded() {
+                self.scans.request(&prefix);
+            }
             self.send_all();
         }
-        if !self.tasks.iter().any(|task| matches!(task, Task::Changes(_) | Task::Sets(..)))
+        if !self.tasks.iter().any(|task| matches!(task, Task::Changes(..) | Task::Sets(..)))
             && self.has_sent_changes()
         {
             self.acked = self.position.number;
@@ -185,13 +202,19 @@ impl Copier {
             self.scans.request(self.places.names().all());
         }
         let has_keys = !(self.scans.are_done() && self.found.is_empty() && self.unknown.is_empty());
-        matches!(self.link, Link::Up) && (has_keys || !self.tasks.is_empty())
+        has_keys || !self.tasks.is_empty()
+    }
+
+    /// Returns whether Redis answers.
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up(_))
     }
 
     /// Whether keys are still to be compared or refilled.
     fn is_comparing(&self) -> bool {
-        let is_comparing = |task: &Task| matches!(task, Task::Scan | Task::Compare | Task::Refill(_));
-        !self.scans.are_done()
+        let is_comparing = |task: &Task| matches!(task, Task::Scan | Task::Compare(_) | Task::Refill(..));
+        self.owes_scan
+            || !self.scans.are_done()
             || !self.found.is_empty()
             || !self.unknown.is_empty()
             || self.refill.is_some()
@@ -208,8 +231,8 @@ impl Copier {
         match self.link {
             Link::Down(next, _) => next.saturating_duration_since(Instant::now()),
             Link::Connecting(_) => ATTENTION,
-            Link::Up if self.refill.is_some() => REFILL_PAUSE,
-            Link::Up => {
+            Link::Up(_) if self.refill.is_some() => REFILL_PAUSE,
+            Link::Up(_) => {
                 shared::wake_on_change();
                 // A change that came before that call does not wake this process.
                 let is_writing = self.position.has_more(self.tier) && !self.is_leaving;
@@ -233,8 +256,11 @@ impl Copier {
         if self.checked.elapsed() >= CHECK && self.tasks.len() < DEPTH {
             self.checked = Instant::now();
             self.send(Job::Check, Task::Check);
-            if self.places.refresh() {
+            if self.places.check() {
                 self.resync();
+            }
+            if self.owes_scan && self.compared.elapsed() >= COMPARE_AGAIN {
+                self.compare_all();
             }
         }
     }
@@ -245,7 +271,7 @@ impl Copier {
         loop {
             let mut has_sent = false;
             for send in kinds {
-                has_sent |= matches!(self.link, Link::Up) && self.tasks.len() < DEPTH && send(self);
+                has_sent |= matches!(self.link, Link::Up(_)) && self.tasks.len() < DEPTH && send(self);
             }
             if !has_sent {
                 break;
@@ -280,10 +306,10 @@ impl Copier {
         }
         if !self.keys.is_empty() {
             let mut keys = std::mem::take(&mut self.keys);
-            let batch = self.looker().next_batch(&mut keys);
+            let (batch, created) = self.looker().next_batch(&mut keys);
             self.keys = keys;
             let through = self.has_sent_changes().then_some(self.position.number);
-            return self.send_batch(batch, Task::Changes(through));
+            return self.send_batch(batch, Task::Changes(through, created));
         }
         match self.wide.take() {
             Some(Wide::Keys(extent)) => {
@@ -317,15 +343,15 @@ impl Copier {
         if !self.unknown.is_empty() {
             let rest = self.unknown.split_off(self.unknown.len().min(UNKNOWN_MAX));
             let removals = std::mem::replace(&mut self.unknown, rest);
-            return self.send_batch(Batch { removals, ..Batch::default() }, Task::Compare);
+            return self.send_batch(Batch { removals, ..Batch::default() }, Task::Compare(Vec::new()));
         }
         if self.found.is_empty() {
             return false;
         }
         let mut found = std::mem::take(&mut self.found);
-        let batch = self.looker().next_batch(&mut found);
+        let (batch, created) = self.looker().next_batch(&mut found);
         self.found = found;
-        self.send_batch(batch, Task::Compare)
+        self.send_batch(batch, Task::Compare(created))
     }
 
     /// Sends the next step of a scan. One step is under way at a time.
@@ -351,22 +377,34 @@ impl Copier {
             self.refill = Some(refill);
             return false;
         }
-        if refill.keys.is_empty() {
+        let total = self.tier.buckets_total();
+        for _ in 0..PAGES_MAX {
+            if !refill.keys.is_empty() {
+                break;
+            }
+            if refill.left == 0 {
+                return false;
+            }
             let Some(page) = self.tier.exported_keys(refill.bucket).or_raise() else { return false };
-            refill.bucket = page.next;
+            refill.left = refill.left.saturating_sub(page.next - refill.bucket);
+            refill.bucket = if page.next < total { page.next } else { 0 };
             for found in page.keys.into_iter().filter(|found| refill.of.has(found.database, found.space)) {
                 memory::check();
                 refill.keys.insert((found.database, found.space, found.key));
             }
         }
+        if refill.keys.is_empty() {
+            self.refill = Some(refill);
+            return false;
+        }
         let left = refill.keys.len();
-        let mut batch = self.looker().next_batch(&mut refill.keys);
+        let (mut batch, created) = self.looker().next_batch(&mut refill.keys);
         // A scan has removed the keys without a value.
         batch.removals.clear();
         refill.count += left - refill.keys.len();
         let of = refill.of;
         self.refill = Some(refill);
-        self.send_batch(batch, Task::Refill(of));
+        self.send_batch(batch, Task::Refill(of, created));
         true
     }
 
@@ -394,30 +432,19 @@ impl Copier {
         match (answer, task) {
             (Answer::Facts(facts), task) => self.learn(facts, matches!(task, Task::Connect)),
             (Answer::Written { refused, lost_sets }, task) => {
-                let is_refused = refused.is_some();
-                match refused {
-                    Some(why) => {
-                        self.state.refused.store(shared::tick().into(), Relaxed);
-                        self.state.set_error(&why);
-                    }
-                    None if self.was_refused => self.state.set_error(""),
-                    None => {}
-                }
-                self.was_refused = is_refused;
-                if lost_sets {
-                    self.compare_all();
-                }
-                if let Task::Changes(Some(through)) = task {
+                self.note_success();
+                if let Task::Changes(Some(through), _) = task {
                     self.acked = self.acked.max(through);
                 }
+                self.written(refused, lost_sets, task);
             }
             (Answer::MembersRemoved { all_found }, Task::Sets(_, _, through)) => {
-                if !all_found {
-                    self.compare_all();
-                }
+                self.note_success();
+                self.owes_scan |= !all_found;
                 self.acked = self.acked.max(through);
             }
             (Answer::Scanned { next, keys }, _) => {
+                self.note_success();
                 self.scans.advance(next);
                 keys.into_iter().for_each(|key| self.compare(key));
             }
@@ -427,6 +454,40 @@ impl Copier {
             }
             (Answer::Skipped | Answer::MembersRemoved { .. }, _) => {}
         }
+    }
+
+    /// Notes that Redis has done a job, so the connection is of use.
+    fn note_success(&mut self) {
+        if let Link::Up(waited) = &mut self.link {
+            *waited = Duration::ZERO;
+            if self.state.is_connected.load(Relaxed) == 0 {
+                pgrx::log!("pg_cache is connected to Redis");
+                self.state.set_connected(true, shared::tick());
+                self.state.set_error("");
+                self.slot.note_success();
+            }
+        }
+    }
+
+    /// Handles the answer to a batch.
+    fn written(&mut self, refused: Option<String>, lost_sets: bool, task: Task) {
+        let is_refused = refused.is_some();
+        match (refused, task) {
+            (Some(why), Task::Changes(_, created) | Task::Compare(created) | Task::Refill(_, created)) => {
+                self.state.refused.store(shared::tick().into(), Relaxed);
+                self.state.set_error(&why);
+                // The keys of the batch are removed, and Redis has perhaps not created the sets either.
+                created.into_iter().for_each(|id| self.sets.forget(id));
+            }
+            (None, Task::Changes(..) | Task::Compare(_) | Task::Refill(..)) => {
+                self.owes_scan |= lost_sets;
+                if self.was_refused {
+                    self.state.set_error("");
+                }
+            }
+            _ => return,
+        }
+        self.was_refused = is_refused;
     }
 
     /// Notes a key that a scan has found.
@@ -453,13 +514,12 @@ impl Copier {
         self.state.maxmemory.store(facts.maxmemory.unwrap_or(UNKNOWN), Relaxed);
         let is_noeviction = facts.policy.as_deref() == Some("noeviction");
         self.state.is_noeviction.store(is_noeviction.into(), Relaxed);
-        if is_new {
-            pgrx::log!("pg_cache is connected to Redis");
-            self.link = Link::Up;
-            self.checked = Instant::now();
-            self.state.set_connected(true, shared::tick());
-            self.state.set_error("");
-            self.slot.note_success();
+        match self.link {
+            Link::Connecting(waited) if is_new => {
+                self.link = Link::Up(waited);
+                self.checked = Instant::now();
+            }
+            _ => self.note_success(),
         }
         // If Redis does not tell, a new connection may be one to other data.
         if self.identity != facts.identity || is_new && facts.identity.is_none() {
@@ -484,13 +544,17 @@ impl Copier {
     fn compare_all(&mut self) {
         self.sets.clear();
         self.scans.request(self.places.names().all());
+        (self.owes_scan, self.compared) = (false, Instant::now());
     }
 
     /// Begins a refill, which also covers the running one.
     fn begin_refill(&mut self, of: Of) {
         if !self.is_leaving {
-            let of = self.refill.as_ref().map_or(of, |running| running.of.and(of));
-            self.refill = Some(Refill { of, bucket: 0, keys: BTreeSet::new(), count: 0, began: None });
+            let running = self.refill.take();
+            let of = running.as_ref().map_or(of, |running| running.of.and(of));
+            let bucket = running.map_or(0, |running| running.bucket);
+            let left = self.tier.buckets_total();
+            self.refill = Some(Refill { of, bucket, left, keys: BTreeSet::new(), count: 0, began: None });
         }
     }
 
@@ -500,7 +564,7 @@ impl Copier {
         let waited = match self.link {
             Link::Down(..) => return,
             Link::Connecting(waited) => waited,
-            Link::Up => Duration::ZERO,
+            Link::Up(waited) => waited,
         };
         if waited < PAUSE_MAX {
             pgrx::log!("pg_cache cannot reach Redis: {why}");
@@ -526,9 +590,13 @@ impl Copier {
     fn undo(&mut self, task: &Task) {
         match task {
             Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
-            Task::Compare => self.scans.request(self.places.names().all()),
-            Task::Refill(of) => self.begin_refill(*of),
-            Task::Connect | Task::Check | Task::Changes(_) | Task::Scan => {}
+            Task::Compare(_) => self.scans.request(self.places.names().all()),
+            // Redis may have a key without its membership in a set, and a refill removes no key.
+            Task::Refill(of, _) => {
+                self.begin_refill(*of);
+                self.scans.request(self.places.names().all());
+            }
+            Task::Connect | Task::Check | Task::Changes(..) | Task::Scan => {}
         }
     }
 }

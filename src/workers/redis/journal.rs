@@ -94,6 +94,10 @@ impl Position {
             (self.number, self.stalled) = (next.number, None);
             let record = next.record;
             let (database, object) = (record.database, record.object);
+            if record.what == What::Database {
+                // The extension may have been dropped, and a space of a dump may have the OID of another one.
+                places.forget();
+            }
             changes.wide = match record.what {
                 What::Key => {
                     if record.role == 0 && places.find(database, object).is_some() {

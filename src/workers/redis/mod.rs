@@ -45,6 +45,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the worker removes its keys from a Redis that it leaves.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// The same while Redis does not answer.
+const FAREWELL_DOWN: Duration = Duration::from_secs(2);
 
 /// The main function of the Redis worker. The launcher starts the worker again when it has ended and there is a Redis.
 pub fn run() {
@@ -98,7 +100,8 @@ fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
     }
     let stays = Config::read().is_some_and(|new| (&new.url, &new.prefix) == (&config.url, &config.prefix));
     let began = Instant::now();
-    while !stays && began.elapsed() < FAREWELL && copier.withdraw() {
+    let patience = |copier: &Copier| if copier.is_up() { FAREWELL } else { FAREWELL_DOWN };
+    while !stays && began.elapsed() < patience(&copier) && copier.withdraw() {
         background::wait(copier.step());
     }
 }

@@ -7,7 +7,7 @@ use crate::pg::background::{self, Database};
 use crate::pg::memory;
 use crate::pg::shared::HotTier;
 use pg_cache_redis::Names;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A space whose values may be in Redis.
@@ -36,6 +36,13 @@ pub struct Places {
     /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is here:
     /// as a rule, it has the greater OID.
     by_prefix: HashMap<String, (u32, u32)>,
+    /// Beginnings of Redis keys that no space has, and databases that do not exist, as of the last refresh.
+    unknown: HashSet<String>,
+    gone: HashSet<u32>,
+    /// Whether a database that has keys in Redis has another name, or none any more, since the last call of `check`.
+    is_outdated: bool,
+    /// The beginning of keys that a dropped space and a newer one share, until it is taken.
+    superseded: Option<String>,
 }
 
 impl Places {
@@ -47,6 +54,10 @@ impl Places {
             databases: HashMap::new(),
             spaces: HashMap::new(),
             by_prefix: HashMap::new(),
+            unknown: HashSet::new(),
+            gone: HashSet::new(),
+            is_outdated: false,
+            superseded: None,
         };
         places.refresh();
         places
@@ -56,31 +67,53 @@ impl Places {
         &self.names
     }
 
-    /// Reads the names of the databases again. Returns whether a database that has keys in Redis has another name, or none any more. May
-    /// raise errors.
-    pub fn refresh(&mut self) -> bool {
+    /// Reads the names of the databases again. Returns whether a database that has keys in Redis has another name, or none any more, since
+    /// the last call. May raise errors.
+    pub fn check(&mut self) -> bool {
+        self.refresh();
+        std::mem::take(&mut self.is_outdated)
+    }
+
+    /// Returns how the keys begin that a dropped space and a newer one share, once after the newer one was found.
+    pub fn superseded(&mut self) -> Option<String> {
+        self.superseded.take()
+    }
+
+    fn refresh(&mut self) {
         let all = background::in_transaction(background::all_databases);
         let databases: HashMap<u32, Database> =
             all.into_iter().map(|database| (database.oid, database)).collect();
         let is_outdated = |database: &u32| databases.get(database) != self.databases.get(database);
-        let has_changed = self.spaces.keys().any(|(database, _)| is_outdated(database));
-        if has_changed {
-            self.spaces.clear();
-            self.by_prefix.clear();
+        if self.spaces.keys().any(|(database, _)| is_outdated(database)) {
+            self.forget();
+            self.is_outdated = true;
         }
         self.databases = databases;
-        has_changed
+        self.unknown.clear();
+        self.gone.clear();
     }
 
-    /// Returns a space by the OIDs of its database and its own. None if none of its values can be in Redis. May raise errors.
+    /// Forgets the names of spaces: they may have changed.
+    pub fn forget(&mut self) {
+        self.spaces.clear();
+        self.by_prefix.clear();
+        self.unknown.clear();
+    }
+
+    /// Returns a space by the OIDs of its database and its own. None if none of its values can be in Redis, also because a newer space has
+    /// its name. May raise errors.
     pub fn find(&mut self, database: u32, space: u32) -> Option<Rc<Place>> {
         if let Some(place) = self.spaces.get(&(database, space)) {
-            return Some(Rc::clone(place));
+            return Some(Rc::clone(place))
+                .filter(|place| self.by_prefix.get(&place.prefix) == Some(&(database, space)));
         }
         let name = String::from_utf8(self.tier.space_name(database, space)?).ok()?;
-        if !self.databases.contains_key(&database) {
-            // The database is new.
+        if !self.databases.contains_key(&database) && !self.gone.contains(&database) {
+            // The database is new, or was dropped.
             self.refresh();
+            if !self.databases.contains_key(&database) {
+                self.gone.insert(database);
+            }
         }
         let Database { name: of_database, is_utf8, .. } = self.databases.get(&database)?;
         memory::check();
@@ -92,8 +125,12 @@ impl Places {
             is_utf8: *is_utf8,
         });
         self.spaces.insert((database, space), Rc::clone(&place));
-        let newest = self.by_prefix.entry(place.prefix.clone()).or_default();
-        *newest = (*newest).max((database, space));
+        match self.by_prefix.get(&place.prefix).copied() {
+            Some(known) if known > (database, space) => return None,
+            Some(_) => self.superseded = Some(place.prefix.clone()),
+            None => {}
+        }
+        self.by_prefix.insert(place.prefix.clone(), (database, space));
         Some(place)
     }
 
@@ -111,17 +148,17 @@ impl Places {
     pub fn parse<'k>(&mut self, redis_key: &'k [u8]) -> Option<(Option<(u32, u32)>, &'k [u8])> {
         let (_, _, key) = self.names.parse(redis_key)?;
         let prefix = std::str::from_utf8(&redis_key[..redis_key.len() - key.len()]).ok()?;
-        if !self.by_prefix.contains_key(prefix) {
+        if !self.by_prefix.contains_key(prefix) && !self.unknown.contains(prefix) {
             for (database, space) in self.all() {
                 self.find(database, space);
             }
+            self.unknown.insert(prefix.to_owned());
         }
         Some((self.by_prefix.get(prefix).copied(), key))
     }
 
     /// Returns the OIDs of all spaces that have a name here, with those of their databases.
     fn all(&self) -> Vec<(u32, u32)> {
-        let spaces = self.tier.all_stats().filter_map(|stats| stats.space);
-        memory::collect(spaces.filter(|(database, space)| self.tier.space_name(*database, *space).is_some()))
+        memory::collect(self.tier.named_spaces())
     }
 }

@@ -13,6 +13,9 @@ use std::time::Instant;
 /// The most tags of which the worker remembers the sets. Values with further tags are not copied.
 const KNOWN_MAX: usize = 1_000_000;
 
+/// How much later than it was looked at a key may arrive in Redis, in milliseconds.
+const DELAY_MS: u64 = 60_000;
+
 /// A tag or a relation of a database: the OID of the database, and a hash.
 pub type SetId = (u32, u64);
 
@@ -43,14 +46,18 @@ pub struct Sets {
     bucket_ms: u64,
     /// The time when the worker started, in milliseconds since 1970, and the same moment on a clock that nobody sets.
     began: (u64, Instant),
+    /// The bucket in which old sets were last forgotten.
+    purged: u64,
     known: HashMap<SetId, Known>,
 }
 
 impl Sets {
-    /// `bucket_ms` is the longest time to live of a key.
-    pub fn new(bucket_ms: u64) -> Self {
+    /// `max_ttl_ms` is the longest time to live of a key.
+    pub fn new(max_ttl_ms: u64) -> Self {
+        // A key lives from the time when Redis gets it, which is a little later than its bucket was chosen.
+        let bucket_ms = max_ttl_ms + DELAY_MS;
         let began = (clock::unix_us() / 1000, Instant::now());
-        Self { bucket_ms, began, known: HashMap::new() }
+        Self { bucket_ms, began, purged: 0, known: HashMap::new() }
     }
 
     /// Returns the present bucket. It does not follow the clock of the system if that is set.
@@ -65,14 +72,18 @@ impl Sets {
     }
 
     /// Notes that a key is added to the set of a bucket, which must be the present one. Returns whether the set was written before. None
-    /// if there are too many tags.
+    /// if there are too many tags, or no memory.
     pub fn add(&mut self, id: SetId, bucket: u64) -> Option<bool> {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&id) {
-            self.known.retain(|_, known| known.bucket + 1 >= bucket);
+            // That looks at all sets, so it must not happen for each key.
+            if std::mem::replace(&mut self.purged, bucket) != bucket {
+                self.known.retain(|_, known| known.bucket + 1 >= bucket);
+            }
             if self.known.len() >= KNOWN_MAX {
                 return None;
             }
         }
+        self.known.try_reserve(1).ok()?;
         let before = self.known.get(&id).copied();
         let has_earlier = before
             .is_some_and(|known| known.bucket + 1 == bucket || known.bucket == bucket && known.has_earlier);
@@ -97,7 +108,15 @@ impl Sets {
 
     /// Notes that sets which were taken are perhaps still there.
     pub fn put_back(&mut self, id: SetId, bucket: u64) {
+        let bucket = self.known.get(&id).map_or(bucket, |known| known.bucket.max(bucket));
         self.known.insert(id, Known { bucket, has_earlier: true });
+    }
+
+    /// Forgets the set of the present bucket, to which Redis has not added the keys: the next addition creates it.
+    pub fn forget(&mut self, id: SetId) {
+        if let Some(known) = self.known.remove(&id).filter(|known| known.has_earlier) {
+            self.known.insert(id, Known { bucket: known.bucket.saturating_sub(1), has_earlier: false });
+        }
     }
 
     /// Forgets all sets. All keys in Redis must be compared with the cache afterwards.
