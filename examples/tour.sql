@@ -97,3 +97,42 @@ SELECT cache_get('best') IS NOT NULL AS there;
 REFRESH MATERIALIZED VIEW sellers;
 SELECT cache_get('best') IS NOT NULL AS there, cache_status();
 SELECT cache_unwatch('sellers');
+
+\echo '-- Caches outside of the database are told which values to forget. Here, the listener is this session:'
+\echo
+SELECT cache_create_space('prices', notify => 'names', if_not_exists => true);
+LISTEN pg_cache;
+SELECT cache_set('price of 7', '8.99', space => 'prices');
+-- The worker sends its notifications after the commit. psql shows them after a statement.
+SELECT pg_sleep(1) AS passed \gset
+UNLISTEN pg_cache;
+SELECT cache_drop_space('prices');
+
+SELECT coalesce(current_setting('pg_cache.redis_url', true), '') LIKE 'unix://%' AS is_there \gset
+\if :is_there
+SELECT substr(current_setting('pg_cache.redis_url'), 8) AS socket \gset
+-- Waits until Redis has all changes.
+CREATE OR REPLACE PROCEDURE pg_temp.await_redis() LANGUAGE plpgsql AS $$ BEGIN
+    FOR step IN 1..1000 LOOP
+        EXIT WHEN (SELECT connected AND lag = 0 FROM cache_workers WHERE kind = 'redis');
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END $$;
+
+\echo '-- The values of a space with redis => true are written to Redis as JSON, where any client can read them:'
+\echo
+SELECT cache_create_space('shared', redis => true, if_not_exists => true);
+SELECT cache_set('product 7', to_jsonb(p), '10 minutes', ARRAY['category:' || category], 'shared') AS stored
+  FROM products AS p WHERE product_id = 7;
+CALL pg_temp.await_redis();
+\echo `redis-cli -s :'socket' GET 'pg_cache:shop:shared:product 7'`
+\echo
+
+\echo '-- They leave Redis with their tags:'
+\echo
+SELECT cache_invalidate_tag('category:' || category) FROM products WHERE product_id = 7;
+CALL pg_temp.await_redis();
+\echo EXISTS: `redis-cli -s :'socket' EXISTS 'pg_cache:shop:shared:product 7'`
+\echo
+SELECT cache_drop_space('shared');
+\endif

@@ -2,7 +2,8 @@
 # The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | remove | psql
 # [ARGUMENT...]
 #
-# The cluster is for tests, not for data: it trusts every account on this machine. A script that calls `start` must hold
+# The cluster is for tests, not for data: it trusts every account on this machine. If redis-server is installed, a
+# private Redis on a Unix socket runs beside the cluster, and pg_cache writes to it. A script that calls `start` must hold
 # the lock of the checkout (only_one_at_a_time).
 set -euo pipefail
 # shellcheck source=make/lib.sh
@@ -73,14 +74,53 @@ create() { # directory of programs
     mv "$part" "$data"
 }
 
+# Prints the process ID of the private Redis, or fails if none is running. The title of the process names the socket.
+redis_process() {
+    local socket pid
+    socket=$(socket_dir)
+    pid=$(cat "$socket/redis.pid" 2>/dev/null) || return
+    tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$socket/redis.sock" && printf '%s' "$pid"
+}
+
+# Starts the private Redis unless it is running, and waits until it listens. Fails if there is no redis-server, or if it
+# does not start: Redis is optional. It keeps nothing on disk.
+start_redis() {
+    local socket deadline=$((SECONDS + 10))
+    command -v redis-server >/dev/null || return
+    redis_process >/dev/null && return
+    socket=$(socket_dir)
+    as_server rm -f "$socket/redis.sock" "$socket/redis.pid"
+    as_server redis-server --daemonize yes --port 0 --unixsocket "$socket/redis.sock" --unixsocketperm 777 --dir "$socket" \
+        --pidfile "$socket/redis.pid" --save '' --appendonly no --maxmemory 64mb --maxmemory-policy allkeys-lru </dev/null >/dev/null 2>&1 || return
+    until [ -S "$socket/redis.sock" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || return
+        sleep 0.05
+    done
+}
+
+# Stops the private Redis, if it is running, and waits for its end.
+stop_redis() {
+    local pid deadline=$((SECONDS + 10))
+    pid=$(redis_process) || return 0
+    as_server kill -TERM "$pid"
+    while redis_process >/dev/null; do
+        [ "$SECONDS" -lt "$deadline" ] || die "the private Redis (process $pid) does not stop: kill it"
+        sleep 0.05
+    done
+    as_server rm -f "$(socket_dir)/redis.sock" "$(socket_dir)/redis.pid"
+}
+
 # Starts the cluster, and creates it if there is none. Writes .pg/env and .pg/bin for psql. A running server with the
 # same port, started after the library was built, is left as it is; any other is stopped first.
 start() { # port pg_config
-    local port=$1 bin socket
+    local port=$1 bin socket redis_url=
     bin=$("$2" --bindir)
     if running; then
         # A running server keeps the library that it was started with.
-        [ "$(running_port)" = "$port" ] && [ ! "$("$2" --pkglibdir)/pg_cache.so" -nt "$data/postmaster.pid" ] && return
+        if [ "$(running_port)" = "$port" ] && [ ! "$("$2" --pkglibdir)/pg_cache.so" -nt "$data/postmaster.pid" ]; then
+            start_redis || :
+            return
+        fi
         stop
     fi
     need_server_account
@@ -88,6 +128,7 @@ start() { # port pg_config
     printf '%s\n' "$bin" >"$PG_CACHE_DIR/bin"
     socket=$(socket_dir)
     owned_dir "$socket" 755
+    if start_redis; then redis_url=unix://$socket/redis.sock; fi
     as_server tee "$data/pg_cache.conf" >/dev/null <<EOF
 port = $port
 listen_addresses = '127.0.0.1'
@@ -96,11 +137,14 @@ shared_preload_libraries = 'pg_cache'
 max_prepared_transactions = 20
 wal_level = logical
 max_wal_size = 2GB
+pg_cache.redis_url = '$redis_url'
 EOF
     # If RUST_BACKTRACE is set, the details of errors contain a backtrace.
     unset RUST_BACKTRACE
-    as_server "$bin/pg_ctl" start --wait --silent -D "$data" -l "$log" </dev/null >/dev/null 2>&1 ||
+    as_server "$bin/pg_ctl" start --wait --silent -D "$data" -l "$log" </dev/null >/dev/null 2>&1 || {
+        stop_redis
         die "the server does not start: $(as_server grep -E 'FATAL|ERROR|PANIC' "$log" | tail -n 1 | cut -c1-160) (the whole log: .pg/data/server.log)"
+    }
     cat >"$PG_CACHE_DIR/env" <<EOF
 PGHOST=$socket
 PGPORT=$port
@@ -109,15 +153,17 @@ PGDATABASE=shop
 EOF
 }
 
-# A fast shutdown: the server ends the sessions and writes a checkpoint. Waits for its end, at most 60 seconds.
+# A fast shutdown: the server ends the sessions and writes a checkpoint. Waits for its end, at most 60 seconds. Redis ends
+# after the server.
 stop() {
     local pid deadline=$((SECONDS + 60))
-    pid=$(postmaster) || return 0
+    pid=$(postmaster) || { stop_redis; return 0; }
     as_server kill -INT "$pid"
     while running; do
         [ "$SECONDS" -lt "$deadline" ] || die "the server (process $pid) does not stop: see .pg/data/server.log"
         sleep 0.05
     done
+    stop_redis
 }
 
 # Runs psql as the superuser, in the database shop unless the arguments name another.
@@ -132,7 +178,10 @@ session() { # argument...
 case ${1:-} in
 check-port) check_port "$2" ;;
 start) start "$2" "$3" ;;
-stop) if running; then stop; else say "no server is running here"; fi ;;
+stop)
+    running || say "no server is running here"
+    stop
+    ;;
 remove)
     stop
     rm -rf "$(socket_dir)" "$data"

@@ -189,6 +189,7 @@ missing_package() { # need
     bwrap) command -v bwrap >/dev/null || echo bubblewrap ;;
     git) command -v git >/dev/null || echo git ;;
     redis) command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null || echo "redis-server redis-tools" ;;
+    openssl) command -v openssl >/dev/null || echo openssl ;;
     pgbouncer) command -v pgbouncer >/dev/null || echo pgbouncer ;;
     # The tests need the modules that create a virtual environment.
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || echo "python3 python3-venv" ;;

@@ -4,3 +4,4 @@
 mod language;
 mod near;
 mod pooler;
+mod redis;

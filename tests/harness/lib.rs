@@ -5,7 +5,7 @@
 //! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix
 //!   socket only, so clusters need no ports and any number of them can run side by side.
 //! - [`Database`] is a database of its own in the cluster that the tests of a process share.
-//! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] is a Redis server.
+//! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] is a Redis server (the room `redis/` has more of them).
 
 mod cluster;
 mod database;
@@ -18,6 +18,6 @@ mod wait;
 pub use cluster::{Cluster, Conf, Stop};
 pub use database::Database;
 pub use pooler::Pooler;
-pub use redis::Redis;
+pub use redis::{Certificate, Connection, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply};
 pub use server::Server;
 pub use wait::wait_until;

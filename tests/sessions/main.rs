@@ -23,6 +23,7 @@ mod notify;
 mod preload;
 mod prepared;
 mod qualified;
+mod redis;
 mod renewal;
 mod replication;
 mod restart;

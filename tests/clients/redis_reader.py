@@ -1,0 +1,36 @@
+"""Reads Redis for redis.rs through redis-py. Each line of input is a JSON array, a command and its arguments, and each answer is a line
+of JSON.
+
+    redis_reader.py URL
+"""
+
+import json
+import sys
+
+import redis
+
+client = redis.Redis.from_url(sys.argv[1], decode_responses=True)
+listener = client.pubsub(ignore_subscribe_messages=True)
+
+
+def answer(command, *arguments):
+    """Carries out a command and returns the answer."""
+    if command == "get":
+        text = client.get(*arguments)
+        return None if text is None else json.loads(text)
+    if command == "pttl":
+        return client.pttl(*arguments)
+    if command == "keys":
+        return sorted(client.scan_iter(match=arguments[0], _type="string"))
+    if command == "subscribe":
+        listener.subscribe(*arguments)
+        # The confirmation, which is ignored.
+        return listener.get_message(timeout=20)
+    if command == "message":
+        message = listener.get_message(timeout=arguments[0])
+        return message and json.loads(message["data"])
+    raise ValueError(command)
+
+
+for line in sys.stdin:
+    print(json.dumps(answer(*json.loads(line))), flush=True)

@@ -1,0 +1,404 @@
+//! Each kind of change reaches Redis, and a rollback does not.
+
+use super::storm::storm;
+use super::{
+    PREFIX, await_all, await_value, compare, fill, held, in_r, is_set, reload, run, settle, start, value,
+    writes_to,
+};
+use crate::tables::one;
+use pg_cache_testbed::{Cluster, Redis, wait_until};
+use postgres::Client;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+fn with_redis() -> (Redis, Cluster, Client) {
+    let redis = Redis::start();
+    let (cluster, session) = start(&writes_to(&redis.url()));
+    (redis, cluster, session)
+}
+
+/// Set, overwrite, delete, count, touch and expire.
+#[test]
+fn changes_of_keys_reach_redis() {
+    let (redis, _cluster, mut session) = with_redis();
+    for (command, key, expected) in [
+        ("cache_set('a', '{\"x\": [1, 2]}', space => 'r')", "a", Some("{\"x\": [1, 2]}")),
+        ("cache_set('a', '2', space => 'r')", "a", Some("2")),
+        ("cache_delete('a', 'r')", "a", None),
+        ("cache_set_text('a', 'text', space => 'r')", "a", Some("\"text\"")),
+        ("cache_set('a', '3', '0', space => 'r')", "a", None),
+        ("cache_incr('n', 5, '1 hour', 'r')", "n", Some("5")),
+        ("cache_incr('n', -7, space => 'r')", "n", Some("-2")),
+        ("cache_delete_many('{n,a}', 'r')", "n", None),
+        ("cache_set_many('{\"m1\": 1, \"m2\": 2}', space => 'r')", "m2", Some("2")),
+        ("cache_set('m1', '7', mode => 'absent', space => 'r')", "m1", Some("1")),
+        ("cache_set('m1', '8', mode => 'present', space => 'r')", "m1", Some("8")),
+        ("cache_set('short', '1', '1 s', space => 'r')", "m1", Some("8")),
+        ("cache_set('m1', '9', space => 'plain')", "m1", Some("8")),
+    ] {
+        run(&mut session, &format!("SELECT {command}"));
+        await_value(&redis, key, expected);
+    }
+    let left = |redis: &Redis| redis.connect().send(&["PTTL", &in_r("m2")]).integer();
+    assert!(left(&redis) > 1_800_000);
+    run(&mut session, "SELECT cache_touch('m2', '10 minutes', 'r')");
+    wait_until("the shorter time to live", || left(&redis) <= 600_000);
+    wait_until("the end of the short value", || held(&[&redis]).len() == 2);
+    compare(&[&redis], &mut session);
+}
+
+/// A value leaves Redis with its tag, and with a change of a watched table. Values with other tags stay.
+#[test]
+fn invalidations_remove_values() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "CREATE TABLE t (v int); SELECT cache_watch('t');
+         SELECT cache_set('ab', '1', tags => '{a,b}', space => 'r'), cache_set('b', '1', tags => '{b}', space => 'r'),
+                cache_set('none', '1', space => 'r')",
+    );
+    run(
+        &mut session,
+        "SELECT cache_set('of t', '1', tags => '{t}', space => 'r'), cache_set('of both', '1', tags => '{t,a}', space => 'r')",
+    );
+    await_all(&[&redis], &mut session);
+    let there = |redis: &Redis| -> Vec<String> {
+        let keys = held(&[redis]).into_keys();
+        keys.map(|key| String::from_utf8_lossy(&key[in_r("").len()..]).into_owned()).collect()
+    };
+    assert_eq!(there(&redis), ["ab", "b", "none", "of both", "of t"]);
+    for (command, left) in [
+        (
+            "BEGIN; INSERT INTO t VALUES (1); SELECT cache_invalidate_tag('a'); ROLLBACK",
+            vec!["ab", "b", "none", "of both", "of t"],
+        ),
+        ("SELECT cache_invalidate_tag('a')", vec!["b", "none", "of t"]),
+        ("INSERT INTO t VALUES (1)", vec!["b", "none"]),
+        ("SELECT cache_invalidate_tags('{unknown,b}')", vec!["none"]),
+    ] {
+        run(&mut session, command);
+        settle(&mut session);
+        assert_eq!(there(&redis), left, "{command}");
+    }
+    // The same keys again.
+    run(&mut session, "SELECT cache_set('ab', '2', tags => '{a,b}', space => 'r')");
+    run(&mut session, "SELECT cache_set('of t', '2', tags => '{t}', space => 'r')");
+    settle(&mut session);
+    assert_eq!(there(&redis), ["ab", "none", "of t"]);
+    run(&mut session, "SELECT cache_invalidate_relation('t'), cache_invalidate_tag('b')");
+    settle(&mut session);
+    assert_eq!(there(&redis), ["none"]);
+    compare(&[&redis], &mut session);
+}
+
+/// A value without a tag that it had before stays when that tag is invalidated.
+#[test]
+fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(&mut session, "SELECT cache_set('k', '1', tags => '{a}', space => 'r')");
+    await_value(&redis, "k", Some("1"));
+    run(&mut session, "SELECT cache_set('k', '2', tags => '{b}', space => 'r')");
+    await_value(&redis, "k", Some("2"));
+    run(&mut session, "SELECT cache_invalidate_tag('a')");
+    settle(&mut session);
+    // The value may leave Redis for a moment or for good, but it is never wrong.
+    compare(&[&redis], &mut session);
+    run(&mut session, "SELECT cache_invalidate_tag('b')");
+    settle(&mut session);
+    assert_eq!(value(&redis, "k"), None);
+}
+
+/// A flush removes the values of a space, and the end of a space removes them too.
+#[test]
+fn a_flush_empties_the_space_only() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "SELECT cache_create_space('r2', redis => true), cache_create_space('r%:#', redis => true)",
+    );
+    let set = "SELECT count(cache_set('k' || i, '1', '1 hour', space => s))
+                 FROM generate_series(1, 500) AS i, unnest('{r,r2,r%:#}'::text[]) AS s";
+    let count = |redis: &Redis, space: &str| {
+        let prefix = format!("{PREFIX}postgres:{space}:").into_bytes();
+        held(&[redis]).keys().filter(|key| key.starts_with(&prefix)).count()
+    };
+    run(&mut session, set);
+    await_all(&[&redis], &mut session);
+    assert_eq!(["r", "r2", "r%25%3A%23"].map(|space| count(&redis, space)), [500; 3]);
+    run(&mut session, "SELECT cache_flush('r')");
+    settle(&mut session);
+    assert_eq!(["r", "r2", "r%25%3A%23"].map(|space| count(&redis, space)), [0, 500, 500]);
+    run(&mut session, "SELECT cache_drop_space('r%:#')");
+    settle(&mut session);
+    assert_eq!(["r", "r2", "r%25%3A%23"].map(|space| count(&redis, space)), [0, 500, 0]);
+    run(&mut session, "SELECT cache_flush('*')");
+    settle(&mut session);
+    assert_eq!(held(&[&redis]).len(), 0);
+    run(&mut session, "SELECT cache_set('k', '1', space => 'r')");
+    await_value(&redis, "k", Some("1"));
+    compare(&[&redis], &mut session);
+}
+
+/// Changes that a transaction or a savepoint has taken back never reach Redis.
+#[test]
+fn a_rollback_leaves_no_trace() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(&mut session, "SELECT cache_set('old', '1', tags => '{t}', space => 'r')");
+    await_value(&redis, "old", Some("1"));
+    let all = |redis: &Redis| redis.command(&["INFO", "commandstats"]).contains("cmdstat_unlink");
+    for command in [
+        "BEGIN; SELECT cache_set('old', '2', space => 'r'), cache_set('new', '2', space => 'r'); ROLLBACK",
+        "BEGIN; SELECT cache_delete('old', 'r'), cache_invalidate_tag('t'), cache_flush('r'), cache_flush('*'); ROLLBACK",
+        "BEGIN; SAVEPOINT s; SELECT cache_set('new', '3', space => 'r'), cache_delete('old', 'r'); ROLLBACK TO s; COMMIT",
+    ] {
+        run(&mut session, command);
+    }
+    session
+        .batch_execute("DO $$ BEGIN PERFORM cache_set('new', '4', space => 'r'); PERFORM 1 / 0; END $$")
+        .expect_err("it divides by zero");
+    run(&mut session, "SELECT cache_set('last', '1', space => 'r')");
+    await_value(&redis, "last", Some("1"));
+    settle(&mut session);
+    assert_eq!((value(&redis, "old").as_deref(), value(&redis, "new")), (Some("1"), None));
+    assert!(!all(&redis), "nothing was ever removed");
+    compare(&[&redis], &mut session);
+}
+
+/// Every kind of value is JSON text.
+#[test]
+fn values_are_json() {
+    let (redis, _cluster, mut session) = with_redis();
+    let planes: String = (0..=16)
+        .filter_map(|plane| char::from_u32(plane * 0x10000 + 0x1234))
+        .chain("\"\\/\u{1}\u{7f}\n\r\t\u{2028}\u{fffd}\u{10ffff}é".chars())
+        .collect();
+    session.execute("SELECT cache_set_text('text', $1, space => 'r')", &[&planes]).expect("it is set");
+    let jsonb = "{\"a\": [1, 2.50, -1e400, null, true, {}], \"\u{1f600}\": \"\\\"\\n\"}";
+    session
+        .execute("SELECT cache_set('jsonb', $1::text::jsonb, space => 'r')", &[&jsonb])
+        .expect("it is set");
+    run(
+        &mut session,
+        "SELECT cache_set_bytes('bytes', '\\x6869', space => 'r'), cache_set_bytes('no bytes', '', space => 'r'),
+                cache_set_text('no text', '', space => 'r'), cache_set('null', 'null', space => 'r'),
+                cache_set('string', '\"s\"', space => 'r'), cache_incr('max', 9223372036854775807, '1 hour', 'r'),
+                cache_incr('min', -9223372036854775808, '1 hour', 'r')",
+    );
+    run(&mut session, "SELECT cache_set_text('large', repeat('é\"', 500000), space => 'r')");
+    await_all(&[&redis], &mut session);
+    let expected_jsonb: String = one(&mut session, "SELECT cache_get('jsonb', 'r')::text");
+    for (key, expected) in [
+        ("jsonb", expected_jsonb.as_str()),
+        ("bytes", r#""\\x6869""#),
+        ("no bytes", r#""\\x""#),
+        ("no text", r#""""#),
+        ("null", "null"),
+        ("string", r#""s""#),
+        ("max", "9223372036854775807"),
+        ("min", "-9223372036854775808"),
+    ] {
+        assert_eq!(value(&redis, key).as_deref(), Some(expected), "{key}");
+    }
+    let text = value(&redis, "text").expect("it is there");
+    assert_eq!(serde_json::from_str::<String>(&text).expect("it is JSON"), planes);
+    assert_eq!(value(&redis, "large").map(|text| text.chars().count()), Some(2 + 3 * 500_000));
+}
+
+/// The time to live in Redis is the rest of that in the cache, within a second, and at most `pg_cache.redis_max_ttl`.
+#[test]
+fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
+    let (redis, _cluster, mut session) = with_redis();
+    let left = |redis: &Redis, key: &str| redis.connect().send(&["PTTL", &in_r(key)]).integer();
+    for (key, ttl) in [("short", "20 s"), ("half", "30 min"), ("long", "1 day")] {
+        run(&mut session, &format!("SELECT cache_set('{key}', '1', '{ttl}', space => 'r')"));
+        await_value(&redis, key, Some("1"));
+        let in_cache = format!("SELECT 1000 * extract(epoch FROM cache_ttl('{key}', 'r'))::float8");
+        let before: f64 = one(&mut session, &in_cache);
+        let in_redis = left(&redis, key) as f64;
+        let after: f64 = one(&mut session, &in_cache);
+        let limit = 3_600_000.0;
+        assert!(in_redis <= before.min(limit) + 1000.0, "{key}: {in_redis}, {before}");
+        assert!(in_redis >= after.min(limit) - 10_000.0, "{key}: {in_redis}, {after}");
+        if key != "long" {
+            assert!((in_redis - after).abs() < 1000.0 + (before - after), "{key}: {in_redis}, {after}");
+        }
+    }
+    reload(&mut session, "pg_cache.redis_max_ttl", "10s");
+    wait_until("the shorter limit", || {
+        run(&mut session, "SELECT cache_set('later', '1', '1 hour', space => 'r')");
+        settle(&mut session);
+        (1..=10_000).contains(&left(&redis, "later"))
+    });
+    wait_until("the limit for all", || ["half", "long"].iter().all(|key| left(&redis, key) <= 10_000));
+    // The sets of tags live longer than their members, and end.
+    run(&mut session, "SELECT cache_set('tagged', '1', tags => '{t}', space => 'r')");
+    await_value(&redis, "tagged", Some("1"));
+    let mut connection = redis.connect();
+    let keys: Vec<_> =
+        connection.scan("*").into_iter().map(|key| String::from_utf8_lossy(&key).into_owned()).collect();
+    let sets: Vec<_> = keys.iter().filter(|key| is_set(key)).collect();
+    assert!(!sets.is_empty(), "{keys:?}");
+    for set in sets {
+        let left = connection.send(&["PTTL", set]).integer();
+        assert!((10_000..=20_000).contains(&left), "{set}: {left}");
+    }
+}
+
+/// The worker touches only keys under its prefix, at every occasion.
+#[test]
+fn foreign_keys_stay() {
+    let redis = Redis::start();
+    let foreign = ["pg_cache", "pg_", "other:postgres:r:k", "*", "PG_CACHE:postgres:r:k", "pg_cache;"];
+    for key in foreign {
+        redis.command(&["SET", key, "mine"]);
+    }
+    let (_cluster, mut session) = start(&writes_to(&redis.url()));
+    fill(&mut session, "k", 10, "1");
+    await_value(&redis, "k10", Some("1"));
+    run(&mut session, "SELECT cache_set('k', '1', tags => '{t}', space => 'r')");
+    for command in
+        ["cache_invalidate_tag('t')", "cache_flush('r')", "cache_drop_space('r')", "cache_flush('*')"]
+    {
+        run(&mut session, &format!("SELECT {command}"));
+        settle(&mut session);
+    }
+    reload(&mut session, "pg_cache.redis_url", "");
+    wait_until("the keys to leave", || {
+        let keys = redis.connect().scan("*");
+        !keys.iter().any(|key| key.starts_with(PREFIX.as_bytes()))
+    });
+    for key in foreign {
+        assert_eq!(redis.command(&["GET", key]), "mine");
+    }
+    assert_eq!(redis.command(&["DBSIZE"]), foreign.len().to_string());
+}
+
+/// Results of queries stay in the database.
+#[test]
+fn results_of_queries_are_not_written() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "CREATE TABLE t (v int); INSERT INTO t VALUES (1);
+         SELECT cache_set('before', '1', space => 'r'), cache_set('turned', '1', space => 'r')",
+    );
+    await_value(&redis, "turned", Some("1"));
+    run(
+        &mut session,
+        "SELECT cache_fetch('f', 'SELECT v FROM t', space => 'r'), cache_fetch('turned', 'SELECT v + 1 FROM t', space => 'r')",
+    );
+    run(&mut session, "SELECT cache_set('last', '1', space => 'r')");
+    await_value(&redis, "last", Some("1"));
+    settle(&mut session);
+    let keys: Vec<_> =
+        held(&[&redis]).into_keys().map(|key| String::from_utf8_lossy(&key).into_owned()).collect();
+    assert_eq!(keys, ["before", "last"].map(in_r));
+}
+
+/// The journal sums up a transaction with more than a thousand changes. All its values arrive.
+#[test]
+fn large_transactions_arrive_completely() {
+    let (redis, _cluster, mut session) = with_redis();
+    fill(&mut session, "k", 5000, "1");
+    await_all(&[&redis], &mut session);
+    assert_eq!(held(&[&redis]).len(), 5000);
+    run(
+        &mut session,
+        "BEGIN; SELECT count(cache_set('k' || i, '2', space => 'r')) FROM generate_series(1, 2500) AS i;
+         SELECT count(cache_delete('k' || i, 'r')) FROM generate_series(2501, 5000) AS i; COMMIT",
+    );
+    settle(&mut session);
+    compare(&[&redis], &mut session);
+    await_all(&[&redis], &mut session);
+    assert_eq!(held(&[&redis]).len(), 2500);
+}
+
+/// The sets of a tag belong to a stretch of time as long as the longest time to live, here two seconds. A tag has values from the end of
+/// one stretch and from the beginning of the next one when it is invalidated.
+#[test]
+fn tags_reach_values_of_the_stretch_before() {
+    let redis = Redis::start();
+    let (cluster, mut session) = start(&writes_to(&redis.url()).set("pg_cache.redis_max_ttl", "2s"));
+    storm(&cluster, &mut session, |storm, _| storm.await_commits(8000), || vec![&redis]);
+    let until_the_next_stretch = || {
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_millis() as u64;
+        Duration::from_millis(2000 - now % 2000)
+    };
+    let mut set = |key: &str| {
+        run(&mut session, &format!("SELECT cache_set('{key}', '1', tags => '{{t}}', space => 'r')"));
+        await_value(&redis, key, Some("1"));
+    };
+    for _ in 0..5 {
+        // The first value needs some time on a busy machine.
+        std::thread::sleep(until_the_next_stretch() + Duration::from_millis(1500));
+        set("earlier");
+        std::thread::sleep(until_the_next_stretch());
+        set("later");
+        let mut other = cluster.connect("postgres");
+        run(&mut other, "SELECT cache_invalidate_tag('t')");
+        settle(&mut other);
+        assert_eq!(["earlier", "later"].map(|key| value(&redis, key)), [None, None]);
+    }
+}
+
+/// A space that is not enabled has no values, in Redis neither.
+#[test]
+fn a_space_that_is_not_enabled_has_no_value_in_redis() {
+    let (redis, _cluster, mut session) = with_redis();
+    fill(&mut session, "k", 100, "1");
+    await_all(&[&redis], &mut session);
+    run(&mut session, "SELECT cache_alter_space('r', enabled => false)");
+    compare(&[&redis], &mut session);
+    assert_eq!(held(&[&redis]).len(), 0);
+    run(&mut session, "SELECT cache_alter_space('r', enabled => true)");
+    run(&mut session, "SELECT cache_set('k1', '2', space => 'r')");
+    await_value(&redis, "k1", Some("2"));
+    compare(&[&redis], &mut session);
+}
+
+/// The values leave Redis with the extension, and do not come back with another one.
+#[test]
+fn values_leave_with_the_extension() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "SELECT count(cache_set('k' || i, '1', tags => '{t}', space => 'r')) FROM generate_series(1, 100) AS i",
+    );
+    await_all(&[&redis], &mut session);
+    run(&mut session, "DROP EXTENSION pg_cache CASCADE; DROP FUNCTION IF EXISTS json_of");
+    wait_until("the values to leave", || held(&[&redis]).is_empty());
+    super::prepare(&mut session);
+    run(&mut session, "SELECT cache_set('k1', '2', space => 'r')");
+    await_value(&redis, "k1", Some("2"));
+    compare(&[&redis], &mut session);
+    assert_eq!(held(&[&redis]).len(), 1);
+}
+
+/// JSON is UTF-8. A database with another encoding has its ASCII values in Redis, and others as UTF-8 or not at all.
+#[test]
+fn other_encodings_are_never_written_as_they_are() {
+    let (redis, cluster, mut session) = with_redis();
+    for (name, encoding) in [("latin", "LATIN1"), ("ascii", "SQL_ASCII")] {
+        run(&mut session, &format!("CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0"));
+        let mut inside = cluster.connect(name);
+        super::prepare(&mut inside);
+        run(
+            &mut inside,
+            "SELECT cache_set('plain', '{\"a\": 1}', space => 'r'), cache_set_text('text', 'café', space => 'r'),
+                    cache_set('json', '\"café\"', space => 'r'), cache_set_text('café', '1', space => 'r'),
+                    cache_set_bytes('bytes', '\\xe9ff', space => 'r')",
+        );
+        let key = |key: &str| format!("{PREFIX}{name}:r:{key}");
+        let get = |name: &str| redis.connect().send(&["GET", &key(name)]).text();
+        wait_until("the value in ASCII", || get("plain").as_deref() == Some("{\"a\": 1}"));
+        wait_until("the bytes", || get("bytes").as_deref() == Some(r#""\\xe9ff""#));
+        settle(&mut session);
+        for name in ["text", "json"] {
+            let text = get(name);
+            assert!(text.is_none() || text.as_deref() == Some("\"café\""), "{encoding}: {text:?}");
+        }
+        for key in redis.connect().scan(&format!("{PREFIX}{name}:*")) {
+            assert!(std::str::from_utf8(&key).is_ok(), "{encoding}: {key:?}");
+        }
+    }
+}
