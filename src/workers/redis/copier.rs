@@ -34,9 +34,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const REFILL_RATE: f64 = 20_000.0;
 /// How long a refill waits when it has used up its rate.
 const REFILL_PAUSE: Duration = Duration::from_millis(10);
-/// How long the worker waits before it compares all keys again because sets are not complete. A Redis that evicts many sets would be
-/// busy with nothing else.
-const COMPARE_AGAIN: Duration = Duration::from_secs(10);
+/// How long the worker waits before it compares all keys again because sets are not complete, at least, and as a multiple of the time that
+/// the last comparison took. A Redis that evicts many sets would be busy with nothing else.
+const COMPARE_AGAIN: Duration = Duration::from_secs(2);
+const COMPARE_SHARE: u32 = 4;
 /// The most pages of the memory that one step of a refill looks through.
 const PAGES_MAX: usize = 512;
 /// A scan waits while so many of its keys have not been compared yet.
@@ -97,9 +98,10 @@ pub struct Copier {
     unknown: Vec<Vec<u8>>,
     refill: Option<Refill>,
     is_leaving: bool,
-    /// Whether a set is not complete, so that all keys must be compared, and when that was done last.
+    /// Whether a set is not complete, so that all keys must be compared.
     owes_scan: bool,
-    compared: Instant,
+    /// When the last comparison of all keys began, and when it was first seen to be over.
+    compared: (Instant, Option<Instant>),
     /// Whether Redis was full at its last answer to a batch.
     was_refused: bool,
 }
@@ -157,7 +159,7 @@ impl Copier {
             refill: None,
             is_leaving: false,
             owes_scan: false,
-            compared: Instant::now(),
+            compared: (Instant::now(), None),
             was_refused: false,
         })
     }
@@ -259,10 +261,21 @@ impl Copier {
             if self.places.check() {
                 self.resync();
             }
-            if self.owes_scan && self.compared.elapsed() >= COMPARE_AGAIN {
+            if self.owes_scan && self.may_compare() {
                 self.compare_all();
             }
         }
+    }
+
+    /// Returns whether the last comparison of all keys has ended long enough ago.
+    fn may_compare(&mut self) -> bool {
+        if !(self.scans.are_done() && self.found.is_empty() && self.unknown.is_empty()) {
+            return false;
+        }
+        let (began, ended) = self.compared;
+        let ended = ended.unwrap_or_else(Instant::now);
+        self.compared = (began, Some(ended));
+        ended.elapsed() >= COMPARE_AGAIN.max((ended - began) * COMPARE_SHARE)
     }
 
     /// Sends jobs until enough are under way. Each turn sends one of each kind, so that none waits for the others.
@@ -476,8 +489,13 @@ impl Copier {
             (Some(why), Task::Changes(_, created) | Task::Compare(created) | Task::Refill(_, created)) => {
                 self.state.refused.store(shared::tick().into(), Relaxed);
                 self.state.set_error(&why);
-                // The keys of the batch are removed, and Redis has perhaps not created the sets either.
-                created.into_iter().for_each(|id| self.sets.forget(id));
+                // The keys of the batch are removed, and Redis has perhaps not created the sets either. A later batch may rely on such a
+                // set: then it finds that the set is not complete.
+                let writes =
+                    |task: &Task| matches!(task, Task::Changes(..) | Task::Compare(_) | Task::Refill(..));
+                if !self.tasks.iter().any(writes) {
+                    created.into_iter().for_each(|id| self.sets.forget(id));
+                }
             }
             (None, Task::Changes(..) | Task::Compare(_) | Task::Refill(..)) => {
                 self.owes_scan |= lost_sets;
@@ -544,7 +562,7 @@ impl Copier {
     fn compare_all(&mut self) {
         self.sets.clear();
         self.scans.request(self.places.names().all());
-        (self.owes_scan, self.compared) = (false, Instant::now());
+        (self.owes_scan, self.compared) = (false, (Instant::now(), None));
     }
 
     /// Begins a refill, which also covers the running one.

@@ -239,7 +239,8 @@ fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
     assert!(!sets.is_empty(), "{keys:?}");
     for set in sets {
         let left = connection.send(&["PTTL", set]).integer();
-        assert!((10_000..=20_000).contains(&left), "{set}: {left}");
+        // Two stretches, each a minute longer than the limit.
+        assert!((10_000..=140_000).contains(&left), "{set}: {left}");
     }
 }
 
