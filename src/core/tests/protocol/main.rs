@@ -54,6 +54,7 @@ mod memory;
 mod names;
 mod read_rule;
 mod reader;
+mod redis;
 mod set_and_fence;
 mod table;
 mod two_phase;

@@ -1,0 +1,199 @@
+//! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+
+use super::state::{Accidents, Change, KEYS, Server, Set, State, Value, Worker};
+
+/// The protocol as it is built, with one rule broken, or built in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The protocol as it is built.
+    AsBuilt,
+    // Looks and confirmations.
+    /// The worker copies the value with which the record of the key was written.
+    CopiesRecord,
+    /// Changes count as confirmed when the job is sent.
+    AcksWhenSent,
+    /// The worker does not notice that the journal has lapped it.
+    IgnoresLap,
+    // Connections.
+    /// A new connection does not compare the identity of Redis.
+    KeepsIdentity,
+    /// A new connection does not end the old one.
+    KeepsZombies,
+    /// Keys of a scan whose comparison has failed are not compared again.
+    ForgetsFailedCompare,
+    // The sets of tags.
+    /// The worker forgets the set of a removal that has failed.
+    ForgetsFailedRemoval,
+    /// A batch adds the key to the set after it has set the value.
+    AddsAfterValue,
+    /// A later job adds the key to the set.
+    AddsInLaterJob,
+    /// The worker takes no notice of a lost set.
+    IgnoresLostSet,
+    /// After a lost set, the worker forgets its sets, and does not scan.
+    ClearsWithoutScan,
+    /// A removal does not notice that the set is evicted while the set is read.
+    IgnoresLateEviction,
+    // Scans.
+    /// A scan that is asked for while another one runs counts as a part of the running one.
+    MergesScans,
+    /// A change that does not name its keys is followed by a refill alone.
+    LargeOnlyRefills,
+    /// If Redis refuses a value, it keeps the old one.
+    LeavesRefused,
+}
+
+/// The model: a variant and a scenario.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    pub variant: Variant,
+    /// The changes, each of which is made by a session of its own.
+    pub changes: &'static [Change],
+    /// How many records the journal has room for.
+    pub lines: u8,
+    /// The most jobs under way.
+    pub depth: usize,
+    /// The keys that have a value at first, as bits.
+    pub first: u8,
+    /// Whether the first values have the tag.
+    pub is_tagged: bool,
+    /// Whether the worker has yet to start. Then the cache has lost the first values, and Redis still has them.
+    pub is_cold: bool,
+    pub accidents: Accidents,
+}
+
+impl Redis {
+    /// Returns the data of Redis at first.
+    pub fn server(&self) -> Server {
+        let value = |key: usize| (self.first >> key & 1 == 1).then_some(0);
+        let values: [Option<Value>; KEYS] = std::array::from_fn(value);
+        let set = self.is_tagged.then_some(Set { is_proved: true, members: self.first });
+        Server { values, set, identity: 0 }
+    }
+
+    /// Returns the first state: the worker has copied everything, or has yet to start.
+    pub fn first(&self) -> State {
+        let server = self.server();
+        let is_up = !self.is_cold;
+        State {
+            values: if is_up { server.values } else { [None; KEYS] },
+            visible: 0,
+            journal: Vec::new(),
+            worker: Worker {
+                is_up,
+                position: 0,
+                acked: 0,
+                keys: 0,
+                wide: None,
+                jobs: Vec::new(),
+                is_known: is_up && self.is_tagged,
+                scan: None,
+                is_scan_wanted: false,
+                found: 0,
+                refill: None,
+                identity: is_up.then_some(server.identity),
+                recorded: [None; KEYS],
+            },
+            server,
+            is_linked: is_up,
+            zombies: Vec::new(),
+            left: self.accidents,
+        }
+    }
+
+    /// Two sessions change a key without a tag, and one sets another key. Nothing fails.
+    pub fn orders(variant: Variant) -> Self {
+        Self {
+            variant,
+            changes: &[Change::Set(0), Change::Delete(0), Change::Set(1)],
+            lines: 8,
+            depth: 2,
+            first: 0b01,
+            is_tagged: false,
+            is_cold: false,
+            accidents: Accidents::default(),
+        }
+    }
+
+    /// Two keys have the tag. One is set again while the tag is invalidated.
+    pub fn tag(variant: Variant) -> Self {
+        let changes = &[Change::SetTagged(0), Change::Invalidate, Change::Set(1)];
+        Self { changes, first: 0b11, is_tagged: true, depth: 3, ..Self::orders(variant) }
+    }
+
+    /// As in `tag`, and the connection is lost.
+    pub fn lost_connection(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 2, ..Accidents::default() };
+        let changes = &[Change::SetTagged(0), Change::Invalidate];
+        Self { changes, first: 0b01, depth: 2, accidents, ..Self::tag(variant) }
+    }
+
+    /// Two changes of a key, and the connection is lost twice.
+    pub fn zombies(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 2, ..Accidents::default() };
+        Self { changes: &[Change::Set(0), Change::Set(0)], accidents, ..Self::orders(variant) }
+    }
+
+    /// The journal has room for one record, and the connection is lost.
+    pub fn lapped(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, ..Accidents::default() };
+        Self { changes: &[Change::Delete(0), Change::Set(1)], lines: 1, accidents, ..Self::orders(variant) }
+    }
+
+    /// Redis is replaced by an older copy of its data, and the connection may be lost.
+    pub fn failover(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, failovers: 1, ..Accidents::default() };
+        Self {
+            changes: &[Change::Invalidate, Change::SetTagged(1)],
+            accidents,
+            ..Self::lost_connection(variant)
+        }
+    }
+
+    /// Redis evicts the set of the tag.
+    pub fn evicted(variant: Variant) -> Self {
+        let accidents = Accidents { evictions: 1, ..Accidents::default() };
+        Self {
+            changes: &[Change::SetTagged(0), Change::Invalidate],
+            depth: 2,
+            accidents,
+            ..Self::tag(variant)
+        }
+    }
+
+    /// Redis evicts the set of the tag, and the connection is lost.
+    pub fn evicted_and_lost(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, evictions: 1, ..Accidents::default() };
+        Self { accidents, ..Self::evicted(variant) }
+    }
+
+    /// Redis refuses commands because it is full.
+    pub fn full(variant: Variant) -> Self {
+        let accidents = Accidents { refusals: 2, ..Accidents::default() };
+        Self {
+            changes: &[Change::SetTagged(0), Change::Invalidate],
+            depth: 2,
+            accidents,
+            ..Self::tag(variant)
+        }
+    }
+
+    /// A large transaction and a flush, whose records name the space.
+    pub fn space(variant: Variant) -> Self {
+        let changes = &[Change::Large(0), Change::Flush, Change::Set(1)];
+        Self { changes, first: 0b11, is_tagged: false, ..Self::orders(variant) }
+    }
+
+    /// A large transaction, and the connection is lost.
+    pub fn space_and_lost(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, ..Accidents::default() };
+        Self { changes: &[Change::Large(0), Change::Set(1)], accidents, ..Self::space(variant) }
+    }
+
+    /// The worker starts while Redis has values of an earlier life.
+    pub fn start(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, ..Accidents::default() };
+        let changes = &[Change::SetTagged(0), Change::Invalidate];
+        Self { changes, is_cold: true, depth: 2, accidents, ..Self::tag(variant) }
+    }
+}

@@ -1,0 +1,246 @@
+//! The state between two steps, the steps, and the changes that sessions make. `mod.rs` explains the words.
+
+use super::scenarios::{Redis, Variant};
+
+/// The number of keys.
+pub const KEYS: usize = 2;
+
+/// A value of a key. 0 is the value from before all changes, and `n + 1` is the value that the change `n` has set.
+pub type Value = u8;
+
+/// A change that a session makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets a key, without a tag.
+    Set(usize),
+    /// Sets a key, with the tag.
+    SetTagged(usize),
+    Delete(usize),
+    /// Invalidates all values with the tag.
+    Invalidate,
+    /// Removes all values. The record names the space.
+    Flush,
+    /// Sets one key without a tag and deletes the other one. The transaction is so large that its record names only the space.
+    Large(usize),
+}
+
+/// A command for Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Adds the proof to the set, which creates the set.
+    Prove,
+    /// Adds a key to the set.
+    Add(u8),
+    /// Asks whether the set has the proof.
+    Ask,
+    Set(u8, Value),
+    Unlink(u8),
+    /// Reads a part of the set: the proof is in the part 0, and each key is in the part with its number.
+    ReadSet(u8),
+    /// Removes the set.
+    UnlinkSet,
+    /// A step of a scan, which returns the key with this number, if Redis has it.
+    Scan(u8),
+    /// Asks for the identity.
+    Info,
+}
+
+/// The purpose of a job, as in `copier.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Task {
+    Check,
+    Changes(Option<u8>),
+    Sets(u8),
+    Scan,
+    Compare,
+    Refill,
+    /// Only a variant has this task: the key is added to the set by a job of its own.
+    Member,
+}
+
+/// The answer to a job, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Answer {
+    pub is_done: bool,
+    pub is_failed: bool,
+    /// A set that must exist was gone, or lacked the proof.
+    pub has_lost_set: bool,
+    /// Whether a removal has found the proof.
+    pub is_proved: bool,
+    /// Whether a scan has found the key.
+    pub has_key: bool,
+    pub identity: u8,
+}
+
+/// A job that the worker has sent and whose answer it has not handled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    pub task: Task,
+    /// The commands that are not executed yet.
+    pub commands: Vec<Command>,
+    pub answer: Answer,
+}
+
+/// A change of which the journal does not name the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wide {
+    Sets,
+    Keys,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Worker {
+    pub is_up: bool,
+    pub position: u8,
+    pub acked: u8,
+    /// The keys to look at, as bits.
+    pub keys: u8,
+    pub wide: Option<Wide>,
+    pub jobs: Vec<Job>,
+    /// Whether the worker has written the set of the tag.
+    pub is_known: bool,
+    /// The position of the running scan.
+    pub scan: Option<u8>,
+    pub is_scan_wanted: bool,
+    /// The keys that a scan has found, as bits.
+    pub found: u8,
+    /// The next key of the refill.
+    pub refill: Option<u8>,
+    pub identity: Option<u8>,
+    /// The values that the records of the keys were written with. Only a variant uses them.
+    pub recorded: [Option<Value>; KEYS],
+}
+
+/// The set of the tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Set {
+    pub is_proved: bool,
+    /// The keys in the set, as bits.
+    pub members: u8,
+}
+
+/// The data of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    pub values: [Option<Value>; KEYS],
+    pub set: Option<Set>,
+    pub identity: u8,
+}
+
+/// The accidents that may still happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Accidents {
+    pub losses: u8,
+    pub failovers: u8,
+    pub evictions: u8,
+    pub refusals: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The valid values in the cache.
+    pub values: [Option<Value>; KEYS],
+    /// The visible changes, as bits.
+    pub visible: u8,
+    /// The changes with a record, in the order of their records.
+    pub journal: Vec<u8>,
+    pub worker: Worker,
+    pub server: Server,
+    /// Whether the connection exists.
+    pub is_linked: bool,
+    /// The commands that Redis has received on the connection that was given up, and has not executed.
+    pub zombies: Vec<Command>,
+    pub left: Accidents,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A change becomes visible.
+    Show(u8),
+    /// A visible change gets its record.
+    Append(u8),
+    // The worker.
+    Connect,
+    Check,
+    ReadJournal,
+    SendKey,
+    SendWide,
+    SendFound,
+    SendScan,
+    SendRefill,
+    /// Handles the answer to the oldest job.
+    Handle,
+    // Redis.
+    Execute,
+    /// Redis is full, and refuses the next command.
+    Refuse,
+    ExecuteZombie,
+    Evict,
+    /// The connection is lost.
+    Lose,
+    /// Redis has the data from the beginning again, with a new identity.
+    FailOver,
+}
+
+impl State {
+    /// Returns the number of the last record.
+    pub fn tail(&self) -> u8 {
+        self.journal.len() as u8
+    }
+
+    /// Makes a change visible.
+    pub fn show(&mut self, model: &Redis, change: u8) {
+        self.visible |= 1 << change;
+        let is_tagged = |value: &Value| model.is_tagged(*value);
+        match model.changes[usize::from(change)] {
+            Change::Set(key) | Change::SetTagged(key) => self.values[key] = Some(change + 1),
+            Change::Delete(key) => self.values[key] = None,
+            Change::Invalidate => {
+                self.values = self.values.map(|value| value.filter(|value| !is_tagged(value)));
+            }
+            Change::Flush => self.values = [None; KEYS],
+            Change::Large(key) => {
+                self.values = [None; KEYS];
+                self.values[key] = Some(change + 1);
+            }
+        }
+    }
+
+    /// Returns whether Redis has everything: each visible change has a record, the worker has read all records and sent what follows
+    /// from them, all answers are handled, all keys are compared, and the worker knows this Redis.
+    pub fn is_quiet(&self) -> bool {
+        let worker = &self.worker;
+        self.visible.count_ones() == u32::from(self.tail())
+            && worker.is_up
+            && worker.position == self.tail()
+            && (worker.keys, worker.wide) == (0, None)
+            && worker.jobs.is_empty()
+            && (worker.scan, worker.is_scan_wanted, worker.found) == (None, false, 0)
+            && worker.identity == Some(self.server.identity)
+    }
+
+    /// Returns whether Redis has everything, and for this key a value that a session has set.
+    pub fn has_new_value(&self, key: usize) -> bool {
+        let value = self.server.values[key];
+        self.is_quiet() && value == self.values[key] && value.is_some_and(|value| value > 0)
+    }
+
+    /// Returns whether no key in Redis has another value than its present one.
+    pub fn is_equal(&self) -> bool {
+        (0..KEYS).all(|key| self.server.values[key].is_none() || self.server.values[key] == self.values[key])
+    }
+}
+
+impl Redis {
+    /// Returns whether a value has the tag.
+    pub fn is_tagged(&self, value: Value) -> bool {
+        match value.checked_sub(1) {
+            None => self.is_tagged,
+            Some(change) => matches!(self.changes[usize::from(change)], Change::SetTagged(_)),
+        }
+    }
+
+    pub fn is(&self, variant: Variant) -> bool {
+        self.variant == variant
+    }
+}
