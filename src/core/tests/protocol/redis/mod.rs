@@ -42,7 +42,7 @@ fn redis() {
     use Variant::*;
     use Verdict::*;
     type Scenario = (&'static str, fn(Variant) -> Redis);
-    const SCENARIOS: [Scenario; 12] = [
+    const SCENARIOS: [Scenario; 14] = [
         ("orders", Redis::orders),
         ("tag", Redis::tag),
         ("lost connection", Redis::lost_connection),
@@ -55,6 +55,8 @@ fn redis() {
         ("space", Redis::space),
         ("space and lost", Redis::space_and_lost),
         ("start", Redis::start),
+        ("refill and full", Redis::refill_and_full),
+        ("cluster", Redis::cluster),
     ];
     let run = |name: &str, variant, verdict| {
         let (_, make) = SCENARIOS.into_iter().find(|(known, _)| *known == name).expect("a scenario");
@@ -72,6 +74,8 @@ fn redis() {
         ("start", ForgetsFailedCompare),
         ("lost connection", ForgetsFailedRemoval),
         ("lost connection", AddsInLaterJob),
+        ("refill and full", OnlyRefillsAgain),
+        ("cluster", OnlyRefillsAgain),
         ("evicted", IgnoresLostSet),
         ("evicted", ClearsWithoutScan),
         ("evicted", IgnoresLateEviction),
@@ -82,7 +86,7 @@ fn redis() {
     for (name, variant) in controls {
         run(name, variant, Breaks(EQUAL));
     }
-    for name in ["lost connection", "evicted and lost", "failover", "full"] {
+    for name in ["lost connection", "evicted and lost", "failover", "refill and full"] {
         run(name, AddsAfterValue, Harmless);
     }
 }

@@ -27,7 +27,7 @@ impl Model for Redis {
             }
         }
         actions.extend(state.worker_steps(self));
-        state.server_steps(actions);
+        state.server_steps(self, actions);
     }
 
     fn next_state(&self, last: &State, step: Step) -> Option<State> {
@@ -45,6 +45,7 @@ impl Model for Redis {
             Step::SendRefill => state.send_refill(self),
             Step::Handle => state.handle(self),
             Step::Execute => state.execute(self, false),
+            Step::ExecuteOther => state.execute_other(self),
             Step::Refuse => state.execute(self, true),
             Step::ExecuteZombie => state.execute_zombie(self),
             Step::Evict => {

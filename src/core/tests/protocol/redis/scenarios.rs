@@ -22,6 +22,8 @@ pub enum Variant {
     /// Keys of a scan whose comparison has failed are not compared again.
     ForgetsFailedCompare,
     // The sets of tags.
+    /// Keys of a refill that has failed are refilled again, and not compared with the cache.
+    OnlyRefillsAgain,
     /// The worker forgets the set of a removal that has failed.
     ForgetsFailedRemoval,
     /// A batch adds the key to the set after it has set the value.
@@ -55,28 +57,30 @@ pub struct Redis {
     pub depth: usize,
     /// The keys that have a value at first, as bits.
     pub first: u8,
+    /// The keys of them that Redis has at first. If it does not have all, a refill has begun.
+    pub copied: u8,
     /// Whether the first values have the tag.
     pub is_tagged: bool,
     /// Whether the worker has yet to start. Then the cache has lost the first values, and Redis still has them.
     pub is_cold: bool,
+    /// Whether Redis is a cluster, in which one server has the set, and another one the values.
+    pub is_cluster: bool,
     pub accidents: Accidents,
 }
 
 impl Redis {
     /// Returns the data of Redis at first.
     pub fn server(&self) -> Server {
-        let value = |key: usize| (self.first >> key & 1 == 1).then_some(0);
-        let values: [Option<Value>; KEYS] = std::array::from_fn(value);
-        let set = self.is_tagged.then_some(Set { is_proved: true, members: self.first });
-        Server { values, set, identity: 0 }
+        let set = self.is_tagged.then_some(Set { is_proved: true, members: self.copied });
+        Server { values: first_values(self.copied), set, identity: 0 }
     }
 
-    /// Returns the first state: the worker has copied everything, or has yet to start.
+    /// Returns the first state.
     pub fn first(&self) -> State {
         let server = self.server();
         let is_up = !self.is_cold;
         State {
-            values: if is_up { server.values } else { [None; KEYS] },
+            values: if is_up { first_values(self.first) } else { [None; KEYS] },
             visible: 0,
             journal: Vec::new(),
             worker: Worker {
@@ -90,7 +94,7 @@ impl Redis {
                 scan: None,
                 is_scan_wanted: false,
                 found: 0,
-                refill: None,
+                refill: (self.copied != self.first).then_some(0),
                 identity: is_up.then_some(server.identity),
                 recorded: [None; KEYS],
             },
@@ -109,8 +113,10 @@ impl Redis {
             lines: 8,
             depth: 2,
             first: 0b01,
+            copied: 0b01,
             is_tagged: false,
             is_cold: false,
+            is_cluster: false,
             accidents: Accidents::default(),
         }
     }
@@ -118,14 +124,14 @@ impl Redis {
     /// Two keys have the tag. One is set again while the tag is invalidated.
     pub fn tag(variant: Variant) -> Self {
         let changes = &[Change::SetTagged(0), Change::Invalidate, Change::Set(1)];
-        Self { changes, first: 0b11, is_tagged: true, depth: 3, ..Self::orders(variant) }
+        Self { changes, first: 0b11, copied: 0b11, is_tagged: true, depth: 3, ..Self::orders(variant) }
     }
 
-    /// As in `tag`, and the connection is lost.
+    /// A key gets the tag while the tag is invalidated, and the connection is lost twice.
     pub fn lost_connection(variant: Variant) -> Self {
         let accidents = Accidents { losses: 2, ..Accidents::default() };
-        let changes = &[Change::SetTagged(0), Change::Invalidate];
-        Self { changes, first: 0b01, depth: 2, accidents, ..Self::tag(variant) }
+        let changes = &[Change::SetTagged(1), Change::Invalidate, Change::Delete(0)];
+        Self { changes, first: 0b01, copied: 0b01, accidents, ..Self::tag(variant) }
     }
 
     /// Two changes of a key, and the connection is lost twice.
@@ -181,7 +187,7 @@ impl Redis {
     /// A large transaction and a flush, whose records name the space.
     pub fn space(variant: Variant) -> Self {
         let changes = &[Change::Large(0), Change::Flush, Change::Set(1)];
-        Self { changes, first: 0b11, is_tagged: false, ..Self::orders(variant) }
+        Self { changes, first: 0b11, copied: 0b11, is_tagged: false, ..Self::orders(variant) }
     }
 
     /// A large transaction, and the connection is lost.
@@ -196,4 +202,26 @@ impl Redis {
         let changes = &[Change::SetTagged(0), Change::Invalidate];
         Self { changes, is_cold: true, depth: 2, accidents, ..Self::tag(variant) }
     }
+
+    /// The worker refills a key while the tag is invalidated. Redis refuses commands, and the connection is lost.
+    pub fn refill_and_full(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, refusals: 2, ..Accidents::default() };
+        Self { accidents, ..Self::refill(variant) }
+    }
+
+    /// The worker refills a key of a cluster while the tag is invalidated, and the connection is lost.
+    pub fn cluster(variant: Variant) -> Self {
+        Self { is_cluster: true, ..Self::refill(variant) }
+    }
+
+    fn refill(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 2, ..Accidents::default() };
+        let changes = &[Change::SetTagged(0), Change::Invalidate];
+        Self { changes, copied: 0b01, depth: 2, accidents, ..Self::tag(variant) }
+    }
+}
+
+/// Returns the first values of some keys.
+fn first_values(keys: u8) -> [Option<Value>; KEYS] {
+    std::array::from_fn(|key| (keys >> key & 1 == 1).then_some(0))
 }

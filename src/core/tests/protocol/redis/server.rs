@@ -38,6 +38,12 @@ impl Job {
         &self.commands[..count]
     }
 
+    /// Returns the position of the next command for another server of the cluster than that of the next command.
+    fn next_of_other(&self) -> Option<usize> {
+        let sent = self.sent();
+        sent.iter().position(|command| command.is_of_set() != sent[0].is_of_set())
+    }
+
     /// Returns the key of the first value that the job still sets, or of the set's new member.
     fn key(&self) -> Option<u8> {
         self.commands.iter().find_map(|command| match command {
@@ -47,16 +53,25 @@ impl Job {
     }
 }
 
+impl Command {
+    /// Returns whether the command concerns the set. In the model of a cluster, one server has the set, and another one the values.
+    fn is_of_set(self) -> bool {
+        matches!(self, Self::Prove | Self::Add(_) | Self::Ask | Self::ReadSet(_) | Self::UnlinkSet)
+    }
+}
+
 impl State {
     fn current_job(&mut self) -> Option<&mut Job> {
         self.worker.jobs.iter_mut().find(|job| !job.answer.is_done)
     }
 
     /// Returns the steps that are possible in Redis and in the network.
-    pub fn server_steps(&self, steps: &mut Vec<Step>) {
+    pub fn server_steps(&self, model: &Redis, steps: &mut Vec<Step>) {
         let current = self.worker.jobs.iter().find(|job| !job.answer.is_done).filter(|_| self.is_linked);
         if let Some(job) = current {
             steps.push(Step::Execute);
+            let has_other = model.is_cluster && job.next_of_other().is_some();
+            steps.extend(has_other.then_some(Step::ExecuteOther));
             let grows = matches!(job.commands[0], Command::Prove | Command::Add(_) | Command::Set(..));
             steps.extend((grows && self.left.refusals > 0).then_some(Step::Refuse));
             steps.extend((self.left.losses > 0).then_some(Step::Lose));
@@ -83,6 +98,16 @@ impl State {
         job.answer.is_done = job.commands.is_empty();
         self.server = server;
         self.left.refusals -= u8::from(is_refused);
+    }
+
+    /// Lets another server of the cluster execute its next command.
+    pub fn execute_other(&mut self, model: &Redis) {
+        if let Some(job) = self.current_job()
+            && let Some(next) = job.next_of_other()
+        {
+            job.commands[..=next].rotate_right(1);
+            self.execute(model, false);
+        }
     }
 
     /// Executes the next command of the connection that was given up. Its answer goes nowhere.

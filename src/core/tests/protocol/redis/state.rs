@@ -172,6 +172,8 @@ pub enum Step {
     Handle,
     // Redis.
     Execute,
+    /// Another server of a cluster executes its next command.
+    ExecuteOther,
     /// Redis is full, and refuses the next command.
     Refuse,
     ExecuteZombie,

@@ -261,7 +261,13 @@ impl State {
         match task {
             Task::Sets(_) if !model.is(Variant::ForgetsFailedRemoval) => self.worker.is_known = true,
             Task::Compare if !model.is(Variant::ForgetsFailedCompare) => self.request_scan(model),
-            Task::Refill => self.worker.refill = Some(0),
+            // A value may be there although the addition to its set has failed.
+            Task::Refill => {
+                if !model.is(Variant::OnlyRefillsAgain) {
+                    self.request_scan(model);
+                }
+                self.worker.refill = Some(0);
+            }
             _ => {}
         }
     }
