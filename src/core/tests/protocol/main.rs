@@ -1,4 +1,4 @@
-//! Checks the protocols of fences, keys, saved values and prepared transactions in every state that they can reach.
+//! Checks the protocols of fences, keys, saved values, prepared transactions and copies in Redis in every state that they can reach.
 //!
 //! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
 //! memory would hold. The crate `stateright` tries every order of those steps. The result holds for the order of
@@ -15,6 +15,7 @@
 //! keys/              announcing, confirming, leases, claims: no value from before a change is served after it
 //! claims.rs          a relation gets a record while a writer that found none is still at work
 //! journal/           a near-cache outside of the server follows the journal, and never misses a change; which changes are named
+//! redis/             a worker copies values to Redis: each key there ends equal to the cache, or absent
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
 //! table/             a value is saved in a row, leaves the memory, and comes back

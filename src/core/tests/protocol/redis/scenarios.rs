@@ -14,6 +14,8 @@ pub enum Variant {
     AcksWhenSent,
     /// The worker does not notice that the journal has lapped it.
     IgnoresLap,
+    /// After a resync, the worker follows the journal from where it ends after the scan.
+    FollowsAfterScan,
     // Connections.
     /// A new connection does not compare the identity of Redis.
     KeepsIdentity,
@@ -34,6 +36,8 @@ pub enum Variant {
     IgnoresLostSet,
     /// After a lost set, the worker forgets its sets, and does not scan.
     ClearsWithoutScan,
+    /// A set counts as complete if it exists.
+    NeedsNoProof,
     /// A removal does not notice that the set is evicted while the set is read.
     IgnoresLateEviction,
     // Scans.
@@ -143,7 +147,16 @@ impl Redis {
     /// The journal has room for one record, and the connection is lost.
     pub fn lapped(variant: Variant) -> Self {
         let accidents = Accidents { losses: 1, ..Accidents::default() };
-        Self { changes: &[Change::Delete(0), Change::Set(1)], lines: 1, accidents, ..Self::orders(variant) }
+        let changes = &[Change::Delete(0), Change::Set(1), Change::Invalidate];
+        Self {
+            changes,
+            first: 0b11,
+            copied: 0b11,
+            is_tagged: true,
+            lines: 1,
+            accidents,
+            ..Self::orders(variant)
+        }
     }
 
     /// Redis is replaced by an older copy of its data, and the connection may be lost.
@@ -190,10 +203,11 @@ impl Redis {
         Self { changes, first: 0b11, copied: 0b11, is_tagged: false, ..Self::orders(variant) }
     }
 
-    /// A large transaction, and the connection is lost.
+    /// A large transaction while the tag is invalidated, and the connection is lost.
     pub fn space_and_lost(variant: Variant) -> Self {
         let accidents = Accidents { losses: 1, ..Accidents::default() };
-        Self { changes: &[Change::Large(0), Change::Set(1)], accidents, ..Self::space(variant) }
+        let changes = &[Change::Large(0), Change::SetTagged(0), Change::Invalidate];
+        Self { changes, is_tagged: true, accidents, ..Self::space(variant) }
     }
 
     /// The worker starts while Redis has values of an earlier life.
@@ -205,7 +219,7 @@ impl Redis {
 
     /// The worker refills a key while the tag is invalidated. Redis refuses commands, and the connection is lost.
     pub fn refill_and_full(variant: Variant) -> Self {
-        let accidents = Accidents { losses: 1, refusals: 2, ..Accidents::default() };
+        let accidents = Accidents { losses: 1, refusals: 1, ..Accidents::default() };
         Self { accidents, ..Self::refill(variant) }
     }
 
@@ -214,8 +228,21 @@ impl Redis {
         Self { is_cluster: true, ..Self::refill(variant) }
     }
 
-    fn refill(variant: Variant) -> Self {
+    /// All accidents, each once.
+    pub fn all(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, failovers: 1, evictions: 1, refusals: 1 };
+        Self { accidents, is_cluster: true, ..Self::refill(variant) }
+    }
+
+    /// Four changes, a journal with room for two records, and a connection that is lost twice.
+    pub fn four_changes(variant: Variant) -> Self {
         let accidents = Accidents { losses: 2, ..Accidents::default() };
+        let changes = &[Change::SetTagged(0), Change::Invalidate, Change::Large(1), Change::Delete(0)];
+        Self { changes, lines: 2, accidents, ..Self::refill(variant) }
+    }
+
+    fn refill(variant: Variant) -> Self {
+        let accidents = Accidents { losses: 1, ..Accidents::default() };
         let changes = &[Change::SetTagged(0), Change::Invalidate];
         Self { changes, copied: 0b01, depth: 2, accidents, ..Self::tag(variant) }
     }

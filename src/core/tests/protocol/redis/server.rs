@@ -10,12 +10,15 @@ impl Server {
         match command {
             Command::Prove => self.set.get_or_insert_default().is_proved = true,
             Command::Add(key) => self.set.get_or_insert_default().members |= 1 << key,
-            Command::Ask => answer.has_lost_set |= !self.set.is_some_and(|set| set.is_proved),
+            Command::Ask => {
+                let is_proved = self.set.is_some_and(|set| set.is_proved);
+                answer.has_lost_set |= !is_proved && !model.is(Variant::NeedsNoProof);
+            }
             Command::Set(key, value) => self.values[usize::from(key)] = Some(value),
             Command::Unlink(key) => self.values[usize::from(key)] = None,
             Command::ReadSet(part) => {
                 if let Some(set) = self.set {
-                    answer.is_proved |= part == 0 && set.is_proved;
+                    answer.is_proved |= part == 0 && set.is_proved || model.is(Variant::NeedsNoProof);
                     next = (set.members >> part & 1 == 1).then_some(Command::Unlink(part));
                 }
             }

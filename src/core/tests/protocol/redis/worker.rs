@@ -236,6 +236,9 @@ impl State {
                 let at = self.worker.scan.unwrap_or_default();
                 self.worker.found |= u8::from(answer.has_key) << at;
                 self.worker.scan = Some(at + 1).filter(|next| usize::from(*next) < KEYS);
+                if model.is(Variant::FollowsAfterScan) && self.worker.scan.is_none() {
+                    self.worker.position = self.tail();
+                }
             }
             Task::Check => self.learn(model, answer.identity),
             Task::Changes(None) | Task::Compare | Task::Refill | Task::Member => {}
