@@ -1,4 +1,5 @@
-//! Checks the protocols of fences, keys, saved values, prepared transactions and copies in Redis in every state that they can reach.
+//! Checks the protocols of fences, keys, saved values, prepared transactions and copies in Redis, in every state that
+//! they can reach.
 //!
 //! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
 //! memory would hold. The crate `stateright` tries every order of those steps. The result holds for the order of

@@ -1,29 +1,34 @@
 //! The worker that copies values to Redis (`src/workers/redis/`).
 //!
-//! There are two keys and one tag. Each change is made by a session of its own. It becomes *visible*: the cache has the new value, or
-//! no valid value any more. Later it gets its record in the journal. Records may come in another order than the changes became
-//! visible. The record of a set, of a removal and of an invalidated tag names the key or the tag. The record of a flush and of a large
-//! transaction names only the space. The journal has room for a few records. A worker that is too slow finds that it was *lapped*.
+//! There are two keys and one tag. Each change is made by a session of its own. It becomes *visible*: the cache has the new
+//! value, or no valid value any more. Later it gets its record in the journal. Records may come in another order than the changes
+//! became visible. The record of a set, of a removal and of an invalidated tag names the key or the tag. The record of a flush
+//! and of a large transaction names only the space. The journal has room for a few records. A worker that is too slow finds that
+//! it was *lapped*.
 //!
-//! The worker reads the journal, looks at the present values of the keys, and sends jobs. The thread of the client executes one job
-//! after the other, and each job is a few commands. A batch has one key. In a removal, the thread sends a command when the one before
-//! is answered. A few jobs are under way. `acked` is the number up to which Redis has confirmed all changes. A *scan* returns the keys
-//! that Redis has, one key in each step, and the worker compares each with the cache. A *refill* looks at each key in the cache.
+//! The worker reads the journal, looks at the present values of the keys, and sends jobs. The thread of the client executes one
+//! job after the other, and each job is a few commands. A batch has one key. In a removal, the thread sends a command when the
+//! one before is answered. A few jobs are under way. `acked` is the number up to which Redis has confirmed all changes. A *scan*
+//! returns the keys that Redis has, one key in each step, and the worker compares each with the cache. A *refill* looks at each
+//! key in the cache.
 //!
-//! The set of the tag has a *proof*, the member that only the addition which creates the set adds. `is_known` says that the worker has
-//! written the set. There is one set: the model does not have the sets of earlier stretches of time, nor the ends of sets and values.
+//! The set of the tag has a *proof*, the member that only the addition which creates the set adds. `is_known` says that the
+//! worker has written the set. There is one set: the model does not have the sets of earlier stretches of time, nor the ends of
+//! sets and values.
 //!
-//! Accidents happen at any time, a few in each scenario. The connection is lost: the present job fails, its answer is lost, and Redis
-//! may execute the rest of its commands later (*zombies*). Redis gets its data from the beginning back, with a new identity, and loses
-//! what it has confirmed since. The connection may last that long, because a server can be demoted and promoted again. Redis evicts
-//! the set. Redis is full, and refuses a command. A connection attempt that fails changes nothing, so it is no step.
+//! Accidents happen at any time, a few in each scenario. The connection is lost: the present job fails, its answer is lost, and
+//! Redis may execute the rest of its commands later (*zombies*). Redis gets its data from the beginning back, with a new
+//! identity, and loses what it has confirmed since. The connection may last that long, because a server can be demoted and
+//! promoted again. Redis evicts the set. Redis is full, and refuses a command. A connection attempt that fails changes nothing,
+//! so it is no step.
 //!
-//! The property says: when everything is quiet, each key in Redis has its present valid value, or is absent. Quiet means that each
-//! visible change has its record, the worker has read all records, no job is under way, no scan is wanted or runs, and the worker is
-//! connected to this Redis. A key may be absent although it has a value, for example if it was set while its tag was invalidated.
+//! The property says: when everything is quiet, each key in Redis has its present valid value, or is absent. Quiet means that
+//! each visible change has its record, the worker has read all records, no job is under way, no scan is wanted or runs, and the
+//! worker is connected to this Redis. A key may be absent although it has a value, for example if it was set while its tag was
+//! invalidated.
 //!
-//! `state.rs` has the steps and the state, `worker.rs` and `server.rs` the effect of the steps, `properties.rs` the properties, and
-//! `scenarios.rs` the scenarios and variants.
+//! `state.rs` has the steps and the state, `worker.rs` and `server.rs` the effect of the steps, `properties.rs` the properties,
+//! and `scenarios.rs` the scenarios and variants.
 
 mod properties;
 mod scenarios;
@@ -35,8 +40,8 @@ use crate::{Verdict, check, long};
 use properties::EQUAL;
 use scenarios::{Redis, Variant};
 
-/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
-/// harmless.
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named,
+/// or be harmless.
 #[test]
 fn redis() {
     use Variant::*;

@@ -208,8 +208,8 @@ impl State {
         }
     }
 
-    /// Returns whether Redis has everything: each visible change has a record, the worker has read all records and sent what follows
-    /// from them, all answers are handled, all keys are compared, and the worker knows this Redis.
+    /// Returns whether Redis has everything: each visible change has a record, the worker has read all records and sent what
+    /// follows from them, all answers are handled, all keys are compared, and the worker knows this Redis.
     pub fn is_quiet(&self) -> bool {
         let worker = &self.worker;
         self.visible.count_ones() == u32::from(self.tail())
