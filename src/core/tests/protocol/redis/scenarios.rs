@@ -231,14 +231,13 @@ impl Redis {
     /// All accidents, each once.
     pub fn all(variant: Variant) -> Self {
         let accidents = Accidents { losses: 1, failovers: 1, evictions: 1, refusals: 1 };
-        Self { accidents, is_cluster: true, ..Self::refill(variant) }
+        Self { changes: &[Change::Invalidate], accidents, is_cluster: true, ..Self::refill(variant) }
     }
 
-    /// Four changes, a journal with room for two records, and a connection that is lost twice.
+    /// Four changes, a journal with room for two records, and a connection that is lost.
     pub fn four_changes(variant: Variant) -> Self {
-        let accidents = Accidents { losses: 2, ..Accidents::default() };
         let changes = &[Change::SetTagged(0), Change::Invalidate, Change::Large(1), Change::Delete(0)];
-        Self { changes, lines: 2, accidents, ..Self::refill(variant) }
+        Self { changes, lines: 2, depth: 1, ..Self::refill(variant) }
     }
 
     fn refill(variant: Variant) -> Self {
