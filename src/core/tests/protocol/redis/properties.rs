@@ -37,6 +37,7 @@ impl Model for Redis {
             Step::Append(change) => state.journal.push(change),
             Step::Connect => state.connect(self),
             Step::Check => state.check(),
+            Step::Compare => state.compare_all(self),
             Step::ReadJournal => state.read_journal(self),
             Step::SendKey => state.send_key(self),
             Step::SendWide => state.send_wide(self),

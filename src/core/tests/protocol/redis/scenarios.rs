@@ -45,6 +45,8 @@ pub enum Variant {
     MergesScans,
     /// A change that does not name its keys is followed by a refill alone.
     LargeOnlyRefills,
+    /// The worker forgets a set whose creation Redis has refused, although a later batch is under way.
+    ForgetsRefusedSet,
     /// If Redis refuses a value, it keeps the old one.
     LeavesRefused,
 }
@@ -97,6 +99,7 @@ impl Redis {
                 is_known: is_up && self.is_tagged,
                 scan: None,
                 is_scan_wanted: false,
+                owes_scan: false,
                 found: 0,
                 refill: (self.copied != self.first).then_some(0),
                 identity: is_up.then_some(server.identity),
@@ -226,6 +229,19 @@ impl Redis {
     /// The worker refills a key of a cluster while the tag is invalidated, and the connection is lost.
     pub fn cluster(variant: Variant) -> Self {
         Self { is_cluster: true, ..Self::refill(variant) }
+    }
+
+    /// No set exists. Two keys get the tag while it is invalidated, and Redis refuses commands.
+    pub fn full_and_new(variant: Variant) -> Self {
+        let accidents = Accidents { refusals: 2, ..Accidents::default() };
+        let changes = &[Change::SetTagged(0), Change::SetTagged(1), Change::Invalidate];
+        Self { changes, first: 0, copied: 0, is_tagged: false, accidents, ..Self::full(variant) }
+    }
+
+    /// Redis evicts the set, and refuses a command.
+    pub fn full_and_evicted(variant: Variant) -> Self {
+        let accidents = Accidents { evictions: 1, refusals: 1, ..Accidents::default() };
+        Self { accidents, depth: 3, ..Self::evicted(variant) }
     }
 
     /// All accidents, each once.

@@ -91,6 +91,7 @@ impl State {
         let key = job.key();
         let command = job.commands.remove(0);
         if is_refused {
+            job.answer.is_refused = true;
             // After the answers to the batch, the thread removes the keys of its values.
             if !model.is(Variant::LeavesRefused) {
                 job.commands.extend(key.map(Command::Unlink));

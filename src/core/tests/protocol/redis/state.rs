@@ -67,6 +67,8 @@ pub struct Answer {
     pub has_lost_set: bool,
     /// Whether a removal has found the proof.
     pub is_proved: bool,
+    /// Redis has refused a command, so the thread has removed the value.
+    pub is_refused: bool,
     /// Whether a scan has found the key.
     pub has_key: bool,
     pub identity: u8,
@@ -76,6 +78,8 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
     pub task: Task,
+    /// Whether the job creates the set.
+    pub creates_set: bool,
     /// The commands that are not executed yet.
     pub commands: Vec<Command>,
     pub answer: Answer,
@@ -102,6 +106,8 @@ pub struct Worker {
     /// The position of the running scan.
     pub scan: Option<u8>,
     pub is_scan_wanted: bool,
+    /// Whether all keys must be compared because a set is not complete.
+    pub owes_scan: bool,
     /// The keys that a scan has found, as bits.
     pub found: u8,
     /// The next key of the refill.
@@ -162,6 +168,8 @@ pub enum Step {
     // The worker.
     Connect,
     Check,
+    /// Begins the comparison that the worker owes, which waits for some seconds.
+    Compare,
     ReadJournal,
     SendKey,
     SendWide,
@@ -217,7 +225,8 @@ impl State {
             && worker.position == self.tail()
             && (worker.keys, worker.wide) == (0, None)
             && worker.jobs.is_empty()
-            && (worker.scan, worker.is_scan_wanted, worker.found) == (None, false, 0)
+            && (worker.scan, worker.is_scan_wanted, worker.owes_scan) == (None, false, false)
+            && worker.found == 0
             && worker.identity == Some(self.server.identity)
     }
 

@@ -27,6 +27,7 @@ impl State {
         if (worker.keys, worker.wide) == (0, None) && worker.position != self.tail() {
             steps.push(ReadJournal);
         }
+        steps.extend(worker.owes_scan.then_some(Compare));
         if worker.jobs.len() >= model.depth {
             return steps;
         }
@@ -55,7 +56,8 @@ impl State {
     }
 
     fn send(&mut self, task: Task, commands: Vec<Command>) {
-        self.worker.jobs.push(Job { task, commands, answer: Answer::default() });
+        let creates_set = commands.contains(&Command::Prove);
+        self.worker.jobs.push(Job { task, creates_set, commands, answer: Answer::default() });
     }
 
     pub fn connect(&mut self, model: &Redis) {
@@ -91,8 +93,8 @@ impl State {
         self.worker.refill = Some(0);
     }
 
-    fn compare_all(&mut self, model: &Redis) {
-        self.worker.is_known = false;
+    pub fn compare_all(&mut self, model: &Redis) {
+        (self.worker.is_known, self.worker.owes_scan) = (false, false);
         self.request_scan(model);
     }
 
@@ -216,16 +218,21 @@ impl State {
 
     /// Handles the answer to the oldest job.
     pub fn handle(&mut self, model: &Redis) {
-        let Job { task, answer, .. } = self.worker.jobs.remove(0);
+        let Job { task, creates_set, answer, .. } = self.worker.jobs.remove(0);
         if answer.is_failed {
             self.undo(model, task);
             return self.fail(model);
         }
-        if answer.has_lost_set {
+        if answer.is_refused {
+            // A later batch may rely on the set.
+            let is_batch = |job: &Job| matches!(job.task, Task::Changes(_) | Task::Compare | Task::Refill);
+            let is_last = !self.worker.jobs.iter().any(is_batch) || model.is(Variant::ForgetsRefusedSet);
+            self.worker.is_known &= !(creates_set && is_last);
+        } else if answer.has_lost_set {
             match model.variant {
                 Variant::IgnoresLostSet => {}
                 Variant::ClearsWithoutScan => self.worker.is_known = false,
-                _ => self.compare_all(model),
+                _ => self.worker.owes_scan = true,
             }
         }
         match task {
