@@ -6,9 +6,11 @@
 # - tags, sizes, given rates, and the work of a commit, 4 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
 # - the table tier, next to a server without it, 10 minutes;
+# - the broadcast of changes with NOTIFY, and the copies of values in Redis, 4 minutes;
 # - the hot tier (the core without a server), 7 minutes: in 5 of them, entries are watched beside a writer.
 #
-#   QUICK=1 takes 12 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
+#   QUICK=1 takes 13 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
+#   ONLY=outward measures the broadcast and the copies in Redis
 #   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server, but the extension is built
 set -euo pipefail
 # shellcheck source=make/lib.sh

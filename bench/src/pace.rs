@@ -9,6 +9,7 @@ use std::time::Duration;
 /// - the parts tags, sizes, rates and walk: 4 minutes and 1;
 /// - the tax on writes: 10 minutes and 3;
 /// - the parts about the table tier: 10 minutes and 4;
+/// - the parts about NOTIFY and Redis: 4 minutes and 1;
 /// - the core alone: 7 minutes and 1. In the full run, 5 of the 7 are `beside`.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -35,10 +36,10 @@ pub struct Pace {
     /// How long unchanged entries are watched while a writer stores others (part core-innocents).
     pub beside: Duration,
     /// Rounds of the part tags, each of which fills the cache, and of the parts tables-save and tables-restart. The parts
-    /// tables-disk and tables-restart also store less if this is below the value of the full run.
+    /// tables-disk, tables-restart and outward-redis also store less if this is below the value of the full run.
     pub fillings: usize,
     /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
-    /// at least 2 s.
+    /// at least 2 s. The parts outward-delay and outward-redis use a part of it, too.
     pub at_rate: Duration,
     /// The duration of one turn in the tax on writes, whose pairs consist of many short turns.
     pub turn: Duration,

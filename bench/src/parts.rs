@@ -3,6 +3,7 @@
 
 use crate::eviction;
 use crate::hot_tier::{get, innocents, memory, put};
+use crate::outward;
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::report::section::Section;
@@ -24,7 +25,7 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 15] = [
+pub const PARTS: [Part; 19] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
@@ -54,6 +55,30 @@ pub const PARTS: [Part; 15] = [
         served: true,
         measure: tables::restart::measure,
         estimate: tables::restart::estimate,
+    },
+    Part {
+        id: "outward-commit",
+        served: true,
+        measure: outward::commit::measure,
+        estimate: outward::commit::estimate,
+    },
+    Part {
+        id: "outward-delay",
+        served: true,
+        measure: outward::delay::measure,
+        estimate: outward::delay::estimate,
+    },
+    Part {
+        id: "outward-redis",
+        served: true,
+        measure: outward::redis::measure,
+        estimate: outward::redis::estimate,
+    },
+    Part {
+        id: "outward-calls",
+        served: true,
+        measure: outward::calls::measure,
+        estimate: outward::calls::estimate,
     },
     Part { id: "core-get", served: false, measure: get::measure, estimate: get::estimate },
     Part { id: "core-put", served: false, measure: put::measure, estimate: put::estimate },

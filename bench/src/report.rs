@@ -1,8 +1,8 @@
 //! The report: the results as JSON, and the tables and the chart that are made from it. The files are `latest.json`, `latest.md`
 //! and `latest.svg` in the directory of the command line.
 //!
-//! `results` computes the results of the plan from the samples, and [`section`] holds those of a part. `markdown` and `chart` draw
-//! them, with the help of `table`, `text` and [`notation`].
+//! `results` computes the results of the plan from the samples, [`section`] holds those of a part, and [`target`] judges a
+//! figure by a goal and a floor. `markdown` and `chart` draw the results, with the help of `table`, `text` and [`notation`].
 
 mod chart;
 mod markdown;
@@ -10,6 +10,7 @@ pub mod notation;
 mod results;
 pub mod section;
 mod table;
+pub mod target;
 mod text;
 
 pub use results::{Report, SideBySide};

@@ -61,6 +61,13 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
 
+/// Returns the value that this fraction of the values, from 0 to 1, does not exceed. The values must be sorted. `None` if there are
+/// none.
+pub fn percentile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((part * last as f64).round() as usize).copied()
+}
+
 /// Returns the rank, counted from either end, of the samples that bound the interval of the median, and the confidence of the
 /// interval.
 ///
@@ -152,6 +159,14 @@ mod tests {
         let ratios = pair_ratios(&[200.0, 100.0, 50.0], &[100.0, 50.0, 25.0]);
         let summary = Summary::of(&ratios).unwrap();
         assert_eq!((summary.low, summary.median, summary.high), (2.0, 2.0, 2.0));
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values: Vec<u32> = (0..=100).collect();
+        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|part| percentile(&values, part)), [0, 50, 99, 100].map(Some));
+        assert_eq!(percentile(&[7], 0.99), Some(7));
+        assert_eq!(percentile::<u32>(&[], 0.99), None);
     }
 
     #[test]

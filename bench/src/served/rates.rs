@@ -5,6 +5,7 @@ use crate::data::{FIRST_KEY, KEYS, json};
 use crate::pace::Pace;
 use crate::report::notation::{count, time};
 use crate::report::section::{Goal, Section, Table};
+use crate::statistics::percentile;
 use pg_cache_testbed::Cluster;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -90,9 +91,7 @@ impl Outcome {
     /// Returns the time in nanoseconds within which this fraction of the requests, from 0 to 1, was answered. The times must be
     /// sorted. 0 without answers.
     fn percentile(&self, part: f64) -> f64 {
-        let last = self.microseconds.len().saturating_sub(1);
-        let place = (part * last as f64).round() as usize;
-        self.microseconds.get(place).map_or(0.0, |time| f64::from(*time) * 1e3)
+        percentile(&self.microseconds, part).map_or(0.0, |time| f64::from(time) * 1e3)
     }
 
     /// Adds the requests of one of pgbench's logs, which has one line per request: client, number, time in microseconds or a word

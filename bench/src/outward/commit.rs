@@ -1,0 +1,166 @@
+//! Measures what the broadcast costs writers that invalidate a tag with each commit, while a session listens. For comparison, a
+//! trigger calls `pg_notify` in the transaction of the writer.
+
+use super::contest::{BY_WORK, Contest, Lane, table};
+use super::listener::Listener;
+use super::side::{Side, quiet};
+use super::switch::{Subject, notifications};
+use super::{BROADCAST, CLIENTS};
+use crate::bed;
+use crate::data::{FIRST_KEY, KEYS};
+use crate::pace::Pace;
+use crate::plan::Given;
+use crate::report::notation::count;
+use crate::report::section::Section;
+use pg_cache_testbed::Conf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The names of the contenders.
+const OFF: &str = "without the broadcast";
+const ON: &str = "with the broadcast";
+const TRIGGER: &str = "a trigger with pg_notify";
+/// The statements of the transactions.
+const UPDATE: &str = "UPDATE cached SET balance = balance + 1 WHERE id = $1";
+const UPDATE_BY_TRIGGER: &str = "UPDATE notified SET balance = balance + 1 WHERE id = $1";
+const INVALIDATE: &str = "SELECT cache_invalidate_tag('account:' || $1)";
+/// The time of a turn besides its work: the settings are changed, and the worker and the listener catch up.
+const BETWEEN: Duration = Duration::from_millis(150);
+
+/// Returns about how long the part takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    let turns = 3 * (pace.read_rounds + 1) + 5 * (pace.write_rounds + 1);
+    (pace.write + BETWEEN) * turns as u32 + Duration::from_secs(12)
+}
+
+/// Measures the part.
+pub fn measure(pace: &Pace) -> Section {
+    let quiet = Stage::make(&quiet());
+    let update = quiet.updates("UPDATE with a trigger that invalidates", pace.write_rounds, pace.write);
+    let alone = quiet.invalidations("invalidation alone", pace.write_rounds, pace.write);
+    let told = quiet.end();
+    let durable = Stage::make(&bed::conf());
+    let durable_update = durable.updates("UPDATE that waits for the disk", pace.read_rounds, pace.write);
+    durable.end();
+    let what = "commits per second with the broadcast, of those without it";
+    let goals = [&update, &alone].map(|contest| contest.goal(&BROADCAST, what));
+    let contests = [update, alone, durable_update];
+    Section {
+        id: "outward-commit".into(),
+        title: "Commits with the broadcast".into(),
+        goals: goals.into(),
+        tables: vec![table(&contests, "commits", "× without the broadcast")],
+        explained: vec![
+            format!(
+                "Prepared statements over a Unix socket by {CLIENTS} clients, all operations writes, each in its own transaction. An UPDATE \
+                 changes one of {} rows by primary key, and a trigger for each row, in PL/pgSQL, invalidates a tag of the row. `{TRIGGER}`: \
+                 the same UPDATE on a table of the same kind, whose trigger calls `pg_notify` with the same name. `{}` is \
+                 `cache_invalidate_tag` without a table. One session listens on the channels of all contenders, and reads at once.",
+                count(KEYS as f64),
+                contests[1].title(),
+            ),
+            format!(
+                "`pg_cache.notify` is switched on and off by a reload, before each turn, on one server with the same sessions. In both states, \
+                 commits write to the journal of changes, and the worker reads it. The contenders take turns of {} ms, {} rounds of them, and \
+                 {} rounds where commits wait for the disk. In the first two contests, `synchronous_commit` and `fsync` are off, so no time for \
+                 the disk hides the cost of the broadcast. The third contest has no goal, because the time of the disk varies more than that. The clients, the worker and the listener share the cores. {BY_WORK}",
+                pace.write.as_millis(),
+                pace.write_rounds,
+                pace.read_rounds,
+            ),
+            format!(
+                "The listener of the first two contests received {} notifications for {} that the worker sent, and each one of the trigger.",
+                count(told.received as f64),
+                count(told.sent as f64),
+            ),
+        ],
+        figures: serde_json::json!({ "contests": contests, "sent": told.sent, "received": told.received }),
+    }
+}
+
+/// A server with the tables, and a session that listens.
+struct Stage {
+    /// Must be dropped before the server.
+    listener: Listener,
+    side: Side,
+    heard: Arc<Heard>,
+}
+
+/// How many notifications the listener has received from the worker, and from the trigger.
+#[derive(Default)]
+struct Heard {
+    worker: AtomicU64,
+    trigger: AtomicU64,
+}
+
+/// The notifications of the worker.
+struct Told {
+    sent: u64,
+    received: u64,
+}
+
+impl Stage {
+    fn make(conf: &Conf) -> Self {
+        let side = Side::start(conf);
+        side.execute(&format!(
+            "SET bench.first_key = '{FIRST_KEY}'; SET bench.keys = '{KEYS}'; {}",
+            include_str!("tables.sql")
+        ));
+        side.execute("VACUUM (ANALYZE) cached, notified");
+        side.execute("CHECKPOINT");
+        let heard = Arc::new(Heard::default());
+        let hears = Arc::clone(&heard);
+        let listener = Listener::start(&side.cluster, &["pg_cache", "changes"], move |notification| {
+            let of = if notification.channel() == "changes" { &hears.trigger } else { &hears.worker };
+            of.fetch_add(1, Relaxed);
+        });
+        Self { listener, side, heard }
+    }
+
+    fn subject<'s>(&'s self, statement: &'s str, changes: bool, span: Duration) -> Subject<'s> {
+        Subject { side: &self.side, statement, given: Given::Row, changes, span }
+    }
+
+    /// Lets the writers update rows.
+    fn updates(&self, title: &str, rounds: usize, span: Duration) -> Contest {
+        let subject = self.subject(UPDATE, true, span);
+        let by_trigger = self.subject(UPDATE_BY_TRIGGER, false, span);
+        let lanes = vec![
+            Lane::new(OFF, move |round| subject.turn(false, round)),
+            Lane::new(ON, move |round| subject.turn(true, round)),
+            Lane::new(TRIGGER, move |round| {
+                let turn = by_trigger.turn(false, round);
+                // The listener must not be behind when the next turn begins.
+                self.await_trigger();
+                turn
+            }),
+        ];
+        Contest::hold(title, rounds, lanes)
+    }
+
+    /// Lets the writers invalidate tags without a table.
+    fn invalidations(&self, title: &str, rounds: usize, span: Duration) -> Contest {
+        let subject = self.subject(INVALIDATE, true, span);
+        let lane = |name, on| Lane::new(name, move |round| subject.turn(on, round));
+        Contest::hold(title, rounds, vec![lane(OFF, false), lane(ON, true)])
+    }
+
+    /// Waits until the listener has received a notification of each update of the table with the trigger.
+    fn await_trigger(&self) {
+        let updates = self.side.number("SELECT sum(balance)::bigint FROM notified");
+        self.side.wait_until("the notifications of the trigger", Duration::from_millis(5), || {
+            self.heard.trigger.load(Relaxed) == updates
+        });
+    }
+
+    /// Ends the listener, after it has received everything.
+    fn end(self) -> Told {
+        let sent = notifications(&self.side);
+        self.side.wait_until("the notifications of the worker", Duration::from_millis(5), || {
+            self.heard.worker.load(Relaxed) >= sent
+        });
+        drop(self.listener);
+        Told { sent, received: self.heard.worker.load(Relaxed) }
+    }
+}

@@ -1,0 +1,22 @@
+//! The parts about what leaves the database: the broadcast of changes with NOTIFY, and the copies of values in Redis.
+//!
+//! [`commit`] compares the commits of writers that invalidate tags with the broadcast and without it, and [`calls`] does so for
+//! single calls. [`delay`] measures how long a change takes to a listener. [`redis`] measures the Redis worker, and what it costs
+//! the sessions that set values. `side` starts the servers, `switch` switches the broadcast, `contest` runs contenders in turns,
+//! and `listener` is a session that listens.
+
+pub mod calls;
+pub mod commit;
+mod contest;
+pub mod delay;
+mod listener;
+pub mod redis;
+mod side;
+mod switch;
+
+use crate::report::target::Target;
+
+/// The number of sessions that work at the same time, in all parts.
+const CLIENTS: u32 = 8;
+/// The commits per second with the broadcast, divided by those without it.
+const BROADCAST: Target = Target { goal: 0.97, floor: 0.95 };

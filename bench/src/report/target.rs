@@ -1,0 +1,55 @@
+//! Goals with a floor: how a figure is judged by both.
+
+use super::notation::{digits, with_interval};
+use super::section::Goal;
+use crate::statistics::Summary;
+
+/// A limit. `goal` is the wanted result, and `floor` the worst acceptable one. Only the goal decides whether the report shows ✓.
+pub struct Target {
+    pub goal: f64,
+    pub floor: f64,
+}
+
+impl Target {
+    /// Returns the goal that the median of a ratio of times is at most as large as wanted. `floor` is then above `goal`. `what`
+    /// begins the sentence.
+    pub fn at_most(&self, what: &str, ratio: Summary) -> Goal {
+        Goal {
+            wanted: format!("{what}, at most {} times (acceptable: {})", self.goal, self.floor),
+            found: with_interval(ratio, digits),
+            met: ratio.median <= self.goal,
+        }
+    }
+
+    /// Returns the goal that the median of a figure is at least as large as wanted, in the given notation.
+    pub fn at_least(&self, what: &str, found: Summary, notation: impl Fn(f64) -> String) -> Goal {
+        Goal {
+            wanted: format!(
+                "{what}, at least {} (acceptable: {})",
+                notation(self.goal),
+                notation(self.floor)
+            ),
+            found: with_interval(found, notation),
+            met: found.median >= self.goal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails if a goal is judged by the floor or by an end of the interval, if a limit counts as missed when it is just reached, or
+    /// if the text leaves out the floor.
+    #[test]
+    fn a_goal_is_met_by_the_median_and_names_the_floor() {
+        let target = Target { goal: 0.5, floor: 0.25 };
+        let found = |median| Summary { samples: 6, median, low: 0.1, high: 0.9, confidence: 0.96 };
+        assert!(target.at_most("w", found(0.5)).met && !target.at_most("w", found(0.51)).met);
+        assert!(
+            target.at_least("w", found(0.5), digits).met && !target.at_least("w", found(0.49), digits).met
+        );
+        assert_eq!(target.at_most("w", found(0.4)).wanted, "w, at most 0.5 times (acceptable: 0.25)");
+        assert_eq!(target.at_least("w", found(0.4), digits).found, "0.40 (0.10 – 0.90)");
+    }
+}
