@@ -61,6 +61,8 @@ with_cargo() { # stage, cargo's arguments...
     if [ -n "${cfg[$stage]:-}" ]; then
         set -- env RUSTFLAGS="--cfg ${cfg[$stage]}" CARGO_TARGET_DIR="$ROOT/target/${cfg[$stage]}" "$@"
     fi
+    # These tests mostly wait for other processes, so one more runs at a time than there are processors.
+    if [ "$stage" = sessions ]; then set -- env RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}" "$@"; fi
     "$@"
 }
 # Compiles the chosen stages first, so that the reported times are those of the tests alone. setup compiles in its

