@@ -13,8 +13,9 @@
 //!   it after the commit. So the fences of the keys' spaces are raised too, and withdrawn after the command: during the command,
 //!   the other keys of these spaces are misses, and afterwards they are hits again.
 //!
-//! A transaction without a record was prepared before the server started. Its changes in the cache are unknown, so its commit
-//! invalidates everything in its database, and everything that depends on roles in all databases.
+//! A transaction without a record was prepared before the server started. Its changes in the cache are unknown, so COMMIT PREPARED
+//! invalidates everything in its database, and everything that depends on roles in all databases. It does the same for a
+//! transaction that was prepared without a command.
 //!
 //! *A transaction is identified by its id.* Its name (gid) may be given to another transaction at any moment, so the session that
 //! ends a transaction asks the server for its id and finds the record by the id. The record keeps the name until the command is
@@ -82,7 +83,8 @@ struct Ending {
     raised: Vec<FenceId>,
     /// The raised fences of the spaces of the changed keys. They are withdrawn.
     spaces: Vec<FenceId>,
-    /// The stamp as of which this session knows the inheritance trees above the written relations.
+    /// The stamp as of which this session knows the inheritance trees above the written relations. If a tree has grown since, the
+    /// fences of the new ancestors may not be raised. So every entry that depends on an inheritance parent must be invalidated.
     trees: Option<Stamp>,
 }
 
@@ -143,9 +145,9 @@ fn committing(gid: &[u8]) {
             }
             Found::Busy => busy(gid).raise(),
             Found::Contested => pause(),
-            // A record outlives its transaction. So a transaction that still exists without a record was prepared before the
-            // server started. Otherwise another session has ended it meanwhile, and a new transaction may have the name: the loop
-            // tries again.
+            // A record outlives its transaction. So a transaction that still exists without a named record was prepared without a
+            // command, or before the server started. Otherwise another session has ended it meanwhile, and a new transaction may
+            // have the name: the loop tries again.
             Found::Nothing if is_still_it() => {
                 COMMAND.replace(Command::Ending(Ending { recorded: all_fences(), ..Ending::default() }));
                 return;
@@ -312,6 +314,8 @@ fn settle() {
     prepared::with_table(|Table { unnamed, records }| {
         let stamp = tier.fences().draw();
         for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.xid)) {
+            // A transaction that has grown a tree itself keeps the fence of trees raised, and `false` counts that as another's.
+            // The trees are then invalidated twice, which is harmless.
             if table_writes::have_trees_grown(tier, record.trees, false) {
                 table_writes::invalidate_trees(tier);
             }
@@ -349,7 +353,8 @@ pub fn before_commit(has_written: bool) {
     }
 }
 
-/// Gives a record to each transaction that was prepared before the server started, and raises its fences.
+/// Gives a record to each transaction that was prepared before the server started and has none. Raises the fences of the relations
+/// that it has written. Its other changes in the cache are unknown.
 #[cold]
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
@@ -472,7 +477,7 @@ enum Found {
     Busy,
     /// Another transaction is being prepared under the same name. The server may find that one under the name.
     Contested,
-    /// There is no record.
+    /// There is no record with a name.
     Nothing,
 }
 
@@ -523,10 +528,10 @@ impl Ending {
         !self.recorded.is_empty() || !self.changed.is_empty()
     }
 
-    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims`, which
-    /// grows when a relation is given a record, is read before the lookup and compared after the raise, and the lookup is repeated
-    /// if it differs. The last look gives every relation a record, so that nothing can change any more. May raise errors; `settle`
-    /// then lowers the fences that were raised before the error.
+    /// Raises the fences. While this looks them up, a relation may claim a record in the table of fences (`core/fence/mod.rs`), and
+    /// so get another fence. So `claims`, which grows with each such claim, is read before the lookup and compared after the raise,
+    /// and the lookup is repeated if it differs. The last look claims a record for every relation, so that their fences stay the
+    /// same. May raise errors; `settle` then lowers the fences that were raised before the error.
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
@@ -568,6 +573,7 @@ impl Ending {
             if !self.spaces.is_empty() {
                 self.changed.iter().for_each(|mark| tier.remove_marked(mark));
             }
+            // If the transaction has grown a tree itself, its own raise must not count as that of another transaction.
             let grows = self.raised.contains(&table_writes::trees_fence(tier));
             if self.trees.is_some_and(|trees| table_writes::have_trees_grown(tier, trees, grows)) {
                 table_writes::invalidate_trees(tier);

@@ -90,7 +90,8 @@ fn invalidations_remove_values() {
     compare(&[&redis], &mut session);
 }
 
-/// A value without a tag that it had before stays when that tag is invalidated.
+/// If a tag that a key no longer has is invalidated, Redis may lose the key's value, but never has a wrong one. The key's present
+/// tag still removes the value.
 #[test]
 fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
     let (redis, _cluster, mut session) = with_redis();
@@ -100,7 +101,6 @@ fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
     await_value(&redis, "k", Some("2"));
     run(&mut session, "SELECT cache_invalidate_tag('a')");
     settle(&mut session);
-    // The value may leave Redis for a moment or for good, but it is never wrong.
     compare(&[&redis], &mut session);
     run(&mut session, "SELECT cache_invalidate_tag('b')");
     settle(&mut session);
