@@ -7,17 +7,19 @@ use crate::target::{Endpoint, Target};
 use redis::{Connection, ConnectionInfo, ServerError, Value};
 use std::time::Duration;
 
-/// A connection to one server that stores data.
+/// A connection to one server that stores data. After the first [`Failure`] of a method it must be given up, because answers may be
+/// outstanding.
 pub struct Node {
     /// Where the server is.
     pub endpoint: Endpoint,
-    /// The server's answer to `INFO`; `None` if `INFO` is forbidden.
+    /// The server's answer to `INFO`. If `INFO` is forbidden: the role of a replica, and `None` for any other server.
     pub info: Option<Info>,
     wire: Wire,
     id: Option<i64>,
 }
 
-/// Identifies a connection that was given up.
+/// Identifies a connection that was given up. The server may still execute commands that it received over this connection, so a new
+/// connection to the server must [`kill`](Node::kill) the old one before anything is written.
 #[derive(Debug, Clone)]
 pub struct Past {
     endpoint: Endpoint,
@@ -31,7 +33,8 @@ impl Node {
         let mut wire = Wire::connect(target, target.server(endpoint)?)?;
         let id = match wire.ask(&[b"CLIENT", b"ID"])? {
             Value::Int(id) => Some(id),
-            // The user may not run the command, or the server must not be used yet, which INFO tells.
+            // The user may not run the command, or the server is still loading its data. In the latter case, INFO says so, and
+            // `primary` (`find.rs`) refuses the server.
             _ => None,
         };
         // The server may refuse the name.
@@ -53,7 +56,8 @@ impl Node {
         Ok(())
     }
 
-    /// Returns what `ROLE` tells about the server if it is a replica, and else nothing.
+    /// Asks the server for its role, because `primary` (`find.rs`) must refuse a replica even if `INFO` is forbidden. Returns
+    /// `None` if the server is no replica or does not answer `ROLE`.
     fn role(&mut self) -> Result<Option<Info>, Failure> {
         let Value::Array(words) = self.wire.ask(&[b"ROLE"])? else { return Ok(None) };
         let is_replica = matches!(words.first(), Some(Value::BulkString(role)) if role == b"slave");
@@ -82,8 +86,8 @@ impl Node {
 
     /// Ends a connection to this server that was given up. The server may refuse, or may have ended the connection.
     pub fn kill(&mut self, past: &Past) -> Result<(), Failure> {
-        // Other servers, and a server that was started since, have other connections with the same numbers. If INFO is forbidden, the
-        // address must do.
+        // Other servers, and a server that was started since, have other connections with the same numbers. If INFO is forbidden,
+        // the address must do.
         let is_same = match (&past.run_id, self.run_id()) {
             (Some(then), Some(now)) => then == now,
             _ => past.endpoint == self.endpoint,
@@ -149,8 +153,8 @@ impl Wire {
         self.receive()
     }
 
-    /// Sends commands. The system may take them all before the first byte has arrived, so the wait for the answer is longer after many
-    /// bytes.
+    /// Sends commands. The system may take them all before the first byte has arrived, so the wait for the answer is longer after
+    /// many bytes.
     fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
         // A few kilobytes arrive within the timeout, and a change of the wait costs a call of the system.
         let seconds = commands.len() as u64 * 8 / BYTES_PER_SECOND;
