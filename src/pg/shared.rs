@@ -190,8 +190,8 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers and the state
-/// of Redis, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers and the
+/// state of Redis, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
@@ -444,8 +444,8 @@ pub fn redis_state() -> Option<&'static RedisState> {
     (!control.is_null()).then(|| unsafe { &*redis_state_at(control) })
 }
 
-/// Returns the slots of all background workers: the launcher's, the Redis worker's, and those of the workers of databases. There are none
-/// if there is no cache.
+/// Returns the slots of all background workers: the launcher's, the Redis worker's, and those of the workers of databases. There
+/// are none if there is no cache.
 pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
     let control = CONTROL.load(Ordering::Relaxed);
     let count = if control.is_null() { 0 } else { WORKER_SLOTS };
@@ -454,16 +454,16 @@ pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
 }
 
 /// Asks that the next change in this process's database wakes this process; in a process without a database, the next change in any
-/// database does. The process must look for changes between this call and its sleep. It must not rely on being woken: another process
-/// may replace it.
+/// database does. The process must look for changes between this call and its sleep. It must not rely on being woken: another
+/// process may replace it.
 pub fn wake_on_change() {
     if let Some(sleepers) = known_sleepers() {
         sleepers.arm(database(), slot());
     }
 }
 
-/// Wakes the processes that wait for changes in this database. The change must have been written to the journal before. Bounded, cannot
-/// fail and does not allocate.
+/// Wakes the processes that wait for changes in this database. The change must have been written to the journal before. Bounded,
+/// cannot fail and does not allocate.
 #[inline]
 pub fn wake_sleepers() {
     if let Some(sleepers) = known_sleepers() {

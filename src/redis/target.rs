@@ -49,8 +49,8 @@ pub enum Endpoint {
 const SCHEMES: &str = "redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, redis+sentinel:// or rediss+sentinel://";
 
 impl Target {
-    /// Reads a URL. `timeout` bounds each wait for a server; `ca_file` has the certificate authority for TLS. An error is a sentence
-    /// without secrets.
+    /// Reads a URL. `timeout` bounds each wait for a server; `ca_file` has the certificate authority for TLS. An error is a
+    /// sentence without secrets.
     pub fn parse(url: &str, timeout: Duration, ca_file: Option<&Path>) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or(format!("The URL must begin with {SCHEMES}."))?;
         let mut target = Self {
@@ -106,8 +106,8 @@ impl Target {
     }
 
     /// Names the connections. When a client connects for the first time, it ends all other connections with that name, because they
-    /// are left from a process that has ended, and the servers may still read commands from them. So no two processes that run at the
-    /// same time may have the same name. Without this, the connections are called `pg_cache`, and none is ended.
+    /// are left from a process that has ended, and the servers may still read commands from them. So no two processes that run at
+    /// the same time may have the same name. Without this, the connections are called `pg_cache`, and none is ended.
     pub fn with_name(mut self, name: &str) -> Self {
         // Redis allows these characters only.
         self.name = Some(name.replace(|c: char| !c.is_ascii_graphic(), "_"));

@@ -1,6 +1,7 @@
 //! The flights of this session: leases, fills and claims, which say that the session computes or sets the value of a key. A *lease*
 //! is for a caller that computes the value, a *fill* for a query of `cache_fetch`, and a *claim* for a transaction that sets a key
-//! without a value.
+//! which has no value. The *stamp* of a lease or a fill is a moment on the clock of changes (`docs/architecture.md`) before its
+//! value is computed. The value gets this stamp, so that it counts as invalid if something that it depends on has changed since.
 //!
 //! The *tier*, the cache in shared memory, records which session computes which key (`flight.rs` of the core) and has its own
 //! number for each flight. The number of a lease that callers get has the epoch of shared memory in front of it. The epoch is drawn
@@ -51,6 +52,7 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Statu
             pending::hold(own, fill.id, HeldKind::Lease);
             Ok((fill.id, fill.stamp))
         }
+        // Only a request with `unless_present` is answered with `Present` or `Saved`.
         Acquired::Busy(_) | Acquired::Present | Acquired::Saved(_) => Err(IN_FLIGHT),
         Acquired::NoSlot(limit) => Err(Status::Refused(match limit {
             Limit::Space => "the space is computing too many queries",
@@ -112,6 +114,8 @@ pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64
     let own = prepare(keyspace, key)?;
     let hash = hash(key);
     let name = keyspace.key(key, hash).ok_or(Status::Miss("not there"))?;
+    // A value that is saved in a table may keep the key from being claimed. The tier can judge it only in memory, so it is brought
+    // back, or its location is forgotten. Then the claim is tried again.
     let claimed = loop {
         let claimed = pending::with_own(keyspace, key, hash, |_, changed| {
             let reader = safe_stamp::reader(changed);

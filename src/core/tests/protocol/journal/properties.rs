@@ -1,4 +1,10 @@
-//! The steps that are possible in a state, and the properties of every state.
+//! The steps that are possible in a state of the model, and the properties that are checked.
+//!
+//! `mod.rs` explains the model: the journal, its records and their numbers, and the client with its local value and its
+//! cursor. `state.rs` has the fields of a state and the steps, `scenarios.rs` the scenarios and the variants.
+//!
+//! An `always` property must hold in every state. A `sometimes` property must hold in some state: it shows that the scenario
+//! reaches that case.
 
 use super::scenarios::{Journal, Variant};
 use super::state::{CHANGES, Caller, Client, Read, State, Step, Write, Writer};
@@ -31,7 +37,7 @@ impl State {
         (0..CHANGES).all(|id| lacking >> id & 1 == 0 || !is_behind(id))
     }
 
-    /// Returns whether a caller is in a wanted state.
+    /// Returns whether `is_it` is true of any caller.
     fn answers(&self, is_it: impl Fn(&Caller) -> bool) -> bool {
         self.client.callers.iter().any(is_it)
     }
