@@ -93,7 +93,7 @@ fn entries_and_invalidations_survive_and_unfinished_work_does_not() {
     assert_eq!(get(&revived, 1), Ok(()));
     change(&revived, raised);
     assert_eq!(get(&revived, 1), Err(Miss::Fenced));
-    // The old region is in use until here. A reservation must be ended.
+    // In the old region, the announcement still stands.
     with_key(&tier, 4, |key| tier.withdraw(key, announced));
 }
 
@@ -181,7 +181,8 @@ fn records_of_relations_without_entries_are_given_back() {
 /// afterwards, because a writer may not find the record of the relation any more.
 #[test]
 fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
-    // The record of the relation that has an entry is kept, and so are the records that a search for it passes.
+    // The record of the relation that has an entry is kept, and so are the records that a search for it passes. The values of the
+    // passed relations must not be valid either.
     for with_entry in 0..4 {
         let (before, host) = (memory(BYTES), TestHost::default());
         let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");

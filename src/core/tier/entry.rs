@@ -372,8 +372,8 @@ impl<'m> Entry<'m> {
                 || words.next().is_some_and(|word| (word.to_le() ^ key.tail) << (64 - length % 8 * 8) == 0))
     }
 
-    // The rare path reads the header again instead of receiving it, so that the fast path can keep the header in registers. If the
-    // header has changed meanwhile, the entry has died, and the caller's later check (`Sighting::lived`) finds that.
+    // The rare path reads the header again instead of receiving it, so that the fast path can keep the header in registers. If
+    // lengths or places in it have changed meanwhile, the entry has died, and the caller's later check (`Sighting::lived`) finds that.
     #[cold]
     #[inline(never)]
     fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {

@@ -153,7 +153,8 @@ fn a_fast_shutdown_does_not_wait_for_redis() {
     compare(&[&redis], &mut session);
 }
 
-/// Databases are created and dropped while the worker waits for a Redis that hangs.
+/// Databases are created and dropped while the worker waits for a Redis that hangs. DROP DATABASE waits until every process has
+/// absorbed a barrier. So the worker must absorb it while it waits, long before its timeout. No other command may wait either.
 #[test]
 fn databases_come_and_go_while_redis_hangs() {
     let redis = Redis::start_with(&RedisConf::tcp());
@@ -200,8 +201,8 @@ fn a_promoted_standby_takes_over() {
     compare(&[&redis], &mut session);
 }
 
-/// The network delivers commands of a worker after it has ended, and after the next worker has written newer values. The old commands must
-/// not run.
+/// The network delivers commands of a worker after it has ended, and after the next worker has written newer values. The old
+/// commands must not run.
 #[test]
 fn commands_of_a_worker_that_has_ended_never_run() {
     let redis = Redis::start_with(&RedisConf::tcp());
@@ -232,6 +233,7 @@ fn commands_of_a_worker_that_has_ended_never_run() {
         settle(&mut session);
         proxy.restore();
         wait_until("the old commands to arrive", || proxy.held_pieces() == 0);
+        // Redis reads the commands that have arrived before it answers the second of these.
         redis.command(&["PING"]);
         redis.command(&["PING"]);
         assert_eq!(

@@ -1,12 +1,17 @@
 //! The protocol of the table tier: a value is saved in a row, leaves the memory, and comes back.
 //!
 //! The actors are a writer, which makes one change after the other; an eviction, which may come at any time (except
-//! where an entry leaves the memory when it is saved, and only then); the saver; readers, which read again and again; and deciders,
-//! which set a key only if it has no value. `keys/` has the competition of writers for a key.
+//! where an entry leaves the memory when it is saved, and only then); the saver, which marks entries, copies them to rows, and
+//! adds the locations of the rows; readers, which read again and again; and deciders, which set a key only if it has no value.
+//! `keys/` has the competition of writers for a key.
+//!
+//! A *location* in the memory says where the row of a value is. It is found by the *bits* of the key, a part of the key's hash that
+//! other keys may share (`tier/directory.rs`).
 //!
 //! A version of a key is the number of the change that made it. A time to live is a version of its own with the bytes
 //! of an earlier one. Blocks and rows keep their contents until they are used again. Blocks, positions and file
-//! numbers are few, so they recur. All values have the same stamp, because no change in this model draws a number.
+//! numbers are few, so they recur. All values have the same stamp: no change in this model advances the clock that stamps
+//! are taken from.
 //!
 //! A restart is one that loses the memory. Rows do not say from which life of the memory they are: a new memory has no
 //! location, and the saver empties a table before it uses it again. So the epoch in the rows of the code, which is the
@@ -58,7 +63,8 @@ fn table() {
     at_once(ComparesBlocks, Breaks(NOT_STALE));
     at_once(TwoSavers, Breaks(NOT_STALE));
     touched(KeepsMarkWhenTouched, Breaks(NOT_STALE));
-    // The first copy has the properties that the first of the marked entries had, and the bytes of the second one.
+    // If both marked entries had the same block, then the first copy has the properties of the first entry and the bytes of the
+    // second one. It gets a location, because the second entry is still there with its mark.
     two_rows(MarksTwice, Breaks(WHOLE));
     moved(MovesWithoutLooking, Breaks(NOT_STALE));
     // A change forgets all locations with the key's bits in the same step. Until then, the announcement hides them.
