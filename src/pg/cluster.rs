@@ -6,8 +6,9 @@ use pgrx::pg_sys;
 use std::ffi::CStr;
 use twox_hash::XxHash3_64;
 
-/// Returns a name that no other running server has: made from the system identifier, which copies of a data directory share, and from
-/// the host and the path of the data directory. It has letters, digits and `-` only, and stays the same across restarts.
+/// Returns a name for this server. It is made from the system identifier, which copies of a data directory share, from the name of
+/// the host, and from the path of the data directory. Two servers must not have all three in common. The name has letters, digits,
+/// `-` and `_` only, and stays the same across restarts.
 pub fn name() -> String {
     // SAFETY: both are constant while the server runs. The path ends with a zero.
     let (identifier, path) = unsafe { (pg_sys::GetSystemIdentifier(), CStr::from_ptr(pg_sys::DataDir)) };

@@ -1,7 +1,8 @@
 //! Keeps the password of `pg_cache.redis_url` out of the server's log.
 //!
-//! The server writes the new value of a changed setting to its log, and with some settings also statements. So before a message that
-//! names the setting is logged, the user and the password in it are overwritten.
+//! The server writes the new value of a changed setting to its log, and with some settings also statements. So before a message
+//! that names the setting is logged, everything in it that may be the URL is overwritten. If the client
+//! gets the message, too, it gets it changed.
 
 #![allow(unsafe_code)]
 
@@ -23,15 +24,15 @@ pub fn hook() {
     }
 }
 
-/// Runs before a message goes to the log, in any process and any state, also after a failed allocation. It neither allocates nor raises
-/// errors.
+/// Runs before a message goes to the log, in any process and any state, also after a failed allocation. It neither allocates nor
+/// raises errors.
 unsafe extern "C-unwind" fn on_message(data: *mut pg_sys::ErrorData) {
-    // SAFETY: the server passes a message that it owns. Its texts are null or end with a zero, and may be written to. The statement is
-    // null or ends with a zero.
+    // SAFETY: the server passes a message that it owns. Its texts are null or end with a zero, and may be written to. The statement
+    // is null or ends with a zero.
     unsafe {
         let data = &mut *data;
         let texts = [data.message, data.detail, data.detail_log, data.hint, data.context, data.internalquery];
-        // The log repeats the statement beside an error of at least this level. It cannot be written to.
+        // Beside an error of at least this level, the log repeats the statement, which must not be changed. So it is left out.
         let repeats = !data.hide_stmt && data.elevel >= pg_sys::log_min_error_statement;
         data.hide_stmt |= repeats && find_name(pg_sys::debug_query_string).is_some();
         let names_it = data.hide_stmt || texts.into_iter().any(|text| find_name(text).is_some());
@@ -63,7 +64,8 @@ unsafe fn find_name(text: *const c_char) -> Option<usize> {
     Some(at + SETTING.len())
 }
 
-/// Overwrites a text, except blanks and quotes, if it may have a value of the setting in it: that is quoted, or follows a `=`.
+/// Overwrites a text from the first `=`, `'`, `:` or `/` on, except blanks and quotes: a value of the setting is quoted, follows a
+/// `=`, or begins with a scheme and `://`.
 fn blank(text: &mut [u8]) {
     let Some(start) = text.iter().position(|byte| matches!(byte, b'=' | b'\'' | b':' | b'/')) else {
         return blank_url(text);

@@ -1,7 +1,7 @@
 //! The state of the Redis worker in shared memory, for views and findings.
 //!
-//! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A reader
-//! may see parts of two error texts; the text says only what an operator should know.
+//! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A
+//! reader may see parts of two error texts; the text says only what an operator should know.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,23 +12,23 @@ const TEXT_WORDS: usize = 32;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct RedisState {
-    /// 1 while Redis answers.
+    /// 1 while Redis answers: from the first job after `Connect` on.
     pub is_connected: AtomicU64,
     /// The tick of the last change of `is_connected`, or of the start of the worker.
     pub since: AtomicU64,
-    /// The number of the journal up to which the worker has told Redis all changes.
+    /// The number of the journal up to which Redis has confirmed all changes.
     acked: AtomicU64,
     /// 1 while the worker compares keys or refills, because it does not know the keys that have changed.
     is_comparing: AtomicU64,
-    /// How often all keys were compared.
+    /// How often the worker has begun a resync (`workers/redis/mod.rs`) since it started.
     pub resyncs: AtomicU64,
-    /// The tick at which Redis last refused a value because it was full; 0 if never.
+    /// The tick at which Redis last refused a value, as a rule because it was full; 0 if never.
     pub refused: AtomicU64,
     /// The limit of the memory of Redis in bytes: 0 if there is none, and [`UNKNOWN`] if it is not known.
     pub maxmemory: AtomicU64,
     /// 1 if Redis refuses values when its memory is full instead of evicting others.
     pub is_noeviction: AtomicU64,
-    /// The bytes of the error text; 0 if the last step was successful.
+    /// The bytes of the error text; 0 if there is no error.
     length: AtomicU64,
     text: [AtomicU64; TEXT_WORDS],
 }
@@ -37,8 +37,8 @@ pub struct RedisState {
 pub const UNKNOWN: u64 = u64::MAX;
 
 impl RedisState {
-    /// Makes this the state of a worker that has not done anything yet. Must be called before any other process can access it, or by the
-    /// worker.
+    /// Makes this the state of a worker that has not done anything yet. Must be called before any other process can access it, or
+    /// by the worker.
     pub fn clear(&self, tick: u32) {
         let numbers = [&self.is_connected, &self.acked, &self.is_comparing, &self.resyncs, &self.refused];
         numbers.into_iter().chain([&self.is_noeviction]).for_each(|word| word.store(0, Ordering::Relaxed));
@@ -47,14 +47,14 @@ impl RedisState {
         self.set_error("");
     }
 
-    /// Notes up to which number of the journal Redis was told all changes, and whether keys are still to be compared for them.
+    /// Notes up to which number of the journal Redis has confirmed all changes, and whether keys are still to be compared for them.
     pub fn set_progress(&self, acked: u64, is_comparing: bool) {
         self.is_comparing.store(is_comparing.into(), Ordering::Release);
         self.acked.store(acked, Ordering::Release);
     }
 
-    /// Returns the number that [`set_progress`](Self::set_progress) has noted last, and whether keys are still to be compared for the
-    /// changes up to it.
+    /// Returns the number that [`set_progress`](Self::set_progress) has noted last, and whether keys are still to be compared for
+    /// the changes up to it.
     pub fn progress(&self) -> (u64, bool) {
         let acked = self.acked.load(Ordering::Acquire);
         (acked, self.is_comparing.load(Ordering::Acquire) != 0)
@@ -78,7 +78,7 @@ impl RedisState {
         self.length.store(length as u64, Ordering::Relaxed);
     }
 
-    /// Returns the last error. None if the last step was successful.
+    /// Returns the last error that was noted. None if an empty text was noted since.
     pub fn error(&self) -> Option<String> {
         let length = self.length.load(Ordering::Relaxed) as usize;
         let bytes: Vec<u8> = self

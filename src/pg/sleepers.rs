@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-/// The number of words for databases. Databases whose OIDs lead to the same word share it.
+/// The number of words for databases. Databases whose OIDs have the same remainder share a word: a collision only delays a worker.
 const DATABASES: usize = 32;
 
 /// A word holds the number of the sleeping process in the server's list of processes plus 1; 0 if no process is to be woken.
@@ -21,13 +21,15 @@ impl Sleepers {
         self.databases.iter().chain([&self.all]).for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// Asks that the next change in a database, or in any database if it is 0, wakes the process with this number. The process must look
-    /// for changes between this call and its sleep. It must not rely on being woken: another process may replace it.
+    /// Asks that the next change in a database wakes the process with the number `process`; if `database` is 0, the next change in
+    /// any database does. The process must look for changes between this call and its sleep. It must also wake up by itself:
+    /// another process may take its place in the word.
     pub fn arm(&self, database: u32, process: u32) {
         self.word(database).store(process + 1, Ordering::SeqCst);
     }
 
-    /// Calls `wake` with the number of each process that waits for a change in a database. The change must have been written before.
+    /// Calls `wake` with the number of each process that waits for a change in a database. The change must have been written
+    /// before.
     #[inline]
     pub fn take(&self, database: u32, wake: impl Fn(u32)) {
         // A sleeper looks for changes after it has written its word.

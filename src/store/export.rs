@@ -1,4 +1,4 @@
-//! Copies of values for Redis: which values have a form for it, and that form, which is JSON text.
+//! Copies of values for Redis: which values can be copied, and their form in Redis, which is JSON text.
 //!
 //! | value | in Redis |
 //! |---|---|
@@ -32,9 +32,9 @@ pub struct Copy {
     pub relations: Vec<(u32, u32)>,
 }
 
-/// Returns the value of a key that belongs to all roles, if Redis is to have a copy of it now. None also for a value that is not in
-/// UTF-8, or not in ASCII if the database has another encoding than UTF-8: JSON text is in UTF-8, and only a session of the database
-/// could convert it. May raise errors.
+/// Returns the value of a key that belongs to all roles, if Redis is to have a copy of it now. `is_utf8` says whether the encoding
+/// of the database is UTF-8. In another encoding, only values in ASCII are returned, because JSON text is in UTF-8 and only a
+/// session of the database could convert them. May raise errors.
 pub fn look(tier: &HotTier, database: u32, space: u32, key: &[u8], is_utf8: bool) -> Option<Copy> {
     let key = Key::new(tier.scope(database, space, 0), key, hash(key))?;
     let found = tier.export(&key).or_raise()?;
@@ -45,7 +45,7 @@ pub fn look(tier: &HotTier, database: u32, space: u32, key: &[u8], is_utf8: bool
     (ttl_ms > 0).then_some(Copy { json, ttl_ms, tags, relations: found.relations })
 }
 
-/// The most bytes of JSON text: Redis ends a connection with larger ones.
+/// The most bytes of JSON text: half of the default of `proto-max-bulk-len`, above which Redis ends the connection.
 const JSON_BYTES_MAX: usize = 256 << 20;
 
 /// Receives text. Without memory, that is an error, and the process goes on.
@@ -63,7 +63,8 @@ impl io::Write for Fallible {
     }
 }
 
-/// Returns a value as JSON text. May raise errors.
+/// Returns a value as JSON text. None if it has no form for Redis, is text that is not in UTF-8, or finds no memory. May raise
+/// errors.
 fn json(found: &Exported) -> Option<String> {
     let bytes = found.value.as_slice();
     match found.meta.kind {

@@ -100,7 +100,8 @@ fn launcher_missing() -> Option<Finding> {
     })
 }
 
-/// Returns the finding that the launcher cannot start a worker. The launcher notes an error for no other reason.
+/// Returns the finding that the launcher cannot start a worker of a database or the Redis worker. The launcher notes an error for
+/// no other reason.
 fn workers_missing() -> Option<Finding> {
     let launcher = shared::launcher_slot()?;
     let has_failed = session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some();
@@ -184,18 +185,18 @@ fn bad_channel() -> Option<Finding> {
     })
 }
 
-/// How many milliseconds Redis may be away before it is reported.
+/// How many milliseconds Redis may be away before this is reported.
 const REDIS_AWAY_MS: u64 = 3_000;
-/// For how many milliseconds it is reported that Redis has refused a value.
+/// For how many milliseconds after Redis has refused a value this is reported.
 const REFUSED_MS: u64 = 60_000;
 
-/// Returns the state of the Redis worker, if there is a Redis and the worker runs.
+/// Returns the state of the Redis worker, if `pg_cache.redis_url` is set and the worker runs.
 fn redis() -> Option<&'static RedisState> {
     let slot = shared::redis_slot().filter(|_| settings::redis_url().is_some())?;
     shared::redis_state().filter(|_| session::is_alive(slot.pid.load(Ordering::Relaxed)))
 }
 
-/// Returns the finding that the Redis worker does not run although there is a Redis.
+/// Returns the finding that the Redis worker does not run although `pg_cache.redis_url` is set.
 fn redis_missing() -> Option<Finding> {
     let launcher = shared::launcher_slot()?;
     let has_failed = !session::is_alive(launcher.pid.load(Ordering::Relaxed)) || launcher.error().is_some();

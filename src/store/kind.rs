@@ -7,7 +7,7 @@ pub const JSONB: Kind = Kind(1);
 pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
 
-/// Returns whether a value of a kind may be copied to caches outside of the database. The result of a query may not: it also depends
+/// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
 /// on definitions, whose changes the journal does not name.
 pub fn may_leave(kind: Kind) -> bool {
     [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&kind)

@@ -1,8 +1,8 @@
 //! Finds the values of which a store outside of the server gets copies, and the names of their spaces.
 //!
-//! An entry is exported if it was stored with `ReserveOptions::is_exported`. A process that follows the journal keeps the copies: after
-//! each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, whatever the order of
-//! the changes was.
+//! An entry is exported if it was stored with `ReserveOptions::is_exported`. A process that follows the journal keeps the copies:
+//! after each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, whatever the
+//! order of the changes was.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};
@@ -22,8 +22,8 @@ pub struct Exported {
     pub value: Vec<u8>,
     /// The note of the value.
     pub note: Vec<u8>,
-    /// The relations that the value depends on: the database and the OID of each. From now on, the journal names their changes. Left
-    /// out are relations that share a record: their changes count as a change of the whole database.
+    /// The relations that the value depends on: the database and the OID of each. From now on, the journal names their changes.
+    /// Left out are relations that share a record: their changes count as a change of the whole database.
     pub relations: Vec<(u32, u32)>,
 }
 
@@ -48,8 +48,8 @@ pub struct ExportedPage {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Returns the value of a key if it is exported and a reader would get it now, and if no transaction is about to change the key.
-    /// Does not count as a read. Takes the lock of the key's shard. Returns an error if there is no memory for the copies.
+    /// Returns the value of a key if it is exported and a reader would get it now, and if no transaction is about to change the
+    /// key. Does not count as a read. Takes the lock of the key's shard. Returns an error if there is no memory for the copies.
     pub fn export(&self, key: &Key<'_>) -> Result<Option<Exported>, TryReserveError> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -76,9 +76,9 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(Exported { meta: entry.meta(&self.layout, &header), value, note, relations }))
     }
 
-    /// Returns the keys of the exported entries of all roles in the next buckets, `from` first, whether they are valid or not. Returns
-    /// None if there is no bucket with this number. Buckets are numbered through all shards. Returns an error if there is no memory
-    /// for the copies.
+    /// Returns the keys of the exported entries in the next buckets, `from` first, whether they are valid or not. Entries that
+    /// belong to a single role are left out. Returns None if there is no bucket with the number `from`. The numbers of buckets run
+    /// through all shards. Returns an error if there is no memory for the copies.
     pub fn exported_keys(&self, from: u64) -> Result<Option<ExportedPage>, TryReserveError> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards);
@@ -123,13 +123,13 @@ impl<H: Host> Tier<'_, H> {
         Ok(bytes)
     }
 
-    /// Notes the name of a space, so that a process can find it that does not know the space. Backends that call this at the same time
-    /// must pass the same name. Does nothing if the space shares its cell of statistics with others.
+    /// Notes the name of a space in shared memory, for processes that are not connected to its database. Backends that call this
+    /// for a space at the same time must pass the same name. Does nothing if the space shares its cell of statistics with others.
     pub fn name_space(&self, scope: &Scope, name: &[u8]) {
         self.statistics.set_space_name(scope.cell, name);
     }
 
-    /// Returns the OIDs of the database and the space of each space whose name was noted. They may belong to dropped spaces.
+    /// Returns the OIDs of the database and the space for each space whose name was noted, also for spaces that were dropped since.
     pub fn named_spaces(&self) -> impl Iterator<Item = (u32, u32)> {
         self.statistics.named_spaces()
     }

@@ -1,4 +1,4 @@
-//! Looks at keys, and writes what Redis must be told of them.
+//! Looks at keys, and makes the batches that give Redis their present values.
 
 use super::places::Places;
 use super::sets::{self, SetId, Sets};
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most keys of a batch.
 pub const KEYS_MAX: usize = 500;
-/// The most bytes of the values of a batch, unless its first value is larger.
+/// A batch ends with the value that brings its values to this many bytes, so the last value may make it much larger.
 const BYTES_MAX: usize = 256 << 10;
 
 /// A key to look at: the OIDs of its database and its space, and its bytes.
@@ -29,8 +29,8 @@ pub struct Looker<'w> {
 }
 
 impl Looker<'_> {
-    /// Takes keys out of a list, as many as fit into a batch, and returns what Redis must be told of them now, and the sets that the batch
-    /// creates. May raise errors.
+    /// Takes keys out of a list, as many as fit into a batch. Returns the batch that gives Redis their present values, and the sets
+    /// that the batch creates. May raise errors.
     pub fn next_batch(&mut self, keys: &mut BTreeSet<KeyId>) -> (Batch, Vec<SetId>) {
         let (mut batch, mut additions) = (Batch::default(), BTreeMap::new());
         let (mut bytes, mut channels) = (0, BTreeSet::new());
@@ -49,7 +49,8 @@ impl Looker<'_> {
         (batch, created)
     }
 
-    /// Adds what Redis must be told of a key. Returns the bytes of its value.
+    /// Adds the present value of a key to the batch, or its removal. Returns the bytes of the value. A key without a place is left
+    /// out.
     fn add(
         &mut self,
         (database, space, key): &KeyId,

@@ -4,7 +4,7 @@ use crate::pg::settings;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The settings. The worker ends if they change.
+/// The settings. The worker ends if they change, and the launcher starts another one, which reads them anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub url: String,

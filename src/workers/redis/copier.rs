@@ -1,7 +1,7 @@
 //! One Redis as the worker knows it: which job comes next, and what an answer means.
 //!
-//! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each answer
-//! is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
+//! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each
+//! answer is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
 
 use super::batches::{KeyId, Looker};
 use super::config::Config;
@@ -34,13 +34,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const REFILL_RATE: f64 = 20_000.0;
 /// How long a refill waits when it has used up its rate.
 const REFILL_PAUSE: Duration = Duration::from_millis(10);
-/// How long the worker waits before it compares all keys again because sets are not complete, at least, and as a multiple of the time that
-/// the last comparison took. A Redis that evicts many sets would be busy with nothing else.
+/// How long the worker waits after a comparison of all keys before it makes another one because a set is not complete: at least
+/// this time, and at least this multiple of the time that the comparison took. Otherwise a Redis that evicts many sets would do
+/// nothing else.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 const COMPARE_SHARE: u32 = 4;
-/// The most pages of the memory that one step of a refill looks through.
+/// The most pages (`ExportedPage`, 64 buckets) that one step of a refill looks through, so that the step is short if few have keys.
 const PAGES_MAX: usize = 512;
-/// A scan waits while so many of its keys have not been compared yet.
+/// A scan waits while at least this many of its keys have not been compared yet, so that they take little memory.
 const FOUND_MAX: usize = 5_000;
 /// The most keys that are removed at once because no space has them.
 const UNKNOWN_MAX: usize = 500;
@@ -50,10 +51,10 @@ const UNKNOWN_MAX: usize = 500;
 enum Task {
     Connect,
     Check,
-    /// Keys from the journal, and the sets that the batch creates. With it, and all tasks before it, Redis has all changes up to the
-    /// number, if there is one.
+    /// Keys from the journal, and the sets that the batch creates. With it, and all tasks before it, Redis has all changes up to
+    /// the number, if there is one.
     Changes(Option<u64>, Vec<SetId>),
-    /// The sets of a tag, with the present bucket; the second number is as for `Changes`.
+    /// The sets of a tag, with the bucket of the time when they were taken; the last number is as for `Changes`.
     Sets(SetId, u64, u64),
     Scan,
     /// Keys that a scan has found, and the sets that the batch creates.
@@ -64,10 +65,10 @@ enum Task {
 /// The connection.
 #[derive(Debug)]
 enum Link {
-    /// There is none until the worker connects at this moment. The time is how long the worker has waited for that.
+    /// There is none. The worker connects at this moment, after the pause that is the second part.
     Down(Instant, Duration),
     Connecting(Duration),
-    /// Redis has answered. The time is as for `Down` until a job is done, and 0 afterwards.
+    /// Redis has answered `Connect`. The time is as for `Down` until a further job is done, and 0 afterwards.
     Up(Duration),
 }
 
@@ -82,7 +83,7 @@ pub struct Copier {
     max_ttl_ms: u64,
     link: Link,
     tasks: VecDeque<Task>,
-    /// The servers and their data at the last connection. None before the first one, and if Redis does not tell.
+    /// The servers and their data at the last `Connect` or `Check`. None before the first one, and if Redis does not tell.
     identity: Option<Vec<String>>,
     /// When the worker last asked for the identity.
     checked: Instant,
@@ -102,7 +103,7 @@ pub struct Copier {
     owes_scan: bool,
     /// When the last comparison of all keys began, and when it was first seen to be over.
     compared: (Instant, Option<Instant>),
-    /// Whether Redis was full at its last answer to a batch.
+    /// Whether Redis has refused a value of the last batch.
     was_refused: bool,
 }
 
@@ -114,7 +115,7 @@ struct Refill {
     bucket: u64,
     left: u64,
     keys: BTreeSet<KeyId>,
-    /// How many keys were found since the moment.
+    /// How many keys were looked at since `began`, the moment of the first step.
     count: usize,
     began: Option<Instant>,
 }
@@ -164,7 +165,8 @@ impl Copier {
         })
     }
 
-    /// Handles the answers that have come, and sends what there is to send. Returns how long the worker may sleep. May raise errors.
+    /// Handles the answers that have come, and sends what there is to send. Returns how long the worker may sleep. May raise
+    /// errors.
     pub fn step(&mut self) -> Duration {
         while let Some(answer) = self.client.answer(Duration::ZERO) {
             self.handle(answer);
@@ -196,7 +198,8 @@ impl Copier {
         self.rest()
     }
 
-    /// Begins to remove all keys, and returns whether some may be left. The worker must call [`step`](Self::step) meanwhile.
+    /// Begins to remove all keys, and returns whether some may be left. The worker must call [`step`](Self::step) until none is
+    /// left.
     pub fn withdraw(&mut self) -> bool {
         if !self.is_leaving {
             self.is_leaving = true;
@@ -212,7 +215,7 @@ impl Copier {
         matches!(self.link, Link::Up(_))
     }
 
-    /// Whether keys are still to be compared or refilled.
+    /// Returns whether keys are still to be compared or refilled.
     fn is_comparing(&self) -> bool {
         let is_comparing = |task: &Task| matches!(task, Task::Scan | Task::Compare(_) | Task::Refill(..));
         self.owes_scan
@@ -223,7 +226,7 @@ impl Copier {
             || self.tasks.iter().any(is_comparing)
     }
 
-    /// Whether all changes that were read have been sent.
+    /// Returns whether all changes that were read have been sent.
     fn has_sent_changes(&self) -> bool {
         self.keys.is_empty() && self.wide.is_none()
     }
@@ -336,7 +339,7 @@ impl Copier {
         }
     }
 
-    /// Removes the keys in the sets of a tag.
+    /// Removes the keys in the sets of a tag. Returns whether it has sent something.
     fn send_removal(&mut self, id: SetId) -> bool {
         let Some(place) = self.places.any_of(id.0) else { return false };
         let bucket = self.sets.bucket();
@@ -379,7 +382,7 @@ impl Copier {
         true
     }
 
-    /// Sends values from memory, after all scans.
+    /// Sends values from memory, after all scans. At the end of the memory, the refill is over.
     fn send_refill(&mut self) -> bool {
         if !self.scans.are_done() || !self.found.is_empty() {
             return false;
@@ -412,7 +415,7 @@ impl Copier {
         }
         let left = refill.keys.len();
         let (mut batch, created) = self.looker().next_batch(&mut refill.keys);
-        // A scan has removed the keys without a value.
+        // A refill removes nothing: the scan before it has removed the keys without a value, and the journal names later changes.
         batch.removals.clear();
         refill.count += left - refill.keys.len();
         let of = refill.of;
@@ -421,7 +424,7 @@ impl Copier {
         true
     }
 
-    /// Sends a batch, unless it is empty. Returns whether something was done.
+    /// Sends a batch, unless it is empty. Returns true, because keys were taken from a list in any case.
     fn send_batch(&mut self, batch: Batch, task: Task) -> bool {
         if !batch.values.is_empty() || !batch.removals.is_empty() {
             self.send(Job::Write(batch), task);
@@ -489,8 +492,8 @@ impl Copier {
             (Some(why), Task::Changes(_, created) | Task::Compare(created) | Task::Refill(_, created)) => {
                 self.state.refused.store(shared::tick().into(), Relaxed);
                 self.state.set_error(&why);
-                // The keys of the batch are removed, and Redis has perhaps not created the sets either. A later batch may rely on such a
-                // set: then it finds that the set is not complete.
+                // The keys of the batch are removed, and Redis has perhaps not created the sets either. A later batch may rely on
+                // such a set: then it finds that the set is not complete.
                 let writes =
                     |task: &Task| matches!(task, Task::Changes(..) | Task::Compare(_) | Task::Refill(..));
                 if !self.tasks.iter().any(writes) {
@@ -524,7 +527,7 @@ impl Copier {
         }
     }
 
-    /// Notes what Redis tells of itself. `is_new` says whether the connection is new.
+    /// Notes the facts that Redis tells of itself. `is_new` says whether the connection is new.
     fn learn(&mut self, facts: Facts, is_new: bool) {
         if !facts.is_writable {
             return self.fail("the server is a read-only replica");
@@ -539,7 +542,7 @@ impl Copier {
             }
             _ => self.note_success(),
         }
-        // If Redis does not tell, a new connection may be one to other data.
+        // If Redis does not tell its identity, a new connection may lead to other data.
         if self.identity != facts.identity || is_new && facts.identity.is_none() {
             self.identity = facts.identity;
             self.resync();
@@ -557,15 +560,15 @@ impl Copier {
         self.begin_refill(Of::ALL);
     }
 
-    /// Compares all keys. The sets are written anew meanwhile: Redis has perhaps evicted some. A change of a tag whose set is not known
-    /// any more needs no removal, because the comparison finds its keys.
+    /// Compares all keys. The sets are written anew meanwhile: Redis has perhaps evicted some. A change of a tag whose set is not
+    /// known any more needs no removal, because the comparison finds its keys.
     fn compare_all(&mut self) {
         self.sets.clear();
         self.scans.request(self.places.names().all());
         (self.owes_scan, self.compared) = (false, (Instant::now(), None));
     }
 
-    /// Begins a refill, which also covers the running one.
+    /// Begins a refill. It also covers the extent of the running one, which ends.
     fn begin_refill(&mut self, of: Of) {
         if !self.is_leaving {
             let running = self.refill.take();
@@ -576,8 +579,8 @@ impl Copier {
         }
     }
 
-    /// Gives the connection up. Jobs that were under way are done again: the journal is read again from the last confirmed change, and
-    /// scans and refills begin anew.
+    /// Gives the connection up. The jobs that were under way are repeated: the worker reads the journal again from the last
+    /// confirmed change, and begins scans and refills anew. `why` must have no secrets.
     fn fail(&mut self, why: &str) {
         let waited = match self.link {
             Link::Down(..) => return,
@@ -596,7 +599,7 @@ impl Copier {
         (self.keys, self.wide) = (BTreeSet::new(), None);
         let tasks = std::mem::take(&mut self.tasks);
         tasks.iter().for_each(|task| self.undo(task));
-        // Their answers are still to come, and say nothing.
+        // Their answers are still to come, but must not count as those of the former tasks.
         self.tasks = tasks.into_iter().map(|_| Task::Check).collect();
         self.scans.restart();
         if let Some(of) = self.refill.as_ref().map(|refill| refill.of) {
@@ -609,7 +612,8 @@ impl Copier {
         match task {
             Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
             Task::Compare(_) => self.scans.request(self.places.names().all()),
-            // Redis may have a key without its membership in a set, and a refill removes no key.
+            // Redis may have the value but not the addition to its set. A refill removes no key, so only a scan can remove the
+            // value.
             Task::Refill(of, _) => {
                 self.begin_refill(*of);
                 self.scans.request(self.places.names().all());

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A change of which the journal does not name the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wide {
-    /// All keys in these sets have changed.
+    /// All keys in the sets of a tag or a relation have changed.
     Sets(SetId),
     /// All keys of an extent may have changed.
     Keys(Extent),
@@ -42,12 +42,12 @@ pub struct Of {
 impl Of {
     pub const ALL: Self = Self { database: None, space: None };
 
-    /// Returns whether it has the keys of a space.
+    /// Returns whether the keys of a space belong to it.
     pub fn has(self, database: u32, space: u32) -> bool {
         self.database.is_none_or(|own| own == database) && self.space.is_none_or(|own| own == space)
     }
 
-    /// Returns one that has the keys of both.
+    /// Returns the smallest extent that has the keys of both.
     pub fn and(self, other: Self) -> Self {
         let database = self.database.filter(|_| self.database == other.database);
         Self { database, space: self.space.filter(|_| database.is_some() && self.space == other.space) }
@@ -80,7 +80,8 @@ impl Position {
         tier.journal().last() != Some(self.number)
     }
 
-    /// Reads on, up to a wide change. `sets` are the sets that Redis has. Returns [`Lost`] if changes were missed. May raise errors.
+    /// Reads on, up to a wide change. `sets` are the sets that the worker has written. Returns [`Lost`] if the journal no longer
+    /// has the next record, or if its writer has not written it for [`PATIENCE`]. May raise errors.
     pub fn read(&mut self, tier: &HotTier, places: &mut Places, sets: &Sets) -> Result<Changes, Lost> {
         let mut changes = Changes::default();
         for _ in 0..RECORDS_MAX {
@@ -95,7 +96,7 @@ impl Position {
             let record = next.record;
             let (database, object) = (record.database, record.object);
             if record.what == What::Database {
-                // The extension may have been dropped, and a space of a dump may have the OID of another one.
+                // The extension may have been dropped and created again: then an OID may belong to a space with another name.
                 places.forget();
             }
             changes.wide = match record.what {
@@ -106,7 +107,8 @@ impl Position {
                     }
                     None
                 }
-                // A key of this tag that is not in a set has not been looked at, so that look will find the change.
+                // A tag without sets needs no removal. A key with it that Redis has is compared by a scan, and a later look finds
+                // the change.
                 What::Tag => sets.known(sets::of_tag(database, record.name)).map(Wide::Sets),
                 What::Relation => sets.known(sets::of_relation(database, object)).map(Wide::Sets),
                 What::Space => places.find(database, object).map(|place| {
@@ -129,7 +131,8 @@ impl Position {
         Ok(changes)
     }
 
-    /// Waits for the record of a session that is still writing, but not for ever.
+    /// Notes that the next record is not there. Returns [`Lost`] if a session has reserved its place and has not written it for
+    /// [`PATIENCE`].
     fn wait(&mut self, tier: &HotTier) -> Result<(), Lost> {
         if !self.has_more(tier) {
             self.stalled = None;

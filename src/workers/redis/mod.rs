@@ -11,16 +11,17 @@
 //! places.rs      the names of databases and spaces
 //! ```
 //!
-//! The worker reads values in shared memory only. It tells Redis of a key by looking at the key's present value, never by what a record
-//! of the journal says of it. So the order in which sessions write does not matter, and each step may be repeated.
+//! The worker reads values in shared memory only. It tells Redis of a key by looking at the key's present value, never by what a
+//! record of the journal says of it. So the order in which sessions write does not matter, and each step may be repeated.
 //!
-//! - *Changes* are read from the journal. The journal is also the queue: after a failure, the worker reads it again from the number up to
-//!   which Redis has confirmed everything.
-//! - A *scan* compares the keys in Redis, or those of a database or a space, with the cache. It follows a change whose keys the journal
-//!   does not name.
-//! - A *resync* is a scan of all keys, and a *refill* with the values in memory. It is necessary if the journal does not reach back to
-//!   what Redis has confirmed, or if Redis may have lost changes that it has confirmed: if it is another server or has other data than
-//!   before, and when the worker starts.
+//! - *Changes* are read from the journal. The journal is also the queue: after a failure, the worker reads it again from the number
+//!   up to which Redis has confirmed everything.
+//! - A *scan* compares the keys in Redis, or those of a database or a space, with the cache. It follows a change whose keys the
+//!   journal does not name.
+//! - A *refill* looks at the values in memory and writes them to Redis. It removes nothing.
+//! - A *resync* is a scan of all keys, and a refill after it. The worker makes one when it starts, when the journal does not reach
+//!   back to what Redis has confirmed, when Redis is another server or has other data than before, and when a database was renamed
+//!   or dropped.
 //!
 //! A thread of the crate `pg_cache_redis` talks to Redis, so the worker never waits for the network.
 
@@ -43,9 +44,9 @@ use std::time::{Duration, Instant};
 
 /// How long the worker waits after an error of its own before it begins again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long the worker removes its keys from a Redis that it leaves.
+/// How long the worker tries to remove its keys from Redis after `pg_cache.redis_url` or `pg_cache.redis_prefix` has changed.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// The same while Redis does not answer.
+/// How long it tries that if Redis does not answer.
 const FAREWELL_DOWN: Duration = Duration::from_secs(2);
 
 /// The main function of the Redis worker. The launcher starts the worker again when it has ended and there is a Redis.
@@ -77,7 +78,8 @@ pub fn run() {
     slot.give_back(session::pid());
 }
 
-/// Copies values until the settings change. May raise errors: then the connection to Redis is given up.
+/// Copies values until the settings change. If the URL or the prefix has changed, it then removes the keys from Redis. May raise
+/// errors: then the connection to Redis is given up.
 fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
     let Some(state) = shared::redis_state() else { return };
     let is_unchanged = || Config::read().as_ref() == Some(config);

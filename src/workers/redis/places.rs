@@ -1,7 +1,7 @@
 //! The names of databases and spaces: the worker is connected to no database, and Redis keys begin with names.
 //!
-//! A space has a name here if a session has used it while it had `redis => true` (`Keyspace::of`). It keeps the name when the option
-//! changes, because Redis may have keys of it for some time.
+//! A space has a name here if a session has used it while it had `redis => true` (`Keyspace::of`). It keeps the name when the
+//! option changes, because Redis may have keys of it for some time.
 
 use crate::pg::background::{self, Database};
 use crate::pg::memory;
@@ -33,15 +33,16 @@ pub struct Places {
     databases: HashMap<u32, Database>,
     /// Spaces by the OIDs of their databases and their own.
     spaces: HashMap<(u32, u32), Rc<Place>>,
-    /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is here:
-    /// as a rule, it has the greater OID.
+    /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is
+    /// here: as a rule, it has the greater OID.
     by_prefix: HashMap<String, (u32, u32)>,
     /// Beginnings of Redis keys that no space has, and databases that do not exist, as of the last refresh.
     unknown: HashSet<String>,
     gone: HashSet<u32>,
-    /// Whether a database that has keys in Redis has another name, or none any more, since the last call of `check`.
+    /// Whether the row of a database of a known space has changed or is gone since the last call of `check`, for instance because
+    /// the database was renamed or dropped.
     is_outdated: bool,
-    /// The beginning of keys that a dropped space and a newer one share, until it is taken.
+    /// The beginning of the keys that a dropped space and a newer one share. Its keys must be compared.
     superseded: Option<String>,
 }
 
@@ -67,14 +68,15 @@ impl Places {
         &self.names
     }
 
-    /// Reads the names of the databases again. Returns whether a database that has keys in Redis has another name, or none any more, since
-    /// the last call. May raise errors.
+    /// Reads the names of the databases again. Returns whether a database of a known space was changed or dropped since the last
+    /// call: then all keys must be compared. May raise errors.
     pub fn check(&mut self) -> bool {
         self.refresh();
         std::mem::take(&mut self.is_outdated)
     }
 
-    /// Returns how the keys begin that a dropped space and a newer one share, once after the newer one was found.
+    /// Returns the beginning of the keys that a dropped space and a newer one share, only once after the newer one was found. The
+    /// caller must scan these keys: some may be those of the dropped space.
     pub fn superseded(&mut self) -> Option<String> {
         self.superseded.take()
     }
@@ -100,8 +102,8 @@ impl Places {
         self.unknown.clear();
     }
 
-    /// Returns a space by the OIDs of its database and its own. None if none of its values can be in Redis, also because a newer space has
-    /// its name. May raise errors.
+    /// Returns a space by the OIDs of its database and its own. None if no session has named it, if its database does not exist, or
+    /// if a newer space has its name. May raise errors.
     pub fn find(&mut self, database: u32, space: u32) -> Option<Rc<Place>> {
         if let Some(place) = self.spaces.get(&(database, space)) {
             return Some(Rc::clone(place))
@@ -134,7 +136,7 @@ impl Places {
         Some(place)
     }
 
-    /// Returns a space of a database, any one. None if none of the database's values can be in Redis. May raise errors.
+    /// Returns any space of a database. None if the database has no known space. May raise errors.
     pub fn any_of(&mut self, database: u32) -> Option<Rc<Place>> {
         self.all()
             .into_iter()

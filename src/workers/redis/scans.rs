@@ -1,7 +1,7 @@
 //! Which keys of Redis are still to be compared with the cache.
 //!
-//! One scan runs at a time. A scan that is asked for while another one runs begins after it, because the running one may have passed its
-//! keys. Several that are asked for become one, of the keys that they have in common the beginning of.
+//! One scan runs at a time. A scan that is asked for while another one runs begins after it, because the running one may have
+//! passed its keys. Several waiting scans become one scan, of all keys that begin with the longest prefix that they share.
 
 /// The position of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Scans {
 }
 
 impl Scans {
-    /// Asks for a scan of the keys that begin so.
+    /// Asks for a scan of the keys that begin with the prefix.
     pub fn request(&mut self, prefix: &str) {
         self.wanted = Some(match self.wanted.take() {
             None => prefix.to_owned(),

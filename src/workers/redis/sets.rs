@@ -1,9 +1,9 @@
 //! The sets in Redis by which the keys with a tag are found, as far as the worker has written them.
 //!
-//! There is a set for each tag and each *bucket*, a stretch of time as long as the longest time to live. A key is added to the set of
-//! the present bucket, so when a tag changes, all keys that may still be there are in the sets of the present bucket and of the one
-//! before. A set expires two stretches after its last addition. So no set grows for ever, and none ends before its members. A relation
-//! that values depend on has such sets, too.
+//! There is a set for each tag and each *bucket*, a stretch of time that is one minute longer than the longest time to live. A key
+//! is added to the set of the present bucket. So when a tag changes, all its keys that may still be in Redis are in the sets of the
+//! present bucket and of the one before. A set expires two stretches after its last addition. So no set grows for ever, and none
+//! ends before its members. A relation that values depend on has such sets, too.
 
 use crate::pg::clock;
 use crate::store::keyspace::hash;
@@ -13,7 +13,7 @@ use std::time::Instant;
 /// The most tags of which the worker remembers the sets. Values with further tags are not copied.
 const KNOWN_MAX: usize = 1_000_000;
 
-/// How much later than it was looked at a key may arrive in Redis, in milliseconds.
+/// The longest expected time from the look at a key until Redis gets it, in milliseconds. The jobs before it take this time.
 const DELAY_MS: u64 = 60_000;
 
 /// A tag or a relation of a database: the OID of the database, and a hash.
@@ -40,7 +40,7 @@ struct Known {
     has_earlier: bool,
 }
 
-/// The sets that the worker has written.
+/// The sets that the worker has written and not removed.
 #[derive(Debug)]
 pub struct Sets {
     bucket_ms: u64,
@@ -66,16 +66,16 @@ impl Sets {
         (began_ms + began.elapsed().as_millis() as u64) / self.bucket_ms
     }
 
-    /// Returns after how many milliseconds a set expires to which a key is added now.
+    /// Returns the time to live of a set from an addition on, in milliseconds.
     pub fn ttl_ms(&self) -> u64 {
         2 * self.bucket_ms
     }
 
-    /// Notes that a key is added to the set of a bucket, which must be the present one. Returns whether the set was written before. None
-    /// if there are too many tags, or no memory.
+    /// Notes that a key is added to the set of a bucket, which must be the present one. Returns whether the set was written before.
+    /// None if there are too many tags, or no memory.
     pub fn add(&mut self, id: SetId, bucket: u64) -> Option<bool> {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&id) {
-            // That looks at all sets, so it must not happen for each key.
+            // This looks at all sets, so it must happen at most once per bucket.
             if std::mem::replace(&mut self.purged, bucket) != bucket {
                 self.known.retain(|_, known| known.bucket + 1 >= bucket);
             }
@@ -96,7 +96,8 @@ impl Sets {
         self.known.contains_key(&id).then_some(id)
     }
 
-    /// Returns the buckets whose sets may have keys of this tag, and forgets the sets: they are to be removed.
+    /// Forgets the sets of a tag, and returns the buckets whose sets may have keys: the caller must remove these sets and their
+    /// members.
     pub fn take(&mut self, id: SetId, bucket: u64) -> Vec<u64> {
         let Some(known) = self.known.remove(&id).filter(|known| known.bucket + 1 >= bucket) else {
             return Vec::new();
@@ -106,13 +107,14 @@ impl Sets {
         [Some(known.bucket), earlier].into_iter().flatten().collect()
     }
 
-    /// Notes that sets which were taken are perhaps still there.
+    /// Notes that sets which were taken are perhaps still in Redis, because their removal has failed. `bucket` is that of the call
+    /// of `take`.
     pub fn put_back(&mut self, id: SetId, bucket: u64) {
         let bucket = self.known.get(&id).map_or(bucket, |known| known.bucket.max(bucket));
         self.known.insert(id, Known { bucket, has_earlier: true });
     }
 
-    /// Forgets the set of the present bucket, to which Redis has not added the keys: the next addition creates it.
+    /// Forgets the latest set of a tag, whose creation Redis has refused: the next addition creates it.
     pub fn forget(&mut self, id: SetId) {
         if let Some(known) = self.known.remove(&id).filter(|known| known.has_earlier) {
             self.known.insert(id, Known { bucket: known.bucket.saturating_sub(1), has_earlier: false });
