@@ -3,10 +3,11 @@
 use crate::failure::Failure;
 use std::ops::Range;
 
-/// The most bytes that a word takes in addition to its own: `$`, a length and two ends of lines.
+/// The most bytes that a word takes in addition to its own: `$`, a length of up to 20 digits, and two ends of lines of 2 bytes
+/// each.
 const WORD_EXTRA: usize = 25;
 
-/// Commands for one pipeline. Each has one key, which decides about the server in a cluster.
+/// Commands for one pipeline. Each has one key. In a cluster, the key decides which server gets the command.
 #[derive(Default)]
 pub struct Commands {
     bytes: Vec<u8>,

@@ -1,10 +1,10 @@
-//! Why a connection is given up.
+//! The reasons why a connection is given up, and their texts.
 
 use redis::{ErrorKind, RedisError, ServerError};
 use std::collections::TryReserveError;
 
-/// The reason why a connection is given up. The text may contain the user's name, as the server says it: `Target::clean` must see it
-/// before it leaves the crate.
+/// The reason why a connection is given up. A server's text may contain the name of the user, so every text must pass
+/// `Target::clean` before it leaves the crate.
 #[derive(Debug, Clone)]
 pub struct Failure(pub String);
 
@@ -14,7 +14,7 @@ impl Failure {
         Self(text.into())
     }
 
-    /// The server has answered something that no server of this protocol answers.
+    /// The failure of a server whose answer to a command has a form that Redis does not use.
     pub fn unexpected(to: &str) -> Self {
         Self(format!("the server gives an unexpected answer to {to}"))
     }

@@ -1,4 +1,4 @@
-//! Finds and connects to the servers of a target that store data.
+//! Finds the servers of a target that store data, and connects to them.
 
 use crate::failure::Failure;
 use crate::node::{Node, Wire};
@@ -6,7 +6,7 @@ use crate::slots::Slots;
 use crate::target::{Endpoint, Kind, Target};
 use redis::Value;
 
-/// The servers, and who has which keys in a cluster.
+/// The servers, and which server of a cluster has which keys.
 pub struct Found {
     /// All primaries.
     pub nodes: Vec<Node>,
@@ -37,7 +37,7 @@ pub fn find(target: &Target) -> Result<Found, Failure> {
     }
 }
 
-/// Connects to a server. Fails if it is a replica, or if it is still loading its data.
+/// Connects to a server. Fails if `INFO` or `ROLE` says that it is a replica, or if `INFO` says that it is still loading its data.
 pub fn primary(target: &Target, endpoint: &Endpoint) -> Result<Node, Failure> {
     let node = Node::connect(target, endpoint)?;
     match &node.info {
@@ -69,8 +69,8 @@ fn master(target: &Target, sentinel: &Endpoint, service: &str) -> Result<Endpoin
     Ok(Endpoint::Tcp(text(host), text(port).parse().map_err(|_| unexpected())?))
 }
 
-/// Fails if a sentinel says that another server is the master now. A master that is cut off from its sentinels does not notice that
-/// itself. If no sentinel answers, the master stays.
+/// Fails if the first sentinel that answers says that another server is the master now. A master that is cut off from its sentinels
+/// does not notice that itself. If no sentinel answers, the master stays.
 pub fn require_master(target: &Target, endpoint: &Endpoint) -> Result<(), Failure> {
     let Kind::Sentinel { sentinels, service } = target.kind() else { return Ok(()) };
     match first_of(sentinels, |sentinel| master(target, sentinel, service)) {

@@ -27,7 +27,8 @@ pub enum Job {
     },
 }
 
-/// The changes of one `Job::Write`. The thread first adds to the sets, then writes the values, then removes.
+/// The changes of one `Job::Write`. A server first adds to the sets, then writes the values, then removes. The servers of a cluster
+/// do not wait for each other.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Members to add to sets.
@@ -36,8 +37,8 @@ pub struct Batch {
     pub values: Vec<Value>,
     /// Redis keys to remove.
     pub removals: Vec<Vec<u8>>,
-    /// The channels on which the batch is announced. A key belongs to the channel of its database: the channel's name and `:` begin
-    /// the key. Keys of other databases are not announced, so a batch without channels announces nothing.
+    /// The channels on which the batch is announced. A key is announced on a channel if it begins with the channel's name and `:`.
+    /// Other keys are not announced, so a batch without channels announces nothing.
     pub channels: Vec<String>,
 }
 
@@ -50,7 +51,8 @@ pub struct SetAddition {
     pub members: Vec<Vec<u8>>,
     /// When the set expires, in milliseconds from now.
     pub ttl_ms: u64,
-    /// The set was written before, so it must exist. The first addition to a set has `false` here.
+    /// Whether the set was written before, so that it must exist. Only an addition with `false` here adds the proof that the set is
+    /// complete.
     pub must_exist: bool,
 }
 
@@ -68,21 +70,22 @@ pub struct Value {
 /// The answer to one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Connect` and `Check`.
+    /// The answer to `Connect` and `Check`.
     Facts(Facts),
-    /// To `Write`.
+    /// The answer to `Write`.
     Written {
-        /// Redis is full, or does not take one of the values: its error. The keys of all values of the batch were removed instead.
+        /// The error of Redis if it is full, or if it does not take one of the values. The keys of all values of the batch were
+        /// then removed.
         refused: Option<String>,
-        /// A set that must exist was gone, so it lacks members.
+        /// Whether a set that must exist was gone or lacked its proof, so that it lacks members.
         lost_sets: bool,
     },
-    /// To `RemoveMembers`.
+    /// The answer to `RemoveMembers`.
     MembersRemoved {
-        /// False if one of the sets did not exist, or lacked members.
+        /// False if one of the sets did not exist, or lacked its proof, so that members may be missing.
         all_found: bool,
     },
-    /// To `Scan`.
+    /// The answer to `Scan`.
     Scanned {
         /// The node and the cursor of the next step. `None` after the last one.
         next: Option<(usize, u64)>,
@@ -98,8 +101,8 @@ pub enum Answer {
 /// The facts about the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// `run_id` and `master_replid` of each primary, sorted. Two equal values: the same servers with the same data. `None` if the user
-    /// may not run `INFO`.
+    /// `run_id` and `master_replid` of each primary, sorted. Equal values mean the same processes, whose data were not replaced.
+    /// `None` if the user may not run `INFO`.
     pub identity: Option<Vec<String>>,
     /// The limit of memory in bytes; 0 if one of the primaries has no limit, else the smallest one.
     pub maxmemory: Option<u64>,

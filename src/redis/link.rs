@@ -10,7 +10,7 @@ use crate::slots::{Slots, complete};
 use crate::target::{Endpoint, Target};
 use redis::{ServerError, Value};
 
-/// How often commands are sent again because a cluster has moved their keys.
+/// How often a command is sent at most, if a cluster moves its key meanwhile.
 const ROUNDS: usize = 4;
 
 /// The connections to all primaries. The first failure makes the value useless: answers may be outstanding.
@@ -19,12 +19,13 @@ pub struct Link {
     /// A scan counts the nodes, so new ones are added at the end, and none is removed.
     nodes: Vec<Node>,
     slots: Option<Slots>,
+    /// Whether the cluster has moved a slot since the present scan began.
     has_moved: bool,
 }
 
 impl Link {
-    /// Connects to all primaries, and ends the connections that were given up before: by this process, or, if it has not connected
-    /// yet, by a process of the same name.
+    /// Connects to all primaries, and ends the connections in `past`. If `is_first`, because this process has not connected yet, it
+    /// also ends all other connections with the name of the target.
     pub fn open(target: &Target, past: &[Past], is_first: bool) -> Result<Self, Failure> {
         let Found { nodes, slots } = find(target)?;
         let mut link = Self { target: target.clone(), nodes, slots, has_moved: false };
@@ -68,7 +69,8 @@ impl Link {
         Ok(())
     }
 
-    /// Executes commands and returns their answers in order. A server's error is an answer, except that a key is on another server.
+    /// Executes commands and returns their answers in order. A server's error is an answer. In a cluster, a command whose key is on
+    /// another server is sent there.
     pub fn run(&mut self, commands: &Commands) -> Result<Vec<Value>, Failure> {
         if self.slots.is_none() {
             let answers = exchange(&mut self.nodes[0], commands)?;
@@ -139,7 +141,7 @@ impl Link {
         Ok(asked)
     }
 
-    /// Sends a command to the server that receives the command's slot at the moment.
+    /// Sends a command to the server to which the cluster is moving the slot of its key.
     fn ask_other(&mut self, command: &[u8], endpoint: &Endpoint) -> Result<Value, Failure> {
         let node = self.node(endpoint)?;
         node.ask(&[b"ASKING"])?;
@@ -201,8 +203,8 @@ impl Link {
         Ok((next, keys))
     }
 
-    /// Fails if a cluster has moved slots since a scan began: a key could have moved from a server that the scan had not reached to one
-    /// that it had.
+    /// Fails if a cluster has moved slots since a scan began: a key could have moved from a server that the scan had not reached to
+    /// one that it had.
     fn require_same_slots(&mut self) -> Result<(), Failure> {
         let Some(slots) = &self.slots else { return Ok(()) };
         let node = &mut self.nodes[0];

@@ -1,4 +1,4 @@
-//! Sets of Redis keys that depend on the same thing.
+//! Sets of the Redis keys that depend on the same tag or relation.
 
 use crate::commands::Commands;
 use crate::failure::Failure;
@@ -9,19 +9,19 @@ use crate::messages::messages;
 /// The member that proves that a set is complete: only an addition that may create the set adds it.
 const PROOF: &[u8] = b"";
 
-/// How many members one command adds, and one step of a removal reads.
+/// How many members one command adds at most, and about how many one step of a removal reads from each set.
 const STEP: usize = 1000;
 
-/// How many sets are read at the same time.
+/// How many sets are read at the same time, at most.
 const SETS: usize = 32;
 
-/// The meaning of the answer to a command about a set.
+/// The meaning of a server's answer to a command about a set.
 pub enum Meaning {
     /// The members are added, unless Redis is full.
     Added,
-    /// The set lives longer.
+    /// The set has a new time to live.
     Extended,
-    /// Whether the set was complete: 1 or 0.
+    /// 1 if the set has the proof, else 0.
     Proof,
 }
 
@@ -89,8 +89,8 @@ fn remove_some(link: &mut Link, sets: &[String], channel: &str) -> Result<bool, 
     for set in sets {
         commands.push("UNLINK", set.as_bytes(), &[])?;
     }
-    // A set that Redis has evicted between two steps has lost members. It is there now only if it was there all the time: this thread
-    // alone adds to sets.
+    // A set that Redis has evicted between two steps has lost members. It is there now only if it was there all the time: this
+    // thread alone adds to sets.
     for (is_complete, answer) in are_complete.iter_mut().zip(link.run(&commands)?) {
         *is_complete &= number(answer)? == 1;
     }

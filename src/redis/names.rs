@@ -1,7 +1,7 @@
 //! The names in Redis: keys, sets, channels, and patterns for scans.
 //!
-//! A Redis key is `<prefix><database>:<space>:<key>`. In the names of databases and spaces, `%`, `:`, `#`, control bytes and bytes above
-//! 126 are written as `%XX`, and the key is as it is. So two different entries never have the same Redis key. A set is
+//! A Redis key is `<prefix><database>:<space>:<key>`. In the names of databases and spaces, `%`, `:`, `#`, control bytes and bytes
+//! above 126 are written as `%XX`, and the key is as it is. So two different entries never have the same Redis key. A set is
 //! `<prefix><database>#tags:<bucket>:<hash>`: no written name contains a `#`, so no entry has the key of a set.
 
 use std::fmt::Write;
@@ -40,7 +40,7 @@ impl Names {
         name
     }
 
-    /// Returns the Redis key of a set of the Redis keys that depend on something.
+    /// Returns the Redis key of the set of a bucket for a tag or a relation with this hash (`sets.rs` of the worker).
     pub fn set(&self, database: &[u8], bucket: u64, hash: u64) -> String {
         let mut name = self.channel(database);
         write!(name, "#tags:{bucket}:{hash:016x}").expect("writing to a string never fails");

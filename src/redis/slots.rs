@@ -16,8 +16,8 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Reads the answer to `CLUSTER SLOTS`. `asked` is the server that has answered: a server that does not know its own name leaves it
-    /// out.
+    /// Reads the answer to `CLUSTER SLOTS`. `asked` is the server that has answered: a server that does not know its own name
+    /// leaves it out.
     pub fn parse(answer: &Value, asked: &Endpoint) -> Result<Self, Failure> {
         let unexpected = || Failure::unexpected("CLUSTER SLOTS");
         let ranges = match answer {
@@ -63,7 +63,7 @@ fn range_of(range: &Value, asked: &Endpoint) -> Option<(usize, usize, Endpoint)>
     Some((usize::try_from(*first).ok()?, usize::try_from(*last).ok()?, complete(endpoint, asked)))
 }
 
-/// Returns an address with the host of the server that has told it, if it has none of its own.
+/// Completes an address without a host: its host is that of `asked`, the server that has told the address.
 pub fn complete(endpoint: Endpoint, asked: &Endpoint) -> Endpoint {
     match (endpoint, asked) {
         (Endpoint::Tcp(host, port), Endpoint::Tcp(asked, _)) if host.is_empty() || host == "?" => {

@@ -105,16 +105,16 @@ impl Target {
         Ok(target)
     }
 
-    /// Names the connections. When a client connects for the first time, it ends all other connections with that name, because they
-    /// are left from a process that has ended, and the servers may still read commands from them. So no two processes that run at
-    /// the same time may have the same name. Without this, the connections are called `pg_cache`, and none is ended.
+    /// Names the connections. When a client connects for the first time, it ends all other connections with that name: they are
+    /// left from a process that has ended, and the servers may still read commands from them. So no two clients that exist at the
+    /// same time may have the same name. Without this, the connections are called `pg_cache`, and none is ended.
     pub fn with_name(mut self, name: &str) -> Self {
         // Redis allows these characters only.
         self.name = Some(name.replace(|c: char| !c.is_ascii_graphic(), "_"));
         self
     }
 
-    /// Returns the name of connections that no other process has.
+    /// Returns the name that [`with_name`](Self::with_name) has given to the connections.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }

@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// The thread that owns the connections to Redis. Dropping the value lets the thread end after the job that it executes; nothing waits
-/// for it.
+/// The thread that owns the connections to Redis. Dropping the value lets the thread end after the job that it executes; nothing
+/// waits for it.
 pub struct Client {
     jobs: SyncSender<Job>,
     answers: Receiver<Answer>,
@@ -24,8 +24,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts the thread. It connects only when `Job::Connect` says so. The caller must have blocked all signals, because a signal of
-    /// the process must never be handled on this thread. `capacity` bounds the jobs that wait, and the answers that wait.
+    /// Starts the thread. It connects only when `Job::Connect` says so. The caller must have blocked all signals, because a signal
+    /// of the process must never be handled on this thread. `capacity` bounds the jobs that wait, and the answers that wait.
     pub fn start(target: Target, capacity: usize) -> io::Result<Self> {
         let mut executor = Executor { target, link: None, past: Vec::new(), has_connected: false };
         Self::start_with(capacity, move |job| executor.execute(job))
@@ -59,8 +59,8 @@ impl Client {
         }
     }
 
-    /// Returns the next answer, in the order of the jobs. Waits up to `wait` for it. If the thread has ended, each job that it has not
-    /// answered is answered `Failed`.
+    /// Returns the next answer, in the order of the jobs. Waits up to `wait` for it. If the thread has ended, each job that it has
+    /// not answered is answered `Failed`.
     pub fn answer(&self, wait: Duration) -> Option<Answer> {
         if self.outstanding.get() == 0 {
             return None;
@@ -89,8 +89,9 @@ impl Client {
 
 struct Executor {
     target: Target,
+    /// `None` before the first connection, and after a failure.
     link: Option<Link>,
-    /// The connections that were given up, and that the servers may still read from.
+    /// The connections that were given up. The servers may still read commands from them.
     past: Vec<Past>,
     has_connected: bool,
 }

@@ -8,7 +8,8 @@ use crate::members::{self, Meaning, ttl};
 use crate::messages::messages;
 use redis::Value;
 
-/// Writes and removes what the batch says, and announces it afterwards. Everything but the announcement is one pipeline.
+/// Writes and removes what the batch says, in one pipeline for each server. If a server refuses an addition or a value, removes
+/// the keys of all values of the batch. Announces the changes at the end.
 pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
     let mut commands = Commands::default();
     let mut meanings = Vec::new();
@@ -53,7 +54,7 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
     Ok(Answer::Written { refused, lost_sets })
 }
 
-/// Removes the keys of all values. Each of them may have an older value, or may lack its membership in a set.
+/// Removes the keys of all values of a batch. After a refusal, each key may still have an older value, or may be missing in a set.
 fn remove_values(link: &mut Link, batch: &Batch) -> Result<(), Failure> {
     let mut commands = Commands::default();
     for value in &batch.values {

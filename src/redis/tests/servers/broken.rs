@@ -33,8 +33,8 @@ fn commands_that_a_paused_server_has_received_never_run_after_newer_ones() {
     }
 }
 
-/// Gives up a connection whose commands are on their way to the server, and writes a newer batch before they arrive. Returns the last
-/// value in Redis.
+/// Gives up a connection whose commands are on their way to the server, and writes a newer batch before they arrive. Returns the
+/// value in Redis at the end.
 fn value_after_late_commands(server: &Server, user: &str) -> String {
     let mut proxy = Proxy::start(server.port());
     let client = client_with(&format!("redis://{user}127.0.0.1:{}", proxy.port()), SHORT, None);
@@ -58,6 +58,7 @@ fn commands_that_arrive_late_are_ignored() {
     assert_eq!(value_after_late_commands(&server, ""), "new");
 }
 
+/// A user who may not run CLIENT KILL. Fails if the test before it would pass without CLIENT KILL, and so would show nothing.
 #[test]
 fn only_client_kill_protects_from_late_commands() {
     needs_redis!();
@@ -66,7 +67,8 @@ fn only_client_kill_protects_from_late_commands() {
     assert_eq!(value_after_late_commands(&server, "weak:weak@"), "old");
 }
 
-/// Lets one client after another write through a proxy. The commands of the first arrive last. Returns the last value in Redis.
+/// Lets two clients write through a proxy, one after the other. The commands of the first one arrive last. Returns the value in
+/// Redis at the end.
 fn value_after_a_successor(server: &Server, names: [&str; 2]) -> String {
     let mut proxy = Proxy::start(server.port());
     let named = |name| {
@@ -86,6 +88,7 @@ fn value_after_a_successor(server: &Server, names: [&str; 2]) -> String {
     server.cli(&["GET", "key"])
 }
 
+/// Fails if a client with the name of an earlier one leaves its connection, or if a client ends the connections of another name.
 #[test]
 fn late_commands_of_a_process_that_has_ended_are_ignored() {
     needs_redis!();
@@ -102,7 +105,7 @@ fn a_server_that_was_started_again_keeps_its_other_connections() {
     connect(&client);
     server.restart();
     failure(execute(&client, Job::Check));
-    // The numbers of connections begin anew, so these have the number of the old connection too.
+    // The numbers of connections begin anew, so one of these has the number of the old connection. It must not be ended.
     let others: Vec<_> = (0..50)
         .map(|_| {
             let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).expect("a URL");
@@ -115,6 +118,7 @@ fn a_server_that_was_started_again_keeps_its_other_connections() {
     }
 }
 
+/// Fails if the client waits for the timeout once for each command, and not once for the batch.
 #[test]
 fn a_batch_to_a_paused_server_waits_once() {
     needs_redis!();

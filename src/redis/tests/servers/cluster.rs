@@ -1,4 +1,4 @@
-//! A cluster of three primaries and one replica.
+//! A cluster of three primaries. In one test, one of them has a replica.
 
 use crate::harness::{
     Server, addition, client, client_with, connect, execute, facts, failure, free_port, needs_redis, scan,
@@ -39,7 +39,7 @@ impl Cluster {
         )
     }
 
-    /// Returns the index of the primary that has a key, as the first server sees it.
+    /// Returns the index of the server that holds keys in the slot of this key. There must be such keys.
     fn owner(&self, key: &str) -> usize {
         self.servers
             .iter()
@@ -218,7 +218,7 @@ fn a_paused_primary_never_executes_old_commands_after_newer_ones() {
     let filler: Vec<String> = (0..12_000).map(|number| format!("{{a}}:{number}")).collect();
     let old = values(filler.iter().map(|key| (key.as_str(), "1")).chain([("{a}key", "old")]));
     failure(execute(&client, Job::Write(old)));
-    // The other servers are there, but not all of them.
+    // The other two servers answer, but the client needs all of them.
     failure(execute(&client, Job::Connect));
     server.resume();
     wait_until("a connection", || matches!(execute(&client, Job::Connect), Answer::Facts(_)));

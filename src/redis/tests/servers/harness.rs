@@ -1,4 +1,5 @@
-//! Servers that a test owns, and shortcuts for jobs. Each server is killed when its value is dropped, or when the test's thread ends.
+//! Servers that a test owns, and shortcuts for jobs. Each server is killed when its value is dropped, or when the test's thread
+//! ends.
 
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, SetAddition, Target, Value};
 use rustix::process::{Pid, Signal, kill_process};
@@ -141,7 +142,7 @@ impl Server {
         found.unwrap_or_default().to_owned()
     }
 
-    /// Returns how many connections of clients of pg_cache there are.
+    /// Returns how many connections have the name that a client without a name of its own gives them.
     pub fn connections(&self) -> usize {
         self.cli(&["CLIENT", "LIST"]).lines().filter(|line| line.contains("name=pg_cache ")).count()
     }

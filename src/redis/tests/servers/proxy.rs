@@ -56,7 +56,8 @@ impl Proxy {
         self.holds.store(false, Ordering::SeqCst);
     }
 
-    /// Delivers the commands of one connection, and waits until the server has executed them or has closed the connection.
+    /// Delivers the commands of one connection that were held back, after the client has closed it. Returns when the server has
+    /// executed them or has closed the connection.
     pub fn deliver(&mut self) {
         let mut held = self.held.recv().expect("a held connection");
         // The server may have closed the connection already.
