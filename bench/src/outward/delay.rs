@@ -1,4 +1,4 @@
-//! Measures how long the invalidation of a tag takes to a session that listens, and whether one is lost.
+//! Measures how long the invalidation of a tag takes to reach a session that listens, and whether an invalidation is lost.
 
 use super::listener::Listener;
 use super::side::Side;

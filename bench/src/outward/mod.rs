@@ -1,4 +1,4 @@
-//! The parts about what leaves the database: the broadcast of changes with NOTIFY, and the copies of values in Redis.
+//! The parts about data that leave the database: the broadcast of changes with NOTIFY, and the copies of values in Redis.
 //!
 //! [`commit`] compares the commits of writers that invalidate tags with the broadcast and without it, and [`calls`] does so for
 //! single calls. [`delay`] measures how long a change takes to a listener. [`redis`] measures the Redis worker, and what it costs

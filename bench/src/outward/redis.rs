@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const COPIED: Target = Target { goal: 50_000.0, floor: 25_000.0 };
 /// The sets per second with Redis, divided by those without it.
 const SETS: Target = Target { goal: 0.9, floor: 0.8 };
-/// Rounds in which values are copied as fast as possible: a median of fewer has no interval.
+/// Rounds in which values are copied as fast as possible. With fewer rounds, the median would have no interval.
 const ROUNDS: usize = 6;
 /// Sets of one transaction, if values are set as fast as possible. The journal names the keys of a transaction only if there are at
 /// most 1000.
@@ -31,7 +31,8 @@ const BATCH: u64 = 500;
 /// The rate of sets at which the lag is measured, per second, and the time between two transactions.
 const RATE: u64 = 10_000;
 const PERIOD: Duration = Duration::from_millis(10);
-/// The time between two looks at the lag. It must be no multiple or part of [`PERIOD`].
+/// The time between two looks at the lag. It must be neither a multiple nor a divisor of [`PERIOD`]: otherwise all looks would come
+/// at the same point of a period.
 const LOOK: Duration = Duration::from_millis(7);
 /// The memory for values, and that for the journal: they hold everything that one round sets.
 const HOT_SIZE: &str = "512MB";

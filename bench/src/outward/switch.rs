@@ -9,7 +9,7 @@ use crate::drive::wire::{Task, Until};
 use crate::plan::Given;
 use std::time::Duration;
 
-/// The time between a change and the look at what the worker has sent: a worker that is awake needs 5 ms.
+/// The time between a change and the look at what the worker has sent: a worker that is awake sends after at most 5 ms.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The broadcast counts as off after this many changes in a row without a notification.
 const SILENT: u32 = 3;

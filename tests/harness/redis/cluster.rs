@@ -47,7 +47,7 @@ impl RedisCluster {
         format!("{scheme}://{}{}", conf.credentials(), addresses.join(","))
     }
 
-    /// Returns all nodes, dead ones too.
+    /// Returns all nodes, also those that were killed.
     pub fn nodes(&self) -> &[Redis] {
         &self.nodes
     }

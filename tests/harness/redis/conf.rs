@@ -34,13 +34,13 @@ impl RedisConf {
         self
     }
 
-    /// Moves the server to another free port, unless it has a socket only.
+    /// Gives the server a free port, in place of the one that it may have.
     pub(super) fn on_free_port(mut self) -> Self {
         self.port = Some(free_port());
         self
     }
 
-    /// Demands a password. A replica, a node of a cluster and a sentinel also present it to others.
+    /// Demands a password from clients. A replica also presents it to its primary.
     pub fn password(mut self, password: &str) -> Self {
         self.credentials = format!(":{}@", percent(password));
         self.password = Some(password.to_owned());
@@ -53,7 +53,7 @@ impl RedisConf {
         self.set("user", &format!("{name} on {} {rules}", quoted(&format!(">{password}"))))
     }
 
-    /// Makes the port one for TLS only.
+    /// Makes the server accept only TLS on its port. The Unix socket stays without TLS.
     pub fn tls(mut self, certificate: &Certificate) -> Self {
         self.authority = Some(certificate.authority());
         self.certificates = Some(certificate.directory().to_owned());

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How long a connection waits for a reply before it panics.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What Redis replies to a command.
+/// The reply of Redis to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// No value.
@@ -40,7 +40,7 @@ impl Reply {
     /// Returns the number.
     ///
     /// # Panics
-    /// When the reply is none.
+    /// When the reply is not a number.
     pub fn integer(&self) -> i64 {
         match self {
             Self::Integer(number) => *number,
@@ -106,7 +106,7 @@ impl Connection {
     /// Sends all commands at once and returns their replies.
     pub fn pipeline<W: AsRef<[u8]>>(&mut self, commands: &[Vec<W>]) -> Vec<Reply> {
         let mut replies = Vec::new();
-        // Redis stops to read while its replies are not read, so the commands must not be too many at once.
+        // Redis stops reading while nothing reads its replies, so the commands must not be too many at once.
         for some in commands.chunks(1000) {
             let all: Vec<u8> = some.iter().flat_map(|words| encode(words)).collect();
             self.stream.get_mut().write_all(&all).expect("Redis reads");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A proxy on a port of its own in front of a server. It can delay everything, hold it back, or cut all connections. Dropping the
-/// value cuts them too.
+/// A proxy on a port of its own in front of a server. It can delay all data, hold them back, or cut all connections. Dropping the
+/// value cuts the connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -44,7 +44,7 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Delays each piece of at most 64 kB, in both directions.
+    /// Delays the data in both directions: each piece of at most 64 kB by this time, one piece after the other.
     pub fn delay(&self, time: Duration) {
         self.state.delay_ms.store(time.as_millis() as u64, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Proxy {
         self.state.held_below.store(self.state.next.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// Returns how many pieces are held back, or were and are not forwarded yet.
+    /// Returns how many pieces are held back, or were held back and are not forwarded yet.
     pub fn held_pieces(&self) -> usize {
         self.state.held_pieces.load(Ordering::SeqCst)
     }

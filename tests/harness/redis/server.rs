@@ -127,7 +127,7 @@ impl Redis {
         Some(connection)
     }
 
-    /// Runs one command and returns the answer as `redis-cli` prints it.
+    /// Runs one command and returns the answer as text: empty for nil, and one line for each reply of a list.
     ///
     /// # Panics
     /// When Redis answers with an error.
@@ -191,7 +191,7 @@ impl Redis {
         wait_until("the end of Redis", || state(process).is_none());
     }
 
-    /// Starts the killed server again, with the data of the last [`Redis::save`].
+    /// Starts the killed server again, with the data of the last [`Redis::save`], or empty.
     pub fn restart(&self) {
         let mut shell = as_server_user("sh");
         run(shell.args(["-c", START, "start"]).arg(self.home.path()).arg(self.program));

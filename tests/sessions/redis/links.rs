@@ -17,7 +17,7 @@ fn error(session: &mut Client) -> String {
     of_worker(session, "error").expect("it stays")
 }
 
-/// A user of an access control list who has the rights that `docs/redis.md` names.
+/// A user who has only the rights that `docs/redis.md` names. Fails if the worker runs a command that these rights do not allow.
 #[test]
 fn a_user_with_few_rights_is_enough() {
     let page = include_str!("../../../docs/redis.md");
@@ -78,7 +78,7 @@ fn tls_trusts_the_authority_of_the_setting_only() {
     await_all(&[&redis], &mut session);
 }
 
-/// A file of certificates that is none, or not there, is an error of the worker and no more.
+/// A file without certificates, or one that does not exist, is an error of the worker, which then tries the next setting.
 #[test]
 fn a_bad_file_of_certificates_is_an_error_of_the_worker() {
     let certificate = Certificate::generate();
@@ -94,7 +94,7 @@ fn a_bad_file_of_certificates_is_an_error_of_the_worker() {
     await_value(&redis, "k", Some("2"));
 }
 
-/// Each piece needs 10 ms in each direction.
+/// Commands and answers need 10 ms in each direction.
 #[test]
 fn a_slow_connection_ends_with_the_last_values() {
     let redis = Redis::start_with(&RedisConf::tcp());
@@ -238,7 +238,7 @@ fn a_server_that_is_not_there_harms_nothing() {
     }
 }
 
-/// A Redis that still loads its data, or whose answers are errors, is tried again.
+/// A Redis that answers with errors, because the user has lost rights or does not exist, is tried again.
 #[test]
 fn a_server_that_answers_errors_is_tried_again() {
     let redis = Redis::start_with(&RedisConf::tcp().user("worker", "secret", "~* &* +@all"));
@@ -264,8 +264,8 @@ fn a_server_that_answers_errors_is_tried_again() {
     assert_eq!(value(&redis, "k").as_deref(), Some("3"));
 }
 
-/// A large value needs longer than the timeout on a slow connection. Neither it nor others stay out of Redis, or outdated there,
-/// for ever.
+/// A large value needs longer than the timeout on a slow connection. Fails if the worker gives the connection up again and again,
+/// so that the values after it never arrive.
 #[test]
 fn a_large_value_on_a_slow_connection_holds_up_nothing() {
     let redis = Redis::start_with(&RedisConf::tcp());

@@ -1,6 +1,5 @@
-//! Tests of the write-through to Redis, with real Redis servers. At the end of nearly every test, each key in Redis has the value
-//! that the cache has, or the test has said why it is absent. No SQL command is ever refused because of Redis: every helper panics
-//! if one is.
+//! Tests of the copies in Redis, with real Redis servers. At the end of nearly every test, each key in Redis must have the value
+//! that the cache has. No SQL command may fail because of Redis: every helper panics if one does.
 
 mod failover;
 mod links;
@@ -100,7 +99,7 @@ fn held(nodes: &[&Redis]) -> BTreeMap<Vec<u8>, String> {
     held_beneath(nodes, PREFIX)
 }
 
-/// Returns the same for another prefix than the default.
+/// Returns the same as [`held`] for another prefix than the default.
 fn held_beneath(nodes: &[&Redis], prefix: &str) -> BTreeMap<Vec<u8>, String> {
     let mut values = BTreeMap::new();
     for node in nodes {
@@ -170,8 +169,8 @@ fn parts(prefix: &str, key: &[u8]) -> Option<[String; 3]> {
     Some([database, space, parts.next()?.to_owned()])
 }
 
-/// Returns how Redis differs from the cache: keys that the cache has not, or whose value is another one. `sessions` has one session
-/// for each database. Asks Redis first.
+/// Returns how Redis differs from the cache: keys that the cache does not have, or that have another value there. `sessions` has
+/// one session for each database. Reads Redis before the cache.
 fn differences(nodes: &[&Redis], prefix: &str, sessions: &mut [(&str, &mut Client)]) -> Vec<String> {
     let mut different = Vec::new();
     let held: Vec<_> = held_beneath(nodes, prefix)
@@ -207,8 +206,8 @@ fn is_same_json(one: &str, other: &str) -> bool {
     one == other || parse(one).is_some_and(|json| parse(other) == Some(json))
 }
 
-/// Waits until each key in Redis has the value of the cache. It has a minute for that. Then lets one more change through, and fails
-/// if a key has another value after that: nothing old may come back.
+/// Waits up to a minute until each key in Redis has the value of the cache. Then makes one more change, and fails if a key has
+/// another value after it: no old value may come back.
 fn compare(nodes: &[&Redis], session: &mut Client) {
     let mut different = Vec::new();
     let mut is_equal = |session: &mut Client| {
@@ -224,7 +223,7 @@ fn compare(nodes: &[&Redis], session: &mut Client) {
     assert!(is_equal(session), "{} differ: {:#?}", different.len(), &different[..different.len().min(20)]);
 }
 
-/// Returns how many of the live entries that are to be in Redis are there, and how many there are.
+/// Returns how many of the live entries of spaces with `redis => true` are in Redis, and how many such entries the cache has.
 fn presence(nodes: &[&Redis], session: &mut Client) -> (usize, usize) {
     let query = "SELECT e.space, e.key FROM cache_entries AS e JOIN pgcache.spaces AS s ON s.name = e.space WHERE s.redis";
     let rows = session.query(query, &[]).expect("the entries are listed");
@@ -235,7 +234,7 @@ fn presence(nodes: &[&Redis], session: &mut Client) -> (usize, usize) {
     (present, rows.len())
 }
 
-/// Waits until at least four fifths of the live entries are in Redis. It has a minute for that.
+/// Waits up to a minute until at least four fifths of the live entries are in Redis.
 fn await_refill(nodes: &[&Redis], session: &mut Client) {
     let mut last = (0, 0);
     wait_until("the entries to be back", || {

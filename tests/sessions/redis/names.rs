@@ -12,7 +12,8 @@ fn keys(redis: &Redis) -> Vec<String> {
     held(&[redis]).into_keys().map(|key| String::from_utf8_lossy(&key).into_owned()).collect()
 }
 
-/// Only a space with `redis => true` writes, from the moment of the change on, and until the option is taken back.
+/// Only values of a space with `redis => true` are copied: those that are set after the option was switched on and before it is
+/// switched off.
 #[test]
 fn the_option_of_a_space_decides() {
     let redis = Redis::start();
@@ -125,7 +126,7 @@ fn databases_and_spaces_have_their_own_keys() {
     wait_until("the keys of the dropped database to leave", || keys(&redis).is_empty());
 }
 
-/// A renamed database has new keys, and the old ones go.
+/// After a database was renamed, its values are under keys with the new name.
 #[test]
 fn a_renamed_database_takes_its_keys_along() {
     let redis = Redis::start();
@@ -216,14 +217,14 @@ fn keys_may_have_all_characters() {
         let text = value(&redis, name).unwrap_or_else(|| panic!("{name:?} is missing"));
         assert_eq!(serde_json::from_str::<String>(&text).expect("it is JSON"), *name);
     }
-    // Neither space is a pattern.
+    // Neither name must be used as a pattern: its flush would then hit other spaces, or miss its own.
     run(&mut session, "SELECT cache_flush('r*')");
     settle(&mut session);
     assert_eq!(counts(&redis), [names.len(), 0, names.len()]);
     run(&mut session, "SELECT cache_flush('[r]')");
     settle(&mut session);
     assert_eq!(counts(&redis), [names.len(), 0, 0]);
-    // Each tag, then each key.
+    // Half of the keys leave with their tags, the others are deleted.
     for (number, name) in names.iter().enumerate() {
         let command = if number % 2 == 0 {
             "SELECT cache_invalidate_tag(left($1, 64))"

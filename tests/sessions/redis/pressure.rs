@@ -136,7 +136,7 @@ fn a_flushed_redis_has_no_outdated_value() {
     assert_eq!(value(&redis, "l"), None);
 }
 
-/// Redis still has values that the cache has evicted. Changes of their keys and tags reach Redis all the same.
+/// Redis still has values that the cache has evicted. Fails if a change of their keys, tags or tables does not reach Redis.
 #[test]
 fn values_that_the_cache_has_evicted_follow_changes() {
     let redis = Redis::start();

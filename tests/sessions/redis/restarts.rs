@@ -53,7 +53,7 @@ fn a_prepared_transaction_reaches_redis_when_it_commits() {
     assert_ne!(value(&redis, "a").as_deref(), Some("3"));
 }
 
-/// A killed worker restarts the server, whose cache is then empty. Redis must be empty too.
+/// A killed worker makes the server restart, with an empty cache. The old copies must leave Redis.
 #[test]
 fn a_killed_worker_leaves_no_outdated_value() {
     let redis = Redis::start();
@@ -119,7 +119,7 @@ fn a_clean_restart_keeps_the_values() {
     compare(&[&redis], &mut session);
 }
 
-/// The server stops while Redis hangs, whatever the worker waits for.
+/// A fast shutdown takes less than 20 seconds while Redis hangs, whether the worker is in a command or connects.
 #[test]
 fn a_fast_shutdown_does_not_wait_for_redis() {
     let redis = Redis::start_with(&RedisConf::tcp());

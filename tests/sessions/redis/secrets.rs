@@ -49,7 +49,7 @@ fn check_all(session: &mut Client) {
 #[test]
 fn the_password_is_shown_nowhere() {
     let redis = Redis::start_with(&RedisConf::tcp().user(USER, PASSWORD, "~* &* +@all"));
-    // The lowest level of messages, and every statement that ends with an error.
+    // Messages down to the level debug1, and (by default) each statement that ends with an error.
     let (cluster, mut session) = start(&Conf::preloaded().set("log_min_messages", "debug1"));
     let url = format!("redis://{USER}:{PASSWORD}@{}", redis.address());
     reload(&mut session, "pg_cache.redis_url", &url);
@@ -89,7 +89,7 @@ fn the_password_is_shown_nowhere() {
         });
         check_all(&mut session);
     }
-    // The log has the refused statement, which names its URL, so those lines are left out.
+    // Lines about a refused URL and lines with a statement are not checked here.
     let log = cluster.log();
     let told: Vec<_> = log
         .lines()

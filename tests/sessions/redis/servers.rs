@@ -86,7 +86,7 @@ fn a_cluster_replaces_a_killed_primary() {
     wait_until("another primary", || cluster.primaries().len() == 3);
 }
 
-/// The sentinels make the replica the primary, and the killed server a replica when it is back.
+/// The sentinels make the replica the primary after the primary was killed.
 #[test]
 fn sentinels_replace_a_killed_primary() {
     let set = RedisSentinels::start(&RedisConf::default().password("secret"));

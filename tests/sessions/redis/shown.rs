@@ -131,7 +131,7 @@ fn a_changed_timeout_keeps_the_keys() {
     assert_eq!(of_worker(&mut session, "pid"), worker);
 }
 
-/// A URL that is none is refused, with a hint. If the file has one, the last good one stays.
+/// A text that is not a URL of a Redis is refused with a hint, and the worker goes on with the present URL.
 #[test]
 fn a_bad_url_is_refused_with_a_hint() {
     let redis = Redis::start();

@@ -5,7 +5,7 @@ use pg_cache_testbed::{Cluster, Redis, wait_until};
 use postgres::Client;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The view that a disturber has of a storm.
+/// The part of a storm that the function `disturb` sees.
 pub(super) struct Storm<'s> {
     commits: &'s AtomicUsize,
 }
@@ -59,7 +59,7 @@ fn commands(session: usize, number: usize) -> Vec<String> {
     vec![command]
 }
 
-/// Lets eight sessions change keys until `disturb` returns. Then each key in Redis must have the last committed value, or none.
+/// Lets eight sessions change keys until `disturb` returns. Then each key in Redis must have the last committed value or be absent.
 /// `nodes` returns the servers that hold the keys then.
 pub(super) fn storm<'r>(
     cluster: &Cluster,

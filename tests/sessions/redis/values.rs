@@ -90,8 +90,7 @@ fn invalidations_remove_values() {
     compare(&[&redis], &mut session);
 }
 
-/// If a tag that a key no longer has is invalidated, Redis may lose the key's value, but never has a wrong one. The key's present
-/// tag still removes the value.
+/// A key was set again without a tag that it had. When that tag is invalidated, the key in Redis has its new value or is absent.
 #[test]
 fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
     let (redis, _cluster, mut session) = with_redis();
@@ -107,7 +106,7 @@ fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
     assert_eq!(value(&redis, "k"), None);
 }
 
-/// A flush removes the values of a space, and the end of a space removes them too.
+/// A flush of a space and a dropped space remove the values of this space only.
 #[test]
 fn a_flush_empties_the_space_only() {
     let (redis, _cluster, mut session) = with_redis();
@@ -312,8 +311,8 @@ fn large_transactions_arrive_completely() {
     assert_eq!(held(&[&redis]).len(), 2500);
 }
 
-/// The sets of a tag belong to a stretch of time, a minute longer than the longest time to live. A tag has values from the end of one
-/// stretch and from the beginning of the next one when it is invalidated. Only `make test-long` waits for such a moment.
+/// The sets of a tag belong to a stretch of time, a minute longer than the longest time to live. A tag has values from the end of
+/// one stretch and from the beginning of the next one when it is invalidated. Only `make test-long` waits for such a moment.
 #[test]
 fn tags_reach_values_of_the_stretch_before() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
@@ -341,7 +340,7 @@ fn tags_reach_values_of_the_stretch_before() {
     assert_eq!(["earlier", "later"].map(|key| value(&redis, key)), [None, None]);
 }
 
-/// Values that expire in Redis before they expire in the cache leave no trace that harms.
+/// Values expire in Redis long before they expire in the cache. Redis must not get or keep an outdated value because of that.
 #[test]
 fn copies_with_a_short_life_end_with_the_last_values() {
     let redis = Redis::start();
@@ -349,7 +348,7 @@ fn copies_with_a_short_life_end_with_the_last_values() {
     storm(&cluster, &mut session, |storm, _| storm.await_commits(8000), || vec![&redis]);
 }
 
-/// A space that is not enabled has no values, in Redis neither.
+/// A space that is not enabled has no values, neither in the cache nor in Redis.
 #[test]
 fn a_space_that_is_not_enabled_has_no_value_in_redis() {
     let (redis, _cluster, mut session) = with_redis();
@@ -382,7 +381,7 @@ fn values_leave_with_the_extension() {
     assert_eq!(held(&[&redis]).len(), 1);
 }
 
-/// JSON is UTF-8. A database with another encoding has its ASCII values in Redis, and others as UTF-8 or not at all.
+/// JSON is in UTF-8. Of a database with another encoding, Redis gets values in ASCII. Fails if it gets others in that encoding.
 #[test]
 fn other_encodings_are_never_written_as_they_are() {
     let (redis, cluster, mut session) = with_redis();

@@ -4,7 +4,7 @@
 //! value, or no valid value any more. Later it gets its record in the journal. Records may come in another order than the changes
 //! became visible. The record of a set, of a removal and of an invalidated tag names the key or the tag. The record of a flush
 //! and of a large transaction names only the space. The journal has room for a few records. A worker that is too slow finds that
-//! it was *lapped*.
+//! the journal has *lapped* it: records that it has not read are gone.
 //!
 //! The worker reads the journal, looks at the present values of the keys, and sends jobs. The thread of the client executes one
 //! job after the other, and each job is a few commands. A batch has one key. In a removal, the thread sends a command when the
@@ -18,14 +18,14 @@
 //!
 //! Accidents happen at any time, a few in each scenario. The connection is lost: the present job fails, its answer is lost, and
 //! Redis may execute the rest of its commands later (*zombies*). Redis gets its data from the beginning back, with a new
-//! identity, and loses what it has confirmed since. The connection may last that long, because a server can be demoted and
+//! identity, and loses what it has confirmed since. The connection may survive that, because a server can be demoted and
 //! promoted again. Redis evicts the set. Redis is full, and refuses a command. A connection attempt that fails changes nothing,
 //! so it is no step.
 //!
-//! The property says: when everything is quiet, each key in Redis has its present valid value, or is absent. Quiet means that
+//! The main property says: when everything is quiet, each key in Redis has its present valid value, or is absent. Quiet means that
 //! each visible change has its record, the worker has read all records, no job is under way, no scan is wanted or runs, and the
 //! worker is connected to this Redis. A key may be absent although it has a value, for example if it was set while its tag was
-//! invalidated.
+//! invalidated. Other properties say that each scenario gets to its end, and that new values can be in Redis then.
 //!
 //! `state.rs` has the steps and the state, `worker.rs` and `server.rs` the effect of the steps, `properties.rs` the properties,
 //! and `scenarios.rs` the scenarios and variants.
@@ -100,7 +100,8 @@ fn redis() {
     for (name, variant) in controls {
         run(name, variant, Breaks(EQUAL));
     }
-    // A failed job is repeated or followed by a scan. So the set may come after the value, as it may in a cluster.
+    // A failed job is repeated or followed by a scan. So a batch may add the key to the set after it has set the value. In a
+    // cluster, that order is possible, because the set and the value are on different servers.
     run("cluster", AddsAfterValue, Harmless);
     run("refill and full", AddsAfterValue, Harmless);
 }

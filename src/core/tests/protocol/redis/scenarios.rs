@@ -24,7 +24,7 @@ pub enum Variant {
     /// Keys of a scan whose comparison has failed are not compared again.
     ForgetsFailedCompare,
     // The sets of tags.
-    /// Keys of a refill that has failed are refilled again, and not compared with the cache.
+    /// After a job of a refill has failed, the refill begins anew, but its keys are not compared with the cache.
     OnlyRefillsAgain,
     /// The worker forgets the set of a removal that has failed.
     ForgetsFailedRemoval,
@@ -45,9 +45,10 @@ pub enum Variant {
     MergesScans,
     /// A change that does not name its keys is followed by a refill alone.
     LargeOnlyRefills,
+    // A full Redis.
     /// The worker forgets a set whose creation Redis has refused, although a later batch is under way.
     ForgetsRefusedSet,
-    /// If Redis refuses a value, it keeps the old one.
+    /// The thread does not remove the key of a value that Redis has refused, so Redis keeps the old value.
     LeavesRefused,
 }
 
@@ -63,7 +64,7 @@ pub struct Redis {
     pub depth: usize,
     /// The keys that have a value at first, as bits.
     pub first: u8,
-    /// The keys of them that Redis has at first. If it does not have all, a refill has begun.
+    /// The keys among `first` that Redis has at first. If Redis does not have all of them, a refill has begun.
     pub copied: u8,
     /// Whether the first values have the tag.
     pub is_tagged: bool,

@@ -65,7 +65,7 @@ pub struct Answer {
     pub is_failed: bool,
     /// A set that must exist was gone, or lacked the proof.
     pub has_lost_set: bool,
-    /// Whether a removal has found the proof.
+    /// Whether the removal has found the proof.
     pub is_proved: bool,
     /// Redis has refused a command, so the thread has removed the value.
     pub is_refused: bool,
@@ -188,7 +188,7 @@ pub enum Step {
     Evict,
     /// The connection is lost.
     Lose,
-    /// Redis has the data from the beginning again, with a new identity.
+    /// Redis has the data of the first state again, with a new identity.
     FailOver,
 }
 
