@@ -1,8 +1,8 @@
 //! Finds the values of which a store outside of the server gets copies, and the names of their spaces.
 //!
 //! An entry is exported if it was stored with `ReserveOptions::is_exported`. A process that follows the journal keeps the copies:
-//! after each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, whatever the
-//! order of the changes was.
+//! after each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, and
+//! the order of the records does not matter.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};

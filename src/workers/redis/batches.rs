@@ -24,7 +24,7 @@ pub struct Looker<'w> {
     pub sets: &'w mut Sets,
     /// The longest time to live in Redis.
     pub max_ttl_ms: u64,
-    /// Whether all keys are to be removed, whatever their values are.
+    /// Whether all keys are to be removed, also those with valid values, because the worker leaves this Redis.
     pub removes_all: bool,
 }
 

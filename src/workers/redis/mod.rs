@@ -5,7 +5,7 @@
 //! config.rs      the settings
 //! copier.rs      one Redis as the worker knows it: what to send next, and what an answer means
 //! journal.rs     reads changes from the journal, and collects the keys to look at
-//! batches.rs     looks at keys, and writes what Redis must be told of them
+//! batches.rs     looks at keys, and makes the batches that give Redis their present values
 //! scans.rs       which keys of Redis are still to be compared with the cache
 //! sets.rs        the sets in Redis by which the keys with a tag are found
 //! places.rs      the names of databases and spaces

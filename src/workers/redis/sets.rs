@@ -44,7 +44,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Sets {
     bucket_ms: u64,
-    /// The time when the worker started, in milliseconds since 1970, and the same moment on a clock that nobody sets.
+    /// The time when the worker started, in milliseconds since 1970, and the same moment on a clock that is never set.
     began: (u64, Instant),
     /// The bucket in which old sets were last forgotten.
     purged: u64,
