@@ -68,7 +68,7 @@ impl Redis {
         });
     }
 
-    /// Returns the path of the server's socket. Every server listens there, whatever its port is.
+    /// Returns the path of the server's socket. Every server listens there, also one with a port.
     pub fn socket(&self) -> PathBuf {
         self.home.path().join("socket")
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(200);
 
+/// Fails if the client writes on a new connection while the server still has commands of the old one.
 #[test]
 fn commands_that_a_paused_server_has_received_never_run_after_newer_ones() {
     needs_redis!();
@@ -51,6 +52,7 @@ fn value_after_late_commands(server: &Server, user: &str) -> String {
     server.cli(&["GET", "key"])
 }
 
+/// Fails if the server executes commands that arrive after newer ones.
 #[test]
 fn commands_that_arrive_late_are_ignored() {
     needs_redis!();
@@ -97,6 +99,7 @@ fn late_commands_of_a_process_that_has_ended_are_ignored() {
     assert_eq!(value_after_a_successor(&server, ["name", "name2"]), "old");
 }
 
+/// Fails if the client ends a connection by a number that the server gave before it was restarted.
 #[test]
 fn a_server_that_was_started_again_keeps_its_other_connections() {
     needs_redis!();
@@ -162,6 +165,7 @@ fn a_server_that_is_not_there_is_a_failure() {
     }
 }
 
+/// Fails if a step of a connection waits without a timeout: TLS, the password, the number of the database, or a sentinel.
 #[test]
 fn a_server_that_never_answers_is_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -180,6 +184,7 @@ fn a_server_that_never_answers_is_a_failure() {
     }
 }
 
+/// Fails if an answer in another form ends the thread, or counts as a connection.
 #[test]
 fn a_server_of_another_protocol_is_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

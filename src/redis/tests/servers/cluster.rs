@@ -76,6 +76,8 @@ fn names(count: usize) -> Vec<String> {
     names
 }
 
+/// Fails if keys do not get to their servers, also while a slot moves, or if a scan during which a slot has moved counts as
+/// complete.
 #[test]
 fn a_cluster_is_written_scanned_and_resharded() {
     needs_redis!();
@@ -149,6 +151,7 @@ fn a_server_that_is_no_cluster_is_a_failure() {
     assert!(text.contains("cluster support disabled"), "{text}");
 }
 
+/// Fails if the client does not find the new primary, or if the identity stays the same.
 #[test]
 fn a_replica_replaces_a_primary_that_is_killed() {
     needs_redis!();
@@ -202,6 +205,7 @@ fn a_replica_replaces_a_primary_that_is_killed() {
     assert_eq!(scan(&client, pattern("p:")), keys);
 }
 
+/// Fails if the old connection to one of several servers is not ended before newer commands are sent.
 #[test]
 fn a_paused_primary_never_executes_old_commands_after_newer_ones() {
     needs_redis!();

@@ -44,6 +44,7 @@ pub fn tls_options(directory: &Path, port: u16) -> Vec<String> {
     options
 }
 
+/// Fails if the client accepts another authority or another host, or falls back to a connection without TLS.
 #[test]
 fn only_a_server_with_a_certificate_of_the_authority_is_trusted() {
     needs_redis!("openssl");
@@ -79,6 +80,7 @@ fn only_a_server_with_a_certificate_of_the_authority_is_trusted() {
     failure(execute(&plain, Job::Connect));
 }
 
+/// Fails if the client connects without TLS to the addresses that the cluster tells.
 #[test]
 fn a_cluster_is_reached_through_tls_on_all_its_servers() {
     needs_redis!("openssl");

@@ -66,6 +66,7 @@ impl Drop for Sentinel {
     }
 }
 
+/// Fails if the client stays with the killed master, needs the first sentinel, or sends the password to a sentinel.
 #[test]
 fn the_master_that_the_sentinels_have_chosen_is_written() {
     needs_redis!();
@@ -121,6 +122,7 @@ fn the_master_that_the_sentinels_have_chosen_is_written() {
     assert!(text.contains("no service \"other\""), "{text}");
 }
 
+/// Fails if a check asks only the master, which still answers, and not the sentinel.
 #[test]
 fn a_master_that_does_not_know_of_its_successor_is_left() {
     needs_redis!();
@@ -149,6 +151,7 @@ fn a_master_that_does_not_know_of_its_successor_is_left() {
     assert_eq!((first.keys(), second.keys()), (0, 1));
 }
 
+/// Fails if the client trusts a sentinel that names a replica.
 #[test]
 fn a_master_that_is_a_replica_is_not_accepted() {
     needs_redis!();

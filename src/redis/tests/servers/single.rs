@@ -6,6 +6,7 @@ use crate::harness::{
 };
 use pg_cache_redis::{Answer, Batch, Job, Names, Value, pattern};
 
+/// Fails if a part of a batch is not executed, if keys of another database are announced, or if a time to live of 0 sets a value.
 #[test]
 fn a_batch_is_written_and_announced() {
     needs_redis!();
@@ -59,6 +60,7 @@ fn an_empty_batch_is_written() {
     assert_eq!(server.keys(), 0);
 }
 
+/// Fails if the client needs INFO or other commands that the user may not run, or if an error names the user.
 #[test]
 fn a_user_with_few_rights_is_enough_and_no_error_has_its_name() {
     needs_redis!();
@@ -118,6 +120,7 @@ fn a_database_with_a_number_is_used() {
     assert!(text.contains("out of range"), "{text}");
 }
 
+/// Fails if a refused value leaves the older one in Redis, or if the removals of the same batch are not executed.
 #[test]
 fn a_full_server_loses_the_values_that_it_refuses() {
     needs_redis!();
@@ -144,6 +147,7 @@ fn a_full_server_loses_the_values_that_it_refuses() {
     assert_eq!(server.cli(&["GET", "old"]), "3");
 }
 
+/// Fails if the client accepts a replica, also one that accepts writes, or if a promoted server keeps its identity.
 #[test]
 fn a_replica_is_not_accepted() {
     needs_redis!();
@@ -166,6 +170,7 @@ fn a_replica_is_not_accepted() {
     assert!(after.is_writable && after.identity.is_some() && after.identity != before.identity);
 }
 
+/// Fails if a new connection alone changes the identity, or if a restart of the server does not.
 #[test]
 fn the_identity_is_the_same_until_the_server_is_started_again() {
     needs_redis!();
@@ -181,6 +186,7 @@ fn the_identity_is_the_same_until_the_server_is_started_again() {
     assert_eq!(server.keys(), 0);
 }
 
+/// Fails if an addition to an evicted set, or the removal of a set that was created again, counts as complete.
 #[test]
 fn a_set_that_was_evicted_is_noticed() {
     needs_redis!();
@@ -207,6 +213,7 @@ fn a_set_that_was_evicted_is_noticed() {
     assert_eq!(remove("set"), Answer::MembersRemoved { all_found: true });
 }
 
+/// Fails if sets beyond the first 32 are left, or if one missing set among many is not noticed.
 #[test]
 fn many_sets_are_removed_at_once() {
     needs_redis!();
@@ -234,6 +241,7 @@ fn many_sets_are_removed_at_once() {
     }
 }
 
+/// Fails if members are left when a set is read in many steps.
 #[test]
 fn a_set_of_many_members_is_removed() {
     needs_redis!();
@@ -253,6 +261,7 @@ fn a_set_of_many_members_is_removed() {
     assert_eq!(server.keys(), 0);
 }
 
+/// Fails if a character of a prefix has its meaning in patterns, or if a scan ends too early.
 #[test]
 fn a_scan_finds_the_keys_with_the_prefix_and_no_other() {
     needs_redis!();
@@ -279,6 +288,7 @@ fn a_scan_finds_the_keys_with_the_prefix_and_no_other() {
     assert_eq!(beyond, Answer::Scanned { next: None, keys: Vec::new() });
 }
 
+/// Fails if a job after a failed one is executed on a connection that the client makes by itself.
 #[test]
 fn nothing_is_executed_before_the_first_connection_or_after_a_failure() {
     needs_redis!();
@@ -294,6 +304,7 @@ fn nothing_is_executed_before_the_first_connection_or_after_a_failure() {
     assert_eq!(server.keys(), 0);
 }
 
+/// Fails if a new connection, or the end of the client, leaves a connection open.
 #[test]
 fn each_client_has_one_connection() {
     needs_redis!();
