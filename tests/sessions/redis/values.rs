@@ -90,7 +90,8 @@ fn invalidations_remove_values() {
     compare(&[&redis], &mut session);
 }
 
-/// A key was set again without a tag that it had. When that tag is invalidated, the key in Redis has its new value or is absent.
+/// If a tag that a key no longer has is invalidated, Redis may lose the key's value, but never has a wrong one. The key's present
+/// tag still removes the value.
 #[test]
 fn a_tag_that_a_key_has_no_longer_leaves_its_value() {
     let (redis, _cluster, mut session) = with_redis();
