@@ -182,10 +182,12 @@ impl Target {
 
     /// Returns a text as one line of at most 200 bytes, without user and password.
     pub(crate) fn clean(&self, text: &str) -> String {
-        let mut clean = mask(text).replace(|c: char| c.is_control(), " ");
+        // Secrets come first: they may have control characters, too.
+        let mut clean = mask(text).into_owned();
         for secret in [&self.password, &self.user].into_iter().flatten().filter(|secret| !secret.is_empty()) {
             clean = without(&clean, secret);
         }
+        clean = clean.replace(|c: char| c.is_control(), " ");
         clean.truncate(clean.floor_char_boundary(200));
         clean
     }

@@ -38,7 +38,7 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
             (_, Value::ServerError(error)) => match is_full(&error) {
                 Some(words) => refused = Some(words),
                 // One value that the server does not take must not stop all others.
-                None if is_value(index) && error.code() == "ERR" => {
+                None if is_value(index) && matches!(error.code(), "ERR" | "NOPERM") => {
                     refused = Some(Failure::from(error).0);
                 }
                 None => return Err(error.into()),

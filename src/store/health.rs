@@ -43,7 +43,7 @@ pub fn findings() -> Vec<Finding> {
             let tier =
                 [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
             let outside =
-                [bad_channel(), redis_missing(), redis_down(), redis_full(), redis_limit(), redis_policy()];
+                [bad_channel(), redis_missing(), redis_down(), redis_refuses(), redis_limit(), redis_policy()];
             let found = tier.into_iter().chain(outside).flatten();
             found.chain(failing()).chain(paused()).chain(retired()).collect()
         }
@@ -203,7 +203,8 @@ fn redis_missing() -> Option<Finding> {
     (settings::redis_url().is_some() && redis().is_none() && has_failed).then(|| Finding {
         severity: "error",
         finding: "values are not copied to Redis because the worker is not running",
-        detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),
+        detail: "Either max_worker_processes is exhausted, or the launcher has failed: the server's log says so. A change of \
+                 max_worker_processes takes a restart of the server.".to_owned(),
         command: more_workers(),
     })
 }
@@ -224,15 +225,15 @@ fn redis_down() -> Option<Finding> {
     })
 }
 
-/// Returns the finding that Redis has refused values because it was full.
-fn redis_full() -> Option<Finding> {
+/// Returns the finding that Redis has refused values lately.
+fn redis_refuses() -> Option<Finding> {
     let refused = redis()?.refused.load(Ordering::Relaxed) as u32;
     (refused > 0 && shared::ms_since(refused) < REFUSED_MS).then(|| Finding {
         severity: "warning",
-        finding: "Redis refuses values because its memory is full",
-        detail:
-            "The refused values are not in Redis. In redis-cli, run: CONFIG SET maxmemory-policy allkeys-lru"
-                .to_owned(),
+        finding: "Redis refuses values",
+        detail: "The refused values are not in Redis. As a rule, its memory is full. Then run in redis-cli: \
+                 CONFIG SET maxmemory-policy allkeys-lru"
+            .to_owned(),
         command: "SELECT error FROM cache_workers WHERE kind = 'redis';".to_owned(),
     })
 }

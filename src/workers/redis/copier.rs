@@ -178,7 +178,7 @@ impl Copier {
         self.connect_if_due();
         if matches!(self.link, Link::Up(_)) {
             self.check_if_due();
-            if let Some(prefix) = self.places.superseded() {
+            while let Some(prefix) = self.places.superseded() {
                 self.scans.request(&prefix);
             }
             self.send_all();
@@ -264,7 +264,7 @@ impl Copier {
             if self.places.check() {
                 self.resync();
             }
-            if self.owes_scan && self.may_compare() {
+            if self.may_compare() && self.owes_scan {
                 self.compare_all();
             }
         }

@@ -43,7 +43,7 @@ pub struct Places {
     /// the database was renamed or dropped.
     is_outdated: bool,
     /// The beginning of the keys that a dropped space and a newer one share. Its keys must be compared.
-    superseded: Option<String>,
+    superseded: Vec<String>,
 }
 
 impl Places {
@@ -58,7 +58,7 @@ impl Places {
             unknown: HashSet::new(),
             gone: HashSet::new(),
             is_outdated: false,
-            superseded: None,
+            superseded: Vec::new(),
         };
         places.refresh();
         places
@@ -78,7 +78,7 @@ impl Places {
     /// Returns the beginning of the keys that a dropped space and a newer one share, only once after the newer one was found. The
     /// caller must scan these keys: some may be those of the dropped space.
     pub fn superseded(&mut self) -> Option<String> {
-        self.superseded.take()
+        self.superseded.pop()
     }
 
     fn refresh(&mut self) {
@@ -129,7 +129,7 @@ impl Places {
         self.spaces.insert((database, space), Rc::clone(&place));
         match self.by_prefix.get(&place.prefix).copied() {
             Some(known) if known > (database, space) => return None,
-            Some(_) => self.superseded = Some(place.prefix.clone()),
+            Some(_) => self.superseded.push(place.prefix.clone()),
             None => {}
         }
         self.by_prefix.insert(place.prefix.clone(), (database, space));
@@ -138,10 +138,9 @@ impl Places {
 
     /// Returns any space of a database. None if the database has no known space. May raise errors.
     pub fn any_of(&mut self, database: u32) -> Option<Rc<Place>> {
-        self.all()
-            .into_iter()
-            .find(|(oid, _)| *oid == database)
-            .and_then(|(_, space)| self.find(database, space))
+        let spaces = self.all().into_iter().filter(|(oid, _)| *oid == database);
+        // A space that a newer one has replaced is not found.
+        spaces.into_iter().find_map(|(_, space)| self.find(database, space))
     }
 
     /// Returns the OIDs of the database and the space that a Redis key names, and the key in the space. None if the key has another

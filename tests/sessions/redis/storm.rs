@@ -46,7 +46,8 @@ fn commands(session: usize, number: usize) -> Vec<String> {
             }
             _ => format!("SELECT cache_set('w{key}', '{value}', tags => '{{stormy,t{tag}}}', space => 'r')"),
         },
-        6 => format!("SELECT cache_incr('n{}', 1, '1 hour', 'r')", key % 10),
+        // The sessions share the counters.
+        6 => format!("SELECT cache_incr('n{}', 1, '1 hour', 'r')", number / 10 % 10),
         7 => format!(
             "BEGIN; SELECT cache_set('k{key}', '{value}', space => 'r'), cache_set('one', '{value}', space => 'r'); ROLLBACK"
         ),
