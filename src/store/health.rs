@@ -42,8 +42,14 @@ pub fn findings() -> Vec<Finding> {
         None => {
             let tier =
                 [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
-            let outside =
-                [bad_channel(), redis_missing(), redis_down(), redis_refuses(), redis_limit(), redis_policy()];
+            let outside = [
+                bad_channel(),
+                redis_missing(),
+                redis_down(),
+                redis_refuses(),
+                redis_limit(),
+                redis_policy(),
+            ];
             let found = tier.into_iter().chain(outside).flatten();
             found.chain(failing()).chain(paused()).chain(retired()).collect()
         }

@@ -288,3 +288,50 @@ fn the_prefix_can_be_changed() {
     assert_eq!(held_beneath(&[&redis], prefix).len(), 99);
     assert_eq!(differences(&[&redis], prefix, &mut [("postgres", &mut session)]), Vec::<String>::new());
 }
+
+/// A space may be dropped and created again with its name. The tags, tables and flushes of the database must reach its values, however
+/// often that happens. Fails if the worker takes one of the dropped spaces for the present one.
+#[test]
+fn a_space_that_is_created_again_is_followed() {
+    let redis = Redis::start();
+    let (_cluster, mut session) = start(&writes_to(&redis.url()));
+    run(&mut session, "CREATE TABLE t (v int); SELECT cache_watch('t', '{watched}')");
+    for round in ["1", "2", "3"] {
+        run(&mut session, &format!("SELECT cache_set('k', '{round}', tags => '{{a}}', space => 'r')"));
+        run(&mut session, &format!("SELECT cache_set('w', '{round}', tags => '{{watched}}', space => 'r')"));
+        await_value(&redis, "k", Some(round));
+        await_value(&redis, "w", Some(round));
+        run(&mut session, "SELECT cache_invalidate_tag('a')");
+        await_value(&redis, "k", None);
+        run(&mut session, "INSERT INTO t VALUES (1)");
+        await_value(&redis, "w", None);
+        run(&mut session, "SELECT cache_set('k', '0', space => 'r')");
+        await_value(&redis, "k", Some("0"));
+        run(&mut session, "SELECT cache_flush('*')");
+        await_value(&redis, "k", None);
+        run(&mut session, "SELECT cache_drop_space('r')");
+        run(&mut session, "SELECT cache_create_space('r', redis => true)");
+    }
+    settle(&mut session);
+    assert_eq!(keys(&redis), Vec::<String>::new());
+}
+
+/// A transaction that used a space before it was dropped and created again must not write a value under the name of the new space.
+#[test]
+fn a_session_that_knows_a_dropped_space_writes_nothing_in_its_name() {
+    let redis = Redis::start();
+    let (cluster, mut session) = start(&writes_to(&redis.url()));
+    let mut old = cluster.connect("postgres");
+    run(&mut old, "BEGIN; SELECT cache_set('other', '1', space => 'r')");
+    run(&mut session, "SELECT cache_drop_space('r')");
+    run(&mut session, "SELECT cache_create_space('r', redis => true)");
+    run(&mut session, "SELECT cache_set('k', '\"new\"', space => 'r')");
+    await_value(&redis, "k", Some("\"new\""));
+    run(&mut old, "SELECT cache_set('k', '\"old\"', space => 'r'); COMMIT");
+    // The session has learned of the new space, so this is an ordinary change of it.
+    await_value(&redis, "k", Some("\"old\""));
+    compare(&[&redis], &mut session);
+    run(&mut session, "SELECT cache_set('k', '\"newest\"', space => 'r')");
+    await_value(&redis, "k", Some("\"newest\""));
+    await_all(&[&redis], &mut session);
+}
