@@ -43,7 +43,8 @@ impl Names {
     /// Returns the Redis key of the set of a bucket for a tag or a relation with this hash (`sets.rs` of the worker).
     pub fn set(&self, database: &[u8], bucket: u64, hash: u64) -> String {
         let mut name = self.channel(database);
-        write!(name, "#tags:{bucket}:{hash:016x}").expect("writing to a string never fails");
+        // Writing to a String cannot fail.
+        let _ = write!(name, "#tags:{bucket}:{hash:016x}");
         name
     }
 
@@ -89,7 +90,8 @@ fn is_escaped(byte: u8) -> bool {
 fn escape(name: &[u8], into: &mut String) {
     for &byte in name {
         if is_escaped(byte) {
-            write!(into, "%{byte:02X}").expect("writing to a string never fails");
+            // Writing to a String cannot fail.
+            let _ = write!(into, "%{byte:02X}");
         } else {
             into.push(char::from(byte));
         }

@@ -552,7 +552,7 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Keyspace> {
         let role = if self.options.by_role { self.role.oid() } else { 0 };
-        // The values of single roles stay in the server, whatever a restored row says.
+        // Redis does not know roles. A dump may have restored a row that has both options.
         let exported_as = Some(self.name.as_str()).filter(|_| self.options.redis && role == 0);
         Keyspace::of(self.oid, role, self.options.tiers, self.options.quota, exported_as)
     }

@@ -6,7 +6,7 @@
 use super::Tier;
 
 use super::entry::{HIDDEN, LINKED};
-use super::judge::{BUCKETS_PER_HOLD, Judge};
+use super::judge::Judge;
 use super::shard::Shard;
 use crate::host::Host;
 use crate::layout::{BLOCK_BYTES, LOCATIONS_OF_SET, RESERVED_WORDS};
@@ -44,14 +44,11 @@ impl<H: Host> Tier<'_, H> {
     /// that is switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None if there
     /// is no bucket `from`.
     pub fn count_entries(&self, from: u64, spaces: &mut [Census]) -> Option<u64> {
-        let buckets = u64::from(self.layout.buckets);
-        let shard = u32::try_from(from / buckets).ok().filter(|number| *number < self.layout.shards)?;
-        let first = (from % buckets) as u32;
-        let until = self.layout.buckets.min(first.saturating_add(BUCKETS_PER_HOLD));
+        let page = self.page(from)?;
         let mut judge = Judge::new(self);
-        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
-        guard.prefetch_buckets(first..until);
-        for entry in (first..until).filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
+        let guard = self.locked(page.shard);
+        guard.prefetch_buckets(page.buckets.clone());
+        for entry in page.buckets.filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
             let header = entry.header();
             if !header.has(LINKED) || header.has(HIDDEN) {
                 continue;
@@ -71,7 +68,7 @@ impl<H: Host> Tier<'_, H> {
             *sum = sum.saturating_add(bytes);
         }
         drop(guard);
-        Some(from - from % buckets + u64::from(until))
+        Some(page.next)
     }
 
     /// Returns how many of the slots of reserved fences are taken: by databases, by spaces, and by the others in `Reserved`.

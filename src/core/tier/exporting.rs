@@ -6,8 +6,6 @@
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};
-use super::judge::BUCKETS_PER_HOLD;
-use super::shard::Shard;
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::value::Meta;
@@ -80,15 +78,11 @@ impl<H: Host> Tier<'_, H> {
     /// belong to a single role are left out. Returns None if there is no bucket with the number `from`. The numbers of buckets run
     /// through all shards. Returns an error if there is no memory for the copies.
     pub fn exported_keys(&self, from: u64) -> Result<Option<ExportedPage>, TryReserveError> {
-        let buckets = u64::from(self.layout.buckets);
-        let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards);
-        let Some(shard) = shard else { return Ok(None) };
-        let first = (from % buckets) as u32;
-        let until = self.layout.buckets.min(first.saturating_add(BUCKETS_PER_HOLD));
+        let Some(page) = self.page(from) else { return Ok(None) };
         let mut keys = Vec::new();
-        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
-        guard.prefetch_buckets(first..until);
-        for entry in (first..until).filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
+        let guard = self.locked(page.shard);
+        guard.prefetch_buckets(page.buckets.clone());
+        for entry in page.buckets.filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
             let header = entry.header();
             if header.has(HIDDEN) || !header.is_exported() || header.role() != 0 {
                 continue;
@@ -104,7 +98,7 @@ impl<H: Host> Tier<'_, H> {
                 )?,
             });
         }
-        Ok(Some(ExportedPage { keys, next: from - u64::from(first) + u64::from(until) }))
+        Ok(Some(ExportedPage { keys, next: page.next }))
     }
 
     /// Copies a part of an entry. The caller must hold the lock of its shard.

@@ -102,22 +102,19 @@ impl<H: Host> Tier<'_, H> {
     /// Returns the entries of a database that a reader would get now, from the next buckets, `from` first. Returns None if there is
     /// no bucket with this number. Buckets are numbered through all shards. The entries of other databases are not copied.
     pub fn entries_of(&self, database: u32, from: u64) -> Result<Option<EntryPage>, TryReserveError> {
-        let (now, buckets) = (self.host.now(), u64::from(self.layout.buckets));
-        let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards);
-        let Some(shard) = shard else { return Ok(None) };
-        let first = (from % buckets) as u32;
-        let until = self.layout.buckets.min(first.saturating_add(BUCKETS_PER_HOLD));
+        let now = self.host.now();
+        let Some(page) = self.page(from) else { return Ok(None) };
         let mut entries = Vec::new();
-        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
-        guard.prefetch_buckets(first..until);
-        for entry in (first..until).filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
+        let guard = self.locked(page.shard);
+        guard.prefetch_buckets(page.buckets.clone());
+        for entry in page.buckets.filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
             let header = entry.header();
             if header.database() == database && !header.has(HIDDEN) && self.is_valid(&entry, &header, now) {
                 entries.try_reserve(1)?;
                 entries.push(self.copy_of(&entry, &header, now)?);
             }
         }
-        Ok(Some(EntryPage { entries, next: from - u64::from(first) + u64::from(until) }))
+        Ok(Some(EntryPage { entries, next: page.next }))
     }
 
     /// Copies what inspection shows of an entry. The caller must hold the lock of its shard.

@@ -18,6 +18,7 @@
 //! - `exporting.rs` finds the values of which a store outside of the server gets copies.
 //! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
+//! - `page.rs` divides a walk through all entries into pages, one for each hold of a lock.
 //! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
 //!   whole tier. `tests.rs` has the tests that need to see several of these parts.
 
@@ -35,6 +36,7 @@ mod freeing;
 mod guard;
 pub(crate) mod inspecting;
 mod judge;
+mod page;
 pub(crate) mod promoting;
 mod publishing;
 mod queues;

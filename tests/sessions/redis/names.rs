@@ -335,3 +335,28 @@ fn a_session_that_knows_a_dropped_space_writes_nothing_in_its_name() {
     await_value(&redis, "k", Some("\"newest\""));
     await_all(&[&redis], &mut session);
 }
+
+/// A dump may restore a space with both `scope => 'role'` and `redis => true`. Its values belong to single roles, so they must not get to
+/// Redis, neither after a set nor by a refill.
+#[test]
+fn a_restored_space_of_roles_is_not_copied() {
+    let redis = Redis::start();
+    let (_cluster, mut session) = start(&writes_to(&redis.url()));
+    run(
+        &mut session,
+        "INSERT INTO pgcache.spaces (number, name, scope, redis) VALUES (4000000000, 'restored', 'role', true)",
+    );
+    run(
+        &mut session,
+        "SELECT cache_set('secret', '1', space => 'restored'), cache_set('k', '1', space => 'r')",
+    );
+    await_value(&redis, "k", Some("1"));
+    run(&mut session, "SELECT cache_flush('*')");
+    run(
+        &mut session,
+        "SELECT cache_set('secret', '2', space => 'restored'), cache_set('k', '2', space => 'r')",
+    );
+    await_value(&redis, "k", Some("2"));
+    settle(&mut session);
+    assert_eq!(keys(&redis), ["pg_cache:postgres:r:k"]);
+}
