@@ -36,6 +36,7 @@ pub mod region_file;
 pub mod relation;
 pub mod restart;
 pub mod role;
+pub mod rows;
 pub mod scan;
 pub mod segment;
 pub mod session;

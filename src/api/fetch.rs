@@ -9,7 +9,8 @@ use crate::pg::memory;
 use crate::pg::query::Query;
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
-use crate::query::fetch::{self, Identity, NOTHING, Wanted};
+use crate::query::Wanted;
+use crate::query::fetch::{self, Identity, NOTHING};
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
@@ -73,9 +74,10 @@ fn cache_fetch(
             };
         }
         let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
-        let query = Query { key, text, arguments };
-        let wanted = Wanted { query, identity, ttl_ms, tags: &tags, refresh, depends };
-        Ok(fetch::fill(&space, &wanted).map(|bytes| Jsonb(Varlena::of(&bytes))))
+        let caller = format!("query of cache_fetch, key \"{}\"", shown(key));
+        let query = Query { caller: &caller, text, arguments };
+        let wanted = Wanted { key, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
+        Ok(fetch::fill(&space, &wanted, query, identity).map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
     fetch().or_raise()
 }

@@ -1,4 +1,4 @@
-//! The context of errors in a caller's query: where in the query they are, and the key that the query belongs to.
+//! The context of errors in a caller's query: where in the query they are, and which function of this library runs it.
 //!
 //! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes
 //! XX000, and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to,
@@ -7,7 +7,6 @@
 
 #![allow(unsafe_code)]
 
-use super::encoding::shown;
 use super::error::Refused;
 use super::memory;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
@@ -38,8 +37,8 @@ unsafe extern "C-unwind" {
 #[repr(C)]
 struct Frame {
     callback: pg_sys::ErrorContextCallback,
-    /// The key and the query, as strings that end with a zero.
-    key: *const c_char,
+    /// The line that says whose query it is, and the query, as strings that end with a zero.
+    caller: *const c_char,
     query: *const c_char,
     /// The memory context of the statement, in which copies of errors are kept.
     memory: pg_sys::MemoryContext,
@@ -61,9 +60,10 @@ const KEPT: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Context(*mut Frame);
 
-/// Runs a query of a caller by `run`. Its errors name the key and the position in the query. Raises the error that `run` returns.
-pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R, Refused>) -> R {
-    let context = Context::enter(key, query);
+/// Runs a query of a caller by `run`. The context of its errors has the line `caller`, such as `query of cache_fetch, key "x"`, and
+/// the position in the query. Raises the error that `run` returns.
+pub fn within<R>(caller: &str, query: &CStr, run: impl FnOnce(Context) -> Result<R, Refused>) -> R {
+    let context = Context::enter(caller, query);
     match catch_unwind(AssertUnwindSafe(|| run(context))) {
         Ok(Ok(result)) => {
             context.leave();
@@ -81,18 +81,17 @@ pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R
 
 impl Context {
     /// Puts a frame on the stack. The query must live as long as the frame, which is until [`leave`](Self::leave) or an error.
-    fn enter(key: &[u8], query: &CStr) -> Self {
-        let key = shown(key);
+    fn enter(caller: &str, query: &CStr) -> Self {
         // SAFETY: the memory is zeroed, which is valid for a frame, and aligned for every type. It lives as long as the statement.
-        // The copy of the key has a zero after its end.
+        // The copy of the line has a zero after its end.
         unsafe {
-            let copy = memory::cleared(key.len() + 1).cast::<u8>();
-            copy.copy_from_nonoverlapping(key.as_ptr(), key.len());
+            let copy = memory::cleared(caller.len() + 1).cast::<u8>();
+            copy.copy_from_nonoverlapping(caller.as_ptr(), caller.len());
             let frame = memory::cleared(size_of::<Frame>()).cast::<Frame>();
             (*frame).callback.callback = Some(describe);
             (*frame).callback.arg = frame.cast();
             (*frame).callback.previous = pg_sys::error_context_stack;
-            (*frame).key = copy.cast();
+            (*frame).caller = copy.cast();
             (*frame).query = query.as_ptr();
             (*frame).memory = pg_sys::CurrentMemoryContext;
             pg_sys::error_context_stack = &raw mut (*frame).callback;
@@ -155,7 +154,7 @@ unsafe extern "C-unwind" fn describe(frame: *mut c_void) {
         if (*frame).parameter > 0 {
             errcontext_msg(c"parameter $%d".as_ptr(), (*frame).parameter);
         }
-        errcontext_msg(c"query of cache_fetch, key \"%s\"".as_ptr(), (*frame).key);
+        errcontext_msg(c"%s".as_ptr(), (*frame).caller);
     }
 }
 

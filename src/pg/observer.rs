@@ -10,15 +10,22 @@ use super::allocator;
 use super::local::local;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The relations and functions that a fill has read and called.
+/// The relations and functions that a fill has read and called, and what else its result depends on.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Relations that were named by a query. A table stands for all its partitions and children.
     pub relations: BTreeSet<u32>,
     /// Relations that were read as partitions or children of other relations.
     pub parts: BTreeSet<u32>,
+    /// The leaf partitions of each partitioned table in `relations` that the executed plans left over when they were made.
+    leaves: BTreeMap<u32, BTreeSet<u32>>,
+    /// The partitioned tables of which a plan has no leaf partition.
+    whole: BTreeSet<u32>,
+    /// Every relation in the range tables of the query and of the executed plans: also views, partitioned tables, and relations
+    /// that the planner removed.
+    pub relations_named: BTreeSet<u32>,
     /// Whether the query used the cache. The answer of the cache depends on more than was observed.
     pub cache: bool,
     /// Whether observations were lost because memory was short.
@@ -31,6 +38,27 @@ pub struct Seen {
     pub functions: BTreeSet<u32>,
     /// Whether a built-in function was called whose result depends on state that no fence covers.
     pub untracked: bool,
+    /// The first stable built-in function whose result depends on more than arguments, rows, definitions, the role, settings and
+    /// the clock.
+    pub server_state: Option<u32>,
+    /// The first function in a language other than `internal`, `c`, `sql` and `plpgsql`.
+    pub foreign_language: Option<u32>,
+    /// Whether the query may have read settings: by `current_setting`, or in a function that is not in `internal`, `c` or `sql`.
+    pub reads_settings: bool,
+    /// Whether the query may have read the clock, also by converting a text such as `today` to a date while it ran.
+    pub reads_clock: bool,
+    /// Whether the query reads `xmin`, `xmax`, `cmin` or `cmax`.
+    pub system_columns: bool,
+    /// Whether the query contains a constant or a parameter of a type that names objects, such as `regclass`.
+    pub names_objects: bool,
+    /// Whether the query locks rows.
+    pub locks_rows: bool,
+    /// Whether the query is not a SELECT, or a statement in its WITH clause changes data.
+    pub writes: bool,
+    /// Whether the query calls a function that is not built in and not in the language `internal` or `c`.
+    pub user_function: bool,
+    /// Whether the query read from a cursor that was opened before.
+    pub foreign_portal: bool,
 }
 
 impl Seen {
@@ -39,7 +67,26 @@ impl Seen {
         let oids = if is_part { &mut self.parts } else { &mut self.relations };
         self.lost |= !note(oids, oid);
     }
+
+    /// Returns the relations whose rows decide about the result: `relations`, in which the leaves that were read replace their
+    /// partitioned table, unless there are too many.
+    pub fn rows_of_relations(&self) -> BTreeSet<u32> {
+        let leaves_of = |root: &u32| {
+            self.leaves.get(root).filter(|leaves| leaves.len() <= LEAVES_MAX && !self.whole.contains(root))
+        };
+        let mut rows = BTreeSet::new();
+        for relation in &self.relations {
+            match leaves_of(relation) {
+                Some(leaves) => rows.extend(leaves),
+                None => _ = rows.insert(*relation),
+            }
+        }
+        rows
+    }
 }
+
+/// A result depends on the leaf partitions that it reads, if a partitioned table has at most so many of them.
+const LEAVES_MAX: usize = 16;
 
 local! {
     /// One element for each running fill; the innermost is the last.
@@ -145,6 +192,26 @@ pub fn is_filling() -> bool {
 /// Calls `note` with what the innermost running fill has read and called, if a fill is running. `note` must not fail.
 pub fn with_fill(note: impl FnOnce(&mut Seen)) {
     FILLS.with_borrow_mut(|fills| fills.last_mut().map(note));
+}
+
+/// Returns whether the innermost running fill may read settings, as far as is known.
+pub fn reads_settings() -> bool {
+    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.reads_settings))
+}
+
+/// Notes that the query of the current fill, which is about to run, locks rows.
+pub fn note_locks() {
+    with_fill(|fill| fill.locks_rows = true);
+}
+
+/// Returns whether the query of the current fill locks rows.
+pub fn locks_rows() -> bool {
+    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.locks_rows))
+}
+
+/// Notes that the query of the current fill, which is about to run, changes rows.
+pub fn note_writes() {
+    with_fill(|fill| fill.writes = true);
 }
 
 /// Notes that the cache, or a table of pg_cache, was read or changed. It counts for every running fill.

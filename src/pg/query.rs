@@ -7,6 +7,7 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
+use super::rows::Sink;
 use super::{executor, function, memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
@@ -47,8 +48,8 @@ pub fn forget_catalogs() {
 /// A query of a caller, with its arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The key that the result is stored under. Errors name it.
-    pub key: &'a [u8],
+    /// The function of this library that runs the query, for the context of errors, such as `query of cache_fetch, key "x"`.
+    pub caller: &'a str,
     /// The text of the query, in the encoding of the database.
     pub text: &'a CStr,
     /// The values of the parameters `$1`, `$2` and so on.
@@ -56,38 +57,62 @@ pub struct Query<'a> {
 }
 
 /// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb without their header. Returns None if the value
-/// is null, or if there is no row. Before the query runs, `before` is called for each relation that it names, also through views.
+/// is null, or if there is no row. Before the query runs, `before` is called with the relations that it names, also through views.
 /// Relations that its functions read are not among them.
 ///
 /// Raises the errors of the query, with their position in it. A query that writes, or that returns more than one column or row, is
 /// an error.
-pub fn scalar(query: &Query<'_>, on: Snapshot, before: impl FnMut(u32)) -> Option<Vec<u8>> {
-    context::within(query.key, query.text, |context| try_scalar(query, on, before, context))
+pub fn scalar(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Option<Vec<u8>> {
+    context::within(query.caller, query.text, |context| try_scalar(query, on, before, context))
 }
 
 /// Does the same, but returns this library's own reasons to refuse the query.
 fn try_scalar(
     query: &Query<'_>,
     on: Snapshot,
-    before: impl FnMut(u32),
+    before: &mut dyn FnMut(&[u32]),
     context: Context,
 ) -> Result<Option<Vec<u8>>, Refused> {
-    // SAFETY: the server's own function, called while no lock is held.
-    unsafe {
-        // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next
-        // locks a relation that it has not locked yet.
-        pg_sys::AcceptInvalidationMessages();
-    }
+    // SAFETY: the SPI connection is open while anything that the query returns is in use.
+    within_spi(on, || unsafe { value_of(query, on, before, context) })
+}
+
+/// Runs a query and sends its rows to `sink`. `before` is called as by [`scalar`]. Raises the errors of the query, and an error if
+/// the rows do not have the columns that the sink expects.
+pub fn rows(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32]), sink: &mut Sink) {
+    context::within(query.caller, query.text, |context| {
+        // SAFETY: as above.
+        within_spi(on, || unsafe { send_rows(query, on, before, sink, context) })
+    });
+}
+
+/// Runs a query, and returns its rows as the bytes of a jsonb without their header: an array with an object for each row.
+/// `before` is called as by [`scalar`]. Raises the errors of the query.
+pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Vec<u8> {
+    context::within(query.caller, query.text, |context| {
+        // SAFETY: as above. The connection is still open while the bytes are copied.
+        within_spi(on, || unsafe {
+            let mut sink = Sink::of_any_columns();
+            send_rows(query, on, before, &mut sink, context)?;
+            Ok(memory::copy(varlena::content(sink.to_jsonb())))
+        })
+    })
+}
+
+/// Calls `run` with an open connection to the server's programming interface (SPI), and a snapshot for planning.
+fn within_spi<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
+    // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next
+    // locks a relation that it has not locked yet.
+    accept_messages();
     on_snapshot(on, || {
-        // SAFETY: follows the rules of the server programming interface (SPI): the connection is open while anything that the query
-        // returns is in use.
+        // SAFETY: follows the rules of the interface. An error closes the connection with the (sub)transaction.
         unsafe {
             if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
                 pgrx::error!("cannot connect to the server's programming interface");
             }
-            let value = value_of(query, on, before, context);
+            let result = run();
             pg_sys::SPI_finish();
-            value
+            result
         }
     })
 }
@@ -117,15 +142,20 @@ fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
 unsafe fn value_of(
     query: &Query<'_>,
     on: Snapshot,
-    before: impl FnMut(u32),
+    before: &mut dyn FnMut(&[u32]),
     context: Context,
 ) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: as the caller promises.
     unsafe {
-        let types = parameter_types(query.text)?;
-        let (mut values, nulls) = bind(query.arguments, &types, context)?;
-        let plan = prepare(query.text, &types)?;
-        relations(plan).for_each(before);
+        let parsed = parse(query.text)?;
+        refuse_unless_scalar(query.text, &parsed)?;
+        let (mut values, nulls) = bind(query.arguments, &parsed.types, context)?;
+        let plan = prepare(query.text, &parsed.types)?;
+        if observer::locks_rows() {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, WRITES).detail("FOR UPDATE and FOR SHARE lock rows."));
+        }
+        before(&relations(plan));
         // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before
         // a wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
@@ -135,11 +165,61 @@ unsafe fn value_of(
     }
 }
 
-/// Returns the types that the query infers for its parameters.
+/// Does the work of [`rows`] while the SPI connection is open.
 ///
 /// # Safety
 /// An SPI connection must be open.
-unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
+unsafe fn send_rows(
+    query: &Query<'_>,
+    on: Snapshot,
+    before: &mut dyn FnMut(&[u32]),
+    sink: &mut Sink,
+    context: Context,
+) -> Result<(), Refused> {
+    // SAFETY: as the caller promises. A plan of one statement has one source, which describes its rows.
+    unsafe {
+        let parsed = parse(query.text)?;
+        refuse_utility(&parsed)?;
+        let (values, nulls) = bind(query.arguments, &parsed.types, context)?;
+        let plan = prepare(query.text, &parsed.types)?;
+        let source = source_of(plan);
+        if (*source).resultDesc.is_null() {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, "query must return rows"));
+        }
+        sink.require((*source).resultDesc)?;
+        before(&relations(plan));
+        let writes = parsed.writes() || observer::locks_rows();
+        if parsed.writes() {
+            observer::note_writes();
+        }
+        on_snapshot(on, || sink.fill(plan, &parsed.types, &values, &nulls, writes))
+    }
+}
+
+/// A statement, as the server has parsed and analyzed it, and the types of its parameters.
+struct Parsed {
+    statement: *mut pg_sys::Node,
+    query: *const pg_sys::Query,
+    types: Vec<pg_sys::Oid>,
+}
+
+impl Parsed {
+    /// Returns whether the statement changes rows.
+    ///
+    /// # Safety
+    /// The SPI connection of [`parse`] must still be open.
+    unsafe fn writes(&self) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe { (*self.query).commandType != pg_sys::CmdType::CMD_SELECT || (*self.query).hasModifyingCTE }
+    }
+}
+
+/// Parses and analyzes a text, which must be a single statement. The query infers the types of its parameters.
+///
+/// # Safety
+/// An SPI connection must be open.
+unsafe fn parse(text: &CStr) -> Result<Parsed, Refused> {
     // SAFETY: the parser's own functions, called with a text that ends with a zero. Their results live as long as the SPI
     // connection.
     unsafe {
@@ -163,7 +243,6 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
-        refuse_unless_scalar(text, (*statement).stmt, query)?;
         let types = if count == 0 { &[][..] } else { std::slice::from_raw_parts(types, count as usize) };
         let types = memory::copy(types);
         if let Some(at) =
@@ -174,37 +253,22 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             return Err(Refused::new(code, format!("could not determine data type of parameter ${number}"))
                 .hint(format!("Use the parameter in the query with a cast, for example ${number}::text.")));
         }
-        Ok(types)
+        Ok(Parsed { statement: (*statement).stmt, query, types })
     }
 }
 
 /// Returns an error unless the statement only reads, and returns one column.
 ///
 /// # Safety
-/// `query` must be the analyzed form of `statement`.
-unsafe fn refuse_unless_scalar(
-    text: &CStr,
-    statement: *mut pg_sys::Node,
-    query: *const pg_sys::Query,
-) -> Result<(), Refused> {
-    use pg_sys::{CmdType, NodeTag};
+/// The result of [`parse`] must still exist.
+unsafe fn refuse_unless_scalar(text: &CStr, parsed: &Parsed) -> Result<(), Refused> {
     let unsupported = |message| Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message);
     // SAFETY: as the caller promises. The tag of a node names its type.
     unsafe {
-        let command = (*query).commandType;
-        if command == CmdType::CMD_UTILITY {
-            let utility = (*query).utilityStmt;
-            let is_into = (*utility).type_ == NodeTag::T_CreateTableAsStmt
-                && (*utility.cast::<pg_sys::CreateTableAsStmt>()).is_select_into;
-            return Err(match is_into {
-                true => unsupported(WRITES).detail("SELECT INTO creates a table."),
-                false => {
-                    unsupported("query must be a SELECT").detail(format!("It is {}.", command_of(utility)))
-                }
-            });
-        }
-        if command != CmdType::CMD_SELECT {
-            return Err(unsupported(WRITES).detail(format!("It is {}.", command_of(statement))));
+        refuse_utility(parsed)?;
+        let query = parsed.query;
+        if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
+            return Err(unsupported(WRITES).detail(format!("It is {}.", command_of(parsed.statement))));
         }
         if (*query).hasModifyingCTE {
             return Err(unsupported(WRITES).detail("A statement in its WITH clause changes data."));
@@ -220,6 +284,28 @@ unsafe fn refuse_unless_scalar(
                 Err(if columns == 0 { refused } else { refused.hint(all_rows(text, columns)) })
             }
         }
+    }
+}
+
+/// Returns an error unless the statement is a query: a SELECT, or a statement that changes rows and may return them.
+///
+/// # Safety
+/// The result of [`parse`] must still exist.
+unsafe fn refuse_utility(parsed: &Parsed) -> Result<(), Refused> {
+    use pg_sys::{CmdType, NodeTag};
+    let unsupported = |message| Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message);
+    // SAFETY: as the caller promises. The tag of a node names its type.
+    unsafe {
+        if (*parsed.query).commandType != CmdType::CMD_UTILITY {
+            return Ok(());
+        }
+        let utility = (*parsed.query).utilityStmt;
+        let is_into = (*utility).type_ == NodeTag::T_CreateTableAsStmt
+            && (*utility.cast::<pg_sys::CreateTableAsStmt>()).is_select_into;
+        Err(match is_into {
+            true => unsupported(WRITES).detail("SELECT INTO creates a table."),
+            false => unsupported("query must be a SELECT").detail(format!("It is {}.", command_of(utility))),
+        })
     }
 }
 
@@ -343,18 +429,28 @@ unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
     TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
+/// Returns the source of a plan with one statement.
+///
+/// # Safety
+/// The plan must have one statement, and must exist as long as the source is in use.
+unsafe fn source_of(plan: pg_sys::SPIPlanPtr) -> *const pg_sys::CachedPlanSource {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>()
+    }
+}
+
 /// Returns the relations that a query names, also through views.
 ///
 /// # Safety
-/// The plan must have one statement, and live as long as the iterator.
-unsafe fn relations(plan: pg_sys::SPIPlanPtr) -> impl Iterator<Item = u32> {
+/// The plan must have one statement.
+unsafe fn relations(plan: pg_sys::SPIPlanPtr) -> Vec<u32> {
     // SAFETY: as the caller promises. The list holds OIDs.
     unsafe {
-        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
-        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
-        let list = (*source).relationOids;
+        let list = (*source_of(plan)).relationOids;
         let count = if list.is_null() { 0 } else { (*list).length as usize };
-        (0..count).map(move |at| (*(*list).elements.add(at)).oid_value.to_u32())
+        memory::collect((0..count).map(|at| (*(*list).elements.add(at)).oid_value.to_u32()))
     }
 }
 
@@ -370,12 +466,10 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanP
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
         }
-        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
-        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        let source = source_of(plan);
         // The checks see the query after rewriting, so that views count.
         if executor::nodes::<pg_sys::Query>((*source).query_list).any(|query| locks_rows(*query)) {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            return Err(Refused::new(code, WRITES).detail("FOR UPDATE and FOR SHARE lock rows."));
+            observer::note_locks();
         }
         if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
             observer::note_volatile(function::first_volatile((*source).query_list.cast()));
@@ -494,10 +588,7 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {
-    let query = Query { key: &[], text, arguments: Array::EMPTY };
-    context::within(
-        query.key,
-        text,
-        |context| Ok(try_scalar(&query, Snapshot::New, |_| {}, context).is_err()),
-    )
+    let query = Query { caller: "query of a test", text, arguments: Array::EMPTY };
+    let is_refused = |context| Ok(try_scalar(&query, Snapshot::New, &mut |_| {}, context).is_err());
+    observer::observe(|| context::within(query.caller, text, is_refused)).0
 }

@@ -2,3 +2,6 @@
 //! live ends or a dependency changes.
 
 pub mod fetch;
+mod fill;
+
+pub use fill::Wanted;

@@ -1,0 +1,446 @@
+//! Runs a query whose result is missing, and stores the result if other callers may get it. `docs/architecture.md` explains the
+//! words stamp, fence and flight.
+//!
+//! *Filling*, that is, computing a value that was not found: the stamp is taken before the snapshot on which the query runs. A
+//! result is only stored if its query ran on a new snapshot, not on the caller's. So the result is current as of the stamp, or
+//! newer. Its dependencies are observed while the query runs (`pg/observer.rs`), and a reader of the entry notices every change of
+//! a dependency since the stamp. The result is stored at once, not with the commit, because the query only read committed data. If
+//! the transaction itself has changed a dependency, it runs the query for itself and stores nothing.
+//!
+//! The [`Job`] says how the query runs and what is stored of its result; this file has the rules that all jobs share.
+
+use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::observer::{self, Seen};
+use crate::pg::query::{self, Snapshot};
+use crate::pg::{function, locks, relation, shared, transaction};
+use crate::store::entry;
+use crate::store::keyspace::{Keyspace, hash, tag};
+use crate::store::space::{Privilege, Space};
+use crate::store::status::{self, Object, Status};
+use crate::store::transaction::{pending, table_writes};
+use crate::store::{flights, journal, note, watch};
+use pg_cache_core::{Cost, DEPENDENCIES_MAX, FenceId, Kind, NewValue, Reserved, Stamp, Stored};
+use std::cell::Cell;
+use std::time::Instant;
+
+/// The most relations on which a result may depend. A result with more is not stored. Each relation needs up to three of the 255
+/// dependencies that an entry can have (`watch::add_relation`).
+const RELATIONS_MAX: usize = 64;
+const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
+
+/// What the caller of a query says about its result.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The key that the result is stored under.
+    pub key: &'a [u8],
+    /// The time to live in milliseconds. None: by the cost of the query, or the default. With 0 the result is not stored.
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// Whether to compute the result even if there is a value.
+    pub refresh: bool,
+    /// The relations that the result depends on, instead of those that the query reads.
+    pub depends: Option<&'a [u32]>,
+}
+
+/// A query whose result may be stored.
+pub trait Job {
+    /// Whether the caller has chosen the key, so that it may hold a value of something else.
+    const KEY_IS_CHOSEN: bool;
+
+    /// What the caller of the query gets.
+    type Result;
+
+    /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result;
+
+    /// Returns an error if this kind of job does not store such a result.
+    fn check(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status>;
+
+    /// Adds the fences of the definitions that the result depends on.
+    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory>;
+
+    /// Returns the least cost in milliseconds of a result that is stored, if there is one.
+    fn min_cost_ms(&self, space: &Space) -> Option<u64>;
+
+    /// Calls `store` with the value to store for a result. The error says why it was not stored, by `store` or by the job.
+    fn with_value(
+        &mut self,
+        space: &Space,
+        result: &mut Self::Result,
+        store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
+    ) -> Result<(), Status>;
+
+    /// Returns the longest time to live in milliseconds for a caller that has asked for none.
+    fn ttl_ms_max(&self, _seen: &Seen) -> Option<u64> {
+        None
+    }
+
+    /// Returns the key that the result belongs under if its query reads settings, and the kind of the marker that is then stored
+    /// under the other key. None if the key is the same for all settings.
+    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
+        None
+    }
+}
+
+/// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that
+/// took longer than so many seconds lives for so many minutes; the first pair that fits counts. If none fits, the result lives for
+/// one minute.
+const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
+
+/// The time to live of a marker ([`Job::key_by_settings`]): one day.
+const MARKER_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Runs the query and stores its result, if it can be stored, and returns the result. The caller must have found no value, or wants
+/// a new one (`refresh`). If the result was not stored, the status says why. If it was stored, the status still says why there was
+/// no value, and is `Done` with `refresh`.
+pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &mut J) -> J::Result {
+    let missed = status::current().filter(|_| !wanted.refresh);
+    // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
+    // tracked.
+    observer::note_cache();
+    let (result, why_not) = match Ticket::acquire(space, wanted.key) {
+        Ok(ticket) => {
+            let (result, outcome) = ticket.run(space, wanted, job);
+            (result, outcome.err())
+        }
+        Err(why_not) => (run(job, &mut |_| {}).result, Some(why_not)),
+    };
+    match why_not.or(missed) {
+        Some(status) => status::set(status),
+        None => status::set(Status::Done),
+    }
+    result
+}
+
+thread_local! {
+    /// The stamp at which this session last dropped its plans and its search path.
+    static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+}
+
+/// Drops the session's plans and search path if definitions or roles have changed since it last did so, or if the functions that
+/// the query calls would not be observed otherwise.
+///
+/// Cached plans, PL/pgSQL expressions and the resolved search path outlive the invalidation messages that make them wrong. A
+/// session may keep reading a table that another table shadows by now, or a schema whose USAGE was revoked. For the session
+/// itself this is PostgreSQL's normal behaviour, but a stored result is served to other sessions.
+fn renew_session() {
+    let Some(tier) = shared::tier() else { return };
+    let fences = tier.fences();
+    let known = RENEWED.get();
+    let catalogs = [table_writes::definitions_fence(tier), fences.reserved(Reserved::Roles)];
+    let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
+    // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
+    // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
+    // outdated types.
+    let have_moved = || fences.has_changed_since(catalogs[0], function::compiled_since());
+    let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
+    if have_changed || unseen() {
+        // The stamp must be taken first: a change that is announced after it is found the next time.
+        RENEWED.set(fences.now());
+        query::forget_catalogs();
+    }
+}
+
+/// The outcome of running a query: its result, what it has read and called, and how long it took.
+struct Run<R> {
+    result: R,
+    seen: Seen,
+    cost: Cost,
+}
+
+/// Runs the query and observes what it reads. In a parallel query or a transaction that keeps one snapshot, it runs on the snapshot
+/// that is there, and its result must not be stored. Before it runs, `before` is called with the relations that it names.
+fn run<J: Job>(job: &mut J, before: &mut dyn FnMut(&[u32])) -> Run<J::Result> {
+    let on = if transaction::is_parallel() {
+        Snapshot::Active
+    } else if transaction::keeps_one_snapshot() {
+        Snapshot::Transaction
+    } else {
+        Snapshot::New
+    };
+    let began = Instant::now();
+    let (result, seen) = observer::observe(|| job.run(on, before));
+    Run { result, seen, cost: Cost::of(began.elapsed()) }
+}
+
+/// Returns the relations that the result depends on. The error says why they are not all known.
+fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
+    let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
+    match wanted.depends {
+        Some(relations) if relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
+        Some(relations) => Ok(relations.to_vec()),
+        None if let Some(function) = seen.volatile => Err(volatile(function)),
+        None if seen.untracked => {
+            Err(Status::Refused("the query calls a function that reads more than tables"))
+        }
+        None if let Some(oid) = unfollowed() => {
+            let text = "refused: changes of {} cannot be followed";
+            Err(Status::Of(text, Object::Relation(*oid)))
+        }
+        None if locks::has_seen_large_objects() => Err(Status::Refused("the query reads large objects")),
+        None if seen.relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
+        None => Ok(seen.relations.iter().copied().collect()),
+    }
+}
+
+/// Returns an error if a result of this size must not be stored in the space.
+pub fn admit_size(space: &Space, bytes: usize) -> Result<(), Status> {
+    if space.options.max_result.is_some_and(|most| bytes as u64 > most) {
+        return Err(Status::Refused("larger than max_result_size of the space"));
+    }
+    if bytes as u64 > space.options.max_value_bytes() {
+        return Err(Status::Refused("larger than a value may be"));
+    }
+    Ok(())
+}
+
+/// The right to store the result for a key: a fill (`flights.rs`). It must end with [`Ticket::give_back`], unless an error ends the
+/// transaction or savepoint, which releases it.
+struct Ticket {
+    keyspace: Keyspace,
+    key: Vec<u8>,
+    /// The number of the fill.
+    number: u64,
+    /// The stamp of the result, which was taken before the snapshot of its query.
+    stamp: Stamp,
+}
+
+/// Returns the status for a query that calls a volatile function; 0 stands for an unknown one.
+fn volatile(function: u32) -> Status {
+    match function {
+        0 => Status::Refused("the query is volatile"),
+        _ => Status::Of("refused: {} is volatile", Object::Function(function)),
+    }
+}
+
+/// Returns the time to live of a result in milliseconds, by its cost. None if the space does not use this policy.
+fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
+    let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
+    let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);
+    space.options.by_cost.then_some(minutes * 60_000)
+}
+
+impl Ticket {
+    /// Acquires the right to store a result. The error says why the result cannot be stored.
+    fn acquire(space: &Space, key: &[u8]) -> Result<Self, Status> {
+        let keyspace = entry::keyspace_to_compute(space, key)?;
+        if !space.allows(Privilege::Write) {
+            return Err(Status::Refused("the role does not have the privilege write"));
+        }
+        if transaction::is_parallel() {
+            return Err(Status::Bypass("the enclosing query runs in parallel"));
+        }
+        if transaction::keeps_one_snapshot() {
+            return Err(Status::Bypass("the transaction keeps one snapshot"));
+        }
+        let key = memory::try_copy(key)?;
+        let (number, stamp) = flights::begin_fill(&keyspace, &key)?;
+        Ok(Self { keyspace, key, number, stamp })
+    }
+
+    /// Runs the query, and stores the result or returns the reason why not. If the query fails, the rollback of the transaction
+    /// or savepoint releases the ticket.
+    fn run<J: Job>(self, space: &Space, wanted: &Wanted<'_>, job: &mut J) -> (J::Result, Result<(), Status>) {
+        renew_session();
+        // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
+        // result that reads a foreign table is refused anyway.
+        let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
+        // This changes if the query writes: the transaction gets a transaction id, or the id of the command grows.
+        let wrote = locks::has_written().then(transaction::command_id);
+        let tier = self.keyspace.tier;
+        let by_settings = job.key_by_settings();
+        let mut other = None;
+        let mut run = run(job, &mut |relations| {
+            relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
+            // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
+            if let Some((key, _)) = by_settings.as_ref().filter(|_| observer::reads_settings()) {
+                other = Self::acquire(space, key).ok();
+            }
+        });
+        let stored = if locks::has_written().then(transaction::command_id) == wrote {
+            self.admit(space, &run, job)
+                .and_then(|()| self.check(wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| job.check(space, wanted, &run.seen))
+                .and_then(|()| self.dependencies(wanted, &run.seen, job))
+                .and_then(|dependencies| {
+                    let marker =
+                        by_settings.as_ref().filter(|_| run.seen.reads_settings).map(|(_, kind)| *kind);
+                    let target = match marker {
+                        Some(kind) => {
+                            self.store_marker(kind)?;
+                            other.as_ref().ok_or(Status::Refused(
+                                "it was not known before that the query reads settings",
+                            ))?
+                        }
+                        None => &self,
+                    };
+                    target.store(self.stamp, space, wanted, &mut run, job, &dependencies)
+                })
+        } else {
+            Err(Status::Refused("the query has written something"))
+        };
+        [Some(self), other].into_iter().flatten().for_each(Self::give_back);
+        (run.result, stored)
+    }
+
+    /// Returns an error if the result was computed too fast to be stored.
+    fn admit<J: Job>(&self, space: &Space, run: &Run<J::Result>, job: &J) -> Result<(), Status> {
+        if job.min_cost_ms(space).is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
+            return Err(Status::Refused("computed in less than min_cost"));
+        }
+        Ok(())
+    }
+
+    /// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
+    /// accessed a foreign table before the query ran.
+    fn check(&self, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
+        let tier = self.keyspace.tier;
+        if seen.lost {
+            return Err(OutOfMemory.into());
+        }
+        if seen.cache {
+            return Err(Status::Refused("the query calls the cache"));
+        }
+        if seen.sampled {
+            return Err(Status::Refused("the query uses TABLESAMPLE"));
+        }
+        let observed = || seen.relations.union(&seen.parts);
+        if let Some(oid) = observed().find(|oid| relation::is_temporary(**oid)) {
+            return Err(Status::Of("refused: {} is temporary", Object::Relation(*oid)));
+        }
+        // This holds regardless of `depends`: uncommitted rows must never be published.
+        let is_read = |oid: &u32| seen.relations.contains(oid) || seen.parts.contains(oid);
+        if let Some(oid) = table_writes::first_written(tier, is_read) {
+            return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
+        }
+        // The locks do not tell whether the transaction has written to these objects.
+        let unobserved = || {
+            let native = |oid: &u32| function::is_native(*oid);
+            seen.volatile.is_some()
+                || seen.untracked
+                || observed().any(|oid| relation::is_catalog(*oid))
+                || locks::has_seen_large_objects()
+                || seen.functions.iter().any(native)
+        };
+        if wanted.depends.is_some() && locks::has_written() && unobserved() {
+            return Err(Status::Bypass("this transaction may have changed what the query reads"));
+        }
+        if observed().any(|oid| relation::is_foreign(*oid)) {
+            if has_seen_foreign {
+                return Err(Status::Bypass("this transaction has read a foreign table before"));
+            }
+            if table_writes::has_written_foreign() {
+                return Err(Status::Refused("the query has written something"));
+            }
+        }
+        let definitions = table_writes::definitions_fence(tier);
+        let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
+        let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
+        if let Some(oid) = has_moved().then(keeping).flatten() {
+            let text = "refused: {} keeps types in this session from before a definition changed";
+            return Err(Status::Of(text, Object::Function(*oid)));
+        }
+        Ok(())
+    }
+
+    /// Returns the fences that the result depends on. The error says why the result cannot be stored.
+    fn dependencies<J: Job>(
+        &self,
+        wanted: &Wanted<'_>,
+        seen: &Seen,
+        job: &J,
+    ) -> Result<Vec<FenceId>, Status> {
+        let tier = self.keyspace.tier;
+        let relations = relations_of(wanted, seen)?;
+        let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
+        fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
+        fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
+        relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
+        job.add_definitions(seen, &mut fences)?;
+        memory::reserve(&mut fences, 1);
+        fences.push(tier.fences().reserved(Reserved::Roles));
+        fences.sort_unstable();
+        fences.dedup();
+        if fences.len() > DEPENDENCIES_MAX {
+            return Err(watch::too_many_relations(tier, wanted.tags));
+        }
+        if pending::has_changed(tier, &fences) {
+            return Err(Status::Bypass("this transaction has changed what the result depends on"));
+        }
+        Ok(fences)
+    }
+
+    /// Stores the result under this ticket's key, if the key was not changed meanwhile.
+    fn store<J: Job>(
+        &self,
+        stamp: Stamp,
+        space: &Space,
+        wanted: &Wanted<'_>,
+        run: &mut Run<J::Result>,
+        job: &mut J,
+        dependencies: &[FenceId],
+    ) -> Result<(), Status> {
+        let Run { result, seen, cost } = run;
+        let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost));
+        let ttl_ms = match job.ttl_ms_max(seen).filter(|_| wanted.ttl_ms.is_none()) {
+            Some(most) => Some(space.options.ttl_ms(ttl_ms).min(most)),
+            None => ttl_ms,
+        };
+        let mut outcome = Stored::New;
+        let stored = job.with_value(space, result, |kind, bytes| {
+            if wanted.ttl_ms == Some(0) {
+                return Err(entry::NO_LIFE);
+            }
+            let note = note::of_tags(wanted.tags)?;
+            outcome = self.publish(&NewValue {
+                bytes,
+                note: &note,
+                kind,
+                stamp,
+                expires: entry::expires(space, ttl_ms),
+                cost: *cost,
+                dependencies,
+            })?;
+            Ok(())
+        });
+        if stored.is_err() && (wanted.refresh || J::KEY_IS_CHOSEN) {
+            // The previous value of the key is outdated for this caller, as after a refused `cache_set`.
+            entry::remove_previous(&self.keyspace, &self.key);
+        }
+        match outcome {
+            Stored::Dropped => Err(Status::Refused("another session has changed the key meanwhile")),
+            _ => stored,
+        }
+    }
+
+    /// Stores a marker that the result lies under another key. A marker is never wrong, so it depends on nothing.
+    fn store_marker(&self, kind: Kind) -> Result<(), Status> {
+        let marker = NewValue {
+            bytes: &[],
+            note: &[],
+            kind,
+            stamp: self.stamp,
+            expires: shared::tick_in(MARKER_MS),
+            cost: Cost::NONE,
+            dependencies: &[],
+        };
+        self.publish(&marker).map(|_| ())
+    }
+
+    /// Stores a value under the key, unless the key was changed since the ticket was acquired. The error says why there was no room
+    /// for the value.
+    fn publish(&self, value: &NewValue<'_>) -> Result<Stored, Status> {
+        let Some(key) = self.keyspace.key(&self.key, hash(&self.key)) else { return Ok(Stored::Dropped) };
+        let reservation = self.keyspace.reserve(&key, value, None)?;
+        let stored = self.keyspace.tier.publish_leased(&key, reservation, self.number);
+        if stored != Stored::Dropped {
+            journal::key_changed(&self.keyspace, &self.key);
+        }
+        Ok(stored)
+    }
+
+    /// Releases the right to store the result.
+    fn give_back(self) {
+        flights::end_fill(&self.keyspace, &self.key, self.number);
+    }
+}
