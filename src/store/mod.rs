@@ -9,6 +9,7 @@ pub mod changes;
 pub mod command;
 pub mod content;
 pub mod counter;
+pub mod definitions;
 pub mod entry;
 pub mod export;
 pub mod flights;
