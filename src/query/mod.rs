@@ -3,5 +3,6 @@
 
 pub mod fetch;
 mod fill;
+mod text;
 
 pub use fill::Wanted;
