@@ -39,7 +39,7 @@ declare -A cargo_test=(
     [models]="--release -p pg_cache_core --test models"
     [counting]="-p pg_cache_core --test counting"
     [sql]="-p pg_cache_testbed --test sql"
-    [sessions]="-p pg_cache_testbed --lib --test sessions"
+    [sessions]="-p pg_cache_testbed --lib --test sessions --test units"
     [bench]="-p pg_cache_bench"
 )
 declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)

@@ -6,8 +6,9 @@ mod pgcache {
     use crate::api::value::of_kind;
     use crate::pg::varlena::{Text, Varlena};
     use crate::pg::{memory, shared};
-    use crate::query::fetch::{IDENTITY_BYTES, NOTHING, RESULT};
+    use crate::query::fetch::IDENTITY_BYTES;
     use crate::store::content::{self, Entry, Place};
+    use crate::store::kind::{NOTHING, RESULT};
     use crate::store::note;
     use pgrx::prelude::*;
 
@@ -38,7 +39,7 @@ mod pgcache {
             let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
             let kind = if meta.kind == NOTHING { "null" } else { of_kind(meta.kind).0 };
             let text = |bytes: &[u8]| Text(Varlena::of(bytes));
-            let tags = memory::collect(note::tags(&note).map(text));
+            let tags = memory::collect(note::tags(meta.kind, &note).map(text));
             (
                 space.to_string(),
                 key.map(|key| text(&key)),

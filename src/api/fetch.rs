@@ -10,7 +10,8 @@ use crate::pg::query::Query;
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::Wanted;
-use crate::query::fetch::{self, Identity, NOTHING};
+use crate::query::fetch::{self, Identity};
+use crate::store::kind::NOTHING;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 

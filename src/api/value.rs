@@ -7,9 +7,9 @@ use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
 use crate::pg::{jsonb, shared};
-use crate::query::fetch::{IDENTITY_BYTES, NOTHING, RESULT};
+use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::entry::{self, NewEntry};
-use crate::store::kind::{BYTEA, JSONB, TEXT};
+use crate::store::kind::{BYTEA, JSONB, NOTHING, RESULT, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
 use pgrx::prelude::*;

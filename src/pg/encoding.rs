@@ -15,6 +15,17 @@ pub fn letters(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|letters| is_utf8 || letters.is_ascii())
 }
 
+/// Returns the beginning of a text of the database: at most so many bytes, up to the end of a character.
+pub fn clipped(text: &[u8], most: usize) -> &[u8] {
+    if text.len() <= most {
+        return text;
+    }
+    let (length, most) = (text.len().min(i32::MAX as usize) as i32, most.min(i32::MAX as usize) as i32);
+    // SAFETY: reads characters from the beginning of the text until they have `most` bytes, which is less than its length.
+    let fitting = unsafe { pg_sys::pg_mbcliplen(text.as_ptr().cast(), length, most) };
+    &text[..(fitting.max(0) as usize).min(text.len())]
+}
+
 /// The most bytes of a name in a message. A longer name is cut off: pgrx copies a message by allocations that abort the process if
 /// there is no memory, and the postmaster then ends all sessions.
 const SHOWN_BYTES_MAX: usize = 1024;

@@ -9,19 +9,16 @@ use crate::pg::relation;
 use crate::pg::varlena::Varlena;
 use crate::pg::{jsonb::Array, shared};
 use crate::store::entry;
-use crate::store::kind::JSONB;
+use crate::store::kind::{JSONB, NOTHING, RESULT};
+use crate::store::note::Form;
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::table_writes;
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta};
 use sha2::{Digest, Sha256};
 
-/// The kind of a result: the bytes of a jsonb, and behind them its identity.
-pub const RESULT: Kind = Kind(5);
-/// The kind of a result that is null, or of a query that returned no row: only its identity.
-pub const NOTHING: Kind = Kind(4);
-
-/// The bytes of an identity: those of a SHA-256 hash.
+/// The bytes of an identity: those of a SHA-256 hash. A value of the kind `RESULT` is the bytes of a jsonb and behind them the
+/// identity. A value of the kind `NOTHING` is only the identity.
 pub const IDENTITY_BYTES: usize = 32;
 
 /// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has
@@ -105,6 +102,7 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>, query: Query<'_>, identity: Iden
 
 impl Job for Fetch<'_> {
     const KEY_IS_CHOSEN: bool = true;
+    const FORM: Form = Form::Value;
 
     type Result = Option<Vec<u8>>;
 
@@ -125,6 +123,14 @@ impl Job for Fetch<'_> {
         fences.try_reserve(1)?;
         fences.extend(shared::tier().map(table_writes::definitions_fence));
         Ok(())
+    }
+
+    fn text(&self) -> &[u8] {
+        self.query.text.to_bytes()
+    }
+
+    fn rows(&self, result: &Self::Result) -> u64 {
+        u64::from(result.is_some())
     }
 
     fn min_cost_ms(&self, space: &Space) -> Option<u64> {

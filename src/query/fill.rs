@@ -12,13 +12,15 @@
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
+use crate::pg::role::Role;
 use crate::pg::{function, locks, relation, shared, transaction};
 use crate::store::entry;
 use crate::store::keyspace::{Keyspace, hash, tag};
+use crate::store::note::{self, Facts, Form};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{flights, journal, note, watch};
+use crate::store::{flights, journal, watch};
 use pg_cache_core::{Cost, DEPENDENCIES_MAX, FenceId, Kind, NewValue, Reserved, Stamp, Stored};
 use std::cell::Cell;
 use std::time::Instant;
@@ -46,6 +48,7 @@ pub struct Wanted<'a> {
 pub trait Job {
     /// Whether the caller has chosen the key, so that it may hold a value of something else.
     const KEY_IS_CHOSEN: bool;
+    const FORM: Form;
 
     /// What the caller of the query gets.
     type Result;
@@ -58,6 +61,12 @@ pub trait Job {
 
     /// Adds the fences of the definitions that the result depends on.
     fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory>;
+
+    /// Returns the text of the query.
+    fn text(&self) -> &[u8];
+
+    /// Returns how many rows the query has returned.
+    fn rows(&self, result: &Self::Result) -> u64;
 
     /// Returns the least cost in milliseconds of a result that is stored, if there is one.
     fn min_cost_ms(&self, space: &Space) -> Option<u64>;
@@ -386,12 +395,27 @@ impl Ticket {
             Some(most) => Some(space.options.ttl_ms(ttl_ms).min(most)),
             None => ttl_ms,
         };
+        let read = relations_of(wanted, seen)?;
+        let defined = seen.relations_named.iter().filter(|oid| !read.contains(oid));
+        let bytes =
+            |oids: &mut dyn Iterator<Item = &u32>| memory::try_collect(oids.map(|oid| oid.to_ne_bytes()));
+        let facts = Facts {
+            rows: job.rows(result),
+            form: J::FORM,
+            clock: seen.reads_clock,
+            settings: seen.reads_settings,
+            role: Role::current().oid(),
+            read: &bytes(&mut read.iter())?,
+            defined: &bytes(&mut defined.into_iter())?,
+            text: job.text(),
+            is_cut: false,
+        };
+        let note = note::of_result(wanted.tags, &facts)?;
         let mut outcome = Stored::New;
         let stored = job.with_value(space, result, |kind, bytes| {
             if wanted.ttl_ms == Some(0) {
                 return Err(entry::NO_LIFE);
             }
-            let note = note::of_tags(wanted.tags)?;
             outcome = self.publish(&NewValue {
                 bytes,
                 note: &note,

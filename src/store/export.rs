@@ -41,7 +41,7 @@ pub fn look(tier: &HotTier, database: u32, space: u32, key: &[u8], is_utf8: bool
     memory::check();
     let json = json(&found).filter(|json| json.len() <= JSON_BYTES_MAX && (is_utf8 || json.is_ascii()))?;
     let ttl_ms = shared::ms_until(found.meta.expires);
-    let tags = memory::collect(note::tags(&found.note).map(memory::copy));
+    let tags = memory::collect(note::tags(found.meta.kind, &found.note).map(memory::copy));
     (ttl_ms > 0).then_some(Copy { json, ttl_ms, tags, relations: found.relations })
 }
 

@@ -1,4 +1,4 @@
-//! The kinds of values that callers set. `query/fetch.rs` has the kinds of query results, and the core has `Kind::COUNTER`.
+//! The kinds of values: those that callers set, and results of queries. The core has `Kind::COUNTER`.
 
 use pg_cache_core::Kind;
 
@@ -7,8 +7,38 @@ pub const JSONB: Kind = Kind(1);
 pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
 
+/// The result of a query that is null or has no row (`cache_fetch`).
+pub const NOTHING: Kind = Kind(4);
+/// The result of a query as jsonb.
+pub const RESULT: Kind = Kind(5);
+/// The result of a query as rows.
+pub const ROWS: Kind = Kind(6);
+/// A mark instead of a result: the result also varies on settings that the key of this entry leaves out.
+pub const VARIES: Kind = Kind(7);
+/// A mark instead of a result: the query was invalidated faster than it ran, and its results are not stored for a while. The
+/// relations in its note are those that invalidated it, the most frequent one first.
+pub const LEFT_OUT: Kind = Kind(8);
+/// A value of the kind [`RESULT`] in compressed form.
+pub const COMPRESSED_RESULT: Kind = Kind(9);
+/// A value of the kind [`ROWS`] in compressed form.
+pub const COMPRESSED_ROWS: Kind = Kind(10);
+
 /// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
 /// on definitions, whose changes the journal does not name.
 pub fn may_leave(kind: Kind) -> bool {
     [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&kind)
+}
+
+/// Returns whether a query made the entry: a result, or a mark instead of one. The note of such an entry has facts (`note.rs`).
+pub fn is_of_query(kind: Kind) -> bool {
+    (NOTHING.0..=COMPRESSED_ROWS.0).contains(&kind.0)
+}
+
+/// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
+pub fn behind(kind: Kind) -> Option<Kind> {
+    match kind {
+        COMPRESSED_RESULT => Some(RESULT),
+        COMPRESSED_ROWS => Some(ROWS),
+        _ => None,
+    }
 }

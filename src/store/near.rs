@@ -82,7 +82,7 @@ pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
     loop {
         into.length = 0;
         let meta = entry::read(space, key, &mut into)?;
-        let tags = || note::tags(&into.note[..into.length]);
+        let tags = || note::tags(meta.kind, &into.note[..into.length]);
         let tier = shared::tier();
         // A value of the own transaction is not committed, and its note is not copied.
         let is_committed = matches!(status::current(), Some(Status::Hot | Status::Table));

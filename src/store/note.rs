@@ -1,34 +1,179 @@
-//! The note of an entry: its tags. An entry depends on the fences of its tags (`docs/architecture.md`), and fences have no names.
-//! So the note tells them to an operator.
+//! The note of an entry: its tags, and what is known of a query result besides its value. Hits do not read it: it is for the views,
+//! for `cache_explain`, and for copies of values outside of the database.
 //!
-//! A tag is one byte with its length minus one, followed by its bytes. No tag is empty or longer than 256 bytes.
+//! An entry depends on the fences of its tags (`docs/architecture.md`), and fences have no names. So the note has the names.
+//!
+//! | part | bytes |
+//! |---|---|
+//! | number of tags | 1; only in the notes of query results |
+//! | each tag | 1 for its length minus one, followed by the tag: no tag is empty or longer than 256 bytes |
+//! | facts | only in the notes of query results: a head of fixed length, the OIDs of the relations, the text of the query |
+//!
+//! The kind of the entry tells whether it is a query result ([`kind::is_of_query`]). The note of another entry ends with its tags.
 
+use super::kind;
+use crate::pg::encoding;
 use crate::pg::memory::OutOfMemory;
+use pg_cache_core::{Kind, NOTE_BYTES_MAX};
 
-/// Returns the length in bytes of the note of some tags. An entry takes a note of at most `NOTE_BYTES_MAX` bytes, which is more
-/// than a value's tags can need (`api/arguments.rs`).
+/// What a query result is to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Rows: `cache_query`.
+    Rows,
+    /// One jsonb with an array of all rows: `cache_query_json`.
+    Json,
+    /// The only value of the query, as jsonb or null: `cache_fetch`.
+    Value,
+}
+
+/// An OID of a relation, in the bytes of this machine.
+pub type RelationBytes = [u8; 4];
+
+/// What is known of a query result besides its value. Nothing here decides whether the result may be served: its fences and its key
+/// do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// How many rows the query has returned.
+    pub rows: u64,
+    pub form: Form,
+    /// Whether the query has read the clock.
+    pub clock: bool,
+    /// Whether the query has read settings of the session.
+    pub settings: bool,
+    /// The OID of the role whose privileges counted, `current_user`.
+    pub role: u32,
+    /// The relations whose rows the result depends on.
+    pub read: &'a [RelationBytes],
+    /// The other relations on whose definitions the result depends, for instance views and the parents of partitions.
+    pub defined: &'a [RelationBytes],
+    /// The text of the query, as far as it fits.
+    pub text: &'a [u8],
+    /// Whether the text is longer than `text`. [`of_result`] sets it itself.
+    pub is_cut: bool,
+}
+
+/// The bytes of facts before the relations: the number of rows, the role, both numbers of relations, and the flags.
+const HEAD_BYTES: usize = 8 + 4 + 2 + 2 + 1;
+
+/// The bits of the byte with the flags. Its two lowest bits are the form.
+const FORM: u8 = 0b11;
+const CLOCK: u8 = 1 << 2;
+const SETTINGS: u8 = 1 << 3;
+const CUT: u8 = 1 << 4;
+
+/// Returns the length in bytes of the note of some tags without facts. An entry takes a note of at most `NOTE_BYTES_MAX` bytes,
+/// which is more than a value's tags can need (`api/arguments.rs`).
 pub fn len(tags: &[&[u8]]) -> usize {
     tags.iter().map(|tag| 1 + tag.len()).sum()
 }
 
-/// Returns the note of some tags. It has no bytes if there are no tags.
+/// Returns the note of a value that is not a query result. It has no bytes if there are no tags.
 pub fn of_tags(tags: &[&[u8]]) -> Result<Box<[u8]>, OutOfMemory> {
     let mut note = Vec::new();
     note.try_reserve_exact(len(tags))?;
+    push_tags(&mut note, tags);
+    Ok(note.into_boxed_slice())
+}
+
+/// Returns the note of a query result: at most `NOTE_BYTES_MAX` bytes. Relations for which there is no room are left out, and the
+/// text is cut off at the end of a character.
+pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMemory> {
+    let mut room = NOTE_BYTES_MAX.saturating_sub(1 + len(tags) + HEAD_BYTES);
+    let mut fitting = |relations: usize| {
+        let count = relations.min(room / size_of::<RelationBytes>()).min(usize::from(u16::MAX));
+        room -= count * size_of::<RelationBytes>();
+        count
+    };
+    let (read, defined) = (fitting(facts.read.len()), fitting(facts.defined.len()));
+    let text = encoding::clipped(facts.text, room);
+    let is_cut = facts.is_cut || text.len() < facts.text.len();
+    let form = match facts.form {
+        Form::Rows => 0,
+        Form::Json => 1,
+        Form::Value => 2,
+    };
+    let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+    let mut note = Vec::new();
+    let relations = read + defined;
+    note.try_reserve_exact(1 + len(tags) + HEAD_BYTES + relations * size_of::<RelationBytes>() + text.len())?;
+    note.push(tags.len() as u8);
+    push_tags(&mut note, tags);
+    note.extend_from_slice(&facts.rows.to_ne_bytes());
+    note.extend_from_slice(&facts.role.to_ne_bytes());
+    note.extend_from_slice(&(read as u16).to_ne_bytes());
+    note.extend_from_slice(&(defined as u16).to_ne_bytes());
+    note.push(form | flag(facts.clock, CLOCK) | flag(facts.settings, SETTINGS) | flag(is_cut, CUT));
+    note.extend_from_slice(facts.read[..read].as_flattened());
+    note.extend_from_slice(facts.defined[..defined].as_flattened());
+    note.extend_from_slice(text);
+    Ok(note.into_boxed_slice())
+}
+
+fn push_tags(note: &mut Vec<u8>, tags: &[&[u8]]) {
     for tag in tags {
         note.push(tag.len().saturating_sub(1) as u8);
         note.extend_from_slice(tag);
     }
-    Ok(note.into_boxed_slice())
 }
 
-/// Returns the tags of a note. A note that is damaged ends early.
-pub fn tags(note: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = note;
-    std::iter::from_fn(move || {
-        let (length, behind) = rest.split_first()?;
+/// Returns the tags in the note of an entry of this kind. A note that is damaged ends early.
+pub fn tags(kind: Kind, note: &[u8]) -> Tags<'_> {
+    match note.split_first() {
+        Some((count, rest)) if kind::is_of_query(kind) => Tags { left: usize::from(*count), rest },
+        _ => Tags { left: usize::MAX, rest: note },
+    }
+}
+
+/// The tags of a note. Behind them, `rest` is the rest of the note.
+#[derive(Clone, Debug)]
+pub struct Tags<'a> {
+    /// The most tags that follow.
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let (length, behind) = self.rest.split_first()?;
         let (tag, next) = behind.split_at_checked(usize::from(*length) + 1)?;
-        rest = next;
+        self.rest = next;
         Some(tag)
+    }
+}
+
+/// Returns the facts in the note of an entry of this kind. None if the entry is no query result, or if the note is damaged.
+pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
+    if !kind::is_of_query(kind) {
+        return None;
+    }
+    let mut tags = tags(kind, note);
+    tags.by_ref().for_each(drop);
+    let (rows, rest) = tags.rest.split_first_chunk()?;
+    let (role, rest) = rest.split_first_chunk()?;
+    let (read, rest) = rest.split_first_chunk()?;
+    let (defined, rest) = rest.split_first_chunk()?;
+    let (flags, rest) = rest.split_first()?;
+    let bytes = |count| usize::from(u16::from_ne_bytes(count)) * size_of::<RelationBytes>();
+    let (read, rest) = rest.split_at_checked(bytes(*read))?;
+    let (defined, text) = rest.split_at_checked(bytes(*defined))?;
+    Some(Facts {
+        rows: u64::from_ne_bytes(*rows),
+        form: match flags & FORM {
+            0 => Form::Rows,
+            1 => Form::Json,
+            2 => Form::Value,
+            _ => return None,
+        },
+        clock: flags & CLOCK != 0,
+        settings: flags & SETTINGS != 0,
+        role: u32::from_ne_bytes(*role),
+        read: read.as_chunks().0,
+        defined: defined.as_chunks().0,
+        text,
+        is_cut: flags & CUT != 0,
     })
 }

@@ -1,6 +1,6 @@
-//! The form of a value in rows: the note, which holds the tags of the value (`store/note.rs`), and the value follow each other. The
-//! first row holds as much of them as fits into a block. Further rows, the *parts*, hold the rest. They have neither key nor
-//! dependencies: they must directly follow the first row, and a reader recognizes them by `item` and `part` (`reading.rs`).
+//! The form of a value in rows: its note (`store/note.rs`) and the value follow each other. The first row holds as much of them as
+//! fits into a block. Further rows, the *parts*, hold the rest. They have neither key nor dependencies: they must directly follow
+//! the first row, and a reader recognizes them by `item` and `part` (`reading.rs`).
 //!
 //! Everything in a row may be wrong (`pg/segment.rs`). A caller must not use the properties or the dependencies of a row unless
 //! [`is_current`] accepts the row.
@@ -12,7 +12,7 @@ use pg_cache_core::{Cost, FenceId, Kind, Meta, StaleOk, Stamp};
 use std::time::Duration;
 
 /// The version of the row format. A row of another format is no value. It must change whenever the meaning of a column changes.
-pub const FORMAT: i16 = 2;
+pub const FORMAT: i16 = 3;
 
 /// Calls `with` with each row of a value, in order. `whole` is the first row with the whole note and value in it. Its key and its
 /// dependencies always fit into one row: they are limited by `KEY_BYTES_MAX` and `DEPENDENCIES_MAX` of the core.

@@ -1,0 +1,26 @@
+//! Stand-ins for functions of the layer `pg`, for a database in UTF-8.
+
+/// Stands for `src/pg/encoding.rs`.
+pub mod encoding {
+    /// Returns the beginning of a text, up to the end of a character.
+    pub fn clipped(text: &[u8], most: usize) -> &[u8] {
+        let mut end = most.min(text.len());
+        while end < text.len() && end > 0 && text[end] & 0xc0 == 0x80 {
+            end -= 1;
+        }
+        &text[..end]
+    }
+}
+
+/// Stands for `src/pg/memory.rs`.
+pub mod memory {
+    /// An allocation that failed.
+    #[derive(Debug)]
+    pub struct OutOfMemory;
+
+    impl From<std::collections::TryReserveError> for OutOfMemory {
+        fn from(_: std::collections::TryReserveError) -> Self {
+            Self
+        }
+    }
+}
