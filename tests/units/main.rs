@@ -2,8 +2,15 @@
 //! only inside a server. So these files are compiled here, as the modules that they are in the library, with stand-ins for the few
 //! functions of `pg` that they call.
 
+mod compressing;
 mod notes;
 mod pg;
+
+/// Files of `src/query`.
+#[path = "../../src/query"]
+mod query {
+    pub mod compress;
+}
 
 /// Files of `src/store`.
 #[allow(dead_code)]
