@@ -12,6 +12,7 @@ pub mod context;
 pub mod control_file;
 pub mod definition;
 pub mod encoding;
+pub mod environment;
 pub mod error;
 pub mod executor;
 pub mod fingerprint;
