@@ -12,6 +12,7 @@ mod journal;
 mod lease;
 mod many;
 mod measure;
+mod query;
 mod size;
 mod space;
 mod statistics;

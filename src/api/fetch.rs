@@ -15,14 +15,19 @@ use crate::store::kind::NOTHING;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Returns the OIDs of the relations of the argument `depends`. Refuses a null element, and a relation without rows of its own,
+/// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. Refuses a null element, and a relation without rows of its own,
 /// such as a view, because no commit reports a write to it. A relation that does not exist is accepted.
-fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
+pub(super) fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
     if numbers.0.contains(&0) {
         return Err(null("element of depends"));
     }
     let unwritable = |number: &u32| Some((RelationOid::of(*number), RelationOid::of(*number).unwritable()?));
-    let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
+    let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else {
+        let mut oids = numbers.0;
+        oids.sort_unstable();
+        oids.dedup();
+        return Ok(oids);
+    };
     let name = relation.name().unwrap_or_default();
     let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
     Err(Refused::new(code, format!("cannot depend on \"{}\", which is {what}", shown(&name)))
@@ -61,11 +66,7 @@ fn cache_fetch(
             return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
         }
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
-        let mut depends = depends.map(dependencies).transpose()?;
-        if let Some(oids) = &mut depends {
-            oids.sort_unstable();
-            oids.dedup();
-        }
+        let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
         let identity = Identity::of(query, arguments, depends.as_deref());
         if !refresh && let Some((found, value)) = fetch::read(&space, key, identity) {

@@ -105,13 +105,17 @@ pub struct Sink {
     most: usize,
     /// The number of rows that were sent.
     rows: u64,
+    /// The name of the first column whose type is an anonymous record.
+    anonymous_record: Option<Vec<u8>>,
+    /// Whether a column contains composite values.
+    has_composites: bool,
 }
 
 /// What [`Sink::replay`] did with stored rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
     /// The rows are in the result.
-    Sent { rows: u64 },
+    Sent,
     /// The rows do not have the columns that the caller of the function expects. Nothing was sent.
     OtherColumns,
     /// The bytes are damaged. Nothing was sent.
@@ -159,7 +163,16 @@ impl Sink {
     }
 
     fn of(store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Self {
-        Self { store, descriptor, slot: std::ptr::null_mut(), stored: None, most: 0, rows: 0 }
+        Self {
+            store,
+            descriptor,
+            slot: std::ptr::null_mut(),
+            stored: None,
+            most: 0,
+            rows: 0,
+            anonymous_record: None,
+            has_composites: false,
+        }
     }
 
     /// From now on, keeps the bytes of the rows for storing, up to a limit.
@@ -170,6 +183,16 @@ impl Sink {
     /// Returns the bytes to store. None if the rows exceed the limit, or if there was no memory.
     pub fn stored(&self) -> Option<&[u8]> {
         self.stored.as_deref()
+    }
+
+    /// Returns the name of a column of the query whose type is an anonymous record: another session could not read its values.
+    pub fn anonymous_record(&self) -> Option<&[u8]> {
+        self.anonymous_record.as_deref()
+    }
+
+    /// Returns whether a column of the query contains composite values, also inside of arrays, ranges and domains.
+    pub fn has_composites(&self) -> bool {
+        self.has_composites
     }
 
     /// Returns the number of rows that were sent.
@@ -188,6 +211,16 @@ impl Sink {
     /// # Safety
     /// The descriptor must be valid.
     pub(super) unsafe fn require(&mut self, query: pg_sys::TupleDesc) -> Result<(), Refused> {
+        // SAFETY: as the caller promises. A name ends with a zero.
+        unsafe {
+            for attribute in attributes(query) {
+                if [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID].contains(&attribute.atttypid) {
+                    let name = CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes();
+                    self.anonymous_record.get_or_insert_with(|| memory::copy(name));
+                }
+                self.has_composites |= is_composite(attribute.atttypid);
+            }
+        }
         if self.descriptor.is_null() {
             // SAFETY: as the caller promises. `work_mem` is a global of this session.
             unsafe {
@@ -290,7 +323,7 @@ impl Sink {
         // descriptor, whose types are the stored ones. The memory is aligned for tuples, and outlives the slot's use of it.
         unsafe { self.replay_tuples(bytes[of_rows..].as_ptr(), bytes.len() - of_rows) };
         self.rows = tuples;
-        Replayed::Sent { rows: tuples }
+        Replayed::Sent
     }
 
     /// Puts a sequence of tuples into the result.
@@ -685,6 +718,17 @@ unsafe fn slot_for(descriptor: pg_sys::TupleDesc) -> *mut pg_sys::TupleTableSlot
 /// expects the same type modifier, or none.
 fn fits(expected: Column, found: Column) -> bool {
     expected.0 == found.0 && [-1, found.1].contains(&expected.1)
+}
+
+/// Returns whether values of a type are composite, or contain composite values.
+fn is_composite(kind: pg_sys::Oid) -> bool {
+    // SAFETY: looks up catalogs.
+    unsafe {
+        let kind = pg_sys::getBaseType(kind);
+        let inner = [pg_sys::get_element_type(kind), pg_sys::get_range_subtype(kind), pg_sys::get_multirange_range(kind)];
+        pg_sys::get_typtype(kind) as u8 == pg_sys::TYPTYPE_COMPOSITE
+            || inner.into_iter().any(|inner| inner != pg_sys::InvalidOid && is_composite(inner))
+    }
 }
 
 fn counted(columns: usize) -> String {

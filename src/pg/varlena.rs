@@ -172,6 +172,20 @@ sql_types! {
     Bytea, ByteaArgument(pub) = "bytea", BYTEAOID;
 }
 
+impl JsonbArgument<'_> {
+    /// Parses a text of JSON. The result is in the memory of the running statement. Raises the server's error for a text that is no
+    /// JSON.
+    pub fn parse(text: TextArgument<'_>) -> Self {
+        let text = memory::terminated(text.bytes()).unwrap_or_default();
+        // SAFETY: the input function of jsonb, with a text that ends with a zero. Its result is a jsonb.
+        unsafe {
+            let input = pg_sys::F_JSONB_IN.into();
+            let datum = pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1);
+            Self(content(datum))
+        }
+    }
+}
+
 /// The bytes of a text in a row, in the database's encoding.
 #[derive(Debug)]
 pub struct OwnedText(pub Vec<u8>);

@@ -192,10 +192,12 @@ fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     }
 }
 
+pub const TOO_LARGE: Status = Status::Refused("larger than max_result_size");
+
 /// Returns an error if a result of this size must not be stored in the space.
 pub fn admit_size(space: &Space, bytes: usize) -> Result<(), Status> {
     if space.options.max_result.is_some_and(|most| bytes as u64 > most) {
-        return Err(Status::Refused("larger than max_result_size of the space"));
+        return Err(TOO_LARGE);
     }
     if bytes as u64 > space.options.max_value_bytes() {
         return Err(Status::Refused("larger than a value may be"));
@@ -286,7 +288,12 @@ impl Ticket {
                     target.store(self.stamp, space, wanted, &mut run, job, &dependencies)
                 })
         } else {
-            Err(Status::Refused("the query has written something"))
+            let why = match &run.seen {
+                seen if seen.writes => "the query writes",
+                seen if seen.locks_rows => "the query locks rows",
+                _ => "the query has written something",
+            };
+            Err(Status::Refused(why))
         };
         [Some(self), other].into_iter().flatten().for_each(Self::give_back);
         (run.result, stored)
@@ -304,6 +311,9 @@ impl Ticket {
     /// accessed a foreign table before the query ran.
     fn check(&self, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
         let tier = self.keyspace.tier;
+        if seen.writes || seen.locks_rows {
+            return Err(Status::Refused(if seen.writes { "the query writes" } else { "the query locks rows" }));
+        }
         if seen.lost {
             return Err(OutOfMemory.into());
         }
@@ -404,6 +414,7 @@ impl Ticket {
             form: J::FORM,
             clock: seen.reads_clock,
             settings: seen.reads_settings,
+            functions: seen.user_function,
             role: Role::current().oid(),
             read: &bytes(&mut read.iter())?,
             defined: &bytes(&mut defined.into_iter())?,
@@ -416,7 +427,7 @@ impl Ticket {
             if wanted.ttl_ms == Some(0) {
                 return Err(entry::NO_LIFE);
             }
-            outcome = self.publish(&NewValue {
+            let value = NewValue {
                 bytes,
                 note: &note,
                 kind,
@@ -424,7 +435,8 @@ impl Ticket {
                 expires: entry::expires(space, ttl_ms),
                 cost: *cost,
                 dependencies,
-            })?;
+            };
+            outcome = self.publish(&value, J::KEY_IS_CHOSEN)?;
             Ok(())
         });
         if stored.is_err() && (wanted.refresh || J::KEY_IS_CHOSEN) {
@@ -448,16 +460,17 @@ impl Ticket {
             cost: Cost::NONE,
             dependencies: &[],
         };
-        self.publish(&marker).map(|_| ())
+        self.publish(&marker, false).map(|_| ())
     }
 
     /// Stores a value under the key, unless the key was changed since the ticket was acquired. The error says why there was no room
     /// for the value.
-    fn publish(&self, value: &NewValue<'_>) -> Result<Stored, Status> {
+    fn publish(&self, value: &NewValue<'_>, chosen: bool) -> Result<Stored, Status> {
         let Some(key) = self.keyspace.key(&self.key, hash(&self.key)) else { return Ok(Stored::Dropped) };
         let reservation = self.keyspace.reserve(&key, value, None)?;
         let stored = self.keyspace.tier.publish_leased(&key, reservation, self.number);
-        if stored != Stored::Dropped {
+        // No cache outside of the database can know a key that the caller has not chosen.
+        if stored != Stored::Dropped && chosen {
             journal::key_changed(&self.keyspace, &self.key);
         }
         Ok(stored)

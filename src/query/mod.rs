@@ -4,6 +4,7 @@
 pub mod compress;
 pub mod fetch;
 mod fill;
+pub mod result;
 mod text;
 
 pub use fill::Wanted;

@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub clock: bool,
     /// Whether the query has read settings of the session.
     pub settings: bool,
+    /// Whether the query has called functions that are not built in, whose text may name further objects.
+    pub functions: bool,
     /// The OID of the role whose privileges counted, `current_user`.
     pub role: u32,
     /// The relations whose rows the result depends on.
@@ -61,6 +63,7 @@ const FORM: u8 = 0b11;
 const CLOCK: u8 = 1 << 2;
 const SETTINGS: u8 = 1 << 3;
 const CUT: u8 = 1 << 4;
+const FUNCTIONS: u8 = 1 << 5;
 
 /// Returns the length in bytes of the note of some tags without facts. An entry takes a note of at most `NOTE_BYTES_MAX` bytes,
 /// which is more than a value's tags can need (`api/arguments.rs`).
@@ -103,7 +106,7 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
     note.extend_from_slice(&facts.role.to_ne_bytes());
     note.extend_from_slice(&(read as u16).to_ne_bytes());
     note.extend_from_slice(&(defined as u16).to_ne_bytes());
-    note.push(form | flag(facts.clock, CLOCK) | flag(facts.settings, SETTINGS) | flag(is_cut, CUT));
+    note.push(form | flag(facts.clock, CLOCK) | flag(facts.settings, SETTINGS) | flag(facts.functions, FUNCTIONS) | flag(is_cut, CUT));
     note.extend_from_slice(facts.read[..read].as_flattened());
     note.extend_from_slice(facts.defined[..defined].as_flattened());
     note.extend_from_slice(text);
@@ -170,6 +173,7 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
         },
         clock: flags & CLOCK != 0,
         settings: flags & SETTINGS != 0,
+        functions: flags & FUNCTIONS != 0,
         role: u32::from_ne_bytes(*role),
         read: read.as_chunks().0,
         defined: defined.as_chunks().0,

@@ -1,0 +1,157 @@
+//! The SQL functions that cache the results of queries under keys of their own.
+
+use super::arguments::{self, invalid, null};
+use super::fetch::dependencies;
+use crate::pg::error::{OrRaise, Refused};
+use crate::pg::jsonb::Array;
+use crate::pg::memory;
+use crate::pg::relation::RelationOids;
+use crate::pg::rows::{Call, Sent, Sink};
+use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument};
+use crate::query::result::{self, Asked};
+use crate::store::space::{Privilege, Space};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+/// The arguments that all functions of this file have in common.
+struct Arguments<'a> {
+    query: Option<TextArgument<'a>>,
+    args: Option<JsonbArgument<'a>>,
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'a>>,
+    stale_ok: Option<Interval>,
+    refresh: Option<bool>,
+    depends: Option<RelationOids>,
+    space: Option<TextArgument<'a>>,
+}
+
+impl Arguments<'_> {
+    /// Checks the arguments, and calls `run` with them: the space, what is asked for, and the text of the query with a zero behind
+    /// it.
+    fn check<R>(
+        self,
+        function: &str,
+        run: impl FnOnce(&Rc<Space>, &Asked<'_>, &CStr) -> Result<R, Refused>,
+    ) -> Result<R, Refused> {
+        let text = self.query.ok_or_else(|| null("query"))?.bytes();
+        let arguments = self.args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
+            invalid("args must be an array of JSON")
+                .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
+        })?;
+        let ttl_ms = self.ttl.map(arguments::ttl).transpose()?;
+        let tags = arguments::tags(self.tags)?;
+        if self.stale_ok.is_some() {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            let message = format!("argument \"stale_ok\" of {function} is not supported yet");
+            return Err(Refused::new(code, message));
+        }
+        let refresh = self.refresh.ok_or_else(|| null("refresh"))?;
+        let depends = self.depends.map(dependencies).transpose()?;
+        let space = arguments::space(self.space, Privilege::Read)?;
+        let terminated = memory::terminated(text).ok_or_else(|| invalid("query must not contain a zero byte"))?;
+        let asked = Asked { text, arguments, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
+        run(&space, &asked, &terminated)
+    }
+
+    /// Puts the rows of the query into the result of the function.
+    fn send(self, call: Call) -> Sent {
+        let mut sink = Sink::new(call);
+        let send = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| {
+            Ok(result::rows(space, asked, text, &mut sink)?)
+        };
+        self.check("cache_query", send).or_raise();
+        Sent
+    }
+}
+
+/// Returns the rows of a query, stored or new.
+#[pg_extern(
+    volatile,
+    parallel_unsafe,
+    sql = "CREATE FUNCTION cache_query(query text, args jsonb DEFAULT NULL, ttl interval DEFAULT NULL, tags text[] DEFAULT NULL,
+        stale_ok interval DEFAULT NULL, refresh boolean DEFAULT false, depends regclass[] DEFAULT NULL, space text DEFAULT 'default')
+        RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';"
+)]
+#[allow(clippy::too_many_arguments)]
+fn cache_query(
+    query: Option<TextArgument<'_>>,
+    args: Option<JsonbArgument<'_>>,
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'_>>,
+    stale_ok: Option<Interval>,
+    refresh: Option<bool>,
+    depends: Option<RelationOids>,
+    space: Option<TextArgument<'_>>,
+    call: Call,
+) -> Sent {
+    Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space }.send(call)
+}
+
+/// Does the same with arguments as a text of JSON. It exists for callers that pass the arguments as a text, and so that two
+/// literals without a type mean the query and its arguments, not a row type and the query.
+#[pg_extern(
+    volatile,
+    parallel_unsafe,
+    sql = "CREATE FUNCTION cache_query(query text, args text, ttl interval DEFAULT NULL, tags text[] DEFAULT NULL,
+        stale_ok interval DEFAULT NULL, refresh boolean DEFAULT false, depends regclass[] DEFAULT NULL, space text DEFAULT 'default')
+        RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';"
+)]
+#[allow(clippy::too_many_arguments)]
+fn cache_query_with_text(
+    query: Option<TextArgument<'_>>,
+    args: Option<TextArgument<'_>>,
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'_>>,
+    stale_ok: Option<Interval>,
+    refresh: Option<bool>,
+    depends: Option<RelationOids>,
+    space: Option<TextArgument<'_>>,
+    call: Call,
+) -> Sent {
+    let args = args.map(JsonbArgument::parse);
+    Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space }.send(call)
+}
+
+/// Does the same with the type of the rows as the first argument, so that the caller needs no list of columns.
+#[pg_extern(
+    volatile,
+    parallel_unsafe,
+    sql = "CREATE FUNCTION cache_query(row_type anyelement, query text, args jsonb DEFAULT NULL, ttl interval DEFAULT NULL,
+        tags text[] DEFAULT NULL, stale_ok interval DEFAULT NULL, refresh boolean DEFAULT false, depends regclass[] DEFAULT NULL,
+        space text DEFAULT 'default')
+        RETURNS SETOF anyelement LANGUAGE c VOLATILE PARALLEL UNSAFE AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';"
+)]
+#[allow(clippy::too_many_arguments)]
+fn cache_query_as(
+    _row_type: Option<pgrx::datum::AnyElement>,
+    query: Option<TextArgument<'_>>,
+    args: Option<JsonbArgument<'_>>,
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'_>>,
+    stale_ok: Option<Interval>,
+    refresh: Option<bool>,
+    depends: Option<RelationOids>,
+    space: Option<TextArgument<'_>>,
+    call: Call,
+) -> Sent {
+    Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space }.send(call)
+}
+
+/// Returns the rows of a query, stored or new, as a jsonb: an array with an object for each row.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn cache_query_json(
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    refresh: default!(Option<bool>, "false"),
+    depends: default!(Option<RelationOids>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Jsonb {
+    let arguments = Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space };
+    let json = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(result::json(space, asked, text)?);
+    Jsonb(arguments.check("cache_query_json", json).or_raise())
+}

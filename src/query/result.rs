@@ -1,0 +1,514 @@
+//! Returns the result of a query, stored or new (`cache_query` and its family). `fill.rs` has the rules by which a result is stored.
+//!
+//! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
+//! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
+//! settings (`pg/environment.rs`). Nobody can find two queries with the same key, so a hit compares nothing else.
+//!
+//! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
+//! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. Both are stored by the
+//! same fill.
+
+use super::compress;
+use super::fill::{self, Job, Wanted};
+use super::text::{self, Lexing, Text};
+use crate::pg::environment;
+use crate::pg::jsonb::Array;
+use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::observer::Seen;
+use crate::pg::query::{self, Query, Snapshot};
+use crate::pg::rows::{Replayed, Room, Sink};
+use crate::pg::shared;
+use crate::pg::varlena::Varlena;
+use crate::store::definitions;
+use crate::store::entry;
+use crate::store::keyspace::Keyspace;
+use crate::store::kind::{self, RESULT, ROWS, VARIES};
+use crate::store::note::{self, Form};
+use crate::store::space::Space;
+use crate::store::status::{self, Object, Status};
+use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NOTE_BYTES_MAX};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::CStr;
+use std::rc::Rc;
+
+/// The bytes of a SHA-256 hash.
+const HASH_BYTES: usize = 32;
+type Hash = [u8; HASH_BYTES];
+
+/// The bits of a jsonb's first word that count the elements of an array.
+const ELEMENTS: u32 = 0x0fff_ffff;
+
+/// The beginning of every key.
+const PREFIX: &[u8] = b"query:";
+const KEY_BYTES: usize = PREFIX.len() + 2 * HASH_BYTES;
+
+/// The longest time to live of a result that read the clock, in milliseconds, unless the caller has asked for another one.
+const CLOCK_MS_MAX: u64 = 60_000;
+
+/// A call of `cache_query` or of one of its family.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The text of the query, as the caller has passed it.
+    pub text: &'a [u8],
+    pub arguments: Array<'a>,
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    pub refresh: bool,
+    /// Sorted, without duplicates.
+    pub depends: Option<&'a [u32]>,
+}
+
+impl Asked<'_> {
+    /// Returns the key of the result in this environment.
+    fn key(&self, form: Form, text: &Known, environment: &Hash) -> ResultKey {
+        let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
+        let count = self.depends.map_or(u64::MAX, |oids| oids.len() as u64);
+        digest.update(count.to_le_bytes());
+        self.depends.unwrap_or_default().iter().for_each(|oid| digest.update(oid.to_le_bytes()));
+        digest.update(environment);
+        digest.update(self.arguments.bytes());
+        let hash: Hash = digest.finalize().into();
+        let mut bytes = memory::zeroed(KEY_BYTES);
+        bytes[..PREFIX.len()].copy_from_slice(PREFIX);
+        for (at, byte) in hash.into_iter().enumerate() {
+            for (half, digit) in [byte >> 4, byte & 15].into_iter().enumerate() {
+                bytes[PREFIX.len() + 2 * at + half] = b"0123456789abcdef"[usize::from(digit)];
+            }
+        }
+        ResultKey { bytes, hash }
+    }
+}
+
+/// The key of a result.
+#[derive(Debug)]
+struct ResultKey {
+    /// The prefix and the hash in hexadecimal digits.
+    bytes: Vec<u8>,
+    hash: Hash,
+}
+
+/// What this session knows of a query's text.
+#[derive(Debug)]
+struct Known {
+    /// The hash of the normal text.
+    hash: Hash,
+    text: Text,
+}
+
+/// The texts that this session has seen, by their bytes.
+#[derive(Debug, Default)]
+struct Texts {
+    known: HashMap<Vec<u8>, Rc<Known>>,
+    /// About how many bytes `known` takes.
+    bytes: usize,
+}
+
+/// A session that has this many bytes of texts forgets them all before it reads another one.
+const TEXTS_BYTES_MAX: usize = 1 << 20;
+/// A longer text is not remembered.
+const TEXT_BYTES_MAX: usize = TEXTS_BYTES_MAX / 8;
+
+thread_local! {
+    static TEXTS: RefCell<Texts> = RefCell::default();
+}
+
+/// Returns what there is to know of a text.
+fn know(raw: &[u8]) -> Result<Rc<Known>, OutOfMemory> {
+    let (standard_strings, utf8) = environment::lexing();
+    // Without `standard_conforming_strings`, the same text means something else.
+    let known = TEXTS.with_borrow(|texts| texts.known.get(raw).filter(|_| standard_strings).cloned());
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    memory::check();
+    let text = text::analyse(raw, Lexing { standard_strings, utf8 })?;
+    let known = Rc::new(Known { hash: Sha256::digest(&text.normal).into(), text });
+    if raw.len() <= TEXT_BYTES_MAX && standard_strings {
+        let copy = memory::try_copy(raw)?;
+        TEXTS.with_borrow_mut(|texts| {
+            // The identifiers take about as much as the text.
+            let bytes = 4 * raw.len() + size_of::<Known>();
+            if texts.bytes + bytes > TEXTS_BYTES_MAX {
+                *texts = Texts::default();
+            }
+            if texts.known.try_reserve(1).is_ok() {
+                texts.bytes += bytes;
+                texts.known.insert(copy, known.clone());
+            }
+        });
+    }
+    Ok(known)
+}
+
+/// Receives a stored result. With `NOTE`, also receives the note, to compare it with what the caller asks for.
+struct Candidate<'a, const NOTE: bool> {
+    room: Room,
+    kind: Kind,
+    search: &'a Search<'a>,
+    note: Vec<u8>,
+    /// Why the value was not accepted.
+    unwanted: Option<Status>,
+}
+
+impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
+    const WANTS_NOTE: bool = NOTE;
+
+    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
+        // The vector has room for the longest note.
+        self.note.resize(bytes.min(self.note.capacity()), 0);
+        &mut self.note
+    }
+
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        self.room.allocate(meta)
+    }
+
+    fn was_allocated(&self) -> bool {
+        self.room.was_allocated()
+    }
+
+    fn accepts(&mut self, meta: &Meta) -> bool {
+        let asked = self.search.asked;
+        let is_older = |ttl_ms| shared::ms_since(meta.created) >= ttl_ms;
+        let lacks = |tag: &&[u8]| !note::tags(meta.kind, &self.note).any(|own| own == *tag);
+        let facts = || note::facts(meta.kind, &self.note);
+        self.unwanted = if meta.kind == VARIES {
+            None
+        } else if kind::behind(meta.kind).unwrap_or(meta.kind) != self.kind {
+            Some(Status::Miss("the key holds another kind of value"))
+        } else if asked.ttl_ms.is_some_and(is_older) {
+            Some(Status::Miss("older than ttl"))
+        } else if NOTE && asked.tags.iter().any(lacks) {
+            Some(Status::Miss("stored without a tag of this call"))
+        } else if NOTE && environment::has_temporary_schema() && facts().is_none_or(|facts| facts.functions) {
+            Some(Status::Miss(TEMPORARY))
+        } else {
+            None
+        };
+        self.unwanted.is_none()
+    }
+}
+
+const TEMPORARY: &str = "the query may mean temporary objects of this session";
+
+/// A result that is looked for, and the key that it lies under.
+#[derive(Debug)]
+struct Search<'a> {
+    asked: &'a Asked<'a>,
+    form: Form,
+    known: Rc<Known>,
+    key: ResultKey,
+    /// Whether the key has the digest of the full environment.
+    is_full: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(asked: &'a Asked<'a>, form: Form) -> Result<Self, OutOfMemory> {
+        let known = know(asked.text)?;
+        let key = asked.key(form, &known, &environment::basic());
+        Ok(Self { asked, form, known, key, is_full: false })
+    }
+
+    fn full_key(&self) -> ResultKey {
+        self.asked.key(self.form, &self.known, &environment::full())
+    }
+
+    /// Looks for a stored result of this kind. If there is none, the status says why.
+    fn find(&mut self, space: &Space, kind: Kind) -> Option<(Meta, Room)> {
+        if self.may_be_temporary() {
+            status::set(Status::Miss(TEMPORARY));
+            return None;
+        }
+        let (mut meta, mut room) = self.look(space, kind)?;
+        if meta.kind == VARIES {
+            (self.key, self.is_full) = (self.full_key(), true);
+            (meta, room) = self.look(space, kind)?;
+        }
+        if kind::behind(meta.kind).is_some() {
+            room = inflated(&room, meta)?;
+        }
+        // Another function may have stored a jsonb under this key.
+        let is_own = kind != RESULT || room.bytes().ends_with(&self.key.hash);
+        if !is_own || meta.kind == VARIES {
+            status::set(Status::Miss("the key holds another kind of value"));
+            return None;
+        }
+        if let Some(Keyspace { tier, scope, .. }) = space.keyspace().filter(|_| meta.cost != Cost::NONE) {
+            tier.note(&scope, Counter::Saved, meta.cost.micros());
+        }
+        Some((meta, room))
+    }
+
+    /// Looks for a value under the key.
+    fn look(&self, space: &Space, kind: Kind) -> Option<(Meta, Room)> {
+        let (room, unwanted) = (Room::default(), None);
+        if self.asked.tags.is_empty() && !environment::has_temporary_schema() {
+            let note = Vec::new();
+            return self.look_with(space, Candidate::<false> { room, kind, search: self, note, unwanted });
+        }
+        let mut note = Vec::new();
+        memory::reserve(&mut note, NOTE_BYTES_MAX);
+        self.look_with(space, Candidate::<true> { room, kind, search: self, note, unwanted })
+    }
+
+    fn look_with<const NOTE: bool>(
+        &self,
+        space: &Space,
+        mut candidate: Candidate<'_, NOTE>,
+    ) -> Option<(Meta, Room)> {
+        let found = entry::read(space, &self.key.bytes, &mut candidate);
+        if let (None, Some(status)) = (found, candidate.unwanted) {
+            status::set(status);
+        }
+        found.map(|meta| (meta, candidate.room))
+    }
+
+    /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search
+    /// path.
+    fn may_be_temporary(&self) -> bool {
+        let mean_temporary =
+            |names: &BTreeSet<Vec<u8>>| environment::in_temporary_schema(names.iter().map(Vec::as_slice));
+        environment::has_temporary_schema() && self.known.text.identifiers.as_ref().is_none_or(mean_temporary)
+    }
+
+    /// Returns an error if the result must not be stored for others, or for later.
+    fn check(&self, seen: &Seen) -> Result<(), Status> {
+        let is_declared = self.asked.depends.is_some();
+        if seen.system_columns {
+            return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
+        }
+        if let Some(function) = seen.server_state {
+            return Err(Status::Of("refused: {} reads the state of the server", Object::Function(function)));
+        }
+        if let Some(function) = seen.foreign_language.filter(|_| !is_declared) {
+            let text = "refused: {} is written in a language that pg_cache cannot follow";
+            return Err(Status::Of(text, Object::Function(function)));
+        }
+        if seen.foreign_portal {
+            return Err(Status::Refused("the query reads from a cursor that was opened before"));
+        }
+        let names = &self.known.text.identifiers;
+        let is_temporary = |name: &Vec<u8>| name.starts_with(b"pg_temp");
+        if names.as_ref().is_some_and(|names| names.iter().any(is_temporary)) {
+            return Err(Status::Refused("the query names a temporary schema"));
+        }
+        if environment::has_temporary_schema() && (seen.user_function || self.may_be_temporary()) {
+            return Err(Status::Refused(TEMPORARY));
+        }
+        Ok(())
+    }
+
+    /// Adds the fences of the definitions that the result depends on. `has_rows` says that the result has composite values, whose
+    /// form follows types that are not known here.
+    fn add_definitions(
+        &self,
+        seen: &Seen,
+        has_composites: bool,
+        fences: &mut Vec<FenceId>,
+    ) -> Result<(), OutOfMemory> {
+        let Some(tier) = shared::tier() else { return Ok(()) };
+        let path = environment::search_path_names();
+        let is_known = !seen.user_function && !seen.names_objects && !has_composites;
+        let names = self.known.text.identifiers.as_ref().filter(|names| {
+            is_known && fences.len() + seen.relations_named.len() + names.len() + path.len() <= FENCES_MAX
+        });
+        let names = names.map(|names| names.iter().chain(&path).map(Vec::as_slice));
+        definitions::dependencies(tier, seen.relations_named.iter().copied(), names, fences);
+        Ok(())
+    }
+
+    /// Returns the longest time to live of a result whose caller has asked for none.
+    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
+        let names_moment =
+            || self.known.text.names_moment || text::names_moment(self.asked.arguments.bytes());
+        (seen.reads_clock || names_moment()).then_some(CLOCK_MS_MAX)
+    }
+
+    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
+        (!self.is_full).then(|| (self.full_key().bytes, VARIES))
+    }
+}
+
+/// With more dependencies on names than there is room for, a result depends on all definitions together. The rest of the 255
+/// dependencies of an entry is for what is added later.
+const FENCES_MAX: usize = 240;
+
+/// Returns the value of a compressed one. If it is damaged, the status says so.
+fn inflated(room: &Room, meta: Meta) -> Option<Room> {
+    let mut whole = Room::default();
+    let length = compress::length(room.bytes());
+    let is_whole = length.is_some_and(|value_len| {
+        let into = whole.allocate(&Meta { value_len, ..meta });
+        into.len() == value_len && compress::decompress(room.bytes(), into)
+    });
+    if !is_whole {
+        status::set(Status::Miss("the stored result is damaged, or there is no memory for it"));
+    }
+    is_whole.then_some(whole)
+}
+
+/// Puts the rows of a query into the result of the function that `sink` belongs to. `text` must be the text of `asked`. Raises the
+/// errors of the query.
+pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> Result<(), OutOfMemory> {
+    let mut search = Search::new(asked, Form::Rows)?;
+    if !asked.refresh && let Some((_, room)) = search.find(space, ROWS) {
+        match sink.replay(&room) {
+            Replayed::Sent => return Ok(()),
+            // The query raises the error.
+            Replayed::OtherColumns => {}
+            Replayed::Damaged => status::set(Status::Miss("the stored rows are damaged")),
+        }
+    }
+    sink.keep(most_bytes(space));
+    let query = Query { caller: "query of cache_query", text, arguments: asked.arguments };
+    fill::fill(space, &search.wanted(), &mut Rows { search: &search, query, sink });
+    Ok(())
+}
+
+/// Returns the rows of a query as a jsonb: an array of objects. `text` must be the text of `asked`. Raises the errors of the query.
+pub fn json(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Varlena, OutOfMemory> {
+    let mut search = Search::new(asked, Form::Json)?;
+    if !asked.refresh && let Some((_, room)) = search.find(space, RESULT) {
+        let bytes = room.bytes();
+        return Ok(Varlena::of(&bytes[..bytes.len() - HASH_BYTES]));
+    }
+    let query = Query { caller: "query of cache_query_json", text, arguments: asked.arguments };
+    let bytes = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
+    Ok(Varlena::of(&bytes))
+}
+
+impl Search<'_> {
+    fn wanted(&self) -> Wanted<'_> {
+        let Asked { ttl_ms, tags, refresh, depends, .. } = *self.asked;
+        Wanted { key: &self.key.bytes, ttl_ms, tags, refresh, depends }
+    }
+}
+
+/// Returns the most bytes of a result that is stored in a space.
+fn most_bytes(space: &Space) -> usize {
+    let of_space = space.options.max_result.unwrap_or(u64::MAX);
+    of_space.min(space.options.max_value_bytes()) as usize
+}
+
+/// A query whose rows go to the caller of a set-returning function.
+struct Rows<'a, 's> {
+    search: &'a Search<'a>,
+    query: Query<'a>,
+    sink: &'s mut Sink,
+}
+
+impl Job for Rows<'_, '_> {
+    const KEY_IS_CHOSEN: bool = false;
+    const FORM: Form = Form::Rows;
+
+    type Result = ();
+
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) {
+        query::rows(&self.query, on, before, self.sink);
+    }
+
+    fn check(&self, _: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
+        if let Some(column) = self.sink.anonymous_record() {
+            return Err(status::about("refused: {} is an anonymous record", "column", column));
+        }
+        self.search.check(seen)
+    }
+
+    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
+        self.search.add_definitions(seen, self.sink.has_composites(), fences)
+    }
+
+    fn text(&self) -> &[u8] {
+        self.query.text.to_bytes()
+    }
+
+    fn rows(&self, (): &()) -> u64 {
+        self.sink.rows()
+    }
+
+    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
+        space.options.min_cost_ms
+    }
+
+    fn with_value(
+        &mut self,
+        space: &Space,
+        (): &mut (),
+        store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let bytes = self.sink.stored().ok_or(fill::TOO_LARGE)?;
+        fill::admit_size(space, bytes.len())?;
+        store(ROWS, bytes)
+    }
+
+    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
+        self.search.ttl_ms_max(seen)
+    }
+
+    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
+        self.search.key_by_settings()
+    }
+}
+
+/// A query whose rows become one jsonb.
+struct Json<'a> {
+    search: &'a Search<'a>,
+    query: Query<'a>,
+}
+
+impl Job for Json<'_> {
+    const KEY_IS_CHOSEN: bool = false;
+    const FORM: Form = Form::Json;
+
+    type Result = Vec<u8>;
+
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Vec<u8> {
+        query::json(&self.query, on, before)
+    }
+
+    fn check(&self, _: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
+        self.search.check(seen)
+    }
+
+    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
+        // A composite value becomes an object with the names of its columns.
+        self.search.add_definitions(seen, true, fences)
+    }
+
+    fn text(&self) -> &[u8] {
+        self.query.text.to_bytes()
+    }
+
+    fn rows(&self, result: &Vec<u8>) -> u64 {
+        result.first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
+    }
+
+    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
+        space.options.min_cost_ms
+    }
+
+    fn with_value(
+        &mut self,
+        space: &Space,
+        result: &mut Vec<u8>,
+        store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let length = result.len();
+        fill::admit_size(space, length)?;
+        result.try_reserve_exact(HASH_BYTES).map_err(OutOfMemory::from)?;
+        result.extend_from_slice(&self.search.key.hash);
+        let stored = store(RESULT, result);
+        result.truncate(length);
+        stored
+    }
+
+    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
+        self.search.ttl_ms_max(seen)
+    }
+
+    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
+        self.search.key_by_settings()
+    }
+}
