@@ -38,6 +38,7 @@ COMMENT ON COLUMN cache_spaces.tiers IS 'hot (only memory), table or both';
 COMMENT ON COLUMN cache_spaces.scope IS 'shared, or role: each role has its entries';
 COMMENT ON COLUMN cache_spaces.quota IS 'Most memory for the space; null: no limit';
 COMMENT ON COLUMN cache_spaces.max_value IS 'Largest value that may be stored';
+COMMENT ON COLUMN cache_spaces.compress_above IS 'Larger query results are compressed';
 COMMENT ON COLUMN cache_spaces.min_cost IS 'Faster query results are not stored';
 COMMENT ON COLUMN cache_spaces.max_result_size IS 'Larger query results are not stored';
 COMMENT ON COLUMN cache_spaces.redis IS 'Whether Redis gets copies of the values';

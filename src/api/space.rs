@@ -89,11 +89,7 @@ impl Options<'_> {
             return Err(invalid("min_cost must not be negative"));
         }
         let bytes = |name, size: Option<Size>, least| at_least(name, size.map(|Size(bytes)| bytes), least);
-        let compress_above = bytes("compress_above", self.compress_above, 0)?;
         let keep_warm = at_least("keep_warm", self.keep_warm, 0)?;
-        if self.compress_above.is_some() {
-            return Err(not_yet("option \"compress_above\"").hint("Leave the option out."));
-        }
         if keep_warm.is_some_and(|entries| entries > 0) {
             return Err(not_yet("option \"keep_warm\"").hint("Use keep_warm => 0, or leave the option out."));
         }
@@ -106,7 +102,7 @@ impl Options<'_> {
             one_of("scope", self.scope, &["shared", "role"], &[])?.into(),
             bytes("quota", self.quota, 1)?.into(),
             bytes("max_value", self.max_value, 1)?.into(),
-            compress_above.into(),
+            bytes("compress_above", self.compress_above, 0)?.into(),
             self.min_cost.into(),
             bytes("max_result_size", self.max_result_size, 1)?.into(),
             keep_warm.into(),
@@ -362,6 +358,7 @@ mod pgcache {
             name!(scope, &'static str),
             name!(quota, Option<String>),
             name!(max_value, String),
+            name!(compress_above, String),
             name!(min_cost, Interval),
             name!(max_result_size, String),
             name!(redis, bool),
@@ -372,7 +369,6 @@ mod pgcache {
         let mut rows = Vec::new();
         space::each_visible(|_, name, options| {
             memory::check();
-            let max_value = options.max_value_bytes();
             memory::push(
                 &mut rows,
                 (
@@ -384,9 +380,10 @@ mod pgcache {
                     options.tiers.name(),
                     if options.by_role { "role" } else { "shared" },
                     options.quota.map(size),
-                    size(max_value),
-                    interval::of_ms(options.min_cost_ms.unwrap_or(0)),
-                    size(options.max_result.map_or(max_value, |most| most.min(max_value))),
+                    size(options.max_value_bytes()),
+                    size(options.compress_above_bytes()),
+                    interval::of_ms(options.min_cost_ms()),
+                    size(options.max_result_bytes()),
                     options.redis && !options.by_role,
                     options.enabled,
                 ),

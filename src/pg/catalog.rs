@@ -53,6 +53,7 @@ pub mod spaces {
     pub const SCOPE: usize = 7;
     pub const QUOTA: usize = 8;
     pub const MAX_VALUE: usize = 9;
+    pub const COMPRESS_ABOVE: usize = 10;
     pub const MIN_COST: usize = 11;
     pub const MAX_RESULT_SIZE: usize = 12;
     pub const REDIS: usize = 14;

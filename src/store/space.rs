@@ -72,8 +72,10 @@ pub struct Options {
     pub max_value: Option<u64>,
     /// The least cost of a result that is stored, in milliseconds.
     pub min_cost_ms: Option<u64>,
-    /// The most bytes of a result that is stored.
+    /// The most bytes of a result that is stored, before compression.
     pub max_result: Option<u64>,
+    /// The bytes of a result above which it is compressed.
+    pub compress_above: Option<u64>,
     /// Whether Redis gets copies of the values.
     pub redis: bool,
     /// The content of notifications about changes in the space.
@@ -125,6 +127,7 @@ impl Options {
         max_value: None,
         min_cost_ms: None,
         max_result: None,
+        compress_above: None,
         redis: false,
         notify: Notify::Auto,
         enabled: true,
@@ -150,6 +153,7 @@ impl Options {
             max_value: bytes(spaces::MAX_VALUE),
             min_cost_ms: ms(spaces::MIN_COST),
             max_result: bytes(spaces::MAX_RESULT_SIZE),
+            compress_above: bytes(spaces::COMPRESS_ABOVE),
             redis: row.boolean(spaces::REDIS).unwrap_or(false),
             notify: Notify::of_name(row.text(spaces::NOTIFY)),
             enabled: row.boolean(spaces::ENABLED).unwrap_or(true),
@@ -166,6 +170,21 @@ impl Options {
     pub fn max_value_bytes(&self) -> u64 {
         let most = settings::max_value_bytes() as u64;
         self.max_value.map_or(most, |own| own.min(most))
+    }
+
+    /// Returns the least cost of a result that is stored, in milliseconds.
+    pub fn min_cost_ms(&self) -> u64 {
+        self.min_cost_ms.unwrap_or_else(settings::min_cost_ms)
+    }
+
+    /// Returns the most bytes of a result that is stored, before compression. The limit for all values holds for what is stored.
+    pub fn max_result_bytes(&self) -> u64 {
+        self.max_result.unwrap_or_else(settings::max_result_bytes)
+    }
+
+    /// Returns the bytes of a result above which it is compressed.
+    pub fn compress_above_bytes(&self) -> u64 {
+        self.compress_above.unwrap_or_else(settings::compress_above_bytes)
     }
 }
 

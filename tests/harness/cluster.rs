@@ -22,9 +22,12 @@ pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
     /// Returns the settings of a cluster that preloads pg_cache. The sweep interval of an hour keeps pg_cache's background worker,
-    /// the launcher, from removing dead entries while a test counts them.
+    /// the launcher, from removing dead entries while a test counts them. Results are stored also if their query took no time.
     pub fn preloaded() -> Self {
-        Self::bare().set("shared_preload_libraries", "pg_cache").set("pg_cache.sweep_interval", "1h")
+        Self::bare()
+            .set("shared_preload_libraries", "pg_cache")
+            .set("pg_cache.sweep_interval", "1h")
+            .set("pg_cache.min_cost", "0")
     }
 
     /// Returns the settings of a cluster without pg_cache.

@@ -25,8 +25,8 @@ fn settings_have_units_defaults_and_descriptions() {
     let mut session = database.connect();
     let rows = session
         .query(
-            "SELECT name, CASE name WHEN 'pg_cache.sweep_interval' THEN boot_val ELSE current_setting(name) END, unit, context,
-                    short_desc <> '' FROM pg_settings
+            "SELECT name, CASE WHEN name IN ('pg_cache.min_cost', 'pg_cache.sweep_interval') THEN boot_val ELSE current_setting(name) END,
+                    unit, context, short_desc <> '' FROM pg_settings
               WHERE name LIKE 'pg_cache.%' ORDER BY 1",
             &[],
         )
@@ -35,14 +35,18 @@ fn settings_have_units_defaults_and_descriptions() {
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect();
     let expected = [
         ("pg_cache.bypass", "off", None, "user"),
+        ("pg_cache.compress_above", "100kB", Some("kB"), "sighup"),
         ("pg_cache.default_ttl", "5min", Some("ms"), "user"),
         ("pg_cache.enabled", "on", None, "user"),
         ("pg_cache.fence_slots", "1048576", None, "postmaster"),
         ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
         ("pg_cache.journal_size", "8MB", Some("kB"), "postmaster"),
+        ("pg_cache.max_result_size", "8MB", Some("kB"), "sighup"),
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
         ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
         ("pg_cache.max_workers", "2", None, "sighup"),
+        // Test clusters have other values of this setting and of sweep_interval. The view has the defaults in milliseconds.
+        ("pg_cache.min_cost", "1", Some("ms"), "sighup"),
         ("pg_cache.notify", "on", None, "sighup"),
         ("pg_cache.notify_channel", "pg_cache", None, "sighup"),
         ("pg_cache.redis_ca_file", "", None, "sighup"),
@@ -51,7 +55,6 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.redis_timeout", "500ms", Some("ms"), "sighup"),
         ("pg_cache.save_on_shutdown", "on", None, "sighup"),
         ("pg_cache.save_rate", "20000", None, "sighup"),
-        // Test clusters have another value. The view has the default in milliseconds.
         ("pg_cache.sweep_interval", "5000", Some("ms"), "sighup"),
         ("pg_cache.table_entries", "1000000", None, "postmaster"),
         ("pg_cache.table_size", "0", Some("kB"), "sighup"),
@@ -59,6 +62,7 @@ fn settings_have_units_defaults_and_descriptions() {
     let readme = include_str!("../../README.md");
     for (name, value, ..) in expected {
         let shown = match value {
+            "1" => "`1ms`".to_owned(),
             "5000" => "`5s`".to_owned(),
             "" => "empty".to_owned(),
             value => format!("`{value}`"),

@@ -121,7 +121,7 @@ SELECT cache_drop_space('saved');
 
 -- The view cache_spaces shows the values of options that apply to this session.
 SELECT name, default_ttl, max_ttl, ttl_policy, jitter, scope FROM cache_spaces;
-SELECT name, quota, max_value, min_cost, max_result_size, enabled FROM cache_spaces;
+SELECT name, quota, max_value, compress_above, min_cost, max_result_size, enabled FROM cache_spaces;
 SET pg_cache.default_ttl = '90 min';
 SELECT name, default_ttl, max_ttl FROM cache_spaces WHERE name <> 'default';
 RESET pg_cache.default_ttl;
@@ -162,7 +162,6 @@ SELECT cache_get('k'), cache_get('k', 'two');
 
 -- Options that have no effect yet are refused. Only values that change nothing are accepted.
 SELECT cache_create_space('bad', ttl_policy => 'adaptive');
-SELECT cache_create_space('bad', compress_above => '100kB');
 SELECT cache_create_space('bad', keep_warm => 1);
 -- Redis does not know roles, so it gets no values of single roles. Passing the option flushes the space.
 SELECT cache_create_space('bad', redis => true, scope => 'role');
