@@ -49,7 +49,8 @@ impl Arguments<'_> {
         let refresh = self.refresh.ok_or_else(|| null("refresh"))?;
         let depends = self.depends.map(dependencies).transpose()?;
         let space = arguments::space(self.space, Privilege::Read)?;
-        let terminated = memory::terminated(text).ok_or_else(|| invalid("query must not contain a zero byte"))?;
+        let terminated =
+            memory::terminated(text).ok_or_else(|| invalid("query must not contain a zero byte"))?;
         let asked = Asked { text, arguments, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
         run(&space, &asked, &terminated)
     }

@@ -725,7 +725,11 @@ fn is_composite(kind: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
     unsafe {
         let kind = pg_sys::getBaseType(kind);
-        let inner = [pg_sys::get_element_type(kind), pg_sys::get_range_subtype(kind), pg_sys::get_multirange_range(kind)];
+        let inner = [
+            pg_sys::get_element_type(kind),
+            pg_sys::get_range_subtype(kind),
+            pg_sys::get_multirange_range(kind),
+        ];
         pg_sys::get_typtype(kind) as u8 == pg_sys::TYPTYPE_COMPOSITE
             || inner.into_iter().any(|inner| inner != pg_sys::InvalidOid && is_composite(inner))
     }

@@ -148,6 +148,7 @@ impl Job for Fetch<'_> {
         let bytes = result.as_mut().unwrap_or(&mut nothing);
         let length = bytes.len();
         fill::admit_size(space, length)?;
+        fill::admit_value(space, length)?;
         bytes.try_reserve_exact(IDENTITY_BYTES).map_err(OutOfMemory::from)?;
         bytes.extend_from_slice(&self.identity.0);
         let stored = store(kind, bytes);

@@ -9,6 +9,7 @@
 //!
 //! The [`Job`] says how the query runs and what is stored of its result; this file has the rules that all jobs share.
 
+use super::compress::compress;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
@@ -16,6 +17,7 @@ use crate::pg::role::Role;
 use crate::pg::{function, locks, relation, shared, transaction};
 use crate::store::entry;
 use crate::store::keyspace::{Keyspace, hash, tag};
+use crate::store::kind;
 use crate::store::note::{self, Facts, Form};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
@@ -192,17 +194,22 @@ fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     }
 }
 
+/// Returns an error if a value of this size must not be stored in the space.
+pub fn admit_value(space: &Space, bytes: usize) -> Result<(), Status> {
+    match bytes as u64 > space.options.max_value_bytes() {
+        true => Err(Status::Refused("larger than a value may be")),
+        false => Ok(()),
+    }
+}
+
 pub const TOO_LARGE: Status = Status::Refused("larger than max_result_size");
 
 /// Returns an error if a result of this size must not be stored in the space.
 pub fn admit_size(space: &Space, bytes: usize) -> Result<(), Status> {
-    if space.options.max_result.is_some_and(|most| bytes as u64 > most) {
-        return Err(TOO_LARGE);
+    match bytes as u64 > space.options.max_result_bytes() {
+        true => Err(TOO_LARGE),
+        false => Ok(()),
     }
-    if bytes as u64 > space.options.max_value_bytes() {
-        return Err(Status::Refused("larger than a value may be"));
-    }
-    Ok(())
 }
 
 /// The right to store the result for a key: a fill (`flights.rs`). It must end with [`Ticket::give_back`], unless an error ends the
@@ -312,7 +319,11 @@ impl Ticket {
     fn check(&self, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
         let tier = self.keyspace.tier;
         if seen.writes || seen.locks_rows {
-            return Err(Status::Refused(if seen.writes { "the query writes" } else { "the query locks rows" }));
+            return Err(Status::Refused(if seen.writes {
+                "the query writes"
+            } else {
+                "the query locks rows"
+            }));
         }
         if seen.lost {
             return Err(OutOfMemory.into());
@@ -426,6 +437,13 @@ impl Ticket {
         let stored = job.with_value(space, result, |kind, bytes| {
             if wanted.ttl_ms == Some(0) {
                 return Err(entry::NO_LIFE);
+            }
+            let is_large = bytes.len() as u64 > space.options.compress_above_bytes();
+            let form = kind::compressed(kind).filter(|_| is_large && !J::KEY_IS_CHOSEN);
+            let compressed = form.and_then(|kind| Some((kind, compress(bytes)?)));
+            let (kind, bytes) = compressed.as_ref().map_or((kind, bytes), |(kind, bytes)| (*kind, bytes));
+            if !J::KEY_IS_CHOSEN {
+                admit_value(space, bytes.len())?;
             }
             let value = NewValue {
                 bytes,

@@ -1,7 +1,7 @@
 //! Query results as cached values: the cache computes a result when it is missing, and the result stays valid until its time to
 //! live ends or a dependency changes.
 
-pub mod compress;
+mod compress;
 pub mod fetch;
 mod fill;
 pub mod result;

@@ -353,7 +353,9 @@ fn inflated(room: &Room, meta: Meta) -> Option<Room> {
 /// errors of the query.
 pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> Result<(), OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
-    if !asked.refresh && let Some((_, room)) = search.find(space, ROWS) {
+    if !asked.refresh
+        && let Some((_, room)) = search.find(space, ROWS)
+    {
         match sink.replay(&room) {
             Replayed::Sent => return Ok(()),
             // The query raises the error.
@@ -370,7 +372,9 @@ pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> R
 /// Returns the rows of a query as a jsonb: an array of objects. `text` must be the text of `asked`. Raises the errors of the query.
 pub fn json(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Varlena, OutOfMemory> {
     let mut search = Search::new(asked, Form::Json)?;
-    if !asked.refresh && let Some((_, room)) = search.find(space, RESULT) {
+    if !asked.refresh
+        && let Some((_, room)) = search.find(space, RESULT)
+    {
         let bytes = room.bytes();
         return Ok(Varlena::of(&bytes[..bytes.len() - HASH_BYTES]));
     }
@@ -386,10 +390,9 @@ impl Search<'_> {
     }
 }
 
-/// Returns the most bytes of a result that is stored in a space.
+/// Returns the most bytes of a result that is stored in a space, before compression.
 fn most_bytes(space: &Space) -> usize {
-    let of_space = space.options.max_result.unwrap_or(u64::MAX);
-    of_space.min(space.options.max_value_bytes()) as usize
+    space.options.max_result_bytes().min(usize::MAX as u64) as usize
 }
 
 /// A query whose rows go to the caller of a set-returning function.
@@ -429,7 +432,7 @@ impl Job for Rows<'_, '_> {
     }
 
     fn min_cost_ms(&self, space: &Space) -> Option<u64> {
-        space.options.min_cost_ms
+        Some(space.options.min_cost_ms())
     }
 
     fn with_value(
@@ -486,7 +489,7 @@ impl Job for Json<'_> {
     }
 
     fn min_cost_ms(&self, space: &Space) -> Option<u64> {
-        space.options.min_cost_ms
+        Some(space.options.min_cost_ms())
     }
 
     fn with_value(

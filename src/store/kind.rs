@@ -34,6 +34,15 @@ pub fn is_of_query(kind: Kind) -> bool {
     (NOTHING.0..=COMPRESSED_ROWS.0).contains(&kind.0)
 }
 
+/// Returns the kind of the compressed form of a value. None if values of the kind are not compressed.
+pub fn compressed(kind: Kind) -> Option<Kind> {
+    match kind {
+        RESULT => Some(COMPRESSED_RESULT),
+        ROWS => Some(COMPRESSED_ROWS),
+        _ => None,
+    }
+}
+
 /// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
 pub fn behind(kind: Kind) -> Option<Kind> {
     match kind {

@@ -106,7 +106,12 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
     note.extend_from_slice(&facts.role.to_ne_bytes());
     note.extend_from_slice(&(read as u16).to_ne_bytes());
     note.extend_from_slice(&(defined as u16).to_ne_bytes());
-    note.push(form | flag(facts.clock, CLOCK) | flag(facts.settings, SETTINGS) | flag(facts.functions, FUNCTIONS) | flag(is_cut, CUT));
+    note.push(
+        form | flag(facts.clock, CLOCK)
+            | flag(facts.settings, SETTINGS)
+            | flag(facts.functions, FUNCTIONS)
+            | flag(is_cut, CUT),
+    );
     note.extend_from_slice(facts.read[..read].as_flattened());
     note.extend_from_slice(facts.defined[..defined].as_flattened());
     note.extend_from_slice(text);
