@@ -2,7 +2,9 @@
 //! imports none of the layers above it. `docs/architecture.md` says what each file is for.
 
 pub mod allocator;
+pub mod analysis;
 pub mod background;
+pub mod built_in;
 pub mod catalog;
 pub mod clock;
 pub mod cluster;

@@ -6,10 +6,15 @@
 
 #![allow(unsafe_code)]
 
+use super::local::local;
+use super::observer::{self, Seen, note, note_leaf};
 #[cfg(debug_assertions)]
 use super::targets;
-use super::{definition, observer};
+use super::{analysis, definition, function};
 use pgrx::prelude::*;
+use std::cell::Cell;
+use std::collections::{BTreeSet, TryReserveError};
+use std::ffi::c_void;
 
 /// The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
@@ -42,12 +47,12 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
             attend(query);
         }
         // If the plan's start ends in an error, this value is not restored, and the functions that it has prepared count.
-        let had_prepared = observer::has_prepared_functions();
+        let prepared = observer::prepared_functions();
         match PREVIOUS {
             Some(previous) => previous(query, flags),
             None => standard_ExecutorStart(query, flags),
         }
-        observer::restore_prepared_functions(had_prepared);
+        observer::restore_prepared_functions(prepared);
     }
 }
 
@@ -74,6 +79,7 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as in `start`.
     unsafe {
+        observer::note_start(query as usize);
         see((*query).plannedstmt);
         if (*(*query).plannedstmt).parallelModeNeeded {
             (*query).plannedstmt = without_workers((*query).plannedstmt);
@@ -97,57 +103,231 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
     }
 }
 
-/// Notes the relations of a plan, and separately those that are in it only as parts of other relations, and whether it uses
-/// TABLESAMPLE. This function must neither fail nor raise errors, because its caller has no guard: without memory, it notes that
-/// something was lost.
-unsafe fn see(plan: *const pg_sys::PlannedStmt) {
-    observer::with_fill(|fill| {
+/// Notes what a plan reads, and whether it writes or locks rows.
+#[pg_guard]
+unsafe extern "C-unwind" fn see(plan: *const pg_sys::PlannedStmt) {
+    let mut seen = Seen::default();
+    // SAFETY: a plan's lists hold nodes of these types. The plans of subqueries are in a list of their own.
+    unsafe {
+        let locks = |mark: *const *const pg_sys::PlanRowMark| {
+            (**mark).markType <= pg_sys::RowMarkType::ROW_MARK_KEYSHARE
+        };
+        seen.locks_rows = nodes::<pg_sys::PlanRowMark>((*plan).rowMarks).any(locks);
+        seen.writes = (*plan).commandType != pg_sys::CmdType::CMD_SELECT || (*plan).hasModifyingCTE;
+        see_node((*plan).planTree, &mut seen);
+        nodes::<pg_sys::Plan>((*plan).subplans).for_each(|plan| see_node(*plan, &mut seen));
+        seen.lost |= see_relations(plan, &mut seen).is_err();
+    }
+    observer::with_fill(|fill| fill.add(&seen));
+}
+
+/// Notes the relations of a plan, and separately those that are in it only as parts of other relations.
+unsafe fn see_relations(plan: *const pg_sys::PlannedStmt, seen: &mut Seen) -> Result<(), TryReserveError> {
+    /// The index of a relation in the range table of the plan, counted from 1, and that of the relation of which it is a part.
+    struct Part {
+        index: u32,
+        whole: u32,
+    }
+    // SAFETY: a plan's lists hold nodes of these types. The indexes of relations are within its range table.
+    unsafe {
         let mut parts = Vec::new();
-        // SAFETY: a plan's lists hold nodes of these types. The plans of subqueries are in a list of their own.
-        unsafe {
-            fill.sampled |= samples((*plan).planTree)
-                || nodes::<pg_sys::Plan>((*plan).subplans).any(|plan| samples(*plan));
-            for part in nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations) {
-                // The branches of a UNION ALL are in the same list, but are parts of no relation.
-                if (*part).is_null() || (**part).parent_reloid == pg_sys::InvalidOid {
-                    continue;
-                }
-                if parts.try_reserve(1).is_err() {
-                    fill.lost = true;
-                    return;
-                }
-                parts.push((**part).child_relid);
+        // The range table contains all leaf partitions that were left over when the plan was made. Those that the executor leaves
+        // out are among them.
+        for part in nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations) {
+            // The branches of a UNION ALL are in the same list, but are parts of no relation.
+            if !(*part).is_null() && (**part).parent_reloid != pg_sys::InvalidOid {
+                parts.try_reserve(1)?;
+                parts.push(Part { index: (**part).child_relid, whole: (**part).parent_relid });
             }
-            parts.sort_unstable();
-            for (index, entry) in nodes::<pg_sys::RangeTblEntry>((*plan).rtable).enumerate() {
-                let oid = (**entry).relid;
-                if oid != pg_sys::InvalidOid {
-                    fill.note_relation(oid.to_u32(), parts.binary_search(&(index as u32 + 1)).is_ok());
+        }
+        parts.sort_unstable_by_key(|part| part.index);
+        let whole_of = |index: u32| {
+            let found = parts.binary_search_by_key(&index, |part| part.index).ok()?;
+            parts.get(found).map(|part| part.whole)
+        };
+        let entries = (*plan).rtable;
+        let entry_of = |index: u32| {
+            let cell = (*entries).elements.add(index as usize - 1);
+            (*cell).ptr_value.cast::<pg_sys::RangeTblEntry>().cast_const()
+        };
+        let is_partitioned =
+            |entry: *const pg_sys::RangeTblEntry| (*entry).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+        // The partitioned tables that have a leaf, by their indexes.
+        let mut with_leaves = BTreeSet::new();
+        for index in 1..=nodes::<pg_sys::RangeTblEntry>(entries).count() as u32 {
+            let entry = entry_of(index);
+            let oid = (*entry).relid.to_u32();
+            if oid == 0 {
+                continue;
+            }
+            let whole = whole_of(index);
+            seen.lost |= !note(&mut seen.relations_named, oid);
+            seen.note_relation(oid, whole.is_some());
+            if (*entry).relkind as u8 == pg_sys::RELKIND_VIEW {
+                seen.lost |= !note(&mut seen.views, oid);
+            }
+            if whole.is_some() && !is_partitioned(entry) {
+                let root = std::iter::successors(whole, |index| whole_of(*index)).last().unwrap_or(index);
+                if is_partitioned(entry_of(root)) {
+                    let root_oid = (*entry_of(root)).relid.to_u32();
+                    seen.lost |= !note_leaf(&mut seen.leaves, root_oid, oid);
+                    seen.lost |= !note(&mut with_leaves, root);
                 }
             }
         }
-    });
+        for (index, entry) in (1..).zip(nodes::<pg_sys::RangeTblEntry>(entries)) {
+            if is_partitioned(*entry) && whole_of(index).is_none() && !with_leaves.contains(&index) {
+                seen.lost |= !note(&mut seen.leafless, (**entry).relid.to_u32());
+            }
+        }
+    }
+    Ok(())
 }
 
-/// Returns whether a plan uses TABLESAMPLE.
-unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
+/// Notes whether a plan uses TABLESAMPLE, or reads `xmin`, `xmax`, `cmin` or `cmax`.
+unsafe fn see_node(plan: *const pg_sys::Plan, seen: &mut Seen) {
     use pg_sys::NodeTag::*;
     if plan.is_null() {
-        return false;
+        return;
     }
-    // SAFETY: every node begins with its tag, which names its type, and every plan node begins with a `Plan`.
+    // SAFETY: every node begins with its tag, which names its type, and every plan node begins with a `Plan`. Only scans name the
+    // columns of relations.
     unsafe {
+        pg_sys::check_stack_depth();
         let inner = match (*plan).type_ {
-            T_SampleScan => return true,
-            T_SubqueryScan => return samples((*plan.cast::<pg_sys::SubqueryScan>()).subplan),
+            T_SampleScan => {
+                seen.sampled = true;
+                std::ptr::null_mut()
+            }
+            T_SubqueryScan => {
+                see_node((*plan.cast::<pg_sys::SubqueryScan>()).subplan, seen);
+                std::ptr::null_mut()
+            }
             T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
             T_MergeAppend => (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
             T_CustomScan => (*plan.cast::<pg_sys::CustomScan>()).custom_plans,
             _ => std::ptr::null_mut(),
         };
-        samples((*plan).lefttree)
-            || samples((*plan).righttree)
-            || nodes::<pg_sys::Plan>(inner).any(|plan| samples(*plan))
+        let none = std::ptr::null_mut();
+        let reads = |list: *mut pg_sys::List| reads_system_columns(list.cast(), none);
+        seen.system_columns |= reads((*plan).targetlist) || reads((*plan).qual);
+        see_node((*plan).lefttree, seen);
+        see_node((*plan).righttree, seen);
+        nodes::<pg_sys::Plan>(inner).for_each(|plan| see_node(*plan, seen));
+    }
+}
+
+/// Returns whether an expression reads `xmin`, `xmax`, `cmin` or `cmax`. The server calls this for each node of an expression.
+#[pg_guard]
+#[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
+unsafe extern "C-unwind" fn reads_system_columns(node: *mut pg_sys::Node, none: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: a node's tag names its type. The walker takes any node of an expression.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Var => analysis::is_transactional((*node.cast::<pg_sys::Var>()).varattno),
+            _ => pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                function::expression_tree_walker(node, reads_system_columns, none)
+            }),
+        }
+    }
+}
+
+/// The hook that runs whenever a plan is continued. It is there during fills only, so that other plans do not pay for it.
+#[derive(Debug)]
+pub struct Runs(());
+
+/// The hook that was installed before ours, if any.
+static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
+
+local! {
+    /// Whether our hook is installed.
+    static IS_HOOKED: Cell<bool> = Cell::new(false);
+}
+
+/// Installs the hook until the last of these values is dropped.
+pub fn hook_runs() -> Option<Runs> {
+    if IS_HOOKED.get() {
+        return None;
+    }
+    IS_HOOKED.set(true);
+    // SAFETY: the session has one thread. Our hook calls the previous hook.
+    unsafe {
+        PREVIOUS_RUN = pg_sys::ExecutorRun_hook;
+        pg_sys::ExecutorRun_hook = Some(run);
+    }
+    Some(Runs(()))
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        // SAFETY: as in `hook_runs`. If a library was loaded meanwhile and calls our hook from its own, ours stays.
+        unsafe {
+            if pg_sys::ExecutorRun_hook.is_some_and(|hook| hook as usize == run as *const () as usize) {
+                pg_sys::ExecutorRun_hook = PREVIOUS_RUN;
+                IS_HOOKED.set(false);
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe extern "C-unwind" {
+    /// Called without pgrx, like the function above.
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    );
+}
+
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" {
+    /// Called without pgrx, like the function above.
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+    );
+}
+
+/// Reports a plan that is continued, if it was started before the fill: the plan of a cursor. The hook has no guard, as above.
+#[cfg(not(feature = "pg18"))]
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    observer::note_run(query as usize);
+    // SAFETY: the next function is called as the server would call it.
+    unsafe {
+        match PREVIOUS_RUN {
+            Some(previous) => previous(query, direction, count, once),
+            None => standard_ExecutorRun(query, direction, count, once),
+        }
+    }
+}
+
+/// The same for PostgreSQL 18.
+#[cfg(feature = "pg18")]
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    observer::note_run(query as usize);
+    // SAFETY: the next function is called as the server would call it.
+    unsafe {
+        match PREVIOUS_RUN {
+            Some(previous) => previous(query, direction, count),
+            None => standard_ExecutorRun(query, direction, count),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+use super::analysis::Call;
 use super::encoding::shown;
 use super::local::local;
 use super::{observer, shared};
@@ -23,6 +24,19 @@ local! {
 pub fn note_call(function: u32) {
     note_compiling();
     observer::note_function(function);
+    if observer::is_filling() && !observer::is_noted(function) {
+        note_in_fill(function);
+    }
+}
+
+/// Notes the call in the running fill. A separate function, so that a session without a fill pays for one check only. It runs under
+/// the guard for the same reason as [`begin`].
+#[cold]
+#[inline(never)]
+fn note_in_fill(function: u32) {
+    let note = || observer::note_call(function, &Call::of(function));
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(note) };
 }
 
 /// Notes that a function may be compiled next: because it is called, or checked when it is created.
@@ -52,24 +66,63 @@ pub fn compiled_since() -> Stamp {
 /// variable by `%TYPE` or `%ROWTYPE`. Its compiled form survives changes of these tables. Returns true if there is no such
 /// function.
 pub fn keeps_types(function: u32) -> bool {
-    // SAFETY: looks up a catalog, by a name that ends with a zero.
-    let plpgsql = unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) };
-    with_function(function, |language, source| language == plpgsql && declares_by_reference(source))
+    let plpgsql = plpgsql();
+    with_source(function, |language, source| language == plpgsql && declares_by_reference(source))
         .unwrap_or(true)
 }
 
 /// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such
 /// function.
 pub fn is_native(function: u32) -> bool {
-    // The OID of the language `c` in pg_language.
-    const C: u32 = 13;
-    with_function(function, |language, _| language.to_u32() == C).unwrap_or(true)
+    find(function).is_none_or(|found| found.language == C)
+}
+
+/// The OID of the language `internal` in pg_language.
+pub const INTERNAL: u32 = 12;
+/// The OID of the language `c` in pg_language.
+pub const C: u32 = 13;
+/// The OID of the language `sql` in pg_language.
+pub const SQL: u32 = 14;
+
+/// Returns the OID of the language `plpgsql` in pg_language, or 0 if it is not installed.
+pub fn plpgsql() -> u32 {
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
+    unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }.to_u32()
+}
+
+/// What pg_proc says about a function.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// The OID of its language.
+    pub language: u32,
+    /// Its `provolatile`.
+    pub volatility: u8,
+    pub is_aggregate: bool,
+}
+
+/// Returns what pg_proc says about a function. None if there is no such function.
+pub fn find(function: u32) -> Option<Function> {
+    // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, function.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let row = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+        let found = Function {
+            language: row.prolang.to_u32(),
+            volatility: row.provolatile as u8,
+            is_aggregate: row.prokind as u8 == pg_sys::PROKIND_AGGREGATE,
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
 }
 
 /// Returns a function with its argument types, such as `function f(integer)`, and with the schema if the search path does not find
 /// it. None if there is no such function, or if the current role may not call it, unless `all` is set.
 pub fn in_words(function: u32, all: bool) -> Option<String> {
-    with_function(function, |_, _| ())?;
+    find(function)?;
     // SAFETY: looks up catalogs, for a function that exists. The server returns a new string that ends with a zero.
     unsafe {
         let (caller, execute) = (pg_sys::GetUserId(), pg_sys::ACL_EXECUTE as pg_sys::AclMode);
@@ -88,17 +141,21 @@ pub fn in_words(function: u32, all: bool) -> Option<String> {
 unsafe extern "C-unwind" {
     /// The server's walkers, which pgrx does not bind for every version.
     #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(
+    pub(super) fn query_tree_walker(
         query: *mut pg_sys::Query,
         walker: Walker,
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
     #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+    pub(super) fn expression_tree_walker(
+        node: *mut pg_sys::Node,
+        walker: Walker,
+        context: *mut c_void,
+    ) -> bool;
 }
 
-type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+pub(super) type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
 
 /// Returns the first volatile function that a tree of queries calls, or 0 if it calls none.
 ///
@@ -142,7 +199,7 @@ unsafe extern "C-unwind" fn is_volatile(function: pg_sys::Oid, found: *mut c_voi
 }
 
 /// Calls `read` with the language and the source of a function. Returns None if there is no such function.
-fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -> Option<R> {
+fn with_source<R>(function: u32, read: impl FnOnce(u32, &[u8]) -> R) -> Option<R> {
     let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
     // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access, and the copy of the source
     // lives until the statement ends.
@@ -151,7 +208,7 @@ fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -
         if tuple.is_null() {
             return None;
         }
-        let language = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>()).prolang;
+        let language = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>()).prolang.to_u32();
         let mut is_null = true;
         let column = pg_sys::Anum_pg_proc_prosrc as pg_sys::AttrNumber;
         let source = pg_sys::SysCacheGetAttr(cache, tuple, column, &raw mut is_null);

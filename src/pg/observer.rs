@@ -6,8 +6,9 @@
 //! for the running fills. Each observed relation becomes a *fence* of the result (`docs/architecture.md`), by which a later change
 //! of the relation invalidates it.
 
-use super::allocator;
+use super::analysis::Call;
 use super::local::local;
+use super::{allocator, built_in, executor};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +20,14 @@ pub struct Seen {
     pub relations: BTreeSet<u32>,
     /// Relations that were read as partitions or children of other relations.
     pub parts: BTreeSet<u32>,
-    /// The leaf partitions of each partitioned table in `relations` that the executed plans left over when they were made.
-    leaves: BTreeMap<u32, BTreeSet<u32>>,
-    /// The partitioned tables of which a plan has no leaf partition.
-    whole: BTreeSet<u32>,
+    /// For each partitioned table in `relations`: its leaf partitions in the executed plans.
+    pub(super) leaves: BTreeMap<u32, BTreeSet<u32>>,
+    /// The partitioned tables that a plan contains without any leaf partition.
+    pub(super) leafless: BTreeSet<u32>,
+    /// The views in `relations`. They have no rows of their own.
+    pub(super) views: BTreeSet<u32>,
+    /// The addresses of the plans that have started during the fill.
+    started: BTreeSet<usize>,
     /// Every relation in the range tables of the query and of the executed plans: also views, partitioned tables, and relations
     /// that the planner removed.
     pub relations_named: BTreeSet<u32>,
@@ -68,14 +73,15 @@ impl Seen {
         self.lost |= !note(oids, oid);
     }
 
-    /// Returns the relations whose rows decide about the result: `relations`, in which the leaves that were read replace their
-    /// partitioned table, unless there are too many.
+    /// Returns the relations whose rows decide about the result: `relations` without views, and with the leaf partitions that
+    /// were read in place of their partitioned table, unless there are too many.
     pub fn rows_of_relations(&self) -> BTreeSet<u32> {
         let leaves_of = |root: &u32| {
-            self.leaves.get(root).filter(|leaves| leaves.len() <= LEAVES_MAX && !self.whole.contains(root))
+            let few = |leaves: &&BTreeSet<u32>| leaves.len() <= LEAVES_MAX && !self.leafless.contains(root);
+            self.leaves.get(root).filter(few)
         };
         let mut rows = BTreeSet::new();
-        for relation in &self.relations {
+        for relation in self.relations.difference(&self.views) {
             match leaves_of(relation) {
                 Some(leaves) => rows.extend(leaves),
                 None => _ = rows.insert(*relation),
@@ -83,6 +89,53 @@ impl Seen {
         }
         rows
     }
+
+    /// Adds what a call of a function means.
+    pub(super) fn add_call(&mut self, function: u32, call: &Call) {
+        self.server_state = self.server_state.or(call.server_state.then_some(function));
+        self.foreign_language = self.foreign_language.or(call.foreign_language.then_some(function));
+        self.reads_settings |= call.reads_settings;
+        self.reads_clock |= call.reads_clock;
+        self.user_function |= call.user_function;
+    }
+
+    /// Adds what an analysis or another fill has found, except `volatile` and `started`.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { relations, parts, leaves, leafless, views, relations_named, functions, .. } = self;
+        let mut has_memory = true;
+        for (oids, others) in [
+            (relations, &other.relations),
+            (parts, &other.parts),
+            (leafless, &other.leafless),
+            (views, &other.views),
+            (relations_named, &other.relations_named),
+            (functions, &other.functions),
+        ] {
+            has_memory &= others.iter().all(|oid| note(oids, *oid));
+        }
+        for (root, others) in &other.leaves {
+            has_memory &= others.iter().all(|leaf| note_leaf(leaves, *root, *leaf));
+        }
+        self.lost |= other.lost || !has_memory;
+        self.cache |= other.cache;
+        self.sampled |= other.sampled;
+        self.untracked |= other.untracked;
+        self.server_state = self.server_state.or(other.server_state);
+        self.foreign_language = self.foreign_language.or(other.foreign_language);
+        self.reads_settings |= other.reads_settings;
+        self.reads_clock |= other.reads_clock;
+        self.system_columns |= other.system_columns;
+        self.names_objects |= other.names_objects;
+        self.locks_rows |= other.locks_rows;
+        self.writes |= other.writes;
+        self.user_function |= other.user_function;
+        self.foreign_portal |= other.foreign_portal;
+    }
+}
+
+/// Adds a leaf partition to those of its partitioned table. Returns false if there is no memory for it.
+pub(super) fn note_leaf(leaves: &mut BTreeMap<u32, BTreeSet<u32>>, root: u32, leaf: u32) -> bool {
+    !allocator::is_short() && note(leaves.entry(root).or_default(), leaf)
 }
 
 /// A result depends on the leaf partitions that it reads, if a partitioned table has at most so many of them.
@@ -99,88 +152,107 @@ local! {
     static HAS_PREPARED_UNTRACKED: Cell<bool> = Cell::new(false);
 }
 
-local! {
-    /// Like [`HAS_PREPARED_UNTRACKED`], for functions that are not built in. Functions that plans call do not count: a plan
-    /// prepares its calls anew whenever it starts.
-    static HAS_PREPARED_FUNCTIONS: Cell<bool> = Cell::new(false);
+/// The functions that are not built in and whose calls this transaction has prepared, for the same reason. Functions that plans
+/// call do not count: a plan prepares its calls anew whenever it starts.
+#[derive(Clone, Copy, Debug)]
+struct Prepared {
+    functions: [u32; PREPARED_MAX],
+    /// The number of functions, which may be greater than [`PREPARED_MAX`]: some are not in the list then.
+    count: usize,
 }
 
-/// The OIDs of built-in functions whose results depend on state that no fence covers, such as indexes, files, constraints,
-/// triggers, statistics, publications, replication origins and slots, new schemas, and names of relations. A built-in function has
-/// the same OID in all versions of PostgreSQL that have it.
-///
-/// In this order: `pg_indexam_has_property`, `pg_index_has_property`, `pg_index_column_has_property`, `regclass`,
-/// `pg_get_constraintdef`, `pg_get_indexdef`, `pg_get_triggerdef`, `pg_get_serial_sequence`, `pg_table_is_visible`,
-/// `pg_get_indexdef`, `pg_get_constraintdef`, `pg_tablespace_databases`, `pg_get_triggerdef`, `pg_relation_filenode`,
-/// `pg_relation_filepath`, `pg_listening_channels`, `pg_available_extensions`, `pg_available_extension_versions`,
-/// `pg_extension_update_paths`, `pg_identify_object_as_address`, `pg_statistics_obj_is_visible`, `pg_get_statisticsobjdef`,
-/// `pg_filenode_relation`, `to_regclass`, `pg_describe_object`, `pg_tablespace_location`, `pg_get_replication_slots`,
-/// `pg_identify_object`, `pg_relation_is_updatable`, `pg_column_is_updatable`, `pg_get_object_address`, `to_regnamespace`,
-/// `pg_replication_origin_oid`, `pg_get_publication_tables`, `pg_get_replica_identity_index`, `pg_relation_is_publishable`,
-/// `pg_get_statisticsobjdef_expressions`, `pg_get_statisticsobjdef_columns`, `pg_get_function_sqlbody`.
-const UNTRACKED: [u32; 39] = [
-    636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
-    3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
-    6121, 6173, 6174, 6197,
-];
+/// The most functions of which the session remembers that it has prepared their calls.
+const PREPARED_MAX: usize = 8;
 
-/// The same list as a set of bits, one for each OID up to 6207: it is searched for every function of every plan.
-const UNTRACKED_BITS: [u64; 97] = {
-    let (mut bits, mut index) = ([0; 97], 0);
-    while index < UNTRACKED.len() {
-        bits[UNTRACKED[index] as usize / 64] |= 1 << (UNTRACKED[index] % 64);
-        index += 1;
-    }
-    bits
-};
-
-fn is_untracked(function: u32) -> bool {
-    UNTRACKED_BITS.get(function as usize / 64).is_some_and(|bits| bits >> (function % 64) & 1 == 1)
+local! {
+    static PREPARED: RefCell<Prepared> = RefCell::new(Prepared { functions: [0; PREPARED_MAX], count: 0 });
 }
 
 /// Notes that a plan, or a simple expression of PL/pgSQL, prepares a call of a function.
 #[inline]
 pub fn note_function(function: u32) {
-    let is_untracked = is_untracked(function);
-    if is_untracked {
+    let traits = built_in::traits(function);
+    if traits.is_untracked() || traits.reads_state() {
         HAS_PREPARED_UNTRACKED.set(true);
     }
     if function >= pg_sys::FirstNormalObjectId {
-        HAS_PREPARED_FUNCTIONS.set(true);
-    }
-    if is_filling() {
-        with_fill(|fill| {
-            if function >= pg_sys::FirstNormalObjectId {
-                fill.lost |= !note(&mut fill.functions, function);
+        PREPARED.with_borrow_mut(|prepared| {
+            let known = prepared.count.min(PREPARED_MAX);
+            if !prepared.functions[..known].contains(&function) {
+                if let Some(free) = prepared.functions.get_mut(prepared.count) {
+                    *free = function;
+                }
+                prepared.count += 1;
             }
-            fill.untracked |= is_untracked;
         });
     }
 }
 
-/// Returns whether this transaction may have prepared expressions that call untracked functions.
+/// Notes in the running fill that a call of a function is prepared.
+pub fn note_call(function: u32, call: &Call) {
+    with_fill(|fill| {
+        if function >= pg_sys::FirstNormalObjectId {
+            fill.lost |= !note(&mut fill.functions, function);
+        }
+        fill.untracked |= built_in::traits(function).is_untracked();
+        fill.add_call(function, call);
+    });
+}
+
+/// Notes in the running fill that a plan starts, by the address of its descriptor. The addresses of plans that have ended stay: no
+/// plan that was started before the fill can have one of them.
+pub fn note_start(plan: usize) {
+    with_fill(|fill| {
+        if allocator::is_short() {
+            fill.lost = true;
+        } else {
+            fill.started.insert(plan);
+        }
+    });
+}
+
+/// Notes in the running fill that a plan is continued.
+pub fn note_run(plan: usize) {
+    with_fill(|fill| fill.foreign_portal |= !fill.started.contains(&plan));
+}
+
+/// Returns whether the running fill knows already that a function is called which is not built in.
+pub fn is_noted(function: u32) -> bool {
+    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.functions.contains(&function)))
+}
+
+/// Returns whether this transaction may have prepared expressions that call built-in functions which read the state of the server,
+/// or functions in other languages than SQL and PL/pgSQL. May raise errors.
 pub fn has_prepared_untracked() -> bool {
-    HAS_PREPARED_UNTRACKED.get()
+    let Prepared { functions, count } = PREPARED.with_borrow(|prepared| *prepared);
+    let is_foreign = |function: &u32| Call::of(*function).foreign_language;
+    HAS_PREPARED_UNTRACKED.get() || count > PREPARED_MAX || functions.iter().take(count).any(is_foreign)
 }
 
 /// Returns whether this transaction may have prepared expressions that call functions that are not built in.
 #[inline]
 pub fn has_prepared_functions() -> bool {
-    HAS_PREPARED_FUNCTIONS.get()
+    prepared_functions() > 0
 }
 
-/// Restores what [`has_prepared_functions`] was before a plan started. The functions that a plan prepares to call do not count,
+/// Returns how many functions that are not built in expressions of this transaction may call.
+#[inline]
+pub fn prepared_functions() -> usize {
+    PREPARED.with_borrow(|prepared| prepared.count)
+}
+
+/// Restores what [`prepared_functions`] was before a plan started. The functions that a plan prepares to call do not count,
 /// because a plan prepares its calls anew whenever it starts.
 #[inline]
-pub fn restore_prepared_functions(had_prepared: bool) {
-    HAS_PREPARED_FUNCTIONS.set(had_prepared);
+pub fn restore_prepared_functions(count: usize) {
+    PREPARED.with_borrow_mut(|prepared| prepared.count = count);
 }
 
 /// Forgets the prepared calls when the transaction ends. Cannot fail.
 #[inline]
 pub fn over() {
     HAS_PREPARED_UNTRACKED.set(false);
-    HAS_PREPARED_FUNCTIONS.set(false);
+    restore_prepared_functions(0);
 }
 
 /// Returns whether a fill is running.
@@ -222,15 +294,9 @@ pub fn note_cache() {
     }
 }
 
-/// Notes that the query of the current fill, which is about to run, calls this volatile function, or is volatile without a function
-/// if this is 0.
-pub fn note_volatile(function: u32) {
-    with_fill(|fill| fill.volatile = Some(function));
-}
-
 /// Adds the OID of a relation or a function to a set. Returns false if there is no memory for it: the caller must then set
 /// [`Seen::lost`].
-fn note(oids: &mut BTreeSet<u32>, oid: u32) -> bool {
+pub(super) fn note(oids: &mut BTreeSet<u32>, oid: u32) -> bool {
     let has_memory = !allocator::is_short();
     if has_memory {
         oids.insert(oid);
@@ -238,7 +304,7 @@ fn note(oids: &mut BTreeSet<u32>, oid: u32) -> bool {
     has_memory
 }
 
-/// Runs `run` and returns what it read and called. The observations, except `volatile`, count for the enclosing fill, too.
+/// Runs `run` and returns what it read and called. The observations, except [`Seen::volatile`], count for the enclosing fill, too.
 pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
     /// Removes the fill from the list, also if `run` ends in an error.
     struct Fill;
@@ -247,21 +313,13 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
             FILLS.with_borrow_mut(Vec::pop);
         }
     }
+    let runs = executor::hook_runs();
     FILLS.with_borrow_mut(|fills| fills.push(Seen::default()));
     let fill = Fill;
     let result = run();
     let seen = FILLS.with_borrow_mut(|fills| fills.last_mut().map(std::mem::take)).unwrap_or_default();
     drop(fill);
-    FILLS.with_borrow_mut(|fills| {
-        if let Some(around) = fills.last_mut() {
-            around.lost |= seen.lost;
-            around.lost |= !seen.relations.iter().all(|oid| note(&mut around.relations, *oid));
-            around.lost |= !seen.parts.iter().all(|oid| note(&mut around.parts, *oid));
-            around.cache |= seen.cache;
-            around.sampled |= seen.sampled;
-            around.lost |= !seen.functions.iter().all(|oid| note(&mut around.functions, *oid));
-            around.untracked |= seen.untracked;
-        }
-    });
+    drop(runs);
+    with_fill(|around| around.add(&seen));
     (result, seen)
 }

@@ -8,7 +8,7 @@ use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
 use super::rows::Sink;
-use super::{executor, function, memory, observer, varlena};
+use super::{analysis, executor, memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
 
@@ -468,11 +468,9 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanP
         }
         let source = source_of(plan);
         // The checks see the query after rewriting, so that views count.
+        analysis::note_queries((*source).query_list);
         if executor::nodes::<pg_sys::Query>((*source).query_list).any(|query| locks_rows(*query)) {
             observer::note_locks();
-        }
-        if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
-            observer::note_volatile(function::first_volatile((*source).query_list.cast()));
         }
         if types.is_empty() {
             // Only the planner locks partitions and children. It runs once: without parameters, the plan is kept.

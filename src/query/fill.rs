@@ -189,8 +189,10 @@ fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
             Err(Status::Of(text, Object::Relation(*oid)))
         }
         None if locks::has_seen_large_objects() => Err(Status::Refused("the query reads large objects")),
-        None if seen.relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
-        None => Ok(seen.relations.iter().copied().collect()),
+        None => match seen.rows_of_relations() {
+            relations if relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
+            relations => Ok(relations.into_iter().collect()),
+        },
     }
 }
 
