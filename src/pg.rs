@@ -2,6 +2,7 @@
 //! imports none of the layers above it. `docs/architecture.md` says what each file is for.
 
 pub mod allocator;
+pub mod altered;
 pub mod analysis;
 pub mod background;
 pub mod built_in;

@@ -16,11 +16,13 @@
 
 #![allow(unsafe_code)]
 
+use super::altered::{self, How};
+use super::definition::{self, Changed};
 use super::local::local;
 use super::system::{self, Shared};
 #[cfg(debug_assertions)]
 use super::targets;
-use super::{definition, function, memory, prepared, relation, transaction};
+use super::{function, memory, prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -40,10 +42,9 @@ pub trait Watcher: Sync {
     fn began(&self);
     /// The transaction takes over the snapshot of another transaction.
     fn imports_snapshot(&self);
-    /// Definitions are about to change. After GRANT and REVOKE on databases and tablespaces, DROP OWNED and REASSIGN OWNED, this is
-    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges that all databases
-    /// share are among them.
-    fn defining(&self, roles: bool);
+    /// A definition is about to change. After GRANT and REVOKE on databases and tablespaces, DROP OWNED and REASSIGN OWNED, this is
+    /// called after the command instead, if it has changed anything.
+    fn defining(&self, changed: Changed<'_>);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
     /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing
@@ -178,41 +179,40 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
         match (*node).type_ {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
             T_VariableSetStmt => return set_variable(*watcher, &*node.cast()),
-            T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt => watcher.defining(true),
+            T_GrantRoleStmt => watcher.defining(Changed::Roles),
             T_DropOwnedStmt => return note_owners((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
             T_ReassignOwnedStmt => return note_owners((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
             // `definition.rs` sees what has changed in the role itself, but not a change of its members.
-            T_AlterRoleStmt => {
-                let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
-                if names(options).any(|name| name == c"rolemembers") {
-                    watcher.defining(true);
-                }
-            }
+            T_CreateRoleStmt => define_members(*watcher, (*node.cast::<pg_sys::CreateRoleStmt>()).options),
+            T_AlterRoleStmt => define_members(*watcher, (*node.cast::<pg_sys::AlterRoleStmt>()).options),
+            // `definition.rs` sees the other objects.
             T_RenameStmt => {
                 let statement = &*node.cast::<pg_sys::RenameStmt>();
                 if statement.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
                     needs_alone(*watcher, CStr::from_ptr(statement.subname));
                 }
-                if statement.relation.is_null() {
-                    watcher.defining(is_shared(statement.renameType));
-                } else {
-                    defining_of(*watcher, statement.relation);
+                if is_shared(statement.renameType) {
+                    watcher.defining(Changed::Roles);
                 }
             }
             T_AlterOwnerStmt => {
-                watcher.defining(is_shared((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType))
+                if is_shared((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType) {
+                    watcher.defining(Changed::Roles);
+                }
             }
             T_GrantStmt => return grant(*watcher, &*node.cast()),
-            T_CreatePolicyStmt => {
-                defining_of(*watcher, (*node.cast::<pg_sys::CreatePolicyStmt>()).table);
+            // A library may act on labels, for instance by another rule for a role.
+            T_SecLabelStmt => {
+                let is_shared = is_shared((*node.cast::<pg_sys::SecLabelStmt>()).objtype);
+                watcher.defining(if is_shared { Changed::Roles } else { Changed::Other });
             }
-            T_AlterPolicyStmt => defining_of(*watcher, (*node.cast::<pg_sys::AlterPolicyStmt>()).table),
             T_AlterTableStmt => {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
+                let altered = relation::find(statement.relation);
                 // The table may be temporary. REFRESH MATERIALIZED VIEW CONCURRENTLY alters a temporary table, for instance.
-                if !relation::find(statement.relation).is_some_and(relation::is_temporary) {
-                    move_parts(*watcher, statement);
-                    watcher.defining(false);
+                if !altered.is_some_and(relation::is_temporary) {
+                    move_parts(*watcher, statement, altered);
+                    alter(altered);
                 }
             }
             T_DropdbStmt => drop_database(*watcher, &*node.cast()),
@@ -234,12 +234,9 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     relation::find(copy.relation).into_iter().for_each(definition::catalog_written);
                 }
             }
-            T_CreateFunctionStmt => {
-                function::note_compiling();
-                watcher.defining(false);
-            }
+            T_CreateFunctionStmt => function::note_compiling(),
             T_TruncateStmt => transaction::note_change(),
-            _ => watcher.defining(false),
+            _ => watcher.defining(Changed::Other),
         }
     }
     Afterwards::Nothing
@@ -308,16 +305,24 @@ fn is_shared(kind: pg_sys::ObjectType::Type) -> bool {
     [OBJECT_ROLE, OBJECT_DATABASE, OBJECT_TABLESPACE, OBJECT_PARAMETER_ACL].contains(&kind)
 }
 
-/// Reports a change of definitions, unless the table is temporary.
-unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
-    // SAFETY: a name from a parsed statement.
-    if !unsafe { relation::find(table) }.is_some_and(relation::is_temporary) {
-        watcher.defining(false);
+/// Reports a change of a relation, which the command names. None if there is no relation of this name.
+fn alter(relation: Option<u32>) {
+    match relation {
+        Some(oid) => altered::relation(oid, 0, How::Altered, false, definition::report),
+        None => definition::report(Changed::Other),
     }
 }
 
-/// Reports granted or revoked privileges, unless all of them are on temporary tables. Privileges on databases and tablespaces are
-/// compared after the command: any role may run it, and it changes nothing if the role has no right to grant.
+/// Reports a change of definitions that concerns all databases, if the options of a role give it members, or take members from it.
+unsafe fn define_members(watcher: &dyn Watcher, options: *const pg_sys::List) {
+    // SAFETY: as the caller promises.
+    if unsafe { names(options) }.any(|name| name == c"rolemembers" || name == c"adminmembers") {
+        watcher.defining(Changed::Roles);
+    }
+}
+
+/// Reports granted or revoked privileges, except those on temporary tables. Privileges on databases and tablespaces are compared
+/// after the command: any role may run it, and it changes nothing if the role has no right to grant.
 unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwards {
     use pg_sys::ObjectType::*;
     let kind = statement.objtype;
@@ -327,8 +332,8 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         OBJECT_TABLESPACE => Some(Shared::Tablespace),
         _ => None,
     };
-    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, databases and tablespaces a
-    // list of strings.
+    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, functions a list of names with
+    // arguments, databases, tablespaces and schemas a list of strings.
     unsafe {
         if let Some(shared) = shared.filter(|_| by_name) {
             let mut granted = Vec::new();
@@ -342,13 +347,32 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
             GRANTED.replace(granted);
             return Afterwards::Granted;
         }
-        let has_names = by_name && [OBJECT_TABLE, OBJECT_SEQUENCE].contains(&kind);
-        let mut tables =
-            nodes::<pg_sys::RangeVar>(if has_names { statement.objects } else { std::ptr::null() });
-        let are_temporary =
-            has_names && tables.all(|table| relation::find(table).is_some_and(relation::is_temporary));
-        if !are_temporary {
-            watcher.defining(is_shared(kind));
+        let in_schemas = statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA;
+        match kind {
+            OBJECT_TABLE | OBJECT_SEQUENCE if by_name => {
+                nodes::<pg_sys::RangeVar>(statement.objects).for_each(|name| alter(relation::find(name)));
+            }
+            OBJECT_TABLE | OBJECT_SEQUENCE if in_schemas => {
+                for schema in nodes::<pg_sys::String>(statement.objects) {
+                    let schema = pg_sys::get_namespace_oid((*schema).sval, true).to_u32();
+                    let tables = &[b'r', b'v', b'm', b'f', b'p'][..];
+                    let kinds = if kind == OBJECT_TABLE { tables } else { &[b'S'] };
+                    system::relations_in(schema, kinds).into_iter().for_each(|oid| alter(Some(oid)));
+                }
+            }
+            OBJECT_SCHEMA if by_name => {
+                for name in nodes::<pg_sys::String>(statement.objects) {
+                    watcher.defining(Changed::Name(CStr::from_ptr((*name).sval).to_bytes()));
+                }
+            }
+            OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE if by_name => {
+                for name in nodes::<pg_sys::ObjectWithArgs>(statement.objects) {
+                    let function = pg_sys::LookupFuncWithArgs(kind, name.cast_mut(), true).to_u32();
+                    altered::function(function, How::Altered, definition::report);
+                }
+            }
+            _ if is_shared(kind) => watcher.defining(Changed::Roles),
+            _ => watcher.defining(Changed::Other),
         }
     }
     Afterwards::Nothing
@@ -380,7 +404,8 @@ unsafe fn names<'s>(options: *const pg_sys::List) -> impl Iterator<Item = &'s CS
     unsafe { nodes::<pg_sys::DefElem>(options).map(|option| CStr::from_ptr((*option).defname)) }
 }
 
-/// Returns whether a command is harmless: it changes no definition, so no query can mean something else after it.
+/// Returns whether a command is harmless: it changes no definition, so no query can mean something else after it. Default privileges
+/// concern only objects that are created later.
 fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(
@@ -406,12 +431,15 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_ExecuteStmt
             | T_DeallocateStmt
             | T_CommentStmt
-            | T_SecLabelStmt
             | T_IndexStmt
             | T_ReindexStmt
             | T_CreateStatsStmt
             | T_CreateTrigStmt
             | T_AlterStatsStmt
+            | T_CreateEventTrigStmt
+            | T_AlterEventTrigStmt
+            | T_AlterDefaultPrivilegesStmt
+            | T_AlterObjectDependsStmt
             | T_RefreshMatViewStmt
             | T_AlterDatabaseSetStmt
             | T_AlterRoleSetStmt
@@ -429,7 +457,33 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
 /// Returns whether `definition.rs` sees every change of this command. For a temporary object it then reports nothing.
 fn is_reported_by_definition(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
-    matches!(tag, T_CreateStmt | T_CreateTableAsStmt | T_CreateSeqStmt | T_AlterSeqStmt | T_DropStmt)
+    matches!(
+        tag,
+        T_CreateStmt
+            | T_CreateTableAsStmt
+            | T_CreateForeignTableStmt
+            | T_ImportForeignSchemaStmt
+            | T_ViewStmt
+            | T_RuleStmt
+            | T_CreatePolicyStmt
+            | T_AlterPolicyStmt
+            | T_CreateSeqStmt
+            | T_AlterSeqStmt
+            | T_CreateSchemaStmt
+            | T_CompositeTypeStmt
+            | T_CreateEnumStmt
+            | T_CreateRangeStmt
+            | T_CreateDomainStmt
+            | T_DefineStmt
+            | T_AlterFunctionStmt
+            | T_AlterObjectSchemaStmt
+            | T_AlterTableMoveAllStmt
+            | T_CreateExtensionStmt
+            | T_AlterExtensionStmt
+            | T_AlterExtensionContentsStmt
+            | T_DropRoleStmt
+            | T_DropStmt
+    )
 }
 
 /// Reports PREPARE TRANSACTION, COMMIT PREPARED and ROLLBACK PREPARED, if there is a cache and transactions can be prepared.
@@ -461,7 +515,9 @@ fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Af
 
 /// Reports relations that leave a tree without locks that would show it, and trees that grow without locks on all relations below.
 /// (DETACH PARTITION and NO INHERIT lock the part as a writer does. ATTACH PARTITION does that with all relations below, too.)
-unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
+/// A partition that is attached or detached is a change of the tables above its new or old parent, too. `definition.rs` sees that,
+/// except the first of the two transactions of DETACH PARTITION CONCURRENTLY.
+unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt, parent: Option<u32>) {
     // SAFETY: a parsed statement: a name, and a list of commands.
     unsafe {
         let count = if statement.cmds.is_null() { 0 } else { (*statement.cmds).length as usize };
@@ -475,6 +531,8 @@ unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) 
                         relation::find((*detached).name)
                             .into_iter()
                             .for_each(|relation| watcher.leaving(relation));
+                        let above = parent.map(relation::ancestors).unwrap_or_default();
+                        above.into_iter().for_each(|oid| watcher.defining(Changed::Relation(oid)));
                     }
                 }
                 _ => {}
@@ -496,11 +554,11 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
         Afterwards::Granted => {
             let mut granted = GRANTED.take().into_iter();
             let has_changed = granted.any(|(kind, oid)| system::has_changed_privileges(kind, oid));
-            has_changed.then(|| watcher.defining(true));
+            has_changed.then(|| watcher.defining(Changed::Roles));
         }
         Afterwards::Disowned => {
             let had_anything = OWNERS.take().into_iter().any(system::had_anything);
-            had_anything.then(|| watcher.defining(true));
+            had_anything.then(|| watcher.defining(Changed::Roles));
         }
         _ => {}
     }

@@ -11,62 +11,64 @@
 
 #![allow(unsafe_code)]
 
+use super::altered::{self, How, Report};
 use super::catalog;
 use super::function;
-use super::relation;
-use super::system::{self, CLASSES, Class, ROLES, TYPES, Type, When, prefix};
+use super::system::{self, CLASSES, FUNCTIONS, POLICIES, ROLES, RULES, SCHEMAS, TYPES, When};
 use pgrx::prelude::*;
 #[cfg(debug_assertions)]
 use std::ffi::CStr;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-/// The extent of a change.
+/// A changed definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Definitions of this database.
-    Definitions,
+pub enum Changed<'n> {
+    /// The definition of the relation with this OID in this database.
+    Relation(u32),
+    /// The meaning of a name in this database: an object of this name is created or dropped, or gets or loses this name, or is moved
+    /// to another schema; or privileges on a schema or a function of this name change.
+    Name(&'n [u8]),
+    /// Any other definition of this database.
+    Other,
     /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog in [`SHARED`].
     Roles,
     /// The extension pg_cache is dropped in this database.
     Extension,
 }
 
-/// Called in the command that changes definitions, once for each change. May raise errors.
-type Report = fn(Changed);
-
 static REPORT: OnceLock<Report> = OnceLock::new();
 /// The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
 // OIDs of catalogs.
-const RELATIONS: u32 = CLASSES.oid();
+const OF_RELATIONS: u32 = CLASSES.oid();
 const OF_TYPES: u32 = TYPES.oid();
-/// `pg_namespace`
-const SCHEMAS: u32 = 2615;
+const OF_FUNCTIONS: u32 = FUNCTIONS.oid();
+const OF_SCHEMAS: u32 = SCHEMAS.oid();
 const OF_ROLES: u32 = ROLES.oid();
+const OF_POLICIES: u32 = POLICIES.oid();
+const OF_RULES: u32 = RULES.oid();
 /// `pg_auth_members`
 const MEMBERSHIPS: u32 = 1261;
-/// `pg_policy`
-const POLICIES: u32 = 3256;
-/// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
+/// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child, and that of the parent as
+/// its argument.
 const INHERITANCE: u32 = 2611;
+/// `pg_foreign_table`: options of foreign tables, by the OID of the relation.
+const FOREIGN_TABLES: u32 = 3118;
 /// `pg_extension`
 const EXTENSIONS: u32 = 3079;
 
 /// Catalogs whose changes alter no result of a query, as far as the hook reports them. In this order: defaults, constraints,
-/// indexes, triggers; extended statistics; large objects and their owners; subscriptions; publications with their tables and
-/// schemas; event triggers; databases and tablespaces; settings of roles and databases. (`command.rs` reports new names, owners and
-/// privileges of databases and tablespaces.)
-const HARMLESS: [u32; 15] =
-    [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
+/// indexes, triggers; extended statistics; default privileges, which concern only later objects; large objects and their owners;
+/// subscriptions; publications with their tables and schemas; event triggers; databases and tablespaces; settings of roles and
+/// databases. (`command.rs` reports new names, owners and privileges of databases and tablespaces.)
+const HARMLESS: [u32; 16] =
+    [2604, 2606, 2610, 2620, 3381, 826, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
 /// Catalogs that all databases share and that decide about privileges. In this order: roles, memberships, databases with their
 /// owners and privileges, tablespaces, privileges on settings.
 const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
-
-/// The prefix of the name of the transient table that a rewrite of a table uses.
-const TRANSIENT: &[u8] = b"pg_temp_";
 
 /// Installs the hook and calls `report` from now on. Must be called while the server loads the library.
 pub fn watch(report: Report) {
@@ -96,123 +98,93 @@ unsafe extern "C-unwind" fn access(
         }
         match access {
             OAT_FUNCTION_EXECUTE => function::note_call(object.to_u32()),
-            OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER => changed(access, class, object, argument),
+            OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER => {
+                changed(access, class, object, part, argument);
+            }
             _ => {}
         }
     }
 }
 
-/// Reports a created, altered or dropped object, if that may alter the result of a query. `class` is the OID of its catalog, and
-/// `object` its OID.
+/// Reports the definitions that a created, altered or dropped object changes. `class` is the OID of its catalog, `object` its OID, and
+/// `part` the number of a column of a relation, or 0.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
     object: pg_sys::Oid,
+    part: c_int,
     argument: *const c_void,
 ) {
     use pg_sys::ObjectAccessType::*;
-    let Some(report) = REPORT.get() else { return };
+    if REPORT.get().is_none() {
+        return;
+    }
     // SAFETY: the server passes an argument of this type with each kind of access.
-    let is_internal = unsafe {
+    let (how, is_internal, other) = unsafe {
         match access {
-            OAT_POST_CREATE => (*argument.cast::<pg_sys::ObjectAccessPostCreate>()).is_internal,
-            OAT_POST_ALTER => (*argument.cast::<pg_sys::ObjectAccessPostAlter>()).is_internal,
+            OAT_POST_CREATE => {
+                let argument = &*argument.cast::<pg_sys::ObjectAccessPostCreate>();
+                (How::Created, argument.is_internal, 0)
+            }
+            OAT_POST_ALTER => {
+                let argument = &*argument.cast::<pg_sys::ObjectAccessPostAlter>();
+                (How::Altered, argument.is_internal, argument.auxiliary_id.to_u32())
+            }
             _ => {
                 let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
-                flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0
+                (How::Dropped, flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0, 0)
             }
         }
     };
-    let class = class.to_u32();
-    let defines = match class {
-        _ if HARMLESS.contains(&class) => false,
-        // A new schema contains no objects yet.
-        SCHEMAS => access != OAT_POST_CREATE,
+    let oid = object.to_u32();
+    match class.to_u32() {
+        class if HARMLESS.contains(&class) => {}
         // An internal change gives the relation new files, or renames a toast table.
-        RELATIONS if is_internal && access == OAT_POST_ALTER => false,
-        RELATIONS => relation_defines(object, is_internal),
-        INHERITANCE => relation_defines(object, false),
-        OF_TYPES => type_defines(object),
-        OF_ROLES => role_defines(object),
-        POLICIES => policy_defines(object),
-        _ => true,
-    };
-    if defines {
-        report(match class {
-            OF_ROLES | MEMBERSHIPS => Changed::Roles,
-            EXTENSIONS if access == OAT_DROP && catalog::extension() == Some(object.to_u32()) => {
-                Changed::Extension
-            }
-            _ => Changed::Definitions,
-        });
+        OF_RELATIONS if is_internal && how == How::Altered => {}
+        OF_RELATIONS => altered::relation(oid, part, how, is_internal, report),
+        FOREIGN_TABLES => altered::relation(oid, 0, How::Altered, false, report),
+        INHERITANCE => altered::inheritance(oid, other, report),
+        OF_POLICIES => altered::rule(&POLICIES, oid, report),
+        OF_RULES => altered::rule(&RULES, oid, report),
+        OF_TYPES => altered::of_type(oid, how, report),
+        OF_FUNCTIONS => altered::function(oid, how, report),
+        OF_SCHEMAS => altered::schema(oid, report),
+        // No result depends on a new role. `command.rs` reports its members.
+        OF_ROLES if how == How::Created || how == How::Altered && !role_defines(oid) => {}
+        OF_ROLES | MEMBERSHIPS => report(Changed::Roles),
+        // The objects of an extension are reported by themselves.
+        EXTENSIONS if how != How::Dropped || catalog::extension() != Some(oid) => {}
+        EXTENSIONS => report(Changed::Extension),
+        _ => report(Changed::Other),
+    }
+}
+
+/// Reports a changed definition. May raise errors.
+pub fn report(changed: Changed<'_>) {
+    if let Some(report) = REPORT.get() {
+        report(changed);
     }
 }
 
 /// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog that all databases share. Locks cannot
 /// show such a write, because commands that leave every result as it is lock these catalogs in the same way.
 pub fn catalog_written(catalog: u32) {
-    if SHARED.contains(&catalog)
-        && let Some(report) = REPORT.get()
-    {
+    if SHARED.contains(&catalog) {
         report(Changed::Roles);
     }
 }
 
-/// Returns whether a change of a role may change a result: any change except that of its password and the password's expiry.
-fn role_defines(oid: pg_sys::Oid) -> bool {
+/// Returns whether an altered role may change a result: by any change except that of its password and the password's expiry, unless
+/// this transaction has created the role.
+fn role_defines(oid: u32) -> bool {
     let read = |row: &pg_sys::FormData_pg_authid| {
         let flags = [row.rolsuper, row.rolinherit, row.rolcreaterole, row.rolcreatedb, row.rolcanlogin];
         (flags, row.rolreplication, row.rolbypassrls, row.rolconnlimit, row.rolname.data)
     };
-    let [before, now] =
-        [When::BeforeUs, When::AsWritten].map(|when| system::row(&ROLES, oid.to_u32(), when, read));
-    before.is_none() || before != now
-}
-
-/// The first columns of a row of `pg_policy`: the policy's OID, its name, and the OID of its table.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Policy {
-    oid: pg_sys::Oid,
-    name: pg_sys::NameData,
-    table: pg_sys::Oid,
-}
-
-/// Returns whether a change of a policy matters. A policy of a temporary table affects no other session.
-fn policy_defines(oid: pg_sys::Oid) -> bool {
-    // SAFETY: the numbers of pg_policy and of the index of its first column; a row of pg_policy begins with these columns.
-    const BY_OID: system::Catalog<Policy> =
-        unsafe { system::Catalog::new(POLICIES, 3257, 1, prefix::<Policy>) };
-    let table = |row: &Policy| row.table.to_u32();
-    let found = [When::AsWritten, When::BeforeUs]
-        .iter()
-        .find_map(|when| system::row(&BY_OID, oid.to_u32(), *when, table));
-    !found.is_some_and(relation::is_temporary)
-}
-
-/// Returns whether a change of a relation matters: not that of an index, a TOAST table, a temporary or a transient table. True if
-/// the relation has no row in `pg_class`. `is_internal` says whether the server made the change as a part of another one.
-fn relation_defines(oid: pg_sys::Oid, is_internal: bool) -> bool {
-    let defines = |row: &Class| {
-        let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]
-            .contains(&row.relkind);
-        let is_temporary = row.relpersistence == pg_sys::RELPERSISTENCE_TEMP;
-        let is_transient = is_internal && row.name().starts_with(TRANSIENT);
-        !is_part && !is_temporary && !is_transient
-    };
-    system::row(&CLASSES, oid.to_u32(), When::AsWritten, defines).unwrap_or(true)
-}
-
-/// Returns whether a change of a type matters. The row type of a table comes and goes with the table, and an array type with the
-/// type of its elements.
-fn type_defines(oid: pg_sys::Oid) -> bool {
-    let defines = |row: &Type| {
-        let is_array = row.typelem != pg_sys::InvalidOid && row.typcategory == pg_sys::TYPCATEGORY_ARRAY;
-        row.typrelid == pg_sys::InvalidOid && !is_array
-    };
-    system::row(&TYPES, oid.to_u32(), When::AsWritten, defines).unwrap_or(true)
+    let [before, now] = [When::BeforeUs, When::AsWritten].map(|when| system::row(&ROLES, oid, when, read));
+    before.is_some() && before != now
 }
 
 /// Renames a relation from C, as an extension may do. For tests, in debug builds only: `CREATE FUNCTION … AS '$libdir/pg_cache',

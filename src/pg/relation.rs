@@ -283,8 +283,7 @@ pub fn of(oid: u32) -> Relation {
     found
 }
 
-/// Finds out what a write to a relation means, from the server's catalogs. The ancestors are found level by level: the list of
-/// those that were found is also the list of those whose parents are still to be found.
+/// Finds out what a write to a relation means, from the server's catalogs.
 fn look_up(oid: u32) -> Relation {
     if oid < FIRST_NORMAL {
         let rows = || Relation::Rows { ancestors: Rc::default() };
@@ -307,6 +306,15 @@ fn look_up(oid: u32) -> Relation {
     {
         return Relation::Irrelevant;
     }
+    Relation::Rows { ancestors: ancestors(oid).into() }
+}
+
+/// Returns the tables above a relation in inheritance trees, also those above it before this transaction. It reads the catalogs, so
+/// it may raise errors.
+///
+/// The ancestors are found level by level: the list of those that were found is also the list of those whose parents are still to
+/// be found.
+pub fn ancestors(oid: u32) -> Vec<u32> {
     let mut ancestors = Vec::new();
     let mut at = oid;
     for seen in 0.. {
@@ -316,7 +324,7 @@ fn look_up(oid: u32) -> Relation {
             None => break,
         }
     }
-    Relation::Rows { ancestors: ancestors.into() }
+    ancestors
 }
 
 /// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released

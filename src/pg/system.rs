@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use super::memory;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 
@@ -37,28 +38,78 @@ impl<T> Catalog<T> {
     }
 }
 
-/// Columns of `pg_class`.
-pub struct Class {
-    relname: pg_sys::NameData,
-    pub relnamespace: pg_sys::Oid,
-    pub relkind: u8,
-    pub relpersistence: u8,
-}
+/// The name of an object, as a column of a catalog holds it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Name(pg_sys::NameData);
 
-impl Class {
-    /// Returns the relation's name.
-    pub fn name(&self) -> &[u8] {
+impl Name {
+    pub fn bytes(&self) -> &[u8] {
         // SAFETY: an array of bytes is read as one of `u8`, which has the same size.
-        let bytes = unsafe { &*(&raw const self.relname.data).cast::<[u8; pg_sys::NAMEDATALEN as usize]>() };
+        let bytes = unsafe { &*(&raw const self.0.data).cast::<[u8; pg_sys::NAMEDATALEN as usize]>() };
         CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
     }
 }
 
+/// Columns of `pg_class`.
+#[derive(Clone, Copy)]
+pub struct Class {
+    pub relname: Name,
+    pub relnamespace: pg_sys::Oid,
+    /// The row type.
+    pub reltype: pg_sys::Oid,
+    /// The access method.
+    pub relam: pg_sys::Oid,
+    pub relkind: u8,
+    pub relpersistence: u8,
+}
+
 /// Columns of `pg_type`.
+#[derive(Clone, Copy)]
 pub struct Type {
+    pub typname: Name,
+    pub typnamespace: pg_sys::Oid,
     pub typelem: pg_sys::Oid,
     pub typrelid: pg_sys::Oid,
+    pub typarray: pg_sys::Oid,
     pub typcategory: u8,
+}
+
+/// The first columns of a row of `pg_proc`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Function {
+    _oid: pg_sys::Oid,
+    pub proname: Name,
+    pub pronamespace: pg_sys::Oid,
+    _proowner: pg_sys::Oid,
+    pub prolang: pg_sys::Oid,
+}
+
+/// The first columns of a row of `pg_namespace`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Schema {
+    _oid: pg_sys::Oid,
+    pub nspname: Name,
+}
+
+/// The first columns of a row of `pg_policy` or `pg_rewrite`: the OID and the name of the policy or rule, and the OID of its
+/// relation.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Rule {
+    _oid: pg_sys::Oid,
+    _name: Name,
+    pub relation: pg_sys::Oid,
+}
+
+/// The first columns of a row of `pg_index`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Index {
+    _indexrelid: pg_sys::Oid,
+    pub indrelid: pg_sys::Oid,
 }
 
 /// A row of `pg_inherits`: the parent of a table.
@@ -72,6 +123,22 @@ pub const CLASSES: Catalog<Class> = unsafe { Catalog::new(1259, 2662, 1, class) 
 /// Types, by their OID.
 // SAFETY: the numbers of pg_type and of the index of its first column.
 pub const TYPES: Catalog<Type> = unsafe { Catalog::new(1247, 2703, 1, of_type) };
+/// Functions, by their OID.
+// SAFETY: the numbers of pg_proc and of the index of its first column; a row begins with these columns.
+pub const FUNCTIONS: Catalog<Function> = unsafe { Catalog::new(1255, 2690, 1, prefix::<Function>) };
+/// Schemas, by their OID.
+// SAFETY: the numbers of pg_namespace and of the index of its first column; a row begins with these columns.
+pub const SCHEMAS: Catalog<Schema> = unsafe { Catalog::new(2615, 2685, 1, prefix::<Schema>) };
+/// Policies, by their OID.
+// SAFETY: the numbers of pg_policy and of the index of its first column; a row begins with these columns.
+pub const POLICIES: Catalog<Rule> = unsafe { Catalog::new(3256, 3257, 1, prefix::<Rule>) };
+/// Rules, by their OID.
+// SAFETY: the numbers of pg_rewrite and of the index of its first column; a row begins with these columns.
+pub const RULES: Catalog<Rule> = unsafe { Catalog::new(2618, 2692, 1, prefix::<Rule>) };
+/// Indexes, by their OID in `pg_class`.
+// SAFETY: the numbers of pg_index and of the index of its first column. A row begins with these columns. The server overwrites
+// other columns in place, and `index` reads only these.
+pub const INDEXES: Catalog<Index> = unsafe { Catalog::new(2610, 2679, 1, prefix::<Index>) };
 /// Roles, by their OID.
 // SAFETY: the numbers of pg_authid and of the index of its first column; a row begins with these columns.
 pub const ROLES: Catalog<pg_sys::FormData_pg_authid> =
@@ -85,8 +152,10 @@ unsafe fn class(row: *const c_void) -> Class {
     // SAFETY: a row of pg_class.
     unsafe {
         Class {
-            relname: (*row).relname,
+            relname: Name((*row).relname),
             relnamespace: (*row).relnamespace,
+            reltype: (*row).reltype,
+            relam: (*row).relam,
             relkind: (*row).relkind as u8,
             relpersistence: (*row).relpersistence as u8,
         }
@@ -97,11 +166,18 @@ unsafe fn of_type(row: *const c_void) -> Type {
     let row = row.cast::<pg_sys::FormData_pg_type>();
     // SAFETY: a row of pg_type.
     unsafe {
-        Type { typelem: (*row).typelem, typrelid: (*row).typrelid, typcategory: (*row).typcategory as u8 }
+        Type {
+            typname: Name((*row).typname),
+            typnamespace: (*row).typnamespace,
+            typelem: (*row).typelem,
+            typrelid: (*row).typrelid,
+            typarray: (*row).typarray,
+            typcategory: (*row).typcategory as u8,
+        }
     }
 }
 
-/// Copies the first columns of a row. The catalog must be one whose rows are never overwritten in place.
+/// Copies the first columns of a row. The server must never overwrite these columns in place.
 ///
 /// # Safety
 /// A row of the catalog must begin with a `T`.
@@ -132,20 +208,20 @@ pub fn each_row<T>(catalog: &Catalog<T>, oid: u32, when: When, mut with: impl Fn
     let Catalog { table, index, column, copy } = *catalog;
     // SAFETY: the catalog's own numbers and its own function to copy a row. The row is valid during the call.
     unsafe {
-        each_tuple([table, index], column, oid, when, |tuple, _| {
+        each_tuple([table, index], &[(column, oid)], when, |tuple, _| {
             with(&copy(pg_sys::GETSTRUCT(tuple).cast()));
         });
     }
 }
 
-/// Calls `with` for each tuple of a catalog that has this OID in a column, with the description of the tuples.
+/// Calls `with` for each tuple of a catalog that has these OIDs in these columns, with the description of the tuples.
 ///
 /// # Safety
-/// The two numbers are those of a catalog and of an index of it that begins with that column, an oid.
+/// The two numbers are those of a catalog and of an index of it that begins with these one or two columns, oids. With 0 for the
+/// index, the whole catalog is read.
 unsafe fn each_tuple(
     [table, index]: [u32; 2],
-    column: i16,
-    oid: u32,
+    columns: &[(i16, u32)],
     when: When,
     mut with: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
 ) {
@@ -156,9 +232,12 @@ unsafe fn each_tuple(
     // raised, the server releases everything.
     unsafe {
         let relation = pg_sys::table_open(table.into(), lock);
-        let mut key = pg_sys::ScanKeyData::default();
+        let mut keys = [pg_sys::ScanKeyData::default(); 2];
         let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&raw mut key, column, equal, pg_sys::F_OIDEQ.into(), oid.into());
+        let count = columns.len().min(keys.len());
+        for (key, (column, oid)) in keys.iter_mut().zip(columns) {
+            pg_sys::ScanKeyInit(key, *column, equal, pg_sys::F_OIDEQ.into(), (*oid).into());
+        }
         let snapshot = match when {
             When::Now => std::ptr::null_mut(),
             When::AsWritten => &raw mut pg_sys::SnapshotSelfData,
@@ -168,7 +247,8 @@ unsafe fn each_tuple(
                 before
             }
         };
-        let scan = pg_sys::systable_beginscan(relation, index.into(), true, snapshot, 1, &raw mut key);
+        let (has_index, count, keys) = (index != 0, count as i32, keys.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(relation, index.into(), has_index, snapshot, count, keys);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -211,7 +291,7 @@ pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
         // never null, and its privileges. These are an array, which is a varlena; null stands for the owner's and the public's
         // usual ones.
         unsafe {
-            each_tuple(catalog, 1, oid, when, |tuple, description| {
+            each_tuple(catalog, &[(1, oid)], when, |tuple, description| {
                 let mut is_null = true;
                 let value = pg_sys::heap_getattr(tuple, column as i32, description, &mut is_null);
                 let array = if is_null {
@@ -250,10 +330,51 @@ pub fn had_anything(role: u32) -> bool {
     let mut found = false;
     // SAFETY: that index begins with the fifth column. A row begins with these columns, and is never overwritten in place.
     unsafe {
-        each_tuple(DEPENDENCIES, 5, ROLES.oid(), When::BeforeUs, |tuple, _| {
+        each_tuple(DEPENDENCIES, &[(5, ROLES.oid())], When::BeforeUs, |tuple, _| {
             let row = prefix::<Dependency>(pg_sys::GETSTRUCT(tuple).cast());
             let is_near = row.database == here || row.database == pg_sys::InvalidOid;
             found |= is_near && row.on.to_u32() == role;
+        });
+    }
+    found
+}
+
+/// Returns the relations of a schema that are of these kinds, with the changes of this transaction. May raise errors.
+pub fn relations_in(schema: u32, kinds: &[u8]) -> Vec<u32> {
+    let mut found = Vec::new();
+    // SAFETY: pg_class without an index, and the number of its column relnamespace, an oid. A tuple is a row of pg_class, and these
+    // columns never change within a row version.
+    unsafe {
+        let column = pg_sys::Anum_pg_class_relnamespace as i16;
+        each_tuple([CLASSES.oid(), 0], &[(column, schema)], When::AsWritten, |tuple, _| {
+            let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+            if kinds.contains(&((*row).relkind as u8)) {
+                memory::push(&mut found, (*row).oid.to_u32());
+            }
+        });
+    }
+    found
+}
+
+/// The first columns of a row of pg_depend: an object that depends on another one.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Dependent {
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+}
+
+/// Returns the objects that depend on a type, each with the OID of its catalog. May raise errors.
+pub fn dependents_of_type(oid: u32) -> Vec<(u32, u32)> {
+    /// pg_depend with the index of what its objects depend on: a class, and an OID in that.
+    const DEPENDENCIES: [u32; 2] = [2608, 2674];
+    let mut found = Vec::new();
+    // SAFETY: that index begins with the fourth and the fifth column, oids. A row begins with two OIDs, and is never overwritten in
+    // place.
+    unsafe {
+        each_tuple(DEPENDENCIES, &[(4, TYPES.oid()), (5, oid)], When::AsWritten, |tuple, _| {
+            let row = prefix::<Dependent>(pg_sys::GETSTRUCT(tuple).cast());
+            memory::push(&mut found, (row.class.to_u32(), row.object.to_u32()));
         });
     }
     found

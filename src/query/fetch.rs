@@ -8,12 +8,12 @@ use crate::pg::query::{self, Query, Snapshot};
 use crate::pg::relation;
 use crate::pg::varlena::Varlena;
 use crate::pg::{jsonb::Array, shared};
+use crate::store::definitions;
 use crate::store::entry;
 use crate::store::kind::{JSONB, NOTHING, RESULT};
 use crate::store::note::Form;
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use crate::store::transaction::table_writes;
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta};
 use sha2::{Digest, Sha256};
 
@@ -121,7 +121,7 @@ impl Job for Fetch<'_> {
 
     fn add_definitions(&self, _: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
         fences.try_reserve(1)?;
-        fences.extend(shared::tier().map(table_writes::definitions_fence));
+        fences.extend(shared::tier().map(definitions::any));
         Ok(())
     }
 

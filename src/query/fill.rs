@@ -22,7 +22,7 @@ use crate::store::note::{self, Facts, Form};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{flights, journal, watch};
+use crate::store::{definitions, flights, journal, watch};
 use pg_cache_core::{Cost, DEPENDENCIES_MAX, FenceId, Kind, NewValue, Reserved, Stamp, Stored};
 use std::cell::Cell;
 use std::time::Instant;
@@ -138,7 +138,7 @@ fn renew_session() {
     let Some(tier) = shared::tier() else { return };
     let fences = tier.fences();
     let known = RENEWED.get();
-    let catalogs = [table_writes::definitions_fence(tier), fences.reserved(Reserved::Roles)];
+    let catalogs = [definitions::any(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
     // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
     // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
@@ -365,7 +365,7 @@ impl Ticket {
                 return Err(Status::Refused("the query has written something"));
             }
         }
-        let definitions = table_writes::definitions_fence(tier);
+        let definitions = definitions::any(tier);
         let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
         let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
         if let Some(oid) = has_moved().then(keeping).flatten() {

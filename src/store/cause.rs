@@ -10,6 +10,7 @@ use crate::pg::encoding::shown;
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{function, names, relation};
+use crate::store::definitions::{self, Definition};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::table_writes;
 use crate::store::{keyspace, space, watch};
@@ -66,14 +67,15 @@ fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
     }
     let fixed = [
         (fences.reserved(Reserved::Database(database)), "all spaces of the database"),
-        (table_writes::definitions_fence(tier), "definitions in the database"),
+        (definitions::any(tier), "definitions in the database"),
+        (definitions::other(tier), "definitions in the database"),
         (fences.reserved(Reserved::Roles), "roles of the cluster"),
         (watch::fence(tier), "watches in the database"),
         (table_writes::trees_fence(tier), "inheritance trees in the database"),
     ];
     match fixed.iter().find(|(known, _)| *known == fence) {
         Some((_, name)) => (*name).to_owned(),
-        None => tag_name(tier, fence),
+        None => definitions::of_fence(tier, fence, definition_name).unwrap_or_else(|| tag_name(tier, fence)),
     }
 }
 
@@ -88,10 +90,27 @@ fn space_name(number: u32) -> String {
     found.unwrap_or_else(|| "the space".to_owned())
 }
 
+/// Returns what a definition is, if the current role may know its name. A name that is no relation's may be that of any object.
+fn definition_name(definition: Definition<'_>) -> String {
+    match definition {
+        Definition::Relation(number) => format!("definition of {}", relation_name(number)),
+        Definition::Name(name) if may_know_names() => format!("the name {}", shown(name)),
+        Definition::Name(_) | Definition::Other => "definitions in the database".to_owned(),
+    }
+}
+
+/// Returns whether the current role may know the names of all tags, and of all objects whose definitions have changed.
+fn may_know_names() -> bool {
+    space::may_monitor() || space::may_write_everywhere(Role::current())
+}
+
 /// Returns the tag that was invalidated last of those with this fence, if its name is still known and the current role may know it.
 fn tag_name(tier: &HotTier, fence: FenceId) -> String {
-    let may_know = || space::may_monitor() || space::may_write_everywhere(Role::current());
-    names::of(fence.number())
-        .filter(|name| keyspace::tag(tier, name) == fence && may_know())
-        .map_or_else(|| "a tag".to_owned(), |name| format!("tag {}", shown(&name)))
+    match names::of(fence.number()) {
+        None => "a tag or a definition".to_owned(),
+        Some(name) if keyspace::tag(tier, &name) == fence && may_know_names() => {
+            format!("tag {}", shown(&name))
+        }
+        Some(_) => "a tag".to_owned(),
+    }
 }

@@ -6,6 +6,7 @@
 use crate::pg::command::{self, Watcher};
 use crate::pg::definition::Changed;
 use crate::pg::{background, definition, relation, shared};
+use crate::store::definitions::{self, Definition};
 use crate::store::space;
 use crate::store::transaction::{Named, pending, prepared, safe_stamp, table_writes};
 use pg_cache_core::Reserved;
@@ -14,25 +15,26 @@ use pg_cache_core::Reserved;
 /// library.
 pub fn listen() {
     command::watch(&Commands);
-    definition::watch(|changed| match changed {
-        Changed::Definitions => defining(false),
-        Changed::Roles => defining(true),
-        Changed::Extension => {
-            defining(false);
-            dropping(shared::database());
-        }
-    });
+    definition::watch(defining);
 }
 
-/// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
-/// roles or their rights change too, so the commit invalidates the query results of all databases, and caches that follow the
-/// journal as a role must forget everything. May raise errors.
-fn defining(roles: bool) {
+/// Records that the transaction changes a definition. If roles or their rights change, the commit invalidates the query results of all
+/// databases, and caches that follow the journal as a role must forget everything. May raise errors.
+fn defining(changed: Changed<'_>) {
     let Some(tier) = shared::tier() else { return };
-    pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
-    if roles {
-        pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
-        pending::privileges_changed(0);
+    match changed {
+        Changed::Relation(oid) => definitions::change(tier, Definition::Relation(oid)),
+        Changed::Name(name) => definitions::change(tier, Definition::Name(name)),
+        Changed::Other => definitions::change(tier, Definition::Other),
+        Changed::Roles => {
+            pending::invalidate_exactly(definitions::any(tier), Named::Unnamed);
+            pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
+            pending::privileges_changed(0);
+        }
+        Changed::Extension => {
+            definitions::change(tier, Definition::Other);
+            dropping(shared::database());
+        }
     }
 }
 
@@ -69,8 +71,8 @@ impl Watcher for Commands {
         safe_stamp::forget();
     }
 
-    fn defining(&self, roles: bool) {
-        defining(roles);
+    fn defining(&self, changed: Changed<'_>) {
+        defining(changed);
     }
 
     fn dropping(&self, database: u32) {

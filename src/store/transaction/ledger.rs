@@ -232,11 +232,15 @@ impl Ledger {
         fence: FenceId,
         named: Named,
     ) -> Result<(), NotRecorded> {
-        let known = self.latest_of(fence).is_some() || keyspace.fences.contains(&fence);
-        self.add(match known || self.fences.len() < FENCES_MAX {
+        self.add(match keyspace.fences.contains(&fence) || self.has_room_for(fence) {
             true => Action::Invalidate(fence, named),
             false => Action::Invalidate(keyspace.fences[0], Named::Database(shared::database())),
         })
+    }
+
+    /// Returns whether one more fence is not too many, or whether the transaction has invalidated this one already.
+    pub fn has_room_for(&self, fence: FenceId) -> bool {
+        self.latest_of(fence).is_some() || self.fences.len() < FENCES_MAX
     }
 
     /// Adds a change without checking the size limit.

@@ -14,7 +14,7 @@ use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, memory, query, relation};
-use crate::store::journal;
+use crate::store::{definitions, journal};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 
@@ -229,7 +229,10 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
     for oid in relations {
         match relation::of(*oid) {
             relation::Relation::Irrelevant => {}
-            relation::Relation::Catalog => memory::push(fences, definitions_fence(tier)),
+            relation::Relation::Catalog => {
+                memory::push(fences, definitions::any(tier));
+                memory::push(fences, definitions::other(tier));
+            }
             relation::Relation::Rows { ancestors } => {
                 let all = std::iter::once(oid).chain(ancestors.iter());
                 memory::reserve(fences, 1 + ancestors.len());
@@ -338,11 +341,6 @@ fn compare(_tier: &HotTier, _fences: &[FenceId], _as_of: Option<(u64, Option<u64
             Refused::new(code, format!("relation {oid} is written to and not fenced")).raise();
         }
     }
-}
-
-/// Returns the fence of this database's definitions, which changes when the meaning of a name or a rule changes.
-pub fn definitions_fence(tier: &HotTier) -> FenceId {
-    tier.fences().reserved(Reserved::Definitions(shared::database()))
 }
 
 /// Returns the fence of this database's inheritance trees.
