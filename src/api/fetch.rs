@@ -79,7 +79,7 @@ fn cache_fetch(
         let caller = format!("query of cache_fetch, key \"{}\"", shown(key));
         let query = Query { caller: &caller, text, arguments };
         let wanted = Wanted { key, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
-        Ok(fetch::fill(&space, &wanted, query, identity).map(|bytes| Jsonb(Varlena::of(&bytes))))
+        Ok(fetch::fill(&space, &wanted, query, identity)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
     fetch().or_raise()
 }

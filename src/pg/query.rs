@@ -7,7 +7,7 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::rows::Sink;
+use super::rows::{Sink, is_composite};
 use super::{analysis, executor, memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
@@ -56,13 +56,22 @@ pub struct Query<'a> {
     pub arguments: Array<'a>,
 }
 
-/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb without their header. Returns None if the value
+/// The value of a query as jsonb.
+#[derive(Debug)]
+pub struct Value {
+    /// The bytes of the jsonb without their header.
+    pub bytes: Vec<u8>,
+    /// Whether the query has returned composite values: the jsonb has the names of their attributes.
+    pub has_composites: bool,
+}
+
+/// Runs a query as a scalar subquery, and returns its value. Returns None if the value
 /// is null, or if there is no row. Before the query runs, `before` is called with the relations that it names, also through views.
 /// Relations that its functions read are not among them.
 ///
 /// Raises the errors of the query, with their position in it. A query that writes, or that returns more than one column or row, is
 /// an error.
-pub fn scalar(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Option<Vec<u8>> {
+pub fn scalar(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Option<Value> {
     context::within(query.caller, query.text, |context| try_scalar(query, on, before, context))
 }
 
@@ -72,7 +81,7 @@ fn try_scalar(
     on: Snapshot,
     before: &mut dyn FnMut(&[u32]),
     context: Context,
-) -> Result<Option<Vec<u8>>, Refused> {
+) -> Result<Option<Value>, Refused> {
     // SAFETY: the SPI connection is open while anything that the query returns is in use.
     within_spi(on, || unsafe { value_of(query, on, before, context) })
 }
@@ -86,15 +95,15 @@ pub fn rows(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32]), sin
     });
 }
 
-/// Runs a query, and returns its rows as the bytes of a jsonb without their header: an array with an object for each row.
-/// `before` is called as by [`scalar`]. Raises the errors of the query.
-pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Vec<u8> {
+/// Runs a query, and returns its rows as a jsonb: an array with an object for each row. `before` is called as by [`scalar`]. Raises the errors of the query.
+pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Value {
     context::within(query.caller, query.text, |context| {
         // SAFETY: as above. The connection is still open while the bytes are copied.
         within_spi(on, || unsafe {
             let mut sink = Sink::of_any_columns();
             send_rows(query, on, before, &mut sink, context)?;
-            Ok(memory::copy(varlena::content(sink.to_jsonb())))
+            let bytes = memory::copy(varlena::content(sink.to_jsonb()));
+            Ok(Value { bytes, has_composites: sink.has_composites() })
         })
     })
 }
@@ -144,7 +153,7 @@ unsafe fn value_of(
     on: Snapshot,
     before: &mut dyn FnMut(&[u32]),
     context: Context,
-) -> Result<Option<Vec<u8>>, Refused> {
+) -> Result<Option<Value>, Refused> {
     // SAFETY: as the caller promises.
     unsafe {
         let parsed = parse(query.text)?;
@@ -160,7 +169,10 @@ unsafe fn value_of(
         // a wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
             let found = run(query.text, plan, &mut values, &nulls)?;
-            Ok(found.map(|(datum, kind)| memory::copy(varlena::content(to_jsonb(datum, kind)))))
+            Ok(found.map(|(datum, kind)| Value {
+                bytes: memory::copy(varlena::content(to_jsonb(datum, kind))),
+                has_composites: is_composite(kind),
+            }))
         })
     }
 }

@@ -721,7 +721,7 @@ fn fits(expected: Column, found: Column) -> bool {
 }
 
 /// Returns whether values of a type are composite, or contain composite values.
-fn is_composite(kind: pg_sys::Oid) -> bool {
+pub(super) fn is_composite(kind: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
     unsafe {
         let kind = pg_sys::getBaseType(kind);

@@ -2,13 +2,13 @@
 //! stored.
 
 use super::fill::{self, Job, Wanted};
+use super::texts::{Known, know};
+use crate::pg::jsonb::Array;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::Seen;
-use crate::pg::query::{self, Query, Snapshot};
+use crate::pg::query::{self, Query, Snapshot, Value};
 use crate::pg::relation;
 use crate::pg::varlena::Varlena;
-use crate::pg::{jsonb::Array, shared};
-use crate::store::definitions;
 use crate::store::entry;
 use crate::store::kind::{JSONB, NOTHING, RESULT};
 use crate::store::note::Form;
@@ -16,6 +16,7 @@ use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta};
 use sha2::{Digest, Sha256};
+use std::rc::Rc;
 
 /// The bytes of an identity: those of a SHA-256 hash. A value of the kind `RESULT` is the bytes of a jsonb and behind them the
 /// identity. A value of the kind `NOTHING` is only the identity.
@@ -93,18 +94,26 @@ pub fn read(space: &Space, key: &[u8], identity: Identity) -> Option<(Meta, Varl
 struct Fetch<'a> {
     query: Query<'a>,
     identity: Identity,
+    known: Rc<Known>,
 }
 
 /// Runs the query and stores its result, if it can be stored, and returns the bytes of the jsonb, or None for a null.
-pub fn fill(space: &Space, wanted: &Wanted<'_>, query: Query<'_>, identity: Identity) -> Option<Vec<u8>> {
-    fill::fill(space, wanted, &mut Fetch { query, identity })
+pub fn fill(
+    space: &Space,
+    wanted: &Wanted<'_>,
+    query: Query<'_>,
+    identity: Identity,
+) -> Result<Option<Vec<u8>>, OutOfMemory> {
+    let known = know(query.text.to_bytes())?;
+    let value = fill::fill(space, wanted, &mut Fetch { query, identity, known });
+    Ok(value.map(|value| value.bytes))
 }
 
 impl Job for Fetch<'_> {
     const KEY_IS_CHOSEN: bool = true;
     const FORM: Form = Form::Value;
 
-    type Result = Option<Vec<u8>>;
+    type Result = Option<Value>;
 
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result {
         query::scalar(&self.query, on, before)
@@ -119,10 +128,9 @@ impl Job for Fetch<'_> {
         Ok(())
     }
 
-    fn add_definitions(&self, _: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
-        fences.try_reserve(1)?;
-        fences.extend(shared::tier().map(definitions::any));
-        Ok(())
+    fn add_definitions(&self, result: &Self::Result, seen: &Seen, fences: &mut Vec<FenceId>) {
+        let has_composites = result.as_ref().is_some_and(|value| value.has_composites);
+        fill::add_definitions(&self.known, seen, has_composites, fences);
     }
 
     fn text(&self) -> &[u8] {
@@ -145,7 +153,7 @@ impl Job for Fetch<'_> {
     ) -> Result<(), Status> {
         let kind = if result.is_some() { RESULT } else { NOTHING };
         let mut nothing = Vec::new();
-        let bytes = result.as_mut().unwrap_or(&mut nothing);
+        let bytes = result.as_mut().map_or(&mut nothing, |value| &mut value.bytes);
         let length = bytes.len();
         fill::admit_size(space, length)?;
         fill::admit_value(space, length)?;

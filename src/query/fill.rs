@@ -10,6 +10,8 @@
 //! The [`Job`] says how the query runs and what is stored of its result; this file has the rules that all jobs share.
 
 use super::compress::compress;
+use super::texts::Known;
+use crate::pg::environment;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
@@ -61,8 +63,8 @@ pub trait Job {
     /// Returns an error if this kind of job does not store such a result.
     fn check(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status>;
 
-    /// Adds the fences of the definitions that the result depends on.
-    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory>;
+    /// Adds the fences of the definitions that the result depends on ([`add_definitions`]). May raise errors.
+    fn add_definitions(&self, result: &Self::Result, seen: &Seen, fences: &mut Vec<FenceId>);
 
     /// Returns the text of the query.
     fn text(&self) -> &[u8];
@@ -91,6 +93,23 @@ pub trait Job {
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         None
     }
+}
+
+/// With more dependencies than this, a result depends on all definitions together instead of each by itself. The rest of the 255
+/// dependencies of an entry is for what is added behind them.
+const FENCES_MAX: usize = 240;
+
+/// Adds the fences of the definitions that a result depends on. Composite values have a form that follows types, which are not
+/// known here. May raise errors.
+pub fn add_definitions(known: &Known, seen: &Seen, has_composites: bool, fences: &mut Vec<FenceId>) {
+    let Some(tier) = shared::tier() else { return };
+    let path = environment::search_path_names();
+    let are_all_seen = !seen.user_function && !seen.names_objects && !has_composites;
+    let names = known.text.identifiers.as_ref().filter(|names| {
+        are_all_seen && fences.len() + seen.relations_named.len() + names.len() + path.len() <= FENCES_MAX
+    });
+    let names = names.map(|names| names.iter().chain(&path).map(Vec::as_slice));
+    definitions::dependencies(tier, seen.relations_named.iter().copied(), names, fences);
 }
 
 /// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that
@@ -281,7 +300,7 @@ impl Ticket {
             self.admit(space, &run, job)
                 .and_then(|()| self.check(wanted, &run.seen, has_seen_foreign))
                 .and_then(|()| job.check(space, wanted, &run.seen))
-                .and_then(|()| self.dependencies(wanted, &run.seen, job))
+                .and_then(|()| self.dependencies(wanted, &run, job))
                 .and_then(|dependencies| {
                     let marker =
                         by_settings.as_ref().filter(|_| run.seen.reads_settings).map(|(_, kind)| *kind);
@@ -379,7 +398,7 @@ impl Ticket {
     fn dependencies<J: Job>(
         &self,
         wanted: &Wanted<'_>,
-        seen: &Seen,
+        Run { result, seen, .. }: &Run<J::Result>,
         job: &J,
     ) -> Result<Vec<FenceId>, Status> {
         let tier = self.keyspace.tier;
@@ -388,7 +407,7 @@ impl Ticket {
         fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
         fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
         relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
-        job.add_definitions(seen, &mut fences)?;
+        job.add_definitions(result, seen, &mut fences);
         memory::reserve(&mut fences, 1);
         fences.push(tier.fences().reserved(Reserved::Roles));
         fences.sort_unstable();

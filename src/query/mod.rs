@@ -6,5 +6,6 @@ pub mod fetch;
 mod fill;
 pub mod result;
 mod text;
+mod texts;
 
 pub use fill::Wanted;

@@ -10,16 +10,16 @@
 
 use super::compress;
 use super::fill::{self, Job, Wanted};
-use super::text::{self, Lexing, Text};
+use super::text;
+use super::texts::{Known, know};
 use crate::pg::environment;
 use crate::pg::jsonb::Array;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::Seen;
-use crate::pg::query::{self, Query, Snapshot};
+use crate::pg::query::{self, Query, Snapshot, Value};
 use crate::pg::rows::{Replayed, Room, Sink};
 use crate::pg::shared;
 use crate::pg::varlena::Varlena;
-use crate::store::definitions;
 use crate::store::entry;
 use crate::store::keyspace::Keyspace;
 use crate::store::kind::{self, RESULT, ROWS, VARIES};
@@ -28,8 +28,7 @@ use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NOTE_BYTES_MAX};
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -87,59 +86,6 @@ struct ResultKey {
     /// The prefix and the hash in hexadecimal digits.
     bytes: Vec<u8>,
     hash: Hash,
-}
-
-/// What this session knows of a query's text.
-#[derive(Debug)]
-struct Known {
-    /// The hash of the normal text.
-    hash: Hash,
-    text: Text,
-}
-
-/// The texts that this session has seen, by their bytes.
-#[derive(Debug, Default)]
-struct Texts {
-    known: HashMap<Vec<u8>, Rc<Known>>,
-    /// About how many bytes `known` takes.
-    bytes: usize,
-}
-
-/// A session that has this many bytes of texts forgets them all before it reads another one.
-const TEXTS_BYTES_MAX: usize = 1 << 20;
-/// A longer text is not remembered.
-const TEXT_BYTES_MAX: usize = TEXTS_BYTES_MAX / 8;
-
-thread_local! {
-    static TEXTS: RefCell<Texts> = RefCell::default();
-}
-
-/// Returns what there is to know of a text.
-fn know(raw: &[u8]) -> Result<Rc<Known>, OutOfMemory> {
-    let (standard_strings, utf8) = environment::lexing();
-    // Without `standard_conforming_strings`, the same text means something else.
-    let known = TEXTS.with_borrow(|texts| texts.known.get(raw).filter(|_| standard_strings).cloned());
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    memory::check();
-    let text = text::analyse(raw, Lexing { standard_strings, utf8 })?;
-    let known = Rc::new(Known { hash: Sha256::digest(&text.normal).into(), text });
-    if raw.len() <= TEXT_BYTES_MAX && standard_strings {
-        let copy = memory::try_copy(raw)?;
-        TEXTS.with_borrow_mut(|texts| {
-            // The identifiers take about as much as the text.
-            let bytes = 4 * raw.len() + size_of::<Known>();
-            if texts.bytes + bytes > TEXTS_BYTES_MAX {
-                *texts = Texts::default();
-            }
-            if texts.known.try_reserve(1).is_ok() {
-                texts.bytes += bytes;
-                texts.known.insert(copy, known.clone());
-            }
-        });
-    }
-    Ok(known)
 }
 
 /// Receives a stored result. With `NOTE`, also receives the note, to compare it with what the caller asks for.
@@ -300,25 +246,6 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Adds the fences of the definitions that the result depends on. `has_rows` says that the result has composite values, whose
-    /// form follows types that are not known here.
-    fn add_definitions(
-        &self,
-        seen: &Seen,
-        has_composites: bool,
-        fences: &mut Vec<FenceId>,
-    ) -> Result<(), OutOfMemory> {
-        let Some(tier) = shared::tier() else { return Ok(()) };
-        let path = environment::search_path_names();
-        let is_known = !seen.user_function && !seen.names_objects && !has_composites;
-        let names = self.known.text.identifiers.as_ref().filter(|names| {
-            is_known && fences.len() + seen.relations_named.len() + names.len() + path.len() <= FENCES_MAX
-        });
-        let names = names.map(|names| names.iter().chain(&path).map(Vec::as_slice));
-        definitions::dependencies(tier, seen.relations_named.iter().copied(), names, fences);
-        Ok(())
-    }
-
     /// Returns the longest time to live of a result whose caller has asked for none.
     fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
         let names_moment =
@@ -330,10 +257,6 @@ impl<'a> Search<'a> {
         (!self.is_full).then(|| (self.full_key().bytes, VARIES))
     }
 }
-
-/// With more dependencies on names than there is room for, a result depends on all definitions together. The rest of the 255
-/// dependencies of an entry is for what is added later.
-const FENCES_MAX: usize = 240;
 
 /// Returns the value of a compressed one. If it is damaged, the status says so.
 fn inflated(room: &Room, meta: Meta) -> Option<Room> {
@@ -379,8 +302,8 @@ pub fn json(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Varlena, Ou
         return Ok(Varlena::of(&bytes[..bytes.len() - HASH_BYTES]));
     }
     let query = Query { caller: "query of cache_query_json", text, arguments: asked.arguments };
-    let bytes = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
-    Ok(Varlena::of(&bytes))
+    let value = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
+    Ok(Varlena::of(&value.bytes))
 }
 
 impl Search<'_> {
@@ -419,8 +342,8 @@ impl Job for Rows<'_, '_> {
         self.search.check(seen)
     }
 
-    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
-        self.search.add_definitions(seen, self.sink.has_composites(), fences)
+    fn add_definitions(&self, (): &(), seen: &Seen, fences: &mut Vec<FenceId>) {
+        fill::add_definitions(&self.search.known, seen, self.sink.has_composites(), fences)
     }
 
     fn text(&self) -> &[u8] {
@@ -465,9 +388,9 @@ impl Job for Json<'_> {
     const KEY_IS_CHOSEN: bool = false;
     const FORM: Form = Form::Json;
 
-    type Result = Vec<u8>;
+    type Result = Value;
 
-    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Vec<u8> {
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Value {
         query::json(&self.query, on, before)
     }
 
@@ -475,17 +398,16 @@ impl Job for Json<'_> {
         self.search.check(seen)
     }
 
-    fn add_definitions(&self, seen: &Seen, fences: &mut Vec<FenceId>) -> Result<(), OutOfMemory> {
-        // A composite value becomes an object with the names of its columns.
-        self.search.add_definitions(seen, true, fences)
+    fn add_definitions(&self, result: &Value, seen: &Seen, fences: &mut Vec<FenceId>) {
+        fill::add_definitions(&self.search.known, seen, result.has_composites, fences)
     }
 
     fn text(&self) -> &[u8] {
         self.query.text.to_bytes()
     }
 
-    fn rows(&self, result: &Vec<u8>) -> u64 {
-        result.first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
+    fn rows(&self, result: &Value) -> u64 {
+        result.bytes.first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
     }
 
     fn min_cost_ms(&self, space: &Space) -> Option<u64> {
@@ -495,15 +417,15 @@ impl Job for Json<'_> {
     fn with_value(
         &mut self,
         space: &Space,
-        result: &mut Vec<u8>,
+        Value { bytes, .. }: &mut Value,
         store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let length = result.len();
+        let length = bytes.len();
         fill::admit_size(space, length)?;
-        result.try_reserve_exact(HASH_BYTES).map_err(OutOfMemory::from)?;
-        result.extend_from_slice(&self.search.key.hash);
-        let stored = store(RESULT, result);
-        result.truncate(length);
+        bytes.try_reserve_exact(HASH_BYTES).map_err(OutOfMemory::from)?;
+        bytes.extend_from_slice(&self.search.key.hash);
+        let stored = store(RESULT, bytes);
+        bytes.truncate(length);
         stored
     }
 
