@@ -286,6 +286,19 @@ pub fn note_writes() {
     with_fill(|fill| fill.writes = true);
 }
 
+/// Calls `run` as if no fill was running: what it does belongs to a fill itself, not to its query.
+pub fn apart<R>(run: impl FnOnce() -> R) -> R {
+    /// Puts the fills back, also if `run` ends in an error.
+    struct Fills(Vec<Seen>);
+    impl Drop for Fills {
+        fn drop(&mut self) {
+            FILLS.replace(std::mem::take(&mut self.0));
+        }
+    }
+    let _fills = Fills(FILLS.take());
+    run()
+}
+
 /// Notes that the cache, or a table of pg_cache, was read or changed. It counts for every running fill.
 #[inline]
 pub fn note_cache() {

@@ -293,7 +293,7 @@ impl Ticket {
             relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
             // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
             if let Some((key, _)) = by_settings.as_ref().filter(|_| observer::reads_settings()) {
-                other = Self::acquire(space, key).ok();
+                other = observer::apart(|| Self::acquire(space, key)).ok();
             }
         });
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
