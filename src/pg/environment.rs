@@ -302,7 +302,6 @@ impl Remembered {
                 // SAFETY: the server's records of settings are valid until the server is called again.
                 unsafe {
                     let name = CStr::from_ptr((**record).name);
-                    let is_placeholder = (**record).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0;
                     let context = (**record).context;
                     if matches!(
                         context,
@@ -312,7 +311,7 @@ impl Remembered {
                         continue;
                     }
                     let Some(setting) = Setting::of(*record) else { continue };
-                    if is_placeholder {
+                    if setting.default.is_none() {
                         if let Some(name) = memory::terminated(name.to_bytes()) {
                             memory::push(&mut found.placeholders, name);
                         }
@@ -455,8 +454,8 @@ enum Value<'v> {
 struct Setting {
     record: *const pg_sys::config_generic,
     place: Place,
-    /// Where the compiled-in default is.
-    default: Place,
+    /// Where the compiled-in default is. A placeholder has none: its name is unknown in a session that has not set it.
+    default: Option<Place>,
     /// The last value, if it is not a text.
     word: u64,
     /// The last value, if it is a text.
@@ -472,8 +471,8 @@ impl Setting {
         use pg_sys::config_type::{PGC_BOOL, PGC_ENUM, PGC_INT, PGC_REAL, PGC_STRING};
         use pg_sys::{config_bool, config_enum, config_int, config_real, config_string};
         // SAFETY: the type tells of which structure the record is the beginning.
-        let (place, default) = unsafe {
-            match (*record).vartype {
+        let (place, default, flags) = unsafe {
+            let (place, default) = match (*record).vartype {
                 PGC_BOOL => {
                     let record = record.cast::<config_bool>();
                     (Place::Bool((*record).variable), Place::Bool(&raw const (*record).boot_val))
@@ -496,9 +495,11 @@ impl Setting {
                     (Place::Int((*record).variable), Place::Int(&raw const (*record).boot_val))
                 }
                 _ => return None,
-            }
+            };
+            (place, default, (*record).flags)
         };
-        Some(Self { record, place, default, word: 0, text: None })
+        let is_placeholder = flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0;
+        Some(Self { record, place, default: (!is_placeholder).then_some(default), word: 0, text: None })
     }
 
     /// If the value is not the last one, calls `call` and remembers the value.
@@ -527,14 +528,15 @@ impl Setting {
         }
     }
 
-    /// Adds name and value to a hash, if the last value is not the compiled-in default.
+    /// Adds name and value to a hash, unless the last value is the compiled-in default.
     ///
     /// # Safety
     /// The record must be valid.
     unsafe fn add_to(&self, hash: &mut Sha256) {
         // SAFETY: as the caller promises. The name ends with a zero.
-        let (name, default) = unsafe { (CStr::from_ptr((*self.record).name), self.default.value()) };
-        if self.last() == default {
+        let (name, default) =
+            unsafe { (CStr::from_ptr((*self.record).name), self.default.map(|default| default.value())) };
+        if default == Some(self.last()) {
             return;
         }
         hash.update(name.to_bytes_with_nul());

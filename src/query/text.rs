@@ -645,4 +645,80 @@ mod tests {
         assert!(names_moment(b"a,NOW"));
         assert!(!names_moment(b"n'ow"));
     }
+
+    /// A generator of numbers (xorshift).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+    }
+
+    /// Texts of the same tokens have the same normal text, whatever is between the tokens, and texts of other tokens have another
+    /// one. The seed is printed if the test fails; `TEXT_SEED` sets it.
+    #[test]
+    fn the_normal_text_depends_on_the_tokens_only() {
+        const TOKENS: [&str; 20] = [
+            "a",
+            "\"a -- \"\" b\"",
+            "'it''s  /*'",
+            "E'\\'  --'",
+            "$$  ' $$",
+            "$x$ $y$ -- $x$",
+            "U&'  x'",
+            "X'f  f'",
+            "1e5",
+            "1.5",
+            "$1",
+            "+",
+            "-",
+            "*",
+            "/",
+            "<>",
+            ",",
+            ";",
+            "(",
+            "u&\"a  b\"",
+        ];
+        const GAPS: [&str; 7] =
+            [" ", "\t \t", "/* x */", " /* /* ' */ \" */ ", "\n", " -- ' \" $$\n", "\r\n/**/"];
+        let clock = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64);
+        let seed =
+            std::env::var("TEXT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(clock) | 1;
+        println!("TEXT_SEED={seed}");
+        let mut numbers = Numbers(seed);
+        for _ in 0..20_000 {
+            let tokens: Vec<&str> =
+                (0..numbers.below(8) + 1).map(|_| TOKENS[numbers.below(TOKENS.len())]).collect();
+            let mut spread = |expected: &mut String| {
+                let mut text = GAPS[numbers.below(GAPS.len())].repeat(numbers.below(2));
+                expected.clear();
+                for (at, token) in tokens.iter().enumerate() {
+                    let gap: Vec<&str> =
+                        (0..numbers.below(3) + 1).map(|_| GAPS[numbers.below(GAPS.len())]).collect();
+                    let gap = gap.concat();
+                    let literals = |last: &&str| {
+                        last.ends_with('\'') && tokens.get(at + 1).is_some_and(|next| next.starts_with('\''))
+                    };
+                    let joins = literals(token) && gap.contains('\n') && !gap.contains("/*");
+                    text += token;
+                    text += &gap;
+                    *expected += token;
+                    *expected += if joins { "\n" } else { " " };
+                }
+                while expected.ends_with([' ', ';']) {
+                    expected.pop();
+                }
+                text
+            };
+            let mut expected = String::new();
+            let text = spread(&mut expected);
+            assert_eq!(normal_of(&text), expected, "{text:?}");
+            assert_eq!(normal_of(&expected), expected, "{text:?}");
+        }
+    }
 }

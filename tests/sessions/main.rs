@@ -8,6 +8,7 @@ mod ddl_race;
 mod definitions;
 mod docs;
 mod encoding;
+mod environment;
 mod exhaustion;
 mod fences;
 mod fetch;
