@@ -29,6 +29,7 @@ mod renewal;
 mod replication;
 mod restart;
 mod savepoints;
+mod scanner;
 mod soundness;
 mod spaces;
 mod table_faults;
