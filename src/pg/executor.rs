@@ -247,6 +247,9 @@ local! {
     static IS_HOOKED: Cell<bool> = Cell::new(false);
 }
 
+/// The type of the hook, without the option.
+type Hook = <pg_sys::ExecutorRun_hook_type as IntoIterator>::Item;
+
 /// Installs the hook until the last of these values is dropped.
 pub fn hook_runs() -> Option<Runs> {
     if IS_HOOKED.get() {
@@ -265,7 +268,7 @@ impl Drop for Runs {
     fn drop(&mut self) {
         // SAFETY: as in `hook_runs`. If a library was loaded meanwhile and calls our hook from its own, ours stays.
         unsafe {
-            if pg_sys::ExecutorRun_hook.is_some_and(|hook| hook as usize == run as *const () as usize) {
+            if pg_sys::ExecutorRun_hook.is_some_and(|hook| std::ptr::fn_addr_eq(hook, run as Hook)) {
                 pg_sys::ExecutorRun_hook = PREVIOUS_RUN;
                 IS_HOOKED.set(false);
             }

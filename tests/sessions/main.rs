@@ -30,6 +30,7 @@ mod replication;
 mod restart;
 mod savepoints;
 mod scanner;
+mod seen;
 mod soundness;
 mod spaces;
 mod table_faults;
