@@ -24,6 +24,7 @@ mod notify;
 mod preload;
 mod prepared;
 mod qualified;
+mod query;
 mod redis;
 mod renewal;
 mod replication;

@@ -10,6 +10,6 @@
 
 mod commit;
 mod endings;
-mod paths;
-mod table;
+pub mod paths;
+pub mod table;
 mod trees;

@@ -1,0 +1,866 @@
+//! Known ways to break a cache of query results, one test each. Each test has a result that is a hit, and then a reason why that
+//! result must not be served.
+
+use super::calls::{
+    Expect, answer, assert_right, cached, cached_with, call, compare, compare_to, fill, run, text,
+};
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Conf, Database, Server, wait_until};
+use postgres::Client;
+use std::path::Path;
+
+/// Asserts the rows and the status of a cached query with options. The rows are the values of a single column.
+fn assert_call(session: &mut Client, query: &str, options: &str, rows: &[&str], expect: Expect) {
+    let (found, status) = cached_with(session, query, "v text", options);
+    let rows: Vec<_> = rows.iter().map(|value| vec![Some((*value).to_owned())]).collect();
+    assert_eq!(found, Ok(rows), "{query} with {options}: {status:?}");
+    assert!(expect.fits(&status), "{query} with {options}: status {status:?} instead of {expect:?}");
+}
+
+/// Returns the seconds that the stored result of a query still lives, or None if there is none.
+fn seconds_left(session: &mut Client, query: &str, args: &str) -> Option<f64> {
+    let ask = format!(
+        "SELECT extract(epoch FROM public.cache_ttl(public.cache_key($cached${query}$cached$, {args})))::text"
+    );
+    text(session, &ask).parse().ok()
+}
+
+/// `depends` decides when the result becomes invalid, so results with other `depends` are different results.
+#[test]
+fn the_same_text_with_other_depends_is_another_result() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(&mut session, "CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE u AS SELECT 1 AS v");
+    let query = "SELECT v::text AS v FROM t";
+    for options in ["depends => '{}'", "depends => '{u}'", "", "depends => '{t}'", "depends => '{t,u}'"] {
+        assert_call(&mut session, query, options, &["1"], Expect::Stored);
+        assert_call(&mut other, query, options, &["1"], Expect::Hit);
+    }
+    // The order and repetitions do not matter.
+    assert_call(&mut other, query, "depends => '{u,t,u}'", &["1"], Expect::Hit);
+    run(&mut session, "UPDATE t SET v = 2");
+    for session in [&mut session, &mut other] {
+        assert_call(session, query, "depends => '{}'", &["1"], Expect::Hit);
+        assert_call(session, query, "depends => '{u}'", &["1"], Expect::Hit);
+    }
+    assert_call(&mut session, query, "", &["2"], Expect::Fresh);
+    assert_call(&mut session, query, "depends => '{t}'", &["2"], Expect::Fresh);
+    assert_call(&mut session, query, "depends => '{t,u}'", &["2"], Expect::Fresh);
+    run(&mut session, "UPDATE u SET v = 2");
+    assert_call(&mut session, query, "depends => '{}'", &["1"], Expect::Hit);
+    assert_call(&mut session, query, "depends => '{u}'", &["2"], Expect::Fresh);
+    assert_call(&mut session, query, "", &["2"], Expect::Hit);
+}
+
+/// A caller with a tag relies on the invalidation of the tag, so a result that was stored without the tag is no hit.
+#[test]
+fn a_result_without_the_callers_tags_is_no_hit() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(&mut session, "CREATE TABLE t AS SELECT 1 AS v");
+    // With `depends => '{}'`, only the tag invalidates.
+    let query = "SELECT v::text AS v FROM t";
+    let with = |tags: &str| format!("depends => '{{}}', tags => '{{{tags}}}'");
+    assert_call(&mut session, query, "depends => '{}'", &["1"], Expect::Stored);
+    assert_call(&mut session, query, &with("a"), &["1"], Expect::Fresh);
+    assert_call(&mut other, query, &with("a"), &["1"], Expect::Hit);
+    // The result has more tags than this caller needs.
+    assert_call(&mut other, query, "depends => '{}'", &["1"], Expect::Hit);
+    assert_call(&mut other, query, &with("b"), &["1"], Expect::Fresh);
+    assert_call(&mut other, query, &with("a,b"), &["1"], Expect::Fresh);
+    assert_call(&mut other, query, &with("b"), &["1"], Expect::Hit);
+    run(&mut session, "UPDATE t SET v = 2");
+    assert_call(&mut other, query, &with("a,b"), &["1"], Expect::Hit);
+    run(&mut session, "SELECT cache_invalidate_tag('b')");
+    assert_call(&mut other, query, &with("a,b"), &["2"], Expect::Fresh);
+    run(&mut session, "UPDATE t SET v = 3; SELECT cache_invalidate_tag('a')");
+    assert_call(&mut other, query, &with("a"), &["3"], Expect::Fresh);
+    assert_call(&mut other, query, &with("a"), &["3"], Expect::Hit);
+}
+
+/// A caller that accepts results of at most some age must not get an older one, whatever its time to live was.
+#[test]
+fn a_result_older_than_the_callers_ttl_is_no_hit() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(&mut session, "CREATE TABLE t AS SELECT 1 AS v");
+    let query = "SELECT v::text AS v FROM t";
+    assert_call(&mut session, query, "depends => '{}', ttl => '1 h'", &["1"], Expect::Stored);
+    run(&mut session, "UPDATE t SET v = 2; SELECT pg_sleep(0.3)");
+    assert_call(&mut other, query, "depends => '{}', ttl => '1 h'", &["1"], Expect::Hit);
+    assert_call(&mut other, query, "depends => '{}', ttl => '30 s'", &["1"], Expect::Hit);
+    assert_call(&mut other, query, "depends => '{}', ttl => '200 ms'", &["2"], Expect::Fresh);
+    // This result lives as long as its own caller has said.
+    run(&mut session, "UPDATE t SET v = 3; SELECT pg_sleep(0.3)");
+    assert_call(&mut other, query, "depends => '{}', ttl => '1 h'", &["3"], Expect::Fresh);
+}
+
+/// The setting of a session may come from the server's configuration, which changes while the session runs.
+#[test]
+fn a_time_zone_that_the_configuration_changes_is_a_change() {
+    let cluster = cluster(&Conf::preloaded().set("TimeZone", "UTC"));
+    let [mut session, mut other] = [(); 2].map(|()| cluster.connect("postgres"));
+    run(&mut session, "CREATE TABLE t AS SELECT '2026-01-02 03:04:05+00'::timestamptz AS at");
+    let query = "SELECT at::text AS v FROM t";
+    fill(&mut session, query, "v text");
+    assert_right(&mut other, query, "v text", Expect::Hit);
+    for (zone, shown) in [("Asia/Tokyo", "2026-01-02 12:04:05+09"), ("UTC", "2026-01-02 03:04:05+00")] {
+        run(&mut session, &format!("ALTER SYSTEM SET TimeZone = '{zone}'"));
+        run(&mut session, "SELECT pg_reload_conf()");
+        for session in [&mut session, &mut other] {
+            wait_until("the new time zone", || text(session, "SHOW TimeZone") == zone);
+            let expect = if zone == "UTC" { Expect::Hit } else { Expect::Anything };
+            assert_right(session, query, "v text", expect);
+            assert_eq!(text(session, &call(query, "v text", "")), shown);
+        }
+    }
+}
+
+/// A setting of a library decides what an operator returns. It may be set before the library is loaded, when it is a mere name, and
+/// after that. The library may be loaded by the query itself.
+#[test]
+fn a_setting_of_a_library_is_part_of_the_context() {
+    let database = Database::create();
+    if database.cluster().server().lacks("pg_trgm") {
+        return;
+    }
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE EXTENSION pg_trgm;
+         CREATE TABLE words AS SELECT unnest('{word,words,wording,sword,other}'::text[]) AS w",
+    );
+    drop(session);
+    for query in [
+        "SELECT w AS v FROM words WHERE w % 'word' ORDER BY 1",
+        "SELECT show_limit()::text AS v",
+        "SELECT w AS v FROM words WHERE 'word' <% w ORDER BY 1",
+    ] {
+        // With the default, in a session that has loaded the library, and in one that has not.
+        let [mut loaded, mut new] = [(); 2].map(|()| database.connect());
+        run(&mut loaded, "SELECT show_limit()");
+        assert_right(&mut loaded, query, "v text", Expect::Anything);
+        assert_right(&mut loaded, query, "v text", Expect::Anything);
+        assert_right(&mut new, query, "v text", Expect::Anything);
+        for limit in ["0.9", "0.2", "1.0"] {
+            let set = format!(
+                "SET pg_trgm.similarity_threshold = {limit}; SET pg_trgm.word_similarity_threshold = {limit}"
+            );
+            let mut before = database.connect();
+            run(&mut before, &set);
+            // Directly, the query would load the library, so the cached query comes first.
+            let (rows, _) = cached(&mut before, query, "v text");
+            assert_eq!(rows, answer(&mut before, query), "{query}, {limit} set before the library is loaded");
+            run(&mut loaded, &set);
+            assert_right(&mut loaded, query, "v text", Expect::Anything);
+            assert_right(&mut loaded, query, "v text", Expect::Hit);
+            let mut later = database.connect();
+            assert_right(&mut later, query, "v text", Expect::Anything);
+            run(&mut later, &set);
+            assert_right(&mut later, query, "v text", Expect::Anything);
+        }
+    }
+}
+
+/// A temporary table is found before all others. A session that has one of the same name must not get the result of the other
+/// table, and must not replace it.
+#[test]
+fn a_temporary_table_that_shadows_makes_no_hit() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 'real' AS v; CREATE TYPE kind AS (a int); CREATE VIEW seen AS SELECT v FROM t;
+         CREATE FUNCTION read() RETURNS text STABLE LANGUAGE sql AS 'SELECT v FROM t';
+         CREATE FUNCTION dynamic() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ DECLARE r text; BEGIN EXECUTE 'SELECT v FROM t' INTO r; RETURN r; END $$",
+    );
+    let queries = [
+        "SELECT v FROM t",
+        "SELECT v FROM \"t\"",
+        "SELECT (SELECT v FROM t)",
+        "SELECT read() AS v",
+        "SELECT dynamic() AS v",
+        "SELECT v FROM seen",
+        "SELECT v FROM public.t",
+    ];
+    for make in ["CREATE TEMP TABLE t AS SELECT 'mine' AS v", "CREATE TEMP VIEW t AS SELECT 'mine' AS v"] {
+        for session in [&mut session, &mut other] {
+            queries.iter().for_each(|query| _ = cached(session, query, "v text"));
+            queries.iter().for_each(|query| assert_right(session, query, "v text", Expect::Hit));
+        }
+        run(&mut session, make);
+        for query in queries {
+            let is_hidden = !query.contains("public") && !query.contains("seen");
+            let expect = if is_hidden { Expect::Fresh } else { Expect::Anything };
+            assert_right(&mut session, query, "v text", expect);
+            assert_right(&mut session, query, "v text", expect);
+            assert_right(&mut other, query, "v text", Expect::Hit);
+        }
+        // With the temporary schema at the end of the search path, it hides nothing.
+        run(&mut session, "SET search_path = public, pg_temp");
+        queries.iter().for_each(|query| assert_right(&mut session, query, "v text", Expect::Anything));
+        run(&mut session, "RESET search_path; DISCARD TEMP");
+        for query in queries {
+            assert_right(&mut session, query, "v text", Expect::Hit);
+            assert_right(&mut other, query, "v text", Expect::Hit);
+        }
+    }
+    // In the transaction that creates it, and after its rollback.
+    run(&mut session, "BEGIN; CREATE TEMP TABLE t AS SELECT 'mine' AS v");
+    assert_right(&mut session, "SELECT v FROM t", "v text", Expect::Fresh);
+    assert_right(&mut session, "SELECT read() AS v", "v text", Expect::Fresh);
+    run(&mut session, "ROLLBACK");
+    assert_right(&mut session, "SELECT v FROM t", "v text", Expect::Hit);
+    // A temporary type hides the type of a cast.
+    let query = "SELECT (json_populate_record(NULL::kind, '{\"a\": 1, \"b\": 2}'))::text AS v";
+    fill(&mut session, query, "v text");
+    run(&mut session, "CREATE TYPE pg_temp.kind AS (a int, b int)");
+    assert_right(&mut session, query, "v text", Expect::Fresh);
+    assert_right(&mut other, query, "v text", Expect::Hit);
+    assert_eq!(findings(&mut other), Vec::<String>::new());
+}
+
+/// A word such as `today` in a literal, in an argument or in a table stands for the clock, so the result lives at most 60 seconds,
+/// unless the caller gives a time to live.
+#[test]
+fn a_result_that_read_the_clock_lives_at_most_a_minute() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        r#"CREATE TABLE days AS SELECT 'today' AS word; CREATE TYPE day AS (d date); CREATE TABLE t AS SELECT 1 AS v;
+           CREATE VIEW recent AS SELECT v FROM t WHERE now() > '2020-01-01';
+           CREATE FUNCTION sql_day() RETURNS date STABLE LANGUAGE sql AS $$ SELECT 'today'::date $$;
+           CREATE FUNCTION plpgsql_day() RETURNS date STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN 'today'; END $$;
+           CREATE FUNCTION pure() RETURNS date IMMUTABLE LANGUAGE sql AS $$ SELECT 'today'::date $$"#,
+    );
+    let mut wrong = Vec::new();
+    let mut check = |session: &mut Client, query: &str, args: &str, most: f64, least: f64| {
+        let options = if args == "NULL" { String::new() } else { format!("args => {args}") };
+        let (rows, status) = cached_with(session, query, "v text", &options);
+        if let Err(error) = rows {
+            wrong.push(format!("{query}: {error}"));
+            return;
+        }
+        // A result that is not stored is right, too, but these are.
+        match seconds_left(session, query, args) {
+            Some(left) if left <= most && left > least => {}
+            left => wrong.push(format!("{query}, {args}: {left:?} s left, status {status:?}")),
+        }
+    };
+    for query in [
+        "SELECT 'today'::date::text AS v",
+        "SELECT date 'tomorrow'::text AS v",
+        "SELECT CAST('yesterday' AS date)::text AS v",
+        "SELECT 'now'::timestamptz::text AS v",
+        "SELECT ' ToDay '::date::text AS v",
+        "SELECT 'today 05:00'::timestamp::text AS v",
+        "SELECT $$today$$::date::text AS v",
+        "SELECT $x$now$x$::time::text AS v",
+        r"SELECT E'to\x64ay'::date::text AS v",
+        r"SELECT U&'\0074oday'::date::text AS v",
+        "SELECT 'to'\n'day'::date::text AS v",
+        "SELECT ('{today}'::date[])::text AS v",
+        "SELECT ('[today,tomorrow)'::daterange)::text AS v",
+        "SELECT ('(today)'::day)::text AS v",
+        "SELECT word::date::text AS v FROM days",
+        "SELECT ('to' || 'day')::date::text AS v",
+        "SELECT (SELECT d FROM json_to_record('{\"d\": \"today\"}') AS r(d date))::text AS v",
+        "SELECT make_date(2026, 1, 1)::text || current_date::text AS v",
+        "SELECT now()::text AS v",
+        "SELECT current_timestamp::text AS v",
+        "SELECT localtime::text AS v",
+        "SELECT transaction_timestamp()::text AS v",
+        "SELECT age('2020-01-01'::timestamp)::text AS v",
+        "SELECT count(*)::text AS v FROM t WHERE now() > '2020-01-01'",
+        "SELECT count(*)::text AS v FROM recent",
+        "SELECT sql_day()::text AS v",
+        "SELECT plpgsql_day()::text AS v",
+        "SELECT pure()::text AS v",
+    ] {
+        check(&mut session, query, "NULL", 60.0, 0.0);
+    }
+    for (query, args) in [
+        ("SELECT $1::date::text AS v", "'[\"today\"]'"),
+        ("SELECT $1::timestamptz::text AS v", "'[\"now\"]'"),
+        ("SELECT ($1::date[])::text AS v", "'[[\"2020-01-01\", \"tomorrow\"]]'"),
+        ("SELECT $1::text::date::text AS v", "'[\"today\"]'"),
+    ] {
+        check(&mut session, query, args, 60.0, 0.0);
+    }
+    // No clock: the default of five minutes.
+    for query in [
+        "SELECT count(*)::text AS v FROM t",
+        "SELECT '2020-01-01'::date::text AS v",
+        "SELECT date_trunc('month', '2020-01-15'::timestamp)::text AS v",
+        "SELECT sum(v)::text AS v FROM t WHERE v > 0",
+    ] {
+        check(&mut session, query, "NULL", 300.0, 61.0);
+    }
+    // The caller's own time to live counts.
+    for (query, ttl) in
+        [("SELECT current_date::text || '' AS v", "1 h"), ("SELECT 'today'::date || '' AS v", "1 h")]
+    {
+        let (rows, status) = cached_with(&mut session, query, "v text", &format!("ttl => '{ttl}'"));
+        assert!(rows.is_ok(), "{query}: {rows:?}");
+        let left = seconds_left(&mut session, query, "NULL");
+        if !left.is_some_and(|left| left > 3500.0) {
+            wrong.push(format!("{query}, ttl {ttl}: {left:?}, status {status:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// `SELECT FOR UPDATE` changes the system column `xmax` of a row, and is no write.
+#[test]
+fn the_system_columns_of_transactions_are_not_stored() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS v; CREATE VIEW versions AS SELECT xmin::text AS v, xmax::text AS w FROM t;
+         CREATE FUNCTION newest() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(xmax::text) FROM t); END';
+         CREATE FUNCTION first() RETURNS text STABLE LANGUAGE sql AS 'SELECT xmax::text FROM t LIMIT 1'",
+    );
+    for query in [
+        "SELECT xmax::text AS v FROM t",
+        "SELECT v::text FROM t WHERE xmax <> '0'",
+        "SELECT count(*)::text AS v FROM t AS a WHERE EXISTS (SELECT FROM t AS b WHERE a.xmax <> b.xmin)",
+        "SELECT w AS v FROM versions",
+        "SELECT newest() AS v",
+        "SELECT first() AS v",
+        "SELECT cmax::text AS v FROM t ORDER BY cmin",
+    ] {
+        for _ in 0..2 {
+            assert_right(
+                &mut session,
+                query,
+                "v text",
+                Expect::Refused("refused: the query reads xmin, xmax, cmin or cmax"),
+            );
+            run(&mut other, "BEGIN; SELECT FROM t FOR UPDATE; COMMIT");
+        }
+    }
+    // The view has a column that is not used here.
+    for query in ["SELECT ctid::text AS v FROM t", "SELECT tableoid::regclass::text AS v FROM t"] {
+        assert_right(&mut session, query, "v text", Expect::Anything);
+        run(&mut other, "BEGIN; SELECT FROM t FOR UPDATE; COMMIT; UPDATE t SET v = v + 1; VACUUM FULL t");
+        assert_right(&mut session, query, "v text", Expect::Fresh);
+    }
+}
+
+/// A function that fetches from a cursor of its caller returns another row each time.
+#[test]
+fn a_function_that_fetches_from_the_callers_cursor_is_not_stored() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT generate_series(1, 9) AS v;
+         CREATE FUNCTION next(c refcursor) RETURNS int STABLE LANGUAGE plpgsql AS
+             'DECLARE r int; BEGIN FETCH c INTO r; RETURN r; END';
+         CREATE FUNCTION own() RETURNS int STABLE LANGUAGE plpgsql AS
+             'DECLARE c CURSOR FOR SELECT v FROM t ORDER BY v; r int; BEGIN OPEN c; FETCH c INTO r; CLOSE c; RETURN r; END'",
+    );
+    for declare in ["CURSOR FOR", "SCROLL CURSOR FOR", "CURSOR WITH HOLD FOR"] {
+        run(&mut session, &format!("BEGIN; DECLARE c {declare} SELECT v FROM t ORDER BY v"));
+        for row in 1..=3 {
+            let (rows, status) = cached(&mut session, "SELECT next('c')::text AS v", "v text");
+            assert_eq!(rows, Ok(vec![vec![Some(row.to_string())]]), "{declare}: {status}");
+            assert!(status.starts_with("refused: "), "{declare}: {status}");
+        }
+        run(&mut session, "COMMIT");
+        if declare.contains("HOLD") {
+            for row in 4..=5 {
+                let (rows, status) = cached(&mut session, "SELECT next('c')::text AS v", "v text");
+                assert_eq!(rows, Ok(vec![vec![Some(row.to_string())]]), "{status}");
+            }
+            run(&mut session, "CLOSE c");
+        }
+    }
+    // A function with a cursor of its own only reads.
+    fill(&mut session, "SELECT own()::text AS v", "v text");
+    run(&mut session, "DELETE FROM t WHERE v = 1");
+    assert_right(&mut session, "SELECT own()::text AS v", "v text", Expect::Fresh);
+}
+
+/// The planner computes an `IMMUTABLE` function once, and inlines functions in SQL. Neither is in the plan any more, and still a new
+/// definition must count, in all sessions, however deep the function is. PostgreSQL's own sessions may keep the old result in the plan
+/// of another function, so the right answer is that of a new session.
+#[test]
+fn a_replaced_immutable_function_counts_wherever_it_was_computed() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS v;
+         CREATE FUNCTION inner_sql() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION inner_plpgsql() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+         CREATE VIEW folded AS SELECT v + inner_sql() + inner_plpgsql() AS v FROM t;
+         CREATE FUNCTION outer_sql() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT inner_sql() + inner_plpgsql()';
+         CREATE FUNCTION outer_plpgsql() RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN inner_sql() + inner_plpgsql(); END';
+         CREATE FUNCTION outer_new() RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC SELECT inner_sql() + inner_plpgsql(); END;
+         CREATE FUNCTION table_sql() RETURNS TABLE (v int) STABLE LANGUAGE sql AS 'SELECT v + outer_sql() FROM t';
+         CREATE FUNCTION add(v int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT v + inner_sql() + inner_plpgsql()';
+         CREATE OPERATOR +++ (FUNCTION = add, RIGHTARG = int)",
+    );
+    let queries = [
+        "SELECT inner_sql()::text AS v",
+        "SELECT inner_plpgsql()::text AS v",
+        "SELECT v::text FROM t WHERE v <= inner_sql()",
+        "SELECT v::text FROM folded",
+        "SELECT outer_sql()::text AS v",
+        "SELECT outer_plpgsql()::text AS v",
+        "SELECT outer_new()::text AS v",
+        "SELECT v::text FROM table_sql()",
+        "SELECT (+++ 5)::text AS v",
+        "SELECT t.v::text FROM t JOIN LATERAL (SELECT outer_plpgsql() AS w) AS l ON w > 1",
+    ];
+    let mut wrong = Vec::new();
+    for (round, replace) in [
+        "CREATE OR REPLACE FUNCTION inner_sql() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 0'",
+        "CREATE OR REPLACE FUNCTION inner_plpgsql() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 20; END'",
+        "ALTER FUNCTION inner_sql() RENAME TO gone;
+         CREATE FUNCTION inner_sql() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 3'",
+        "CREATE OR REPLACE FUNCTION inner_sql() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 4; END'",
+    ]
+    .iter()
+    .enumerate()
+    {
+        for query in queries {
+            let direct = answer(&mut database.connect(), query);
+            for (session, expect) in [(&mut session, Expect::Anything), (&mut other, Expect::Hit)] {
+                wrong.extend(compare_to(&direct, session, query, "v text", expect));
+            }
+        }
+        run(&mut other, replace);
+        for query in queries {
+            let direct = answer(&mut database.connect(), query);
+            // The session that computes next may be either of the two.
+            let (first, second) =
+                if round % 2 == 0 { (&mut session, &mut other) } else { (&mut other, &mut session) };
+            for (session, expect) in [(first, Expect::Fresh), (second, Expect::Hit)] {
+                let what = compare_to(&direct, session, query, "v text", expect);
+                wrong.extend(what.map(|what| format!("{replace}: {what}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// White space between two literals joins them only if it contains a newline. Texts that differ in what looks harmless may mean
+/// different things. The first of each pair is stored, and the second must give its own answer.
+#[test]
+fn texts_that_look_alike_are_different_queries() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE \"T\" AS SELECT 'upper' AS v; CREATE TABLE t AS SELECT 'lower' AS v;
+         CREATE TABLE \"a b\" AS SELECT 'one' AS v; CREATE TABLE \"a  b\" AS SELECT 'two' AS v",
+    );
+    let mut wrong = Vec::new();
+    for (one, other) in [
+        ("SELECT 'a'\n'b' AS v", "SELECT 'a' 'b' AS v"),
+        ("SELECT 'a'\n  \n'b' AS v", "SELECT 'a'   'b' AS v"),
+        ("SELECT 'a' -- c\n'b' AS v", "SELECT 'a' /* c\n */ 'b' AS v"),
+        ("SELECT 'a'\n'b' AS v", "SELECT 'a' -- c 'b' AS v\n AS v"),
+        ("SELECT 'a  b' AS v", "SELECT 'a b' AS v"),
+        ("SELECT 'a b' AS v", "SELECT 'a\nb' AS v"),
+        ("SELECT 'a--b' AS v", "SELECT 'a--c' AS v"),
+        ("SELECT 'a /* x */ b' AS v", "SELECT 'a b' AS v"),
+        ("SELECT $$a -- b$$ AS v", "SELECT $$a -- c$$ AS v"),
+        ("SELECT $$a  b$$ AS v", "SELECT $$a b$$ AS v"),
+        ("SELECT $x$a$$  $$b$x$ AS v", "SELECT $x$a$$ $$b$x$ AS v"),
+        ("SELECT E'a\\'  b' AS v", "SELECT E'a\\' b' AS v"),
+        ("SELECT 'a''  b' AS v", "SELECT 'a'' b' AS v"),
+        ("SELECT 'a\\' AS v", "SELECT E'a\\\\b' AS v"),
+        ("SELECT v FROM \"a  b\"", "SELECT v FROM \"a b\""),
+        ("SELECT v FROM t", "SELECT v FROM \"T\""),
+        ("SELECT v FROM \"t\"", "SELECT v FROM \"T\""),
+        ("SELECT U&'d!0061' UESCAPE '!' AS v", "SELECT U&'d!0061' UESCAPE '?' AS v"),
+        ("SELECT U&'\\0061' AS v", "SELECT '\\0061' AS v"),
+        ("SELECT 'a' AS v", "SELECT 'A' AS v"),
+        ("SELECT length(b'1010')::text AS v", "SELECT length('1010')::text AS v"),
+        ("SELECT '1'::text AS v", "SELECT '1'::bpchar::text || '' AS v"),
+        ("SELECT (1 - -1)::text AS v", "SELECT (1 --1)::text AS v\n)::text AS v"),
+        ("SELECT (2 /*/* */ */ + 3)::text AS v", "SELECT (2 /*/* */ + 3)::text AS v FROM t /* */ */"),
+        ("SELECT 1.0::text AS v", "SELECT 1.00::text AS v"),
+        ("SELECT N'a'::text AS v", "SELECT N'b'::text AS v"),
+    ] {
+        for (first, second) in [(one, other), (other, one)] {
+            for query in [first, second, first, second] {
+                wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            }
+            run(&mut session, "SELECT cache_flush()");
+        }
+    }
+    // What differs only in white space and comments is one query.
+    fill(&mut session, "SELECT v FROM t WHERE v = 'lower'", "v text");
+    for same in [
+        "SELECT  v\n FROM t\tWHERE v  =  'lower'",
+        "-- Metabase:: userID: 1 queryType: native queryHash: 3c4f\nSELECT v FROM t WHERE v = 'lower'",
+        "/* dashboard */ SELECT v FROM t WHERE v = 'lower' -- end",
+        "SELECT v FROM t WHERE v = 'lower';",
+    ] {
+        wrong.extend(compare(&mut session, same, "v text", Expect::Hit));
+    }
+    // standard_conforming_strings decides what a backslash is.
+    for setting in ["on", "off", "on"] {
+        run(
+            &mut session,
+            &format!("SET standard_conforming_strings = {setting}; SET escape_string_warning = off"),
+        );
+        for query in ["SELECT 'a\\x41' AS v", "SELECT 'a\\\\b' AS v", "SELECT 'a\\'' -- x' AS v"] {
+            for _ in 0..2 {
+                wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A backend gives an anonymous record type a number of its own, which means another type in another backend. Named types are fine.
+#[test]
+fn a_column_of_an_anonymous_record_type_is_not_stored() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS a, 'one' AS b; CREATE TYPE pair AS (a int, b text);
+         CREATE TYPE nested AS (p pair, q pair[]);
+         CREATE FUNCTION anonymous() RETURNS record STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT ROW(a, b) FROM t); END'",
+    );
+    // Each backend numbers its types from 0. So the other one has another type behind the same number.
+    for (session, rows) in [(&mut session, "ROW(1, 'x'::text)"), (&mut other, "ROW('x'::text, now(), 1.5)")] {
+        run(session, &format!("SELECT r FROM (SELECT {rows} AS r) AS s; SELECT {rows} = {rows}"));
+    }
+    for (query, columns) in [
+        ("SELECT ROW(1, 'one'::text) AS r", "r record"),
+        ("SELECT s AS r FROM (SELECT a, b FROM t) AS s", "r record"),
+        ("SELECT ARRAY[ROW(1, 2), ROW(3, 4)] AS r", "r record[]"),
+        ("SELECT anonymous() AS r", "r record"),
+        ("SELECT (SELECT s FROM (SELECT b, a FROM t) AS s) AS r", "r record"),
+        ("SELECT array_agg(s) AS r FROM (SELECT a, b FROM t) AS s", "r record[]"),
+    ] {
+        for session in [&mut session, &mut other] {
+            for _ in 0..2 {
+                assert_right(
+                    session,
+                    query,
+                    columns,
+                    Expect::Refused("refused: column r is an anonymous record"),
+                );
+            }
+        }
+    }
+    for (query, columns) in [
+        ("SELECT t AS r FROM t", "r t"),
+        ("SELECT ROW(1, 'one')::pair AS r", "r pair"),
+        ("SELECT ARRAY[ROW(1, 'one'), NULL]::pair[] AS r", "r pair[]"),
+        ("SELECT ROW(ROW(1, 'one'), ARRAY[ROW(2, 'two')]::pair[])::nested AS r", "r nested"),
+        ("SELECT a, b FROM t", "a int, b text"),
+        ("SELECT to_jsonb(s) AS r FROM (SELECT a, b FROM t) AS s", "r jsonb"),
+        ("SELECT (ROW(1, 'one'))::text AS r", "r text"),
+    ] {
+        fill(&mut session, query, columns);
+        assert_right(&mut other, query, columns, Expect::Hit);
+    }
+    // A named type that changes is another type.
+    fill(&mut other, "SELECT ROW(1, 'one')::pair AS r", "r pair");
+    run(&mut session, "ALTER TYPE pair ADD ATTRIBUTE c int");
+    for session in [&mut session, &mut other] {
+        assert_right(session, "SELECT ROW(1, 'one')::pair AS r", "r pair", Expect::Fresh);
+    }
+    for query in ["SELECT t AS r FROM t", "SELECT ARRAY[ROW(1, 'one', 3)]::pair[] AS r"] {
+        let columns = if query.contains("pair") { "r pair[]" } else { "r t" };
+        fill(&mut session, query, columns);
+        run(
+            &mut other,
+            "ALTER TABLE t ADD c int; ALTER TYPE pair DROP ATTRIBUTE c; ALTER TYPE pair ADD ATTRIBUTE c int",
+        );
+        assert_right(&mut session, query, columns, Expect::Fresh);
+        run(&mut other, "ALTER TABLE t DROP c");
+        assert_right(&mut session, query, columns, Expect::Anything);
+        assert_right(&mut other, query, columns, Expect::Anything);
+    }
+}
+
+/// Without USAGE on a schema, a role does not find the objects in it, although it may keep privileges on them.
+#[test]
+fn a_revoked_usage_of_a_schema_ends_the_hits() {
+    let cluster = cluster(&Conf::preloaded());
+    let mut owner = cluster.connect("postgres");
+    run(
+        &mut owner,
+        "SELECT cache_grant('default', '-', 'write'); CREATE ROLE reader; CREATE ROLE all_readers; GRANT all_readers TO reader;
+         CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS v; GRANT SELECT ON s.t TO reader;
+         CREATE FUNCTION s.f() RETURNS int STABLE LANGUAGE sql AS 'SELECT v FROM s.t';
+         CREATE VIEW v AS SELECT v FROM s.t; GRANT SELECT ON v TO reader",
+    );
+    let mut session = cluster.connect("postgres");
+    run(&mut session, "SET ROLE reader");
+    for (grantee, path) in [("reader", "public"), ("all_readers", "public, s"), ("PUBLIC", "s, public")] {
+        run(&mut owner, &format!("GRANT USAGE ON SCHEMA s TO {grantee}"));
+        run(&mut session, &format!("SET search_path = {path}"));
+        let mut queries = vec!["SELECT v::text FROM s.t", "SELECT s.f()::text AS v", "SELECT v::text FROM v"];
+        if path != "public" {
+            queries.extend(["SELECT v::text FROM t", "SELECT f()::text AS v"]);
+        }
+        for query in &queries {
+            fill(&mut session, query, "v text");
+        }
+        run(&mut owner, &format!("REVOKE USAGE ON SCHEMA s FROM {grantee}"));
+        for query in &queries {
+            let expect = if query.contains("FROM v") { Expect::Anything } else { Expect::Fresh };
+            assert_right(&mut session, query, "v text", expect);
+            let (rows, _) = cached(&mut session, query, "v text");
+            assert_eq!(rows.is_err(), !query.contains("FROM v"), "{query}: {rows:?}");
+        }
+    }
+}
+
+/// A partition may itself be partitioned. One that is attached, detached or created below changes the whole table, also when the
+/// partition that it goes to had none before.
+#[test]
+fn a_partition_attached_below_another_changes_the_whole() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
+         CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p_high PARTITION OF p FOR VALUES FROM (10) TO (100) PARTITION BY RANGE (id);
+         CREATE TABLE new_one AS SELECT 11 AS id, 1 AS v; CREATE TABLE new_two AS SELECT 55 AS id, 1 AS v;
+         CREATE TABLE new_three AS SELECT 200 AS id, 1 AS v;
+         INSERT INTO p VALUES (1, 1)",
+    );
+    let queries = [
+        "SELECT count(*)::text AS v FROM p",
+        "SELECT count(*)::text AS v FROM p WHERE id > 10",
+        "SELECT count(*)::text AS v FROM p_high",
+        "SELECT (SELECT count(*) FROM p)::text AS v",
+    ];
+    let mut wrong = Vec::new();
+    for (change, is_below) in [
+        ("ALTER TABLE p_high ATTACH PARTITION new_one FOR VALUES FROM (10) TO (50)", true),
+        ("ALTER TABLE p_high ATTACH PARTITION new_two DEFAULT", true),
+        ("INSERT INTO p VALUES (12, 1), (60, 1)", true),
+        ("TRUNCATE new_two", true),
+        ("ALTER TABLE p ATTACH PARTITION new_three DEFAULT", false),
+        ("ALTER TABLE p_high DETACH PARTITION new_one", true),
+        ("ALTER TABLE p_high DETACH PARTITION new_two", true),
+        (
+            "CREATE TABLE p_high_3 PARTITION OF p_high FOR VALUES FROM (50) TO (90) PARTITION BY RANGE (id);
+             CREATE TABLE p_high_3_1 PARTITION OF p_high_3 FOR VALUES FROM (50) TO (60);
+             INSERT INTO p VALUES (51, 1)",
+            true,
+        ),
+        ("ALTER TABLE p_high_3 ATTACH PARTITION new_one FOR VALUES FROM (60) TO (61)", true),
+        ("ALTER TABLE p_high_3 DETACH PARTITION p_high_3_1 CONCURRENTLY", true),
+        ("DROP TABLE p_high_3", true),
+        ("ALTER TABLE p DETACH PARTITION p_high", false),
+    ] {
+        if change.contains("FROM (60)") {
+            run(&mut other, "DELETE FROM new_one; INSERT INTO new_one VALUES (60, 1)");
+        }
+        for query in queries {
+            wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            wrong.extend(compare(&mut other, query, "v text", Expect::Hit));
+        }
+        run(&mut other, change);
+        for query in queries {
+            let expect = if query.contains("p_high") && !is_below { Expect::Anything } else { Expect::Fresh };
+            wrong.extend(
+                compare(&mut session, query, "v text", expect).map(|what| format!("{change}: {what}")),
+            );
+            wrong.extend(
+                compare(&mut other, query, "v text", Expect::Hit).map(|what| format!("{change}: {what}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A security label may decide who may read a table or call a function.
+#[test]
+fn a_security_label_ends_the_hits() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/query/label.c");
+    let provider = Server::from_env().compile("pg_cache_test_label", &source);
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut other,
+        &format!(
+            "LOAD '{provider}'; CREATE TABLE t AS SELECT 1 AS v;
+             CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT v FROM t'"
+        ),
+    );
+    let queries = ["SELECT v::text FROM t", "SELECT f()::text AS v"];
+    for label in [
+        "SECURITY LABEL ON TABLE t IS 'secret'",
+        "SECURITY LABEL ON COLUMN t.v IS 'secret'",
+        "SECURITY LABEL ON TABLE t IS NULL",
+        "SECURITY LABEL ON SCHEMA public IS 'secret'",
+        "SECURITY LABEL ON FUNCTION f() IS 'secret'",
+    ] {
+        queries.iter().for_each(|query| fill(&mut session, query, "v text"));
+        run(&mut other, label);
+        for query in queries {
+            if let Some(wrong) = compare(&mut session, query, "v text", Expect::Fresh) {
+                panic!("{label}: {wrong}");
+            }
+        }
+    }
+}
+
+/// A table that occurs only in a subquery of an expression, at any place of a query, is a dependency.
+#[test]
+fn a_table_read_only_in_a_subquery_expression_is_a_dependency() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT generate_series(1, 3) AS v; CREATE TABLE hidden AS SELECT 1 AS v; CREATE VIEW seen AS SELECT v FROM hidden;
+         CREATE FUNCTION id(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION hides() RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(v) FROM hidden); END'",
+    );
+    let mut wrong = Vec::new();
+    for query in [
+        "SELECT (SELECT sum(v) FROM hidden)::text AS v",
+        "SELECT (SELECT sum(v) FROM seen)::text AS v",
+        "SELECT (v + (SELECT max(v) FROM hidden))::text AS v FROM t ORDER BY 1",
+        "SELECT v::text FROM t WHERE v > (SELECT max(v) FROM hidden) ORDER BY 1",
+        "SELECT v::text FROM t WHERE v IN (SELECT v FROM hidden) ORDER BY 1",
+        "SELECT v::text FROM t WHERE v <> ALL (SELECT v FROM hidden) ORDER BY 1",
+        "SELECT v::text FROM t WHERE EXISTS (SELECT FROM hidden WHERE hidden.v = t.v) ORDER BY 1",
+        "SELECT v::text FROM t WHERE NOT EXISTS (SELECT FROM seen WHERE seen.v = t.v) ORDER BY 1",
+        "SELECT CASE WHEN v > 2 THEN (SELECT max(v) FROM hidden) ELSE 0 END::text AS v FROM t ORDER BY 1",
+        "SELECT coalesce(NULL, (SELECT max(v) FROM hidden))::text AS v",
+        "SELECT v::text FROM t ORDER BY v LIMIT (SELECT max(v) FROM hidden)",
+        "SELECT v::text FROM t ORDER BY v OFFSET (SELECT max(v) FROM hidden)",
+        "SELECT v::text FROM t ORDER BY (v * (SELECT CASE WHEN max(v) > 1 THEN -1 ELSE 1 END FROM hidden))",
+        "SELECT id((SELECT max(v) FROM hidden))::text AS v",
+        "SELECT ARRAY(SELECT v FROM hidden ORDER BY v)::text AS v",
+        "SELECT v::text FROM generate_series(1, (SELECT max(v) FROM hidden)) AS v ORDER BY 1",
+        "SELECT sum(v) FILTER (WHERE v > (SELECT min(v) FROM hidden))::text AS v FROM t",
+        "SELECT (sum(v) OVER (ORDER BY v ROWS (SELECT max(v) FROM hidden) PRECEDING))::text AS v FROM t ORDER BY t.v",
+        "SELECT count(*)::text AS v FROM t GROUP BY v > (SELECT max(v) FROM hidden) ORDER BY 1",
+        "SELECT count(*)::text AS v FROM t HAVING count(*) > (SELECT max(v) FROM hidden)",
+        "VALUES ((SELECT sum(v) FROM hidden)::text)",
+        "WITH c AS MATERIALIZED (SELECT v FROM hidden) SELECT (SELECT sum(v) FROM c)::text AS v",
+        "WITH RECURSIVE c AS (SELECT 1 AS v UNION ALL SELECT v + 1 FROM c WHERE v < (SELECT max(v) FROM hidden)) SELECT count(*)::text AS v FROM c",
+        "SELECT l.v::text FROM t, LATERAL (SELECT max(h.v) + t.v AS v FROM hidden AS h) AS l ORDER BY 1",
+        "SELECT t.v::text FROM t LEFT JOIN hidden AS h ON h.v = t.v WHERE (SELECT true FROM hidden LIMIT 1) ORDER BY 1",
+        "SELECT v::text FROM t WHERE v = id((SELECT max(v) FROM hidden)) ORDER BY 1",
+        "SELECT v::text FROM t WHERE v > hides() ORDER BY 1",
+        "SELECT (SELECT (SELECT (SELECT max(v) FROM hidden)))::text AS v",
+        "SELECT (ROW(1, (SELECT max(v) FROM hidden)) < ROW(1, 3))::text AS v",
+        "SELECT v::text FROM t INTERSECT SELECT v::text FROM hidden ORDER BY 1",
+    ] {
+        for write in [
+            "UPDATE hidden SET v = v + 1",
+            "INSERT INTO hidden VALUES (2)",
+            "TRUNCATE hidden",
+            "INSERT INTO hidden VALUES (1)",
+        ] {
+            wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            wrong.extend(compare(&mut other, query, "v text", Expect::Hit));
+            run(&mut other, write);
+            wrong.extend(compare(&mut session, query, "v text", Expect::Invalidated("table hidden")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
+}
+
+/// A refresh stores a new result. It must be invalidated by the same changes as the first one, and vary with the same settings.
+#[test]
+fn a_refresh_keeps_dependencies_context_and_tags() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE u AS SELECT 1 AS v; SET app.tenant = 'one'",
+    );
+    run(&mut other, "SET app.tenant = 'two'");
+    let query = "SELECT current_setting('app.tenant') || ' ' || v || ' ' || (SELECT v FROM u) AS v FROM t";
+    let tagged = "tags => '{x}'";
+    let refresh = "tags => '{x}', refresh => true";
+    assert_call(&mut session, query, tagged, &["one 1 1"], Expect::Stored);
+    assert_call(&mut other, query, tagged, &["two 1 1"], Expect::Stored);
+    for (change, changed) in [
+        ("UPDATE t SET v = 2", "2 1"),
+        ("UPDATE u SET v = 2", "2 2"),
+        ("ALTER TABLE u ALTER v TYPE bigint", "2 2"),
+        ("SELECT cache_invalidate_tag('x')", "2 2"),
+    ] {
+        let (_, status) = cached_with(&mut session, query, "v text", refresh);
+        assert_eq!(status, "done", "{change}");
+        let one = text(&mut session, query);
+        assert_call(&mut session, query, tagged, &[&one], Expect::Hit);
+        let two = text(&mut other, query);
+        assert_call(&mut other, query, tagged, &[&two], Expect::Anything);
+        assert_call(&mut other, query, tagged, &[&two], Expect::Hit);
+        run(&mut other, change);
+        assert_call(&mut session, query, tagged, &[&format!("one {changed}")], Expect::Fresh);
+        assert_call(&mut other, query, tagged, &[&format!("two {changed}")], Expect::Fresh);
+    }
+    // A refresh by one session is for all sessions with its context, and for no other.
+    run(&mut other, "RESET app.tenant; SET app.tenant = 'one'");
+    assert_call(&mut other, query, refresh, &["one 2 2"], Expect::Fresh);
+    assert_call(&mut session, query, tagged, &["one 2 2"], Expect::Hit);
+    // A refresh without the tag is no result for a caller with the tag.
+    assert_call(&mut other, query, "refresh => true", &["one 2 2"], Expect::Fresh);
+    run(&mut other, "SELECT cache_invalidate_tag('x')");
+    assert_call(&mut session, query, tagged, &["one 2 2"], Expect::Fresh);
+    assert_call(&mut session, query, tagged, &["one 2 2"], Expect::Hit);
+}
+
+/// Holds the fill of a query while a writer commits. The writer's change is not in the result, so the result must not be served,
+/// also not to sessions that come before the fill ends.
+#[test]
+fn a_result_stored_after_the_invalidation_is_not_served() {
+    let database = Database::create();
+    let [mut gate, mut writer] = [(); 2].map(|()| database.connect());
+    run(
+        &mut gate,
+        "CREATE TABLE t AS SELECT 1 AS v;
+         CREATE FUNCTION held(v int) RETURNS int STABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN v; END'",
+    );
+    let query = "SELECT held(v)::text AS v FROM t";
+    for change in [
+        "UPDATE t SET v = v + 1",
+        "DELETE FROM t; INSERT INTO t VALUES (7)",
+        "SELECT cache_invalidate_relation('t')",
+        "SELECT cache_invalidate_tag('x')",
+        "CREATE OR REPLACE FUNCTION held(v int) RETURNS int STABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN v + 100; END'",
+    ] {
+        run(&mut gate, "SELECT cache_flush(); SELECT pg_advisory_lock(1)");
+        let mut filler = database.connect();
+        let filling = std::thread::spawn(move || cached_with(&mut filler, query, "v text", "tags => '{x}'"));
+        wait_until("the fill to wait", || {
+            let waits =
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database =
+                         (SELECT oid FROM pg_database WHERE datname = current_database())";
+            text(&mut gate, waits) == "1"
+        });
+        let before = text(&mut writer, "SELECT v FROM t");
+        run(&mut writer, change);
+        run(&mut gate, "SELECT pg_advisory_unlock(1)");
+        let (rows, status) = filling.join().expect("it runs");
+        assert_eq!(rows, Ok(vec![vec![Some(before)]]), "{change}: the row from before the change, {status}");
+        for options in ["tags => '{x}'", ""] {
+            let direct = answer(&mut writer, query);
+            let (rows, status) = cached_with(&mut writer, query, "v text", options);
+            assert_eq!(rows, direct, "{change}, {options}: {status}");
+            if options.contains('x') {
+                assert!(Expect::Fresh.fits(&status), "{change}, {options}: {status}");
+            }
+        }
+    }
+    assert_eq!(findings(&mut gate), Vec::<String>::new());
+}

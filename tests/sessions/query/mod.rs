@@ -1,0 +1,16 @@
+//! Tests of `cache_query`: a cached result must always be what the query itself returns, and each call must say what it did. A test
+//! that only compared results would also pass if nothing was ever cached, so the tests also expect a status of each call.
+//!
+//! - `calls`: calls of `cache_query` beside the query itself, and the statuses that a test may expect.
+//! - `isolation`: roles, tenants, search paths, time zones and privileges, each in every place where a query may read it.
+//! - `breaks`: known ways to break a cache of query results, one test each.
+//! - `refusals`: queries whose results must not be stored.
+//! - `forms`: protocols, large results, transactions and restarts.
+//! - `changes`: every way to write to what a query reads.
+
+mod breaks;
+pub mod calls;
+mod changes;
+mod forms;
+mod isolation;
+mod refusals;
