@@ -7,8 +7,11 @@ use crate::pg::jsonb::Array;
 use crate::pg::memory;
 use crate::pg::relation::RelationOids;
 use crate::pg::rows::{Call, Sent, Sink};
-use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument};
+use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
+use crate::pg::{interval, shared};
+use crate::query::explain::explain;
 use crate::query::result::{self, Asked};
+use crate::store::cause;
 use crate::store::space::{Privilege, Space};
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -26,7 +29,17 @@ struct Arguments<'a> {
     space: Option<TextArgument<'a>>,
 }
 
-impl Arguments<'_> {
+impl<'a> Arguments<'a> {
+    /// The arguments of a function that asks about a query and does not run it.
+    fn of_query(
+        query: Option<TextArgument<'a>>,
+        args: Option<JsonbArgument<'a>>,
+        depends: Option<RelationOids>,
+        space: Option<TextArgument<'a>>,
+    ) -> Self {
+        Self { query, args, ttl: None, tags: None, stale_ok: None, refresh: Some(false), depends, space }
+    }
+
     /// Checks the arguments, and calls `run` with them: the space, what is asked for, and the text of the query with a zero behind
     /// it.
     fn check<R>(
@@ -155,4 +168,60 @@ fn cache_query_json(
     let arguments = Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space };
     let json = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(result::json(space, asked, text)?);
     Jsonb(arguments.check("cache_query_json", json).or_raise())
+}
+
+/// Does the same, and returns how the rows were found, for how long they have been stored, and for how long they stay.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn cache_query_json_status(
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    refresh: default!(Option<bool>, "false"),
+    depends: default!(Option<RelationOids>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> TableIterator<
+    'static,
+    (
+        name!(value, Jsonb),
+        name!(status, Option<String>),
+        name!(age, Option<Interval>),
+        name!(ttl, Option<Interval>),
+    ),
+> {
+    let arguments = Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space };
+    let json =
+        |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(result::json_with_meta(space, asked, text)?);
+    let (value, meta) = arguments.check("cache_query_json_status", json).or_raise();
+    let age = meta.map(|meta| interval::of_ms(shared::ms_since(meta.created)));
+    let ttl = meta.map(|meta| interval::of_ms(shared::ms_until(meta.expires)));
+    TableIterator::once((Jsonb(value), cause::status_in_words(), age, ttl))
+}
+
+/// Returns the key under which `cache_query` stores the result of a query for this session.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_key(
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
+    depends: default!(Option<RelationOids>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Text {
+    let arguments = Arguments::of_query(query, args, depends, space);
+    let key = |space: &Rc<Space>, asked: &Asked<'_>, _: &CStr| Ok(result::key(space, asked)?);
+    Text(Varlena::of(&arguments.check("cache_key", key).or_raise()))
+}
+
+/// Returns whether and how the result of a query is stored, without running the query.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_explain(
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
+    depends: default!(Option<RelationOids>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> TableIterator<'static, (name!(property, &'static str), name!(value, String))> {
+    let arguments = Arguments::of_query(query, args, depends, space);
+    let explain = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(explain(space, asked, text)?);
+    TableIterator::new(arguments.check("cache_explain", explain).or_raise())
 }

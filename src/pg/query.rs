@@ -7,7 +7,7 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::rows::{Sink, is_composite};
+use super::rows::{Sink, definition_list, is_composite};
 use super::{analysis, executor, memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
@@ -108,6 +108,42 @@ pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> 
     })
 }
 
+/// What is known of a query before it runs.
+#[derive(Debug)]
+pub struct Described {
+    /// The relations that it names, also through views.
+    pub relations: Vec<u32>,
+    /// The columns that it returns, as a column definition list such as `id integer, name text`.
+    pub columns: String,
+    /// The name of the first column whose type is an anonymous record.
+    pub anonymous_record: Option<Vec<u8>>,
+}
+
+/// Parses, rewrites and plans a query, and reports to the running fill what its tree shows, but does not run it. Raises the errors
+/// of the query and of its arguments.
+pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
+    context::within(query.caller, query.text, |context| {
+        // SAFETY: as above. A plan of one statement has one source, which describes its rows.
+        within_spi(on, || unsafe {
+            let parsed = parse(query.text)?;
+            refuse_utility(&parsed)?;
+            bind(query.arguments, &parsed.types, context)?;
+            let plan = prepare(query.text, &parsed.types)?;
+            if parsed.writes() {
+                observer::note_writes();
+            }
+            let descriptor = rows_of(plan)?;
+            let mut sink = Sink::of_any_columns();
+            sink.require(descriptor)?;
+            Ok(Described {
+                relations: relations(plan),
+                columns: definition_list(descriptor),
+                anonymous_record: sink.anonymous_record().map(memory::copy),
+            })
+        })
+    })
+}
+
 /// Calls `run` with an open connection to the server's programming interface (SPI), and a snapshot for planning.
 fn within_spi<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
     // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next
@@ -194,12 +230,7 @@ unsafe fn send_rows(
         refuse_utility(&parsed)?;
         let (values, nulls) = bind(query.arguments, &parsed.types, context)?;
         let plan = prepare(query.text, &parsed.types)?;
-        let source = source_of(plan);
-        if (*source).resultDesc.is_null() {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            return Err(Refused::new(code, "query must return rows"));
-        }
-        sink.require((*source).resultDesc)?;
+        sink.require(rows_of(plan)?)?;
         before(&relations(plan));
         let writes = parsed.writes() || observer::locks_rows();
         if parsed.writes() {
@@ -451,6 +482,20 @@ unsafe fn source_of(plan: pg_sys::SPIPlanPtr) -> *const pg_sys::CachedPlanSource
         let sources = pg_sys::SPI_plan_get_plan_sources(plan);
         (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>()
     }
+}
+
+/// Returns the descriptor of the rows that a plan returns. Returns an error if it returns none.
+///
+/// # Safety
+/// The plan must have one statement.
+unsafe fn rows_of(plan: pg_sys::SPIPlanPtr) -> Result<pg_sys::TupleDesc, Refused> {
+    // SAFETY: as the caller promises.
+    let descriptor = unsafe { (*source_of(plan)).resultDesc };
+    if descriptor.is_null() {
+        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+        return Err(Refused::new(code, "query must return rows"));
+    }
+    Ok(descriptor)
 }
 
 /// Returns the relations that a query names, also through views.

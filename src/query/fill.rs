@@ -16,10 +16,11 @@ use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
 use crate::pg::role::Role;
+use crate::pg::shared::HotTier;
 use crate::pg::{function, locks, relation, shared, transaction};
 use crate::store::entry;
 use crate::store::keyspace::{Keyspace, hash, tag};
-use crate::store::kind;
+use crate::store::kind::{self, LEFT_OUT};
 use crate::store::note::{self, Facts, Form};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
@@ -88,12 +89,24 @@ pub trait Job {
         None
     }
 
+    /// Returns how many results in a row were invalid before they could be stored.
+    fn times_left_out(&self) -> u8 {
+        0
+    }
+
     /// Returns the key that the result belongs under if its query reads settings, and the kind of the marker that is then stored
     /// under the other key. None if the key is the same for all settings.
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         None
     }
 }
+
+/// After this many results in a row that were invalid before they could be stored, the query is left out for a while: it runs and
+/// nothing is stored.
+pub const TIMES_UNTIL_LEFT_OUT: u8 = 2;
+/// For how long a query is left out, in milliseconds: ten times as long as it ran, within these limits.
+const LEFT_OUT_MS_MIN: u64 = 1_000;
+const LEFT_OUT_MS_MAX: u64 = 60_000;
 
 /// With more dependencies than this, a result depends on all definitions together instead of each by itself. The rest of the 255
 /// dependencies of an entry is for what is added behind them.
@@ -128,7 +141,12 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &mut J) -> J::Resul
     // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
     // tracked.
     observer::note_cache();
-    let (result, why_not) = match Ticket::acquire(space, wanted.key) {
+    let is_left_out = job.times_left_out() >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh;
+    let ticket = match is_left_out {
+        true => Err(LEAVES_OUT),
+        false => Ticket::acquire(space, wanted.key),
+    };
+    let (result, why_not) = match ticket {
         Ok(ticket) => {
             let (result, outcome) = ticket.run(space, wanted, job);
             (result, outcome.err())
@@ -193,6 +211,66 @@ fn run<J: Job>(job: &mut J, before: &mut dyn FnMut(&[u32])) -> Run<J::Result> {
     Run { result, seen, cost: Cost::of(began.elapsed()) }
 }
 
+/// Returns why a result would not be stored, as far as is known of its query. The other reasons are those of the job.
+pub fn check_before(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
+    check(tier, wanted, seen, false)?;
+    relations_of(wanted, seen).map(|_| ())
+}
+
+/// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
+/// accessed a foreign table before the query ran.
+fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
+    if seen.writes || seen.locks_rows {
+        return Err(Status::Refused(if seen.writes { "the query writes" } else { "the query locks rows" }));
+    }
+    if seen.lost {
+        return Err(OutOfMemory.into());
+    }
+    if seen.cache {
+        return Err(Status::Refused("the query calls the cache"));
+    }
+    if seen.sampled {
+        return Err(Status::Refused("the query uses TABLESAMPLE"));
+    }
+    let observed = || seen.relations.union(&seen.parts);
+    if let Some(oid) = observed().find(|oid| relation::is_temporary(**oid)) {
+        return Err(Status::Of("refused: {} is temporary", Object::Relation(*oid)));
+    }
+    // This holds regardless of `depends`: uncommitted rows must never be published.
+    let is_read = |oid: &u32| seen.relations.contains(oid) || seen.parts.contains(oid);
+    if let Some(oid) = table_writes::first_written(tier, is_read) {
+        return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
+    }
+    // The locks do not tell whether the transaction has written to these objects.
+    let unobserved = || {
+        let native = |oid: &u32| function::is_native(*oid);
+        seen.volatile.is_some()
+            || seen.untracked
+            || observed().any(|oid| relation::is_catalog(*oid))
+            || locks::has_seen_large_objects()
+            || seen.functions.iter().any(native)
+    };
+    if wanted.depends.is_some() && locks::has_written() && unobserved() {
+        return Err(Status::Bypass("this transaction may have changed what the query reads"));
+    }
+    if observed().any(|oid| relation::is_foreign(*oid)) {
+        if has_seen_foreign {
+            return Err(Status::Bypass("this transaction has read a foreign table before"));
+        }
+        if table_writes::has_written_foreign() {
+            return Err(Status::Refused("the query has written something"));
+        }
+    }
+    let definitions = definitions::any(tier);
+    let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
+    let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
+    if let Some(oid) = has_moved().then(keeping).flatten() {
+        let text = "refused: {} keeps types in this session from before a definition changed";
+        return Err(Status::Of(text, Object::Function(*oid)));
+    }
+    Ok(())
+}
+
 /// Returns the relations that the result depends on. The error says why they are not all known.
 fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
@@ -222,6 +300,9 @@ pub fn admit_value(space: &Space, bytes: usize) -> Result<(), Status> {
         false => Ok(()),
     }
 }
+
+/// The status of a query that is left out for a while.
+const LEAVES_OUT: Status = Status::Refused("the query is invalidated faster than it runs");
 
 pub const TOO_LARGE: Status = Status::Refused("larger than max_result_size");
 
@@ -298,7 +379,7 @@ impl Ticket {
         });
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             self.admit(space, &run, job)
-                .and_then(|()| self.check(wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| check(tier, wanted, &run.seen, has_seen_foreign))
                 .and_then(|()| job.check(space, wanted, &run.seen))
                 .and_then(|()| self.dependencies(wanted, &run, job))
                 .and_then(|dependencies| {
@@ -331,65 +412,6 @@ impl Ticket {
     fn admit<J: Job>(&self, space: &Space, run: &Run<J::Result>, job: &J) -> Result<(), Status> {
         if job.min_cost_ms(space).is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
             return Err(Status::Refused("computed in less than min_cost"));
-        }
-        Ok(())
-    }
-
-    /// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
-    /// accessed a foreign table before the query ran.
-    fn check(&self, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
-        let tier = self.keyspace.tier;
-        if seen.writes || seen.locks_rows {
-            return Err(Status::Refused(if seen.writes {
-                "the query writes"
-            } else {
-                "the query locks rows"
-            }));
-        }
-        if seen.lost {
-            return Err(OutOfMemory.into());
-        }
-        if seen.cache {
-            return Err(Status::Refused("the query calls the cache"));
-        }
-        if seen.sampled {
-            return Err(Status::Refused("the query uses TABLESAMPLE"));
-        }
-        let observed = || seen.relations.union(&seen.parts);
-        if let Some(oid) = observed().find(|oid| relation::is_temporary(**oid)) {
-            return Err(Status::Of("refused: {} is temporary", Object::Relation(*oid)));
-        }
-        // This holds regardless of `depends`: uncommitted rows must never be published.
-        let is_read = |oid: &u32| seen.relations.contains(oid) || seen.parts.contains(oid);
-        if let Some(oid) = table_writes::first_written(tier, is_read) {
-            return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
-        }
-        // The locks do not tell whether the transaction has written to these objects.
-        let unobserved = || {
-            let native = |oid: &u32| function::is_native(*oid);
-            seen.volatile.is_some()
-                || seen.untracked
-                || observed().any(|oid| relation::is_catalog(*oid))
-                || locks::has_seen_large_objects()
-                || seen.functions.iter().any(native)
-        };
-        if wanted.depends.is_some() && locks::has_written() && unobserved() {
-            return Err(Status::Bypass("this transaction may have changed what the query reads"));
-        }
-        if observed().any(|oid| relation::is_foreign(*oid)) {
-            if has_seen_foreign {
-                return Err(Status::Bypass("this transaction has read a foreign table before"));
-            }
-            if table_writes::has_written_foreign() {
-                return Err(Status::Refused("the query has written something"));
-            }
-        }
-        let definitions = definitions::any(tier);
-        let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
-        let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
-        if let Some(oid) = has_moved().then(keeping).flatten() {
-            let text = "refused: {} keeps types in this session from before a definition changed";
-            return Err(Status::Of(text, Object::Function(*oid)));
         }
         Ok(())
     }
@@ -453,6 +475,13 @@ impl Ticket {
             text: job.text(),
             is_cut: false,
         };
+        let tier = self.keyspace.tier;
+        let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, stamp);
+        if let Some(fence) = dependencies.iter().find(has_changed).filter(|_| !J::KEY_IS_CHOSEN) {
+            self.leave_out(*fence, job.times_left_out(), *cost, facts)?;
+            let changed = Object::Dependency(*fence, self.keyspace.scope.space);
+            return Err(Status::Of("refused: {} changed while the query ran", changed));
+        }
         let note = note::of_result(wanted.tags, &facts)?;
         let mut outcome = Stored::New;
         let stored = job.with_value(space, result, |kind, bytes| {
@@ -497,6 +526,23 @@ impl Ticket {
             stamp: self.stamp,
             expires: shared::tick_in(MARKER_MS),
             cost: Cost::NONE,
+            dependencies: &[],
+        };
+        self.publish(&marker, false).map(|_| ())
+    }
+
+    /// Stores a marker that the result was invalid before it could be stored, because of this dependency.
+    fn leave_out(&self, fence: FenceId, times: u8, cost: Cost, facts: Facts<'_>) -> Result<(), Status> {
+        let relation = self.keyspace.tier.fences().relation_of(fence);
+        let culprit = relation.map(|(_, oid)| oid.to_ne_bytes());
+        let note = note::of_result(&[], &Facts { read: culprit.as_slice(), defined: &[], ..facts })?;
+        let marker = NewValue {
+            bytes: &[times.saturating_add(1)],
+            note: &note,
+            kind: LEFT_OUT,
+            stamp: self.stamp,
+            expires: shared::tick_in((cost.micros() / 100).clamp(LEFT_OUT_MS_MIN, LEFT_OUT_MS_MAX)),
+            cost,
             dependencies: &[],
         };
         self.publish(&marker, false).map(|_| ())

@@ -22,7 +22,7 @@ use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry;
 use crate::store::keyspace::Keyspace;
-use crate::store::kind::{self, RESULT, ROWS, VARIES};
+use crate::store::kind::{self, LEFT_OUT, RESULT, ROWS, VARIES};
 use crate::store::note::{self, Form};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
@@ -82,9 +82,9 @@ impl Asked<'_> {
 
 /// The key of a result.
 #[derive(Debug)]
-struct ResultKey {
+pub struct ResultKey {
     /// The prefix and the hash in hexadecimal digits.
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     hash: Hash,
 }
 
@@ -120,7 +120,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
         let is_older = |ttl_ms| shared::ms_since(meta.created) >= ttl_ms;
         let lacks = |tag: &&[u8]| !note::tags(meta.kind, &self.note).any(|own| own == *tag);
         let facts = || note::facts(meta.kind, &self.note);
-        self.unwanted = if meta.kind == VARIES {
+        self.unwanted = if [VARIES, LEFT_OUT].contains(&meta.kind) {
             None
         } else if kind::behind(meta.kind).unwrap_or(meta.kind) != self.kind {
             Some(Status::Miss("the key holds another kind of value"))
@@ -137,24 +137,42 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
     }
 }
 
+/// Receives the note of a value, and no bytes. The vector must have room for the longest note.
+struct OnlyNote(Vec<u8>);
+
+impl Buffer for OnlyNote {
+    const WANTS_NOTE: bool = true;
+
+    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
+        self.0.resize(bytes.min(self.0.capacity()), 0);
+        &mut self.0
+    }
+
+    fn allocate(&mut self, _: &Meta) -> &mut [u8] {
+        &mut []
+    }
+}
+
 const TEMPORARY: &str = "the query may mean temporary objects of this session";
 
 /// A result that is looked for, and the key that it lies under.
 #[derive(Debug)]
-struct Search<'a> {
+pub(super) struct Search<'a> {
     asked: &'a Asked<'a>,
     form: Form,
     known: Rc<Known>,
-    key: ResultKey,
+    pub(super) key: ResultKey,
     /// Whether the key has the digest of the full environment.
-    is_full: bool,
+    pub(super) is_full: bool,
+    /// How many results in a row were invalid before they could be stored, as a marker under the key says.
+    times_left_out: u8,
 }
 
 impl<'a> Search<'a> {
-    fn new(asked: &'a Asked<'a>, form: Form) -> Result<Self, OutOfMemory> {
+    pub(super) fn new(asked: &'a Asked<'a>, form: Form) -> Result<Self, OutOfMemory> {
         let known = know(asked.text)?;
         let key = asked.key(form, &known, &environment::basic());
-        Ok(Self { asked, form, known, key, is_full: false })
+        Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0 })
     }
 
     fn full_key(&self) -> ResultKey {
@@ -172,6 +190,11 @@ impl<'a> Search<'a> {
             (self.key, self.is_full) = (self.full_key(), true);
             (meta, room) = self.look(space, kind)?;
         }
+        if meta.kind == LEFT_OUT {
+            self.times_left_out = room.bytes().first().copied().unwrap_or(0);
+            status::set(Status::Miss("invalidated before it could be stored"));
+            return None;
+        }
         if kind::behind(meta.kind).is_some() {
             room = inflated(&room, meta)?;
         }
@@ -185,6 +208,22 @@ impl<'a> Search<'a> {
             tier.note(&scope, Counter::Saved, meta.cost.micros());
         }
         Some((meta, room))
+    }
+
+    /// Returns the metadata and the note of the stored result, whatever its tags and its age are. If there is none, the status says
+    /// why.
+    pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
+        let look = |key: &ResultKey| {
+            let mut only_note = OnlyNote(Vec::new());
+            memory::reserve(&mut only_note.0, NOTE_BYTES_MAX);
+            entry::read(space, &key.bytes, &mut only_note).map(|meta| (meta, only_note.0))
+        };
+        let (mut meta, mut note) = look(&self.key)?;
+        if meta.kind == VARIES {
+            (self.key, self.is_full) = (self.full_key(), true);
+            (meta, note) = look(&self.key)?;
+        }
+        Some((meta, note))
     }
 
     /// Looks for a value under the key.
@@ -213,14 +252,14 @@ impl<'a> Search<'a> {
 
     /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search
     /// path.
-    fn may_be_temporary(&self) -> bool {
+    pub(super) fn may_be_temporary(&self) -> bool {
         let mean_temporary =
             |names: &BTreeSet<Vec<u8>>| environment::in_temporary_schema(names.iter().map(Vec::as_slice));
         environment::has_temporary_schema() && self.known.text.identifiers.as_ref().is_none_or(mean_temporary)
     }
 
     /// Returns an error if the result must not be stored for others, or for later.
-    fn check(&self, seen: &Seen) -> Result<(), Status> {
+    pub(super) fn check(&self, seen: &Seen) -> Result<(), Status> {
         let is_declared = self.asked.depends.is_some();
         if seen.system_columns {
             return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
@@ -247,7 +286,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the longest time to live of a result whose caller has asked for none.
-    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
+    pub(super) fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
         let names_moment =
             || self.known.text.names_moment || text::names_moment(self.asked.arguments.bytes());
         (seen.reads_clock || names_moment()).then_some(CLOCK_MS_MAX)
@@ -294,20 +333,39 @@ pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> R
 
 /// Returns the rows of a query as a jsonb: an array of objects. `text` must be the text of `asked`. Raises the errors of the query.
 pub fn json(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Varlena, OutOfMemory> {
+    json_with_meta(space, asked, text).map(|(json, _)| json)
+}
+
+/// Does the same, and returns the metadata of the entry that has the result, if it is stored.
+pub fn json_with_meta(
+    space: &Space,
+    asked: &Asked<'_>,
+    text: &CStr,
+) -> Result<(Varlena, Option<Meta>), OutOfMemory> {
     let mut search = Search::new(asked, Form::Json)?;
     if !asked.refresh
-        && let Some((_, room)) = search.find(space, RESULT)
+        && let Some((meta, room)) = search.find(space, RESULT)
     {
         let bytes = room.bytes();
-        return Ok(Varlena::of(&bytes[..bytes.len() - HASH_BYTES]));
+        return Ok((Varlena::of(&bytes[..bytes.len() - HASH_BYTES]), Some(meta)));
     }
     let query = Query { caller: "query of cache_query_json", text, arguments: asked.arguments };
     let value = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
-    Ok(Varlena::of(&value.bytes))
+    let status = status::current();
+    let meta = search.peek(space).map(|(meta, _)| meta);
+    status.into_iter().for_each(status::set);
+    Ok((Varlena::of(&value.bytes), meta))
+}
+
+/// Returns the key under which the rows of a query are stored, or would be stored, for this session.
+pub fn key(space: &Space, asked: &Asked<'_>) -> Result<Vec<u8>, OutOfMemory> {
+    let mut search = Search::new(asked, Form::Rows)?;
+    search.peek(space);
+    Ok(search.key.bytes)
 }
 
 impl Search<'_> {
-    fn wanted(&self) -> Wanted<'_> {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
         let Asked { ttl_ms, tags, refresh, depends, .. } = *self.asked;
         Wanted { key: &self.key.bytes, ttl_ms, tags, refresh, depends }
     }
@@ -373,6 +431,10 @@ impl Job for Rows<'_, '_> {
         self.search.ttl_ms_max(seen)
     }
 
+    fn times_left_out(&self) -> u8 {
+        self.search.times_left_out
+    }
+
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         self.search.key_by_settings()
     }
@@ -431,6 +493,10 @@ impl Job for Json<'_> {
 
     fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
         self.search.ttl_ms_max(seen)
+    }
+
+    fn times_left_out(&self) -> u8 {
+        self.search.times_left_out
     }
 
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {

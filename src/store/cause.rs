@@ -18,7 +18,12 @@ use pg_cache_core::{FenceId, Reserved};
 
 /// Returns the status of the session as text. None if the session has no status: see [`status::forget`]. May raise errors.
 pub fn status_in_words() -> Option<String> {
-    Some(match status::current()? {
+    status::current().map(in_words)
+}
+
+/// Returns a status as text. May raise errors.
+pub fn in_words(status: Status) -> String {
+    match status {
         Status::Hot => "hot".to_owned(),
         Status::Table => "hit: table".to_owned(),
         Status::Own => "hot: set by this transaction".to_owned(),
@@ -32,7 +37,7 @@ pub fn status_in_words() -> Option<String> {
         Status::Done => "done".to_owned(),
         Status::Refused(why) => format!("refused: {why}"),
         Status::Of(text, object) => text.replace("{}", &name_of(object)),
-    })
+    }
 }
 
 /// Returns the name of an object, or a general word such as `a table` if the current role may not know the name.

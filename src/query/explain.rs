@@ -1,0 +1,113 @@
+//! Explains whether and how the result of a query is stored (`cache_explain`).
+
+use super::fill;
+use super::result::{Asked, Search};
+use crate::pg::encoding::shown;
+use crate::pg::memory::OutOfMemory;
+use crate::pg::observer::{self, Seen};
+use crate::pg::query::{self, Described, Query, Snapshot};
+use crate::pg::{shared, transaction};
+use crate::store::cause;
+use crate::store::note::{self, Facts, Form};
+use crate::store::space::Space;
+use crate::store::status::{self, Object, Status};
+use pg_cache_core::Meta;
+use std::ffi::CStr;
+use std::time::Duration;
+
+/// A property of a query, and its value.
+pub type Property = (&'static str, String);
+
+/// Returns what is known of the result of a query in rows, without running the query. `text` must be the text of `asked`. Raises the
+/// errors of the query.
+pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Property>, OutOfMemory> {
+    let status = status::current();
+    let mut search = Search::new(asked, Form::Rows)?;
+    let found = search.peek(space);
+    let state = status::current();
+    status.map_or_else(status::forget, status::set);
+
+    let query = Query { caller: "query of cache_explain", text, arguments: asked.arguments };
+    let on = match transaction::is_parallel() {
+        true => Snapshot::Active,
+        false if transaction::keeps_one_snapshot() => Snapshot::Transaction,
+        false => Snapshot::New,
+    };
+    let (described, mut seen) = observer::observe(|| query::describe(&query, on));
+    described.relations.iter().for_each(|oid| seen.note_relation(*oid, false));
+
+    let mut properties = vec![
+        ("cacheable", cacheable(&search, &described, &seen, found.is_some())),
+        ("columns", described.columns.clone()),
+        ("key", shown(&search.key.bytes).to_string()),
+        ("state", state.map_or_else(String::new, cause::in_words)),
+    ];
+    let facts = found.as_ref().and_then(|(meta, note)| Some((meta, note::facts(meta.kind, note)?)));
+    if let Some((meta, facts)) = &facts {
+        properties.extend(of_entry(meta, facts));
+    }
+    let settings = facts.map_or(seen.reads_settings, |(_, facts)| facts.settings);
+    properties.push(("varies on", varies_on(settings).to_owned()));
+    let clock = facts.map_or_else(|| search.ttl_ms_max(&seen).is_some(), |(_, facts)| facts.clock);
+    if clock {
+        properties.push(("reads the clock", "yes: lives at most a minute, unless ttl is given".to_owned()));
+    }
+    properties.extend(depends_on(&seen, facts.as_ref().map(|(_, facts)| facts), asked.depends));
+    Ok(properties)
+}
+
+/// Returns whether the result can be stored, and if not, why.
+fn cacheable(search: &Search<'_>, described: &Described, seen: &Seen, is_stored: bool) -> String {
+    let refusal = shared::tier().and_then(|tier| {
+        let anonymous = || match &described.anonymous_record {
+            Some(column) => Err(status::about("refused: {} is an anonymous record", "column", column)),
+            None => Ok(()),
+        };
+        fill::check_before(tier, &search.wanted(), seen)
+            .and_then(|()| anonymous())
+            .and_then(|()| search.check(seen))
+            .err()
+    });
+    match refusal {
+        Some(status) => format!("no: {}", cause::in_words(status).trim_start_matches("refused: ")),
+        None if seen.user_function && !is_stored => {
+            "not known before it runs, because it calls functions".to_owned()
+        }
+        None => "yes".to_owned(),
+    }
+}
+
+fn of_entry(meta: &Meta, facts: &Facts<'_>) -> Vec<Property> {
+    let time = |ms| format!("{:?}", Duration::from_millis(ms));
+    vec![
+        ("rows", facts.rows.to_string()),
+        ("size", format!("{} bytes", meta.value_len)),
+        ("cost", format!("{:?}", Duration::from_micros(meta.cost.micros()))),
+        ("age", time(shared::ms_since(meta.created))),
+        ("ttl", time(shared::ms_until(meta.expires))),
+    ]
+}
+
+fn varies_on(settings: bool) -> &'static str {
+    match settings {
+        true => "role, search path, all settings",
+        false => "role, search path, settings that change how values are read and shown",
+    }
+}
+
+/// Returns the relations that the result depends on: as they are recorded in its entry, or as its text names them.
+fn depends_on(seen: &Seen, facts: Option<&Facts<'_>>, depends: Option<&[u32]>) -> Vec<Property> {
+    let name = |oid| cause::in_words(Status::Of("{}", Object::Relation(oid)));
+    let oids = |bytes: &[[u8; 4]]| bytes.iter().map(|oid| u32::from_ne_bytes(*oid)).collect::<Vec<_>>();
+    let (read, defined) = match facts {
+        Some(facts) => (oids(facts.read), oids(facts.defined)),
+        None => {
+            let read =
+                depends.map_or_else(|| seen.rows_of_relations().into_iter().collect(), <[u32]>::to_vec);
+            let defined = seen.relations_named.iter().copied().filter(|oid| !read.contains(oid)).collect();
+            (read, defined)
+        }
+    };
+    let rows = read.into_iter().map(|oid| ("depends on rows of", name(oid)));
+    rows.chain(defined.into_iter().map(|oid| ("depends on definition of", name(oid)))).collect()
+}
