@@ -4,6 +4,8 @@
 mod arguments;
 mod content;
 mod counter;
+#[cfg(debug_assertions)]
+mod definition;
 mod fetch;
 mod grant;
 mod inspect;

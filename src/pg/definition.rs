@@ -168,11 +168,13 @@ pub fn report(changed: Changed<'_>) {
     }
 }
 
-/// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog that all databases share. Locks cannot
-/// show such a write, because commands that leave every result as it is lock these catalogs in the same way.
+/// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog whose locks cannot show such a write:
+/// commands that leave every result as it is lock it in the same way (`REPORTED` in `relation.rs`).
 pub fn catalog_written(catalog: u32) {
-    if SHARED.contains(&catalog) {
-        report(Changed::Roles);
+    match catalog {
+        OF_FUNCTIONS | OF_SCHEMAS => report(Changed::Other),
+        _ if SHARED.contains(&catalog) => report(Changed::Roles),
+        _ => {}
     }
 }
 

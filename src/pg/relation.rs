@@ -138,13 +138,13 @@ const WITH_ROWS: [u8; 4] = [
 /// The first OID of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs whose changes do not change definitions: the two catalogs of large objects, each with its index, because the locks on
-/// these indexes are kept until the commit as well; subscriptions, their state for each table, and replication origins; comments
-/// and security labels.
-const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
-/// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
-/// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the
-/// changes that matter.
-const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
+/// these indexes are kept until the commit as well; subscriptions, their state for each table, and replication origins; comments.
+const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396];
+/// Catalogs for which a lock tells nothing: `definition.rs` and `command.rs` report the changes that matter. First those that all
+/// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases, privileges
+/// on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and change the
+/// meaning of one name only.
+const REPORTED: [u32; 8] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615];
 /// When `alone` or `parts` has this many relations, the session clears that map before it adds another one. This bounds the memory
 /// of a session.
 const KNOWN_MAX: usize = 65_536;

@@ -2,8 +2,10 @@
 //! Commands that change nothing on which the result of a query depends must not.
 
 use crate::fences::is_cached;
-use pg_cache_testbed::{Database, Server, wait_until};
+use crate::memory::cluster;
+use pg_cache_testbed::{Conf, Database, Server, wait_until};
 use postgres::Client;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of definitions and its effect on the result of a query. There are two schemas, `a` and `b`; `a` comes first
 /// in the search path. One session runs `setup` and `change`, another one fetches `query`.
@@ -225,4 +227,273 @@ fn commands_that_change_no_name_and_no_rule_invalidate_no_result() {
         reader.query_one(there, &[]).expect("a catalog").get::<_, i64>(0) == 0
     });
     assert!(is_cached(&mut reader, "k"));
+}
+
+/// The objects of [`STATEMENTS`].
+const OBJECTS: &str = r#"
+    CREATE ROLE joe; CREATE ROLE jim;
+    CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE loose (id int, d int); CREATE TABLE second (id int);
+    CREATE VIEW w AS SELECT id FROM t; CREATE MATERIALIZED VIEW m AS SELECT id FROM t;
+    CREATE TABLE p (id int, d int) PARTITION BY RANGE (id);
+    CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+    CREATE TABLE p11 PARTITION OF p1 FOR VALUES FROM (0) TO (10);
+    CREATE TABLE above (id int); CREATE TABLE below () INHERITS (above);
+    CREATE SEQUENCE q; CREATE SCHEMA s; CREATE TABLE s.far (id int); CREATE VIEW s.farther AS SELECT 1 AS one;
+    CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION native(int) RETURNS int IMMUTABLE LANGUAGE internal AS 'int4abs';
+    CREATE TYPE mood AS ENUM ('a'); CREATE TYPE pair AS (a int, b int); CREATE DOMAIN few AS int;
+    CREATE TABLE used (id int); CREATE TABLE user_of_type (c used, d used[]);
+    CREATE TABLE computed (id int); CREATE FUNCTION twice(computed) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1.id';
+    CREATE ACCESS METHOD inexact TYPE INDEX HANDLER hashhandler;
+    CREATE OPERATOR CLASS inexact DEFAULT FOR TYPE int USING inexact AS OPERATOR 1 =, FUNCTION 1 hashint4(int);
+    SET allow_system_table_mods = on"#;
+
+/// Statements, each with the definitions that it must change, and with a statement that undoes it. `def` stands before a relation
+/// whose definition changes. `other` stands for other definitions of the database, and `roles` for those of the server. Everything
+/// else is a name that changes its meaning. A statement that changes anything must also change the definitions as a whole.
+const STATEMENTS: &[(&str, &str, &str)] = &[
+    // Relations are created.
+    ("CREATE TABLE new (id int)", "new _new", "DROP TABLE new"),
+    ("CREATE TABLE IF NOT EXISTS t (id int)", "", ""),
+    ("CREATE TABLE new (id serial PRIMARY KEY, t int REFERENCES t)", "new _new new_id_seq", "DROP TABLE new"),
+    ("CREATE TABLE new AS SELECT 1 AS v", "new _new", "DROP TABLE new"),
+    ("SELECT 1 AS v INTO new", "new _new", "DROP TABLE new"),
+    ("CREATE MATERIALIZED VIEW new AS SELECT 1 AS v", "new _new", "DROP MATERIALIZED VIEW new"),
+    ("CREATE VIEW new AS SELECT 1 AS v", "new _new", "DROP VIEW new"),
+    ("CREATE SEQUENCE new", "new", "DROP SEQUENCE new"),
+    ("CREATE UNLOGGED TABLE s.new (id int)", "new _new", "DROP TABLE s.new"),
+    ("BEGIN; CREATE TABLE new (id int); ALTER TABLE new ADD x int; DROP TABLE new; COMMIT", "new _new", ""),
+    // Relations are altered.
+    ("ALTER TABLE t ADD COLUMN x int", "def:t t", "ALTER TABLE t DROP COLUMN x"),
+    ("ALTER TABLE t ALTER v TYPE bigint", "def:t t", "ALTER TABLE t ALTER v TYPE int"),
+    ("ALTER TABLE t ALTER v SET DEFAULT 1", "def:t", ""),
+    ("ALTER TABLE t ADD CONSTRAINT positive CHECK (v > 0)", "def:t", ""),
+    ("ALTER TABLE t RENAME CONSTRAINT positive TO negative", "", ""),
+    ("ALTER TABLE t DROP CONSTRAINT negative", "def:t", ""),
+    ("ALTER TABLE second ADD FOREIGN KEY (id) REFERENCES t", "def:second", ""),
+    ("ALTER TABLE t OWNER TO joe", "def:t", "ALTER TABLE t OWNER TO CURRENT_USER"),
+    ("ALTER TABLE t ENABLE ROW LEVEL SECURITY", "def:t", "ALTER TABLE t DISABLE ROW LEVEL SECURITY"),
+    ("ALTER TABLE t FORCE ROW LEVEL SECURITY", "def:t", "ALTER TABLE t NO FORCE ROW LEVEL SECURITY"),
+    ("ALTER TABLE t SET (fillfactor = 50)", "def:t", ""),
+    ("ALTER TABLE loose SET UNLOGGED", "def:loose", ""),
+    ("ALTER TABLE t RENAME TO t9", "def:t t _t t9 _t9", "ALTER TABLE t9 RENAME TO t"),
+    (
+        "BEGIN; ALTER TABLE t RENAME TO a; ALTER TABLE a RENAME TO b; COMMIT",
+        "def:t t _t a _a b _b",
+        "ALTER TABLE b RENAME TO t",
+    ),
+    ("ALTER TABLE t SET SCHEMA s", "def:t t _t", "ALTER TABLE s.t SET SCHEMA public"),
+    ("ALTER TABLE t RENAME v TO v9", "def:t t", "ALTER TABLE t RENAME v9 TO v"),
+    ("ALTER TABLE above ADD x int", "def:above def:below above below", "ALTER TABLE above DROP x"),
+    ("ALTER TABLE used ADD x int", "def:used used other", ""),
+    ("ALTER TABLE computed ADD x int", "def:computed computed", ""),
+    ("ALTER INDEX t_pkey RENAME TO key", "", ""),
+    ("ALTER SEQUENCE q INCREMENT 2", "def:q", ""),
+    ("ALTER TABLE IF EXISTS nowhere ADD x int", "other", ""),
+    ("CREATE POLICY mine ON t", "def:t", ""),
+    ("ALTER POLICY mine ON t USING (v > 1)", "def:t", ""),
+    ("ALTER POLICY mine ON t RENAME TO yours", "def:t", ""),
+    ("DROP POLICY yours ON t", "def:t", ""),
+    ("CREATE RULE quiet AS ON DELETE TO t DO INSTEAD NOTHING", "def:t", ""),
+    ("ALTER TABLE t DISABLE RULE quiet", "def:t", ""),
+    ("ALTER RULE quiet ON t RENAME TO loud", "def:t", ""),
+    ("DROP RULE loud ON t", "def:t", ""),
+    ("CREATE OR REPLACE VIEW w AS SELECT id FROM t WHERE v > 0", "def:w", ""),
+    ("CREATE OR REPLACE VIEW w AS SELECT id, v FROM t", "def:w w", ""),
+    ("ALTER VIEW w SET (security_barrier)", "def:w", ""),
+    ("ALTER MATERIALIZED VIEW m RENAME TO m9", "def:m m _m m9 _m9", "ALTER MATERIALIZED VIEW m9 RENAME TO m"),
+    // Relations are dropped.
+    ("DROP VIEW w", "def:w w _w", "CREATE VIEW w AS SELECT id FROM t"),
+    ("DROP TABLE second", "def:second second _second", "CREATE TABLE second (id int)"),
+    ("DROP TABLE IF EXISTS nowhere", "", ""),
+    // Partitions and children.
+    ("CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200)", "p2 _p2 def:p", ""),
+    ("DROP TABLE p2", "def:p2 p2 _p2 def:p", ""),
+    ("CREATE TABLE p12 PARTITION OF p1 FOR VALUES FROM (10) TO (20)", "p12 _p12 def:p1 def:p", ""),
+    ("CREATE TABLE p13 PARTITION OF p1 DEFAULT", "p13 _p13 def:p1 def:p", "DROP TABLE p13"),
+    ("ALTER TABLE p1 DETACH PARTITION p12", "def:p1 def:p", ""),
+    ("ALTER TABLE p1 ATTACH PARTITION p12 FOR VALUES FROM (10) TO (20)", "def:p1 def:p", ""),
+    ("ALTER TABLE p1 DETACH PARTITION p12 CONCURRENTLY", "def:p1 def:p", "DROP TABLE p12"),
+    ("DROP TABLE p11", "def:p11 p11 _p11 def:p1 def:p", ""),
+    ("CREATE TABLE beneath () INHERITS (below)", "beneath _beneath def:below def:above", ""),
+    ("ALTER TABLE beneath NO INHERIT below", "def:beneath def:below def:above", ""),
+    ("ALTER TABLE beneath INHERIT below", "def:beneath def:below def:above", ""),
+    ("DROP TABLE beneath", "def:beneath beneath _beneath def:below def:above", ""),
+    // Privileges.
+    ("GRANT SELECT ON t TO joe", "def:t", ""),
+    ("GRANT SELECT (id) ON t, second TO joe", "def:t def:second", ""),
+    ("REVOKE ALL ON t FROM joe", "def:t", ""),
+    ("GRANT USAGE ON SEQUENCE q TO joe", "def:q", ""),
+    ("GRANT SELECT ON ALL TABLES IN SCHEMA s TO joe", "def:far def:farther", ""),
+    ("GRANT USAGE ON SCHEMA s TO joe", "s", ""),
+    ("GRANT EXECUTE ON FUNCTION f TO joe", "f", ""),
+    ("GRANT EXECUTE ON FUNCTION native(int) TO joe", "native other", ""),
+    ("REVOKE EXECUTE ON FUNCTION pg_catalog.int4abs FROM joe", "int4abs other", ""),
+    ("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO joe", "other", ""),
+    ("GRANT USAGE ON TYPE mood TO joe", "other", ""),
+    ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO joe", "", ""),
+    // Functions.
+    ("CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 1'", "g", ""),
+    ("CREATE OR REPLACE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 2'", "g", ""),
+    ("ALTER FUNCTION g STABLE", "g", ""),
+    ("ALTER FUNCTION g RENAME TO h", "g h", ""),
+    ("ALTER FUNCTION h SET SCHEMA s", "h", ""),
+    ("ALTER FUNCTION s.h OWNER TO joe", "h", ""),
+    ("DROP FUNCTION s.h", "h", ""),
+    (
+        "CREATE OR REPLACE FUNCTION native(int) RETURNS int IMMUTABLE LANGUAGE internal AS 'int4um'",
+        "native other",
+        "",
+    ),
+    ("ALTER FUNCTION native(int) STRICT", "native other", ""),
+    ("CREATE AGGREGATE most(int) (sfunc = int4larger, stype = int)", "most", ""),
+    ("CREATE OR REPLACE AGGREGATE most(int) (sfunc = int4smaller, stype = int)", "most other", ""),
+    ("DROP AGGREGATE most(int)", "most", ""),
+    // Types.
+    ("CREATE TYPE color AS ENUM ('red')", "color _color", ""),
+    ("ALTER TYPE color ADD VALUE 'blue'", "other", ""),
+    ("ALTER TYPE color RENAME VALUE 'blue' TO 'green'", "other", ""),
+    ("ALTER TYPE color RENAME TO hue", "color _color hue _hue", ""),
+    (
+        "BEGIN; ALTER TYPE hue RENAME TO tint; ALTER TYPE tint RENAME VALUE 'green' TO 'blue'; COMMIT",
+        "hue _hue tint _tint other",
+        "",
+    ),
+    ("DROP TYPE tint", "tint _tint", ""),
+    ("ALTER TYPE pair ADD ATTRIBUTE c int", "other", ""),
+    ("ALTER TYPE pair RENAME TO couple", "pair _pair couple _couple", ""),
+    ("DROP TYPE couple", "couple _couple", ""),
+    ("CREATE TYPE pair AS (a int)", "pair _pair", ""),
+    ("CREATE DOMAIN many AS int", "many _many", "DROP DOMAIN many"),
+    ("ALTER DOMAIN few ADD CONSTRAINT small CHECK (VALUE < 10)", "other", ""),
+    (
+        "CREATE TYPE span AS RANGE (subtype = int)",
+        "span _span span_multirange _span_multirange other",
+        "DROP TYPE span",
+    ),
+    // Schemas.
+    ("CREATE SCHEMA n", "n", ""),
+    ("CREATE SCHEMA IF NOT EXISTS n", "", ""),
+    ("ALTER SCHEMA n OWNER TO joe", "n", ""),
+    ("ALTER SCHEMA n RENAME TO o", "n o", ""),
+    ("CREATE TABLE o.deep (id int)", "deep _deep", ""),
+    ("DROP SCHEMA o CASCADE", "o def:deep deep _deep", ""),
+    // Other definitions.
+    ("CREATE OPERATOR !!! (FUNCTION = int4abs, RIGHTARG = int)", "other", ""),
+    ("DROP OPERATOR !!! (NONE, int)", "other", ""),
+    ("CREATE CAST (mood AS int) WITH INOUT", "other", "DROP CAST (mood AS int)"),
+    ("CREATE COLLATION plain (locale = 'C')", "other", "DROP COLLATION plain"),
+    ("CREATE TEXT SEARCH CONFIGURATION c (COPY = simple)", "other", "DROP TEXT SEARCH CONFIGURATION c"),
+    ("CREATE OPERATOR FAMILY c USING btree", "other", "DROP OPERATOR FAMILY c USING btree"),
+    ("CREATE FOREIGN DATA WRAPPER c", "other", "DROP FOREIGN DATA WRAPPER c"),
+    ("UPDATE pg_operator SET oprname = oprname WHERE oid = 96", "other", ""),
+    ("UPDATE pg_proc SET proname = proname WHERE oid = 'f'::regproc", "other", ""),
+    ("UPDATE pg_class SET relname = relname WHERE oid = 't'::regclass", "other", ""),
+    // Extensions.
+    ("CREATE EXTENSION IF NOT EXISTS pg_cache", "", ""),
+    ("ALTER EXTENSION pg_cache ADD FUNCTION f()", "", "ALTER EXTENSION pg_cache DROP FUNCTION f()"),
+    // Roles.
+    ("CREATE ROLE new", "", "DROP ROLE new"),
+    ("CREATE USER new PASSWORD 'x' IN ROLE joe", "", "DROP ROLE new"),
+    ("CREATE ROLE new ROLE joe", "roles", "DROP ROLE new"),
+    ("CREATE ROLE new ADMIN joe", "roles", ""),
+    ("ALTER ROLE new PASSWORD 'x'", "", ""),
+    ("ALTER ROLE new SUPERUSER", "roles", ""),
+    ("ALTER ROLE new RENAME TO newer", "roles", ""),
+    ("DROP ROLE newer", "roles", ""),
+    ("DROP ROLE IF EXISTS nobody", "", ""),
+    ("GRANT joe TO jim", "roles", ""),
+    // An index changes no result, unless its access method may find other rows.
+    ("CREATE INDEX t_v ON t USING inexact (v)", "def:t", "DROP INDEX t_v"),
+    // What concerns no result.
+    ("CREATE INDEX t_v ON t (v)", "", "DROP INDEX t_v"),
+    (
+        "CREATE TRIGGER same BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "",
+        "DROP TRIGGER same ON t",
+    ),
+    ("CREATE STATISTICS st ON id, v FROM t", "", "DROP STATISTICS st"),
+    ("COMMENT ON TABLE t IS 'a comment'", "", ""),
+    ("VACUUM FULL t", "", ""),
+    ("REFRESH MATERIALIZED VIEW m", "", ""),
+    ("TRUNCATE t CASCADE", "", ""),
+    ("CREATE TEMP TABLE mine (id serial PRIMARY KEY, v text)", "", ""),
+    ("ALTER TABLE mine ADD x int; ALTER TABLE mine RENAME TO mine2; GRANT SELECT ON mine2 TO joe", "", ""),
+    ("CREATE TEMP VIEW seen AS SELECT 1 AS v; CREATE OR REPLACE TEMP VIEW seen AS SELECT 2 AS v", "", ""),
+    ("CREATE POLICY mine ON mine2; DROP VIEW seen; DROP TABLE mine2", "", ""),
+    ("BEGIN; SAVEPOINT a; ALTER TABLE t ADD x int; CREATE TABLE new (); ROLLBACK TO a; COMMIT", "", ""),
+    ("BEGIN; ALTER TABLE t ADD x int; ROLLBACK", "", ""),
+];
+
+/// The definitions of a database, by the words of [`STATEMENTS`], each with the number of its fence.
+type Definitions = BTreeMap<String, i64>;
+
+/// Adds all relations and names that there are to the definitions.
+fn add_definitions(session: &mut Client, known: &mut Definitions) {
+    let query = "
+        SELECT 'def:' || relname, fence_of_definition('relation', oid::bigint, '') FROM pg_class
+            WHERE relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND oid >= 16384
+        UNION SELECT name, fence_of_definition('name', 0, name)
+            FROM (SELECT relname::text AS name FROM pg_class WHERE oid >= 16384
+                UNION SELECT typname FROM pg_type WHERE oid >= 16384
+                UNION SELECT proname FROM pg_proc WHERE oid >= 16384
+                UNION SELECT nspname FROM pg_namespace
+                UNION SELECT unnest(ARRAY['int4abs', 'a', '_a'])) AS names
+        UNION SELECT kind, fence_of_definition(kind, 0, '') FROM unnest(ARRAY['any', 'other', 'roles']) AS kind";
+    for row in session.query(query, &[]).expect("catalogs") {
+        known.insert(row.get(0), row.get(1));
+    }
+}
+
+/// Runs a statement and returns the words of the definitions that it has changed.
+fn changed_by(
+    session: &mut Client,
+    witness: &mut Client,
+    statement: &str,
+    known: &mut Definitions,
+) -> BTreeSet<String> {
+    add_definitions(witness, known);
+    let now: i64 = witness.query_one("SELECT latest_change()", &[]).expect("a number").get(0);
+    session.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    add_definitions(witness, known);
+    let fences: Vec<i64> = known.values().copied().collect();
+    let query = "SELECT f FROM unnest($1::bigint[]) AS f WHERE fence_has_changed(f, $2)";
+    let changed = witness.query(query, &[&fences, &now]).expect("fences");
+    let changed: BTreeSet<i64> = changed.iter().map(|row| row.get(0)).collect();
+    known.iter().filter(|(_, fence)| changed.contains(fence)).map(|(word, _)| word.clone()).collect()
+}
+
+/// Each statement changes the expected definitions and no others. A cluster of its own, so that no other test changes a definition
+/// whose fence is the same by chance.
+#[test]
+fn each_statement_changes_the_definitions_of_its_own_objects_only() {
+    let conf = Conf::preloaded().set("pg_cache.fence_slots", "1048576");
+    let cluster = cluster(&conf);
+    let [mut session, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    session.batch_execute(
+        "CREATE FUNCTION public.latest_change() RETURNS bigint AS '$libdir/pg_cache', 'latest_change_wrapper' LANGUAGE C;
+         CREATE FUNCTION public.fence_of_definition(text, bigint, text) RETURNS bigint
+             AS '$libdir/pg_cache', 'fence_of_definition_wrapper' LANGUAGE C STRICT;
+         CREATE FUNCTION public.fence_has_changed(bigint, bigint) RETURNS bool
+             AS '$libdir/pg_cache', 'fence_has_changed_wrapper' LANGUAGE C STRICT",
+    )
+    .expect("functions");
+    session.batch_execute(OBJECTS).expect("objects");
+    let (mut known, mut wrong) = (Definitions::new(), Vec::new());
+    for (statement, expected, undo) in STATEMENTS {
+        let changed = changed_by(&mut session, &mut witness, statement, &mut known);
+        session.batch_execute(undo).unwrap_or_else(|error| panic!("{undo}: {error:?}"));
+        let mut expected: BTreeSet<String> = expected.split_whitespace().map(str::to_owned).collect();
+        if !expected.is_empty() {
+            expected.insert("any".to_owned());
+        }
+        // Some names and relations share a fence.
+        let fences = |words: &BTreeSet<String>| -> BTreeSet<Option<i64>> {
+            words.iter().map(|word| known.get(word).copied()).collect()
+        };
+        if fences(&changed) != fences(&expected) {
+            wrong.push(format!("{statement}: {changed:?} instead of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

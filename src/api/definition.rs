@@ -1,0 +1,39 @@
+//! SQL functions for tests of the fences of definitions, in debug builds only (`CREATE FUNCTION … AS '$libdir/pg_cache',
+//! 'latest_change_wrapper'`). A *fence* is the word in shared memory that tells when a definition was last changed (`docs/architecture.md`).
+
+use crate::pg::shared;
+use crate::pg::varlena::TextArgument;
+use crate::store::definitions;
+use pg_cache_core::{FenceId, Reserved, Stamp};
+use pgrx::prelude::*;
+
+/// Returns the number of the latest change.
+#[pg_extern(sql = false)]
+fn latest_change() -> i64 {
+    shared::tier().map_or(0, |tier| tier.fences().now().as_u64() as i64)
+}
+
+/// Returns the number of a fence: that of all definitions (kind `any`), of roles (`roles`), of other definitions (`other`), of the definition of the
+/// relation with this OID (`relation`), or of a name (`name`).
+#[pg_extern(sql = false)]
+fn fence_of_definition(kind: TextArgument<'_>, oid: i64, name: TextArgument<'_>) -> i64 {
+    shared::tier().map_or(0, |tier| {
+        let fence = match kind.0 {
+            b"any" => definitions::any(tier),
+            b"roles" => tier.fences().reserved(Reserved::Roles),
+            b"other" => definitions::other(tier),
+            b"relation" => definitions::of_relation(tier, oid as u32),
+            _ => definitions::of_name(tier, name.0),
+        };
+        fence.number().into()
+    })
+}
+
+/// Returns whether a fence has changed since this number.
+#[pg_extern(sql = false)]
+fn fence_has_changed(fence: i64, since: i64) -> bool {
+    shared::tier().is_some_and(|tier| {
+        let fence = FenceId::from_number(fence as u32);
+        tier.fences().has_changed_since(fence, Stamp::from_u64(since as u64))
+    })
+}
