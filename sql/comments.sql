@@ -168,6 +168,12 @@ COMMENT ON FUNCTION pgcache.usage() IS
 COMMENT ON FUNCTION pgcache.entries() IS
     'Returns the rows of the view cache_entries.';
 
+COMMENT ON FUNCTION pgcache.queries() IS
+    'Returns the rows of the view cache_queries.';
+
+COMMENT ON FUNCTION pgcache.dependencies() IS
+    'Returns the rows of the view cache_dependencies.';
+
 COMMENT ON FUNCTION pgcache.workers() IS
     'Returns the rows of the view cache_workers, with the OID of each database.';
 

@@ -124,6 +124,33 @@ COMMENT ON COLUMN cache_entries.tier IS 'hot (only in memory), table (only there
 COMMENT ON COLUMN cache_entries.hits IS 'Estimate of its share in the latest reads';
 GRANT SELECT ON cache_entries TO PUBLIC;
 
+CREATE VIEW cache_queries AS
+    SELECT * FROM pgcache.queries() ORDER BY space COLLATE pg_catalog."C", key COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_queries IS 'Stored results of queries';
+COMMENT ON COLUMN cache_queries.key IS 'Key; null if it belongs to another role';
+COMMENT ON COLUMN cache_queries.space IS 'Name of the space';
+COMMENT ON COLUMN cache_queries.role IS 'Role that ran it; null: it was dropped';
+COMMENT ON COLUMN cache_queries.query IS 'Beginning of its text; null: not for you';
+COMMENT ON COLUMN cache_queries.form IS 'rows, json or value, by the function called';
+COMMENT ON COLUMN cache_queries.rows IS 'Number of rows; null if it is left out';
+COMMENT ON COLUMN cache_queries.size IS 'Bytes of the stored result';
+COMMENT ON COLUMN cache_queries.cost IS 'Time that the query took';
+COMMENT ON COLUMN cache_queries.age IS 'Time since it was stored';
+COMMENT ON COLUMN cache_queries.ttl IS 'Time until it expires';
+COMMENT ON COLUMN cache_queries.tags IS 'Its tags; null if it has none';
+COMMENT ON COLUMN cache_queries.state IS 'valid, invalid: by what, left out until when';
+GRANT SELECT ON cache_queries TO PUBLIC;
+
+CREATE VIEW cache_dependencies AS
+    SELECT * FROM pgcache.dependencies()
+     ORDER BY space COLLATE pg_catalog."C", key COLLATE pg_catalog."C", kind COLLATE pg_catalog."C", object COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_dependencies IS 'What stored results of queries depend on';
+COMMENT ON COLUMN cache_dependencies.key IS 'Key of the result';
+COMMENT ON COLUMN cache_dependencies.space IS 'Name of the space';
+COMMENT ON COLUMN cache_dependencies.kind IS 'table rows, definition or tag';
+COMMENT ON COLUMN cache_dependencies.object IS 'Table or tag; null: gone or not for you';
+GRANT SELECT ON cache_dependencies TO PUBLIC;
+
 CREATE VIEW cache_usage AS
     SELECT u.resource, COALESCE(d.datname::pg_catalog.text, u.database::pg_catalog.text) AS database,
            u.unit, u.used, u.capacity, u.used_ratio

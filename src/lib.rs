@@ -24,7 +24,9 @@ pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
     requires = [
+        api::content::pgcache::dependencies,
         api::content::pgcache::entries,
+        api::content::pgcache::queries,
         api::grant::pgcache::grant_restored,
         api::grant::pgcache::visible_grants,
         api::invalidation::cache_flush,

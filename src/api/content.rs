@@ -1,6 +1,6 @@
-//! The SQL function that lists the entries of the cache.
+//! The SQL functions that list the entries of the cache.
 
-/// The function behind the view `cache_entries`.
+/// The functions behind the views `cache_entries`, `cache_queries` and `cache_dependencies`.
 #[pgrx::pg_schema]
 mod pgcache {
     use crate::api::value::of_kind;
@@ -8,8 +8,10 @@ mod pgcache {
     use crate::pg::{memory, shared};
     use crate::query::fetch::IDENTITY_BYTES;
     use crate::store::content::{self, Entry, Place};
-    use crate::store::kind::{NOTHING, RESULT};
-    use crate::store::note;
+    use crate::store::kind::{self, NOTHING, RESULT};
+    use crate::store::note::{self, Form};
+    use crate::store::results::{self, Dependency, State, StoredResult};
+    use pg_cache_core::{Cost, Meta};
     use pgrx::prelude::*;
 
     /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. In a space
@@ -31,20 +33,20 @@ mod pgcache {
             name!(hits, i64),
         ),
     > {
-        TableIterator::new(content::entries().map(|entry| {
+        let entries = content::entries(|kind, is_valid| is_valid && !kind::is_mark(kind));
+        TableIterator::new(entries.map(|entry| {
             memory::check();
-            let Entry { space, key, note, meta, place, hits } = entry;
-            // A stored result of `cache_fetch` ends with its identity, a hash of its query (`query/fetch.rs`), which is not part of
-            // the value.
-            let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
+            let Entry { space, key, note, meta, place, hits, .. } = entry;
             let kind = if meta.kind == NOTHING { "null" } else { of_kind(meta.kind).0 };
-            let text = |bytes: &[u8]| Text(Varlena::of(bytes));
-            let tags = memory::collect(note::tags(meta.kind, &note).map(text));
+            let tags = match key {
+                Some(_) => memory::collect(note::tags(meta.kind, &note).map(text)),
+                None => Vec::new(),
+            };
             (
                 space.to_string(),
                 key.map(|key| text(&key)),
                 kind,
-                meta.value_len.saturating_sub(identity) as i64,
+                size(&meta),
                 interval(shared::ms_since(meta.created)),
                 interval(shared::ms_until(meta.expires)),
                 (!tags.is_empty()).then_some(tags),
@@ -56,6 +58,116 @@ mod pgcache {
                 hits as i64,
             )
         }))
+    }
+
+    /// Returns the stored results of queries that the caller may see, by the rules of [`entries`]. The text of a query is null
+    /// unless the caller may read it.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn queries() -> TableIterator<
+        'static,
+        (
+            name!(key, Option<Text>),
+            name!(space, String),
+            name!(role, Option<Text>),
+            name!(query, Option<Text>),
+            name!(form, Option<&'static str>),
+            name!(rows, Option<i64>),
+            name!(size, i64),
+            name!(cost, Option<Interval>),
+            name!(age, Interval),
+            name!(ttl, Interval),
+            name!(tags, Option<Vec<Text>>),
+            name!(state, String),
+        ),
+    > {
+        TableIterator::new(results::of_database().map(|result| {
+            memory::check();
+            let facts = result.facts();
+            let query = result.text().map(|(beginning, is_cut)| match is_cut {
+                true => text(&memory::joined(beginning, b"...")),
+                false => text(beginning),
+            });
+            let meta = &result.entry.meta;
+            let tags = memory::collect(result.tags().map(text));
+            let has_value = !kind::is_mark(meta.kind);
+            (
+                result.entry.key.as_deref().map(text),
+                result.entry.space.to_string(),
+                result.role().map(|name| text(&name)),
+                query,
+                facts.map(|facts| match facts.form {
+                    Form::Rows => "rows",
+                    Form::Json => "json",
+                    Form::Value => "value",
+                }),
+                facts.filter(|_| has_value).map(|facts| facts.rows as i64),
+                size(meta),
+                (meta.cost != Cost::NONE).then(|| Interval::from_micros(meta.cost.micros() as i64)),
+                interval(shared::ms_since(meta.created)),
+                interval(shared::ms_until(meta.expires)),
+                (!tags.is_empty()).then_some(tags),
+                in_words(result.state()),
+            )
+        }))
+    }
+
+    /// Returns what the stored results depend on whose content the caller may read.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn dependencies() -> TableIterator<
+        'static,
+        (
+            name!(key, Option<Text>),
+            name!(space, String),
+            name!(kind, &'static str),
+            name!(object, Option<Text>),
+        ),
+    > {
+        // A `Text` lives in the memory of the call that returns its row, so it must not be made before.
+        let all = results::of_database().flat_map(|result| {
+            memory::check();
+            let StoredResult { entry: Entry { key, space, .. }, .. } = &result;
+            let row = |dependency| (key.clone(), space.clone(), dependency);
+            memory::collect(result.dependencies().into_iter().map(row))
+        });
+        TableIterator::new(all.map(|(key, space, dependency)| {
+            let (kind, object) = match &dependency {
+                Dependency::Rows(name) => ("table rows", name.as_ref().map(|name| text(name.as_bytes()))),
+                Dependency::Definition(name) => {
+                    ("definition", name.as_ref().map(|name| text(name.as_bytes())))
+                }
+                Dependency::Tag(name) => ("tag", Some(text(name))),
+            };
+            (key.as_deref().map(text), space.to_string(), kind, object)
+        }))
+    }
+
+    /// Returns the state of a result in words.
+    fn in_words(state: State) -> String {
+        match state {
+            State::Valid => "valid".to_owned(),
+            State::Invalid(what) => format!("invalid: {what}"),
+            State::LeftOut(until, by) => {
+                let time = TimestampWithTimeZone::try_from(until).map(|time| time.to_string());
+                let until = time.unwrap_or_default();
+                match by.is_empty() {
+                    true => format!("left out until {until}"),
+                    false => format!("left out until {until}: {}", by.join(", ")),
+                }
+            }
+        }
+    }
+
+    /// Returns the bytes of a value. A stored result of `cache_fetch` ends with its identity, a hash of its query
+    /// (`query/fetch.rs`), which is not part of the value.
+    fn size(meta: &Meta) -> i64 {
+        let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
+        meta.value_len.saturating_sub(identity) as i64
+    }
+
+    fn text(bytes: &[u8]) -> Text {
+        Text(Varlena::of(bytes))
     }
 
     fn interval(ms: u64) -> Interval {

@@ -383,7 +383,7 @@ mod pgcache {
                     size(options.max_value_bytes()),
                     size(options.compress_above_bytes()),
                     interval::of_ms(options.min_cost_ms()),
-                    size(options.max_result_bytes()),
+                    size(options.max_result_bytes().min(options.max_value_bytes())),
                     options.redis && !options.by_role,
                     options.enabled,
                 ),

@@ -9,7 +9,9 @@ use crate::pg::varlena::{
 use crate::pg::{jsonb, shared};
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::entry::{self, NewEntry};
-use crate::store::kind::{BYTEA, JSONB, NOTHING, RESULT, TEXT};
+use crate::store::kind::{
+    BYTEA, COMPRESSED_RESULT, COMPRESSED_ROWS, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES,
+};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
 use pgrx::prelude::*;
@@ -122,6 +124,9 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
         TEXT => ("text", "cache_get_text"),
         Kind::COUNTER => ("integer", "cache_get"),
         NOTHING => ("the null of a query", "cache_fetch"),
+        ROWS | COMPRESSED_ROWS => ("rows", "cache_query"),
+        COMPRESSED_RESULT => ("compressed jsonb", "cache_query_json"),
+        VARIES | LEFT_OUT => ("a mark of cache_query", "cache_query"),
         _ => ("bytea", "cache_get_bytes"),
     }
 }

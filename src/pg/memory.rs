@@ -159,6 +159,15 @@ pub fn copy<T: Copy>(from: &[T]) -> Vec<T> {
     try_copy(from).or_raise()
 }
 
+/// Copies two slices, one behind the other. Raises an error if there is no memory.
+pub fn joined<T: Copy>(first: &[T], second: &[T]) -> Vec<T> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(first.len() + second.len()).or_raise();
+    copy.extend_from_slice(first);
+    copy.extend_from_slice(second);
+    copy
+}
+
 /// Collects items into a list. Fails if there is no memory.
 pub fn try_collect<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
     let mut list = Vec::new();

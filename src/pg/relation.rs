@@ -347,17 +347,22 @@ pub fn is_inheritance_parent(oid: u32) -> bool {
     with_class(oid, is_parent).unwrap_or(false)
 }
 
-/// Returns what a relation is and its name, such as `table orders`, with the schema if the search path does not find it. None if
-/// there is no such relation, or if the current role may not read it, unless `all` is set.
+/// Returns what a relation is and its name, such as `table orders`, by the rules of [`name`].
 pub fn in_words(number: u32, all: bool) -> Option<String> {
-    let (kind, _, schema) = class(number)?;
-    let kind = match kind {
+    let kind = match class(number)?.0 {
         pg_sys::RELKIND_VIEW => "view",
         pg_sys::RELKIND_MATVIEW => "materialized view",
         pg_sys::RELKIND_FOREIGN_TABLE => "foreign table",
         pg_sys::RELKIND_SEQUENCE => "sequence",
         _ => "table",
     };
+    Some(format!("{kind} {}", name(number, all)?))
+}
+
+/// Returns the name of a relation as an SQL identifier, with the schema if the search path does not find it. None if there is no
+/// such relation, or if the current role may not read it, unless `all` is set.
+pub fn name(number: u32, all: bool) -> Option<String> {
+    let (_, _, schema) = class(number)?;
     // SAFETY: looks up catalogs. The server returns new strings that end with a zero, or null.
     unsafe {
         let (mut is_missing, select) = (false, pg_sys::ACL_SELECT as pg_sys::AclMode);
@@ -372,7 +377,7 @@ pub fn in_words(number: u32, all: bool) -> Option<String> {
             false => pg_sys::get_namespace_name(schema.into()),
         };
         let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name));
-        Some(format!("{kind} {}", shown(name.to_bytes())))
+        Some(shown(name.to_bytes()).into_owned())
     }
 }
 

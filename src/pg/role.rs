@@ -31,6 +31,9 @@ impl Role {
     /// The role whose members may read statistics.
     pub const MONITOR: Self = Self(pg_sys::ROLE_PG_MONITOR);
 
+    /// The role whose members may read the text of the queries of other roles.
+    pub const READS_QUERIES: Self = Self(pg_sys::ROLE_PG_READ_ALL_STATS);
+
     /// Makes a `Role` of a role's OID.
     pub fn from_oid(oid: u32) -> Self {
         Self(oid)
@@ -58,7 +61,8 @@ impl Role {
         self.name().is_some()
     }
 
-    fn name(self) -> Option<CString> {
+    /// Returns the role's name, without quotes.
+    pub fn name(self) -> Option<CString> {
         // SAFETY: looks up a catalog; the server returns a new string or null.
         let name = unsafe { pg_sys::GetUserNameFromId(self.0.into(), true) };
         // SAFETY: not null, and ends with a zero.

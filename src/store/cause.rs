@@ -40,6 +40,12 @@ pub fn in_words(status: Status) -> String {
     }
 }
 
+/// Returns what has made an entry invalid: the text of a status after `invalidated: `. May raise errors.
+pub fn of_invalid(status: Status) -> String {
+    let words = in_words(status);
+    words.strip_prefix("invalidated: ").map_or_else(|| words.clone(), str::to_owned)
+}
+
 /// Returns the name of an object, or a general word such as `a table` if the current role may not know the name.
 fn name_of(object: Object) -> String {
     match object {
@@ -54,7 +60,7 @@ fn name_of(object: Object) -> String {
 }
 
 /// Returns the name of the relation with this OID, if the current role may know it.
-fn relation_name(number: u32) -> String {
+pub fn relation_name(number: u32) -> String {
     relation::in_words(number, space::may_monitor()).unwrap_or_else(|| "a table".to_owned())
 }
 

@@ -43,6 +43,11 @@ pub fn compressed(kind: Kind) -> Option<Kind> {
     }
 }
 
+/// Returns whether the entry has no value, but tells a query what to do.
+pub fn is_mark(kind: Kind) -> bool {
+    kind == VARIES || kind == LEFT_OUT
+}
+
 /// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
 pub fn behind(kind: Kind) -> Option<Kind> {
     match kind {

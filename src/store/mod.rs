@@ -22,6 +22,7 @@ pub mod names;
 pub mod near;
 pub mod note;
 pub mod prefetch;
+pub mod results;
 pub mod space;
 pub mod status;
 pub mod table;

@@ -366,6 +366,18 @@ pub fn may_monitor() -> bool {
     role.has_rights_of(Role::MONITOR) || is_owner(role)
 }
 
+/// Returns the spaces that the current role may read. None stands for all.
+pub fn readable() -> Option<BTreeSet<u32>> {
+    let role = Role::current();
+    (!is_owner(role)).then(|| granted_to(role))
+}
+
+/// Returns whether the current role may read the text of the queries of other roles.
+pub fn may_read_queries() -> bool {
+    let role = Role::current();
+    role.has_rights_of(Role::READS_QUERIES) || is_owner(role)
+}
+
 /// Returns whether the current role may read any space, or see statistics.
 pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()

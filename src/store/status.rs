@@ -10,7 +10,7 @@ use crate::pg::encoding::shown;
 use crate::pg::local::local;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::shared::HotTier;
-use pg_cache_core::{FenceId, InvalidBecause, Key, Miss, Reader, Refusal, Scope};
+use pg_cache_core::{FenceId, InvalidBecause, Key, Miss, Reader, Refusal, Scope, Stamp};
 use std::cell::{Cell, RefCell};
 
 /// The outcome of an operation.
@@ -110,6 +110,9 @@ pub const DAMAGED: &str = "part of the cache is switched off because it is damag
 /// The reason when it is not known which changes the transaction's snapshot includes.
 pub const SNAPSHOT_OF_UNKNOWN_AGE: &str = "the age of the transaction's snapshot is unknown";
 
+/// The reason when a change has made an entry invalid, and it is not known any more which one.
+const OVER: &str = "a change that is over";
+
 /// The status when another session has the lease of the key, or runs a query for it.
 pub const IN_FLIGHT: Status = Status::Miss("another session is computing the value");
 
@@ -124,7 +127,7 @@ pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader:
         Miss::Off => Status::Bypass(DAMAGED),
         Miss::Fenced | Miss::Own => match tier.why_fenced(key, reader) {
             Some(because) => of_invalid(because, scope),
-            None => Status::Invalidated("a change that is over"),
+            None => Status::Invalidated(OVER),
         },
     }
 }
@@ -132,6 +135,14 @@ pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader:
 /// Returns the status for a stale value: why there is no valid one.
 pub fn of_stale(tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {
     tier.why_fenced(key, reader).map_or(Status::Miss("expired"), |because| of_invalid(because, scope))
+}
+
+/// Returns the status for an entry that is not valid: the change that has made it invalid.
+pub fn of_change(tier: &HotTier, scope: &Scope, key: &Key<'_>) -> Status {
+    match tier.why_fenced(key, Stamp::LATEST) {
+        Some(because) => of_invalid(because, scope),
+        None => Status::Invalidated(OVER),
+    }
 }
 
 /// Returns the status for the reason why an entry is not valid. `scope` is that of its key.

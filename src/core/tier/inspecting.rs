@@ -8,7 +8,7 @@ use super::shard::Shard;
 use crate::host::Host;
 use crate::key::{KEY_BYTES_MAX, Scope};
 use crate::layout::{BLOCK_BYTES, Layout};
-use crate::value::Meta;
+use crate::value::{Kind, Meta};
 use std::collections::TryReserveError;
 
 /// An entry as [`crate::Tier::inspect`] shows it.
@@ -99,9 +99,15 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(found))
     }
 
-    /// Returns the entries of a database that a reader would get now, from the next buckets, `from` first. Returns None if there is
-    /// no bucket with this number. Buckets are numbered through all shards. The entries of other databases are not copied.
-    pub fn entries_of(&self, database: u32, from: u64) -> Result<Option<EntryPage>, TryReserveError> {
+    /// Returns the entries of a database that are wanted, from the next buckets, `from` first. `wanted` gets the kind of an entry,
+    /// and whether a reader would get the entry now. Returns None if there is no bucket with this number. Buckets are numbered
+    /// through all shards. Other entries are not copied.
+    pub fn entries_of(
+        &self,
+        database: u32,
+        from: u64,
+        wanted: impl Fn(Kind, bool) -> bool,
+    ) -> Result<Option<EntryPage>, TryReserveError> {
         let now = self.host.now();
         let Some(page) = self.page(from) else { return Ok(None) };
         let mut entries = Vec::new();
@@ -109,7 +115,10 @@ impl<H: Host> Tier<'_, H> {
         guard.prefetch_buckets(page.buckets.clone());
         for entry in page.buckets.filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
             let header = entry.header();
-            if header.database() == database && !header.has(HIDDEN) && self.is_valid(&entry, &header, now) {
+            if header.database() == database
+                && !header.has(HIDDEN)
+                && wanted(header.kind(), self.is_valid(&entry, &header, now))
+            {
                 entries.try_reserve(1)?;
                 entries.push(self.copy_of(&entry, &header, now)?);
             }

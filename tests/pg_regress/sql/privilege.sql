@@ -65,6 +65,8 @@ INSERT INTO calls VALUES
     ('pgcache.usage', 'SELECT count(*) FROM cache_usage'),
     ('pgcache.workers', 'SELECT count(*) FROM cache_workers'),
     ('pgcache.entries', 'SELECT count(*) FROM cache_entries'),
+    ('pgcache.queries', 'SELECT count(*) FROM cache_queries'),
+    ('pgcache.dependencies', 'SELECT count(*) FROM cache_dependencies'),
     ('pgcache.size_in', 'SELECT cache_alter_space(''s'', quota => ''10MB'')'),
     ('pgcache.size_out', 'SELECT cache_alter_space(''s'', quota => 10)'), -- by a cast only
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),

@@ -1,0 +1,115 @@
+//! The stored results of queries and what the current role may know of each, for the views `cache_queries` and
+//! `cache_dependencies`.
+//!
+//! Numbers and the name of the role are shown with the entry (`content.rs`). Everything else needs the privilege read in the space,
+//! and that the entry does not belong to another role. The text of a query is shown to the role that ran it, and to roles that may
+//! read the queries of all (`pg_read_all_stats`), as in `pg_stat_statements`. A relation is named to roles that may know its name
+//! (`cause.rs`).
+
+use super::content::{self, Entry};
+use super::kind::{self, LEFT_OUT, VARIES};
+use super::note::{self, Facts, RelationBytes};
+use super::{cause, space};
+use crate::pg::memory;
+use crate::pg::relation;
+use crate::pg::role::Role;
+use crate::pg::shared;
+use std::collections::BTreeSet;
+
+/// A stored result, or the mark of a query whose results are not stored for a while.
+#[derive(Debug)]
+pub struct StoredResult {
+    pub entry: Entry,
+    /// Whether the role may read the content of the entry.
+    is_readable: bool,
+    /// Whether the role may read the texts of the queries of all roles.
+    reads_queries: bool,
+}
+
+/// Whether a result can be returned.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    Valid,
+    /// The change that has made the result invalid, in words.
+    Invalid(String),
+    /// The query was invalidated faster than it ran: results are not stored until that time, in microseconds since 2000. The names
+    /// are those of the relations that have invalidated it, as far as the role may know them.
+    LeftOut(i64, Vec<String>),
+}
+
+/// What a result depends on, with its name. The name is None if the role may not know it, or if there is no such relation any more.
+#[derive(Debug)]
+pub enum Dependency {
+    Rows(Option<String>),
+    Definition(Option<String>),
+    Tag(Vec<u8>),
+}
+
+/// Returns the results in the spaces that the current role may see. Raises an error if there is no memory, also while the caller
+/// walks through the results.
+pub fn of_database() -> impl Iterator<Item = StoredResult> {
+    let (readable, reads_queries) = (space::readable(), space::may_read_queries());
+    content::entries(|kind, _| kind::is_of_query(kind) && kind != VARIES).map(move |entry| {
+        let is_readable =
+            entry.key.is_some() && readable.as_ref().is_none_or(|spaces| spaces.contains(&entry.space_oid));
+        StoredResult { entry, is_readable, reads_queries }
+    })
+}
+
+impl StoredResult {
+    /// Returns what the note tells of the result. None if the note is damaged. The caller must show numbers only.
+    pub fn facts(&self) -> Option<Facts<'_>> {
+        note::facts(self.entry.meta.kind, &self.entry.note)
+    }
+
+    /// Returns the name of the role that ran the query. None if the role was dropped.
+    pub fn role(&self) -> Option<Vec<u8>> {
+        let name = Role::from_oid(self.facts()?.role).name()?;
+        Some(memory::copy(name.to_bytes()))
+    }
+
+    /// Returns the text of the query, if the current role may read it, and whether it was cut off.
+    pub fn text(&self) -> Option<(&[u8], bool)> {
+        let facts = self.facts().filter(|_| self.is_readable)?;
+        let may_read = self.reads_queries || facts.role == Role::current().oid();
+        may_read.then_some((facts.text, facts.is_cut))
+    }
+
+    /// Returns the tags. The list is empty if the current role may not see them.
+    pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        let tags = self.entry.key.is_some().then(|| note::tags(self.entry.meta.kind, &self.entry.note));
+        tags.into_iter().flatten()
+    }
+
+    pub fn state(&self) -> State {
+        if let Some(change) = self.entry.invalid {
+            return State::Invalid(cause::of_invalid(change));
+        }
+        if self.entry.meta.kind != LEFT_OUT {
+            return State::Valid;
+        }
+        let by = self.facts().filter(|_| self.is_readable).map_or(&[][..], |facts| facts.read);
+        let names = by.iter().map(|oid| cause::relation_name(u32::from_ne_bytes(*oid)));
+        State::LeftOut(shared::time_of(self.entry.meta.expires), memory::collect(names))
+    }
+
+    /// Returns what the result depends on, if the current role may read its content: the rows of
+    /// relations, the definitions of relations, and tags.
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        let mut all = Vec::new();
+        let Some(facts) = self.facts().filter(|_| self.is_readable && self.entry.meta.kind != LEFT_OUT)
+        else {
+            return all;
+        };
+        let sees_all = space::may_monitor();
+        let name = |oid: &RelationBytes| {
+            memory::check();
+            relation::name(u32::from_ne_bytes(*oid), sees_all)
+        };
+        facts.read.iter().for_each(|oid| memory::push(&mut all, Dependency::Rows(name(oid))));
+        let defined: BTreeSet<_> = facts.read.iter().chain(facts.defined).collect();
+        defined.into_iter().for_each(|oid| memory::push(&mut all, Dependency::Definition(name(oid))));
+        self.tags().for_each(|tag| memory::push(&mut all, Dependency::Tag(memory::copy(tag))));
+        all
+    }
+}
