@@ -21,6 +21,22 @@ SELECT left(key, 6) AS key, length(key), query, form, rows, size > 0 AS has_size
 SELECT query, kind, object FROM cache_dependencies JOIN cache_queries USING (key) WHERE form <> 'value' ORDER BY 1, 2, 3;
 SELECT left(key, 6) AS key, kind FROM cache_entries WHERE key LIKE 'query:%' ORDER BY 2;
 SELECT cache_flush('s');
+
+-- A large result is compressed, unless that saves less than an eighth. A hit returns the same rows.
+SELECT cache_create_space('plain', compress_above => '1MB');
+CREATE FUNCTION large(query text, space text, OUT rows bigint, OUT digest text, OUT status text) LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT count(*), md5(string_agg(t, ',')) INTO rows, digest FROM cache_query(query, space => large.space) AS (t text);
+    status := cache_status();
+END $$;
+CREATE VIEW texts AS SELECT 'SELECT repeat(''abc'', 300) || i FROM generate_series(1, 400) AS i' AS good,
+    'SELECT string_agg(md5((i * 100 + j)::text), '''') FROM generate_series(1, 400) AS i, generate_series(1, 30) AS j GROUP BY i ORDER BY i' AS bad;
+SELECT l.* FROM texts, large(good, 's') AS l UNION ALL SELECT l.* FROM texts, large(good, 's') AS l UNION ALL SELECT l.* FROM texts, large(good, 'plain') AS l;
+SELECT a.digest = b.digest AS same, b.status FROM texts, large(bad, 's') AS a, large(bad, 's') AS b;
+SELECT cache_query_json(good, space => 's') = cache_query_json(good, space => 's') AS same, cache_status() FROM texts;
+SELECT space, form, rows, CASE WHEN size < 20000 THEN 'compressed' WHEN size > 350000 THEN 'whole' ELSE size::text END AS size
+  FROM cache_queries, texts WHERE query IN (good, bad) ORDER BY space, form, query;
+SELECT cache_drop_space('plain'), cache_flush('s');
 SELECT cache_fetch('sum', 'SELECT cents FROM revenue', tags => '{b,a}', space => 's'), cache_fetch('none', 'SELECT id FROM customers', space => 's'),
        cache_fetch('number', 'SELECT 12', space => 's');
 
@@ -34,7 +50,7 @@ SELECT cache_invalidate_tag('a');
 SELECT key, state FROM cache_queries WHERE form = 'value';
 SELECT cache_fetch('none', 'SELECT id FROM customers', space => 's');
 SELECT key, state FROM cache_queries WHERE form = 'value';
--- A change of definitions makes all results of cache_fetch invalid.
+-- A change of definitions is named, too.
 ALTER TABLE customers ADD COLUMN name text;
 SELECT key, state FROM cache_queries WHERE form = 'value';
 -- Without the table, the name is unknown.
