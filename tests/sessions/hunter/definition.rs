@@ -76,6 +76,23 @@ fn statements(table: &Table, version: i64) -> String {
             "CREATE OR REPLACE FUNCTION {name}_version() RETURNS bigint STABLE LANGUAGE plpgsql AS
                  'BEGIN RETURN {version}; END'"
         ),
+        Kind::View => format!("CREATE OR REPLACE VIEW {name} AS SELECT 1 AS id, {version}::bigint AS v"),
+        Kind::Label => format!(
+            "DO $$ BEGIN EXECUTE format('ALTER TYPE {name} RENAME VALUE %L TO %L', enumlabel, {version})
+                 FROM pg_enum WHERE enumtypid = '{name}'::regtype; END $$"
+        ),
+        Kind::Shadow if side == 0 => format!(
+            "DROP TABLE IF EXISTS {name}_ahead.{name};
+             CREATE TABLE {name}_ahead.{name} AS SELECT 1 AS id, {version}::bigint AS v;
+             GRANT SELECT ON {name}_ahead.{name} TO PUBLIC"
+        ),
+        Kind::Shadow => format!(
+            "UPDATE public.{name} SET v = {version} WHERE id = 1; DROP TABLE IF EXISTS {name}_ahead.{name}"
+        ),
+        Kind::Column => format!(
+            "UPDATE {name} SET w = {version} WHERE id = 1; ALTER TABLE {name} RENAME v TO x;
+             ALTER TABLE {name} RENAME w TO v; ALTER TABLE {name} RENAME x TO w"
+        ),
         Kind::Swapped => format!(
             "UPDATE {name}_other SET v = {version} WHERE id = 1; ALTER TABLE {name} RENAME TO {name}_old;
              ALTER TABLE {name}_other RENAME TO {name}; ALTER TABLE {name}_old RENAME TO {name}_other"
@@ -99,7 +116,7 @@ fn statements(table: &Table, version: i64) -> String {
             "UPDATE {name}_{side}.{name} SET v = {version}; GRANT USAGE ON SCHEMA {name}_{side} TO {READER};
              REVOKE USAGE ON SCHEMA {name}_{other} FROM {READER}"
         ),
-        Kind::Plain | Kind::Emptied | Kind::Part | Kind::Indirect => {
+        Kind::Plain | Kind::Emptied | Kind::Part | Kind::Indirect | Kind::Joined => {
             unreachable!("no name and no rule of {name} changes")
         }
     }

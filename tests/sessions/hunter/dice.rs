@@ -1,5 +1,15 @@
 //! A generator of pseudo-random numbers.
 
+use std::time::SystemTime;
+
+/// Returns the seed of a random test: `PG_CACHE_TEST_SEED`, or the seconds of the clock.
+pub fn seed() -> u64 {
+    match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed,
+        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs()),
+    }
+}
+
 /// The generator SplitMix64, with its published constants. It holds the seed, which gives the same numbers in every run.
 pub struct Dice(pub u64);
 

@@ -1,13 +1,13 @@
 //! The state that all threads of a hunt share, and the hunt itself.
 
-use super::dice::Dice;
+use super::dice::{Dice, seed};
 use super::session::READER;
 use super::table::Table;
 use super::{DATABASES, READERS, WRITERS};
 use pg_cache_testbed::Cluster;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How to hunt.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub struct Plan {
     pub defining_one_in: u64,
     /// The tiers in which the spaces keep their values: the option `tiers` of a space.
     pub tiers: &'static str,
+    /// Whether readers use `cache_query` and `cache_query_json` instead of `cache_fetch`.
+    pub queries: bool,
     /// A value has at least this number of bytes.
     pub width: usize,
     /// The least time between two writes of a writer. A value needs some time to be saved.
@@ -30,7 +32,15 @@ pub struct Plan {
 impl Plan {
     /// A hunt for `time` that changes names or rules with one in this number of writes.
     pub fn new(time: Duration, defining_one_in: u64) -> Self {
-        Self { time, until_found: false, defining_one_in, tiers: "both", width: 0, rest: Duration::ZERO }
+        Self {
+            time,
+            until_found: false,
+            defining_one_in,
+            tiers: "both",
+            queries: false,
+            width: 0,
+            rest: Duration::ZERO,
+        }
     }
 }
 
@@ -45,7 +55,7 @@ pub struct Hunt<'c> {
     pub sessions: [AtomicI32; WRITERS + READERS],
     /// Tells all threads to end.
     pub over: AtomicBool,
-    /// The number of values that readers got with `cache_fetch` or asked for with `cache_acquire`, and how many of them were hits.
+    /// The number of values that readers got with `cache_fetch` or `cache_query`, or asked for with `cache_acquire`, and how many of them were hits.
     pub reads: AtomicU64,
     pub hits: AtomicU64,
     /// The number of hits whose value came from a table.
@@ -156,10 +166,7 @@ pub struct Bag {
 
 /// Hunts in two new databases, which it creates. So a cluster can have one hunt only.
 pub fn hunt(cluster: &Cluster, plan: Plan) -> Bag {
-    let seed = match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed,
-        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs()),
-    };
+    let seed = seed();
     let mut tables = Vec::new();
     let mut owner = cluster.connect("postgres");
     owner.batch_execute(&format!("CREATE ROLE {READER}")).expect("a role");

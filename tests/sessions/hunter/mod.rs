@@ -17,7 +17,7 @@
 //! - `hunt`: the state that they share, and the hunt itself; `dice`: its random numbers.
 
 mod definition;
-mod dice;
+pub mod dice;
 mod hunt;
 mod path;
 mod read;
@@ -111,6 +111,33 @@ fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     assert!(bag.hits * 10 > bag.reads, "{} hits of {} reads prove little", bag.hits, bag.reads);
 }
 
+/// The results of queries, some of which join tables that are written in one transaction.
+#[test]
+fn no_reader_gets_a_stale_result_of_a_query_while_rows_change_and_sessions_end() {
+    let cluster = cluster(&Conf::preloaded());
+    let time = Duration::from_secs(if is_long() { 180 } else { 10 });
+    let bag = hunt(&cluster, Plan { queries: true, ..Plan::new(time, DEFINING_ONE_IN) });
+    assert_exact(&cluster, &bag);
+    assert!(bag.hits * 10 > bag.reads * 6, "{} hits of {} reads prove little", bag.hits, bag.reads);
+}
+
+/// As above, but one in three writes changes names or rules.
+#[test]
+fn no_reader_gets_a_stale_result_of_a_query_while_names_and_rules_change() {
+    let cluster = cluster(&Conf::preloaded());
+    let time = Duration::from_secs(if is_long() { 120 } else { 5 });
+    let bag = hunt(&cluster, Plan { queries: true, ..Plan::new(time, 3) });
+    assert_exact(&cluster, &bag);
+    assert!(bag.hits * 10 > bag.reads * 2, "{} hits of {} reads prove little", bag.hits, bag.reads);
+}
+
+/// As above, but the results come back from tables.
+#[test]
+fn no_reader_gets_a_stale_result_of_a_query_from_a_table() {
+    let bag = hunt_in_tables(Plan { tiers: "table", queries: true, ..table_plan() });
+    assert!(bag.table_hits * 3 > bag.reads, "{} of {} reads were hits in a table", bag.table_hits, bag.reads);
+}
+
 /// Asserts that no reader was given a wrong value, and that no fence stays raised when all sessions have ended.
 fn assert_exact(cluster: &Cluster, bag: &Bag) {
     assert_eq!((bag.stale, bag.future), (0, 0), "{:#?}", bag.findings);
@@ -130,10 +157,12 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
 #[test]
 fn the_hunter_finds_stale_values_if_fences_are_broken() {
     // Lowering fences early is wrong only for changes of names and rules.
-    for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
-        let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
-        let plan = Plan::new(Duration::from_secs(60), defining_one_in);
-        let bag = hunt(&cluster, Plan { until_found: true, ..plan });
-        assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
+    for queries in [false, true] {
+        for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
+            let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
+            let plan = Plan::new(Duration::from_secs(60), defining_one_in);
+            let bag = hunt(&cluster, Plan { until_found: true, queries, ..plan });
+            assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
+        }
     }
 }

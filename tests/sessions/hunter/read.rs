@@ -35,6 +35,9 @@ impl Hunt<'_> {
         table: &Table,
         dice: &mut Dice,
     ) -> Result<Option<String>, postgres::Error> {
+        if self.plan.queries {
+            return self.query(session, table, dice);
+        }
         let name = &table.name;
         // Readers use the same query at the same time: another query under the same key would replace the result.
         let turn = table.at_least.load(SeqCst) / 8;
@@ -60,6 +63,40 @@ impl Hunt<'_> {
             _ => (name.clone(), String::new()),
         };
         self.call(session, &key, &query, &format!("{arguments}{depends}"), dice)
+    }
+
+    /// Returns the version of the table as the result of a query. The query and the form of its result change with every few
+    /// versions.
+    fn query(
+        &self,
+        session: &mut Session<'_>,
+        table: &Table,
+        dice: &mut Dice,
+    ) -> Result<Option<String>, postgres::Error> {
+        let turn = table.at_least.load(SeqCst) as usize / 8;
+        let queries = table.queries();
+        let mut query = queries[turn % queries.len()].clone();
+        if self.plan.width > 0 {
+            query = format!("SELECT rpad(v::text, {}) AS v FROM ({query}) AS narrow", self.plan.width);
+        }
+        let call = match turn / queries.len() % 3 {
+            0 => format!("SELECT cache_query_json($cached${query}$cached$) -> 0 ->> 'v', cache_status()"),
+            _ => {
+                let of = if self.plan.width > 0 { "text" } else { "bigint" };
+                format!(
+                    "SELECT v::text, cache_status() FROM cache_query($cached${query}$cached$) AS cached (v {of})"
+                )
+            }
+        };
+        let row = match dice.roll(3) {
+            0 => match session.client().query_opt(&call, &[])? {
+                Some(row) => vec![row.get(0), row.get(1)],
+                None => vec![None, None],
+            },
+            _ => session.row(&call)?,
+        };
+        self.count(row.get(1).and_then(|status| status.as_deref()));
+        Ok(row[0].as_deref().map(|value| version_of(value).to_owned()))
     }
 
     /// Calls `cache_fetch` with further arguments, which begin with a comma, and counts the outcome.
@@ -92,7 +129,8 @@ impl Hunt<'_> {
         let table = self.choose(session.database, dice);
         let at_least = table.at_least.load(SeqCst);
         let value = self.fetch(session, table, dice)?;
-        self.judge(table, at_least, value.as_deref(), "cache_fetch");
+        let how = if self.plan.queries { "cache_query" } else { "cache_fetch" };
+        self.judge(table, at_least, value.as_deref(), how);
         Ok(())
     }
 

@@ -23,8 +23,19 @@ pub enum Kind {
     Part,
     /// Written to directly, through a view, and by a trigger of another table.
     Indirect,
+    /// A trigger of the table writes the version to a second table, and moves an amount between the rows of a third one, whose sum
+    /// stays the same. A query that joins them finds no version if it sees only some of these writes.
+    Joined,
     /// A function, replaced by one that returns the next version.
     Function,
+    /// A view, replaced by one that returns the next version.
+    View,
+    /// The only value of an enumeration, which is renamed.
+    Label,
+    /// A table in a schema ahead of the other one, which is created and dropped.
+    Shadow,
+    /// Two columns of a table that swap their names.
+    Column,
     /// Two tables that swap their names.
     Swapped,
     /// A partitioned table with two tables for one partition. One of them is attached, and the other gets the next version.
@@ -38,12 +49,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 15] = [
         Self::Plain,
         Self::Emptied,
         Self::Part,
         Self::Indirect,
+        Self::Joined,
         Self::Function,
+        Self::View,
+        Self::Label,
+        Self::Shadow,
+        Self::Column,
         Self::Swapped,
         Self::Attached,
         Self::Member,
@@ -54,13 +70,13 @@ impl Kind {
     /// Returns whether names or rules decide which version a query finds.
     pub fn is_defined(self) -> bool {
         use Kind::*;
-        matches!(self, Function | Swapped | Attached | Member | Policy | Schema)
+        !matches!(self, Plain | Emptied | Part | Indirect | Joined)
     }
 
     /// Returns whether the version is in a row that statements can also update directly.
     pub fn has_plain_rows(self) -> bool {
         use Kind::*;
-        !matches!(self, Function | Member | Policy | Schema)
+        !self.is_defined() || matches!(self, Swapped | Attached)
     }
 
     /// Returns whether a function that is not volatile may find a version that was never visible. Such a function reads
@@ -93,10 +109,11 @@ pub struct Table {
     pub writer: Mutex<i64>,
 }
 
-/// Returns the search path of readers. It contains the schemas of `Kind::Schema`, whose tables queries find only by it.
+/// Returns the search path of readers. It contains the schemas of `Kind::Schema` and `Kind::Shadow`, whose tables queries find only by
+/// it.
 pub fn search_path() -> String {
-    (0..DEFINED).map(|number| format!("schema_{number}_0, schema_{number}_1, ")).collect::<String>()
-        + "public"
+    let schemas = |number| format!("schema_{number}_0, schema_{number}_1, shadow_{number}_ahead, ");
+    (0..DEFINED).map(schemas).collect::<String>() + "public"
 }
 
 impl Table {
@@ -133,6 +150,32 @@ impl Table {
                  CREATE TRIGGER note AFTER UPDATE ON {name}_of FOR EACH ROW EXECUTE FUNCTION {name}_note();
                  CREATE VIEW {name}_view AS SELECT * FROM {name};
                  INSERT INTO {name}_of VALUES (1, 0); {rows}"
+            ),
+            Kind::Joined => format!(
+                "CREATE TABLE {name} {columns}; CREATE TABLE {name}_pair {columns};
+                 CREATE TABLE {name}_amounts (id int, amount bigint); INSERT INTO {name}_amounts VALUES (1, 60), (2, 40);
+                 CREATE FUNCTION {name}_note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+                     INSERT INTO {name}_pair VALUES (NEW.id, NEW.v) ON CONFLICT (id) DO UPDATE SET v = NEW.v;
+                     UPDATE {name}_amounts SET amount = amount + CASE id WHEN 1 THEN NEW.v % 7 ELSE - (NEW.v % 7) END;
+                     RETURN NULL; END';
+                 CREATE TRIGGER note AFTER INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {name}_note();
+                 CREATE VIEW {name}_joined AS {JOINED}; {rows}",
+                JOINED = Self::joined(&name)
+            ),
+            Kind::View => format!("CREATE VIEW {name} AS SELECT 1 AS id, 0::bigint AS v"),
+            Kind::Label => format!(
+                "CREATE TYPE {name} AS ENUM ('0'); CREATE TABLE {name}_of (id int, label {name});
+                 INSERT INTO {name}_of VALUES (1, '0')"
+            ),
+            Kind::Shadow => format!(
+                "CREATE SCHEMA {name}_ahead; GRANT USAGE ON SCHEMA {name}_ahead TO {READER};
+                 CREATE TABLE {name} {columns}; {rows};
+                 CREATE FUNCTION {name}_all() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN
+                     IF to_regclass(''{name}_ahead.{name}'') IS NULL THEN RETURN (SELECT v FROM public.{name} WHERE id = 1); END IF;
+                     RETURN (SELECT v FROM {name}_ahead.{name}); END'"
+            ),
+            Kind::Column => format!(
+                "CREATE TABLE {name} (id int, v bigint, w bigint); INSERT INTO {name} VALUES (1, 0, -1), (2, 0, 0)"
             ),
             Kind::Function => {
                 format!("CREATE FUNCTION {name}_version() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN 0; END'")
@@ -204,6 +247,8 @@ impl Table {
         match self.kind {
             Kind::Function => format!("SELECT {name}_version()"),
             Kind::Member | Kind::Policy => format!("SELECT max(v) FROM {name}"),
+            Kind::Label => format!("SELECT label::text::bigint FROM {name}_of WHERE id = 1"),
+            Kind::Joined => format!("SELECT v FROM ({}) AS joined", Self::joined(name)),
             _ => format!("SELECT v FROM {name} WHERE id = 1"),
         }
     }
@@ -215,7 +260,61 @@ impl Table {
             Kind::Schema => {
                 format!("SELECT greatest(a.v, b.v) FROM {name}_0.{name} AS a, {name}_1.{name} AS b")
             }
+            Kind::Shadow => format!("SELECT {name}_all()"),
             _ => self.read(),
+        }
+    }
+
+    /// Returns the query of `Kind::Joined`. It finds the version only if it sees all or nothing of each transaction.
+    fn joined(name: &str) -> String {
+        format!(
+            "SELECT CASE WHEN a.v = b.v AND (SELECT sum(amount) FROM {name}_amounts) = 100 THEN a.v ELSE -2 END AS v
+               FROM {name} AS a JOIN {name}_pair AS b USING (id) WHERE a.id = 1"
+        )
+    }
+
+    /// Returns queries that give a reader the version, as the column `v`.
+    pub fn queries(&self) -> Vec<String> {
+        let name = &self.name;
+        // Calls of the function for a table whose rows hold the version.
+        let function = format!("SELECT {name}_read() AS v");
+        match self.kind {
+            Kind::Joined => vec![
+                self.read(),
+                format!("SELECT v FROM {name}_joined"),
+                format!("WITH joined AS MATERIALIZED (SELECT * FROM {name}_joined) SELECT max(v) AS v FROM joined"),
+                format!(
+                    "SELECT CASE WHEN min(v) = max(v) THEN max(v) ELSE -2 END AS v
+                       FROM (SELECT v FROM {name} WHERE id = 1 UNION ALL SELECT v FROM {name}_pair WHERE id = 1) AS both_tables"
+                ),
+                function,
+            ],
+            Kind::Plain | Kind::Emptied | Kind::Part | Kind::Indirect => {
+                let mut queries = vec![
+                    self.read(),
+                    format!("SELECT max(v) AS v FROM {name} WHERE id < 2"),
+                    format!("SELECT a.v FROM {name} AS a JOIN {name} AS b USING (id) WHERE b.id = 1"),
+                    format!("WITH rows AS (SELECT id, v FROM {name}) SELECT (SELECT v FROM rows WHERE id = 1) AS v"),
+                    format!(
+                        "SELECT v FROM (SELECT v, row_number() OVER (ORDER BY id) AS place FROM {name}) AS ordered WHERE place = 1"
+                    ),
+                ];
+                if !self.kind.mixes_moments() {
+                    queries.push(function);
+                }
+                queries
+            }
+            Kind::Function => vec![format!("SELECT {name}_version() AS v"), function],
+            Kind::Member | Kind::Policy => vec![format!("SELECT max(v) AS v FROM {name}")],
+            Kind::Label => vec![
+                format!("SELECT label::text::bigint AS v FROM {name}_of WHERE id = 1"),
+                format!("SELECT max(label)::text::bigint AS v FROM {name}_of"),
+            ],
+            _ => vec![
+                self.read(),
+                format!("SELECT max(v) AS v FROM {name} WHERE id < 2"),
+                format!("SELECT a.v FROM {name} AS a JOIN {name} AS b USING (id) WHERE b.id = 1"),
+            ],
         }
     }
 }

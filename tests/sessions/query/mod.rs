@@ -1,6 +1,7 @@
 //! Tests of `cache_query`: a cached result must always be what the query itself returns, and each call must say what it did. A test
 //! that only compared results would also pass if nothing was ever cached, so the tests also expect a status of each call.
 //!
+//! - `equivalence`: random queries, queries that look alike, and changes of definitions, each compared with the queries themselves.
 //! - `calls`: calls of `cache_query` beside the query itself, and the statuses that a test may expect.
 //! - `isolation`: roles, tenants, search paths, time zones and privileges, each in every place where a query may read it.
 //! - `breaks`: known ways to break a cache of query results, one test each.
@@ -11,6 +12,7 @@
 mod breaks;
 pub mod calls;
 mod changes;
+mod equivalence;
 mod forms;
 mod isolation;
 mod refusals;
