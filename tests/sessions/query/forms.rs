@@ -111,7 +111,7 @@ fn ten_thousand_queries_leave_the_memory_of_the_session_bounded() {
             "DO $$ DECLARE r text; BEGIN
                  FOR i IN {from} .. {to} LOOP
                      SELECT v INTO r FROM public.cache_query(format('SELECT sum(v + %s)::text AS v FROM t WHERE v <> %s', i, i)) AS q(v text);
-                     IF r::int <> 55 + 10 * i - CASE WHEN i <= 10 THEN i + i ELSE 0 END THEN RAISE '% %', i, r; END IF;
+                     IF r::int <> (55 + 10 * i - CASE WHEN i <= 10 THEN i + i ELSE 0 END) THEN RAISE '% %', i, r; END IF;
                  END LOOP;
              END $$"
         )
@@ -345,7 +345,8 @@ fn every_kind_of_transaction_gets_what_the_query_returns() {
         }
     }
     // What a rolled back transaction or savepoint has computed is what others see, so it may stay.
-    run(&mut session, "SELECT cache_flush(); BEGIN; SAVEPOINT s");
+    run(&mut session, "SELECT cache_flush()");
+    run(&mut session, "BEGIN; SAVEPOINT s");
     wrong.extend(compare(&mut session, query, "v text", Expect::Stored));
     run(&mut session, "ROLLBACK TO s");
     wrong.extend(compare(&mut session, query, "v text", Expect::Hit));
@@ -354,7 +355,9 @@ fn every_kind_of_transaction_gets_what_the_query_returns() {
     run(&mut session, "BEGIN");
     wrong.extend(compare(&mut session, query, "v text", Expect::Hit));
     let id = text(&mut session, "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none')");
-    run(&mut session, "COMMIT; SELECT cache_flush(); BEGIN");
+    run(&mut session, "COMMIT");
+    run(&mut session, "SELECT cache_flush()");
+    run(&mut session, "BEGIN");
     wrong.extend(compare(&mut session, query, "v text", Expect::Stored));
     let id_of_fill = text(&mut session, "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none')");
     run(&mut session, "COMMIT");
