@@ -54,7 +54,8 @@ impl Call {
         Self {
             server_state: false,
             foreign_language: !is_native && !is_sql && found.language != function::plpgsql(),
-            reads_settings: !is_native && !is_sql,
+            // A library reads its settings, and a session may have set one before it has loaded the library.
+            reads_settings: found.language != INTERNAL && !is_sql,
             reads_clock: is_stable(found) && found.language != C,
             user_function: !is_native,
         }

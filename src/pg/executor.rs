@@ -72,8 +72,9 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
     }
 }
 
-/// Reports a plan to the running fill, and makes it run without parallel workers. A separate function, so that a session without a
-/// fill pays for one check only.
+/// Reports a plan to the running fill, and makes it run without parallel workers if it may call functions that are not built in:
+/// these may read more, and only their own process could observe that. A separate function, so that a session without a fill pays
+/// for one check only.
 #[cold]
 #[inline(never)]
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
@@ -81,14 +82,13 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     unsafe {
         observer::note_start(query as usize);
         see((*query).plannedstmt);
-        if (*(*query).plannedstmt).parallelModeNeeded {
+        if (*(*query).plannedstmt).parallelModeNeeded && observer::calls_functions() {
             (*query).plannedstmt = without_workers((*query).plannedstmt);
         }
     }
 }
 
-/// Returns a shallow copy of the plan that runs without parallel workers: this process cannot observe what functions read in a
-/// worker.
+/// Returns a shallow copy of the plan that runs without parallel workers.
 ///
 /// The original stays unchanged, because the plan may be cached for other executions. The copy is made in the memory context of the
 /// query.

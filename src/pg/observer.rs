@@ -92,6 +92,9 @@ impl Seen {
 
     /// Adds what a call of a function means.
     pub(super) fn add_call(&mut self, function: u32, call: &Call) {
+        if function >= pg_sys::FirstNormalObjectId {
+            self.lost |= !note(&mut self.functions, function);
+        }
         self.server_state = self.server_state.or(call.server_state.then_some(function));
         self.foreign_language = self.foreign_language.or(call.foreign_language.then_some(function));
         self.reads_settings |= call.reads_settings;
@@ -191,9 +194,6 @@ pub fn note_function(function: u32) {
 /// Notes in the running fill that a call of a function is prepared.
 pub fn note_call(function: u32, call: &Call) {
     with_fill(|fill| {
-        if function >= pg_sys::FirstNormalObjectId {
-            fill.lost |= !note(&mut fill.functions, function);
-        }
         fill.untracked |= built_in::traits(function).is_untracked();
         fill.add_call(function, call);
     });
@@ -269,6 +269,11 @@ pub fn with_fill(note: impl FnOnce(&mut Seen)) {
 /// Returns whether the innermost running fill may read settings, as far as is known.
 pub fn reads_settings() -> bool {
     FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.reads_settings))
+}
+
+/// Returns whether the innermost running fill may call functions that are not built in, as far as is known.
+pub fn calls_functions() -> bool {
+    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.lost || !fill.functions.is_empty()))
 }
 
 /// Notes that the query of the current fill, which is about to run, locks rows.
