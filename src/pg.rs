@@ -19,6 +19,7 @@ pub mod environment;
 pub mod error;
 pub mod executor;
 pub mod fingerprint;
+pub mod found;
 pub mod function;
 pub mod interval;
 pub mod jsonb;

@@ -18,6 +18,7 @@
 
 use super::altered::{self, How};
 use super::definition::{self, Changed};
+use super::found::{self, Found};
 use super::local::local;
 use super::system::{self, Shared};
 #[cfg(debug_assertions)]
@@ -88,7 +89,7 @@ pub fn watch(watcher: &'static dyn Watcher) {
 
 /// The report that must follow a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(C)]
 enum Afterwards {
     Nothing,
     /// The command has ended a prepared transaction.
@@ -97,8 +98,12 @@ enum Afterwards {
     Began,
     /// The command was a GRANT or REVOKE on the objects in [`GRANTED`].
     Granted,
+    /// The command was a GRANT or REVOKE on all tables in these schemas.
+    GrantedIn(*mut Found),
     /// The command was a DROP OWNED or REASSIGN OWNED of the roles in [`OWNERS`].
     Disowned,
+    /// The command has changed relations, and may have found other ones by their names than its announcement.
+    Altered(*mut Found),
 }
 
 local! {
@@ -214,6 +219,8 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     move_parts(*watcher, statement, altered);
                     alter(altered);
                 }
+                let altered = altered.map(|oid| (statement.relation.cast_const(), oid));
+                return Afterwards::Altered(found::remember(altered.into_iter()));
             }
             T_DropdbStmt => drop_database(*watcher, &*node.cast()),
             // CREATE DATABASE and ALTER DATABASE change no definition on which a result depends.
@@ -350,15 +357,18 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         let in_schemas = statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA;
         match kind {
             OBJECT_TABLE | OBJECT_SEQUENCE if by_name => {
-                nodes::<pg_sys::RangeVar>(statement.objects).for_each(|name| alter(relation::find(name)));
+                let names = || nodes::<pg_sys::RangeVar>(statement.objects);
+                names().for_each(|name| alter(relation::find(name)));
+                let found = names().filter_map(|name| Some((name, relation::find(name)?)));
+                return Afterwards::Altered(found::remember(found));
             }
-            OBJECT_TABLE | OBJECT_SEQUENCE if in_schemas => {
-                for schema in nodes::<pg_sys::String>(statement.objects) {
-                    let schema = pg_sys::get_namespace_oid((*schema).sval, true).to_u32();
-                    let tables = &[b'r', b'v', b'm', b'f', b'p'][..];
-                    let kinds = if kind == OBJECT_TABLE { tables } else { &[b'S'] };
-                    system::relations_in(schema, kinds).into_iter().for_each(|oid| alter(Some(oid)));
-                }
+            // After the command: another session may be adding tables to the schemas.
+            OBJECT_TABLE if in_schemas => {
+                let oid = |schema: *const pg_sys::String| {
+                    (schema, pg_sys::get_namespace_oid((*schema).sval, true).to_u32())
+                };
+                let schemas = nodes::<pg_sys::String>(statement.objects).map(oid);
+                return Afterwards::GrantedIn(found::remember(schemas));
             }
             OBJECT_SCHEMA if by_name => {
                 for name in nodes::<pg_sys::String>(statement.objects) {
@@ -555,6 +565,19 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
             let mut granted = GRANTED.take().into_iter();
             let has_changed = granted.any(|(kind, oid)| system::has_changed_privileges(kind, oid));
             has_changed.then(|| watcher.defining(Changed::Roles));
+        }
+        // SAFETY: `before` has made it for this command.
+        Afterwards::GrantedIn(found) => {
+            // SAFETY: `grant` has made it for this command.
+            let schemas = unsafe { found::take(found) };
+            let tables = schemas.into_iter().flat_map(system::tables_in);
+            tables.for_each(|oid| alter(Some(oid)));
+        }
+        Afterwards::Altered(found) => {
+            // SAFETY: `before` has made it for this command.
+            if !unsafe { found::are_same(found) } {
+                watcher.defining(Changed::Other);
+            }
         }
         Afterwards::Disowned => {
             let had_anything = OWNERS.take().into_iter().any(system::had_anything);

@@ -339,8 +339,15 @@ pub fn had_anything(role: u32) -> bool {
     found
 }
 
-/// Returns the relations of a schema that are of these kinds, with the changes of this transaction. May raise errors.
-pub fn relations_in(schema: u32, kinds: &[u8]) -> Vec<u32> {
+/// Returns the tables and views of a schema on which GRANT may act, with the changes of this transaction. May raise errors.
+pub fn tables_in(schema: u32) -> Vec<u32> {
+    let kinds = [
+        pg_sys::RELKIND_RELATION,
+        pg_sys::RELKIND_VIEW,
+        pg_sys::RELKIND_MATVIEW,
+        pg_sys::RELKIND_FOREIGN_TABLE,
+        pg_sys::RELKIND_PARTITIONED_TABLE,
+    ];
     let mut found = Vec::new();
     // SAFETY: pg_class without an index, and the number of its column relnamespace, an oid. A tuple is a row of pg_class, and these
     // columns never change within a row version.

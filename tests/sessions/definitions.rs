@@ -5,7 +5,9 @@ use crate::fences::is_cached;
 use crate::memory::cluster;
 use pg_cache_testbed::{Conf, Database, Server, wait_until};
 use postgres::Client;
+use postgres::types::ToSql;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A change of definitions and its effect on the result of a query. There are two schemas, `a` and `b`; `a` comes first
 /// in the search path. One session runs `setup` and `change`, another one fetches `query`.
@@ -389,6 +391,8 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("UPDATE pg_operator SET oprname = oprname WHERE oid = 96", "other", ""),
     ("UPDATE pg_proc SET proname = proname WHERE oid = 'f'::regproc", "other", ""),
     ("UPDATE pg_class SET relname = relname WHERE oid = 't'::regclass", "other", ""),
+    ("SECURITY LABEL FOR labels ON TABLE t IS 'a label'", "other", ""),
+    ("SECURITY LABEL FOR labels ON ROLE joe IS 'a label'", "roles", ""),
     // Extensions.
     ("CREATE EXTENSION IF NOT EXISTS pg_cache", "", ""),
     ("ALTER EXTENSION pg_cache ADD FUNCTION f()", "", "ALTER EXTENSION pg_cache DROP FUNCTION f()"),
@@ -463,6 +467,26 @@ fn changed_by(
     known.iter().filter(|(_, fence)| changed.contains(fence)).map(|(word, _)| word.clone()).collect()
 }
 
+/// Creates the functions that tell which fences have changed.
+fn create_functions(session: &mut Client) {
+    session
+        .batch_execute(
+            "CREATE FUNCTION latest_change() RETURNS bigint AS '$libdir/pg_cache', 'latest_change_wrapper' LANGUAGE C;
+             CREATE FUNCTION fence_of_definition(text, bigint, text) RETURNS bigint
+                 AS '$libdir/pg_cache', 'fence_of_definition_wrapper' LANGUAGE C STRICT;
+             CREATE FUNCTION fence_has_changed(bigint, bigint) RETURNS bool
+                 AS '$libdir/pg_cache', 'fence_has_changed_wrapper' LANGUAGE C STRICT",
+        )
+        .expect("functions");
+}
+
+/// A label provider: the server has none.
+fn load_labels(session: &mut Client) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/labels.c");
+    let labels = Server::from_env().compile("pg_cache_test_labels", &source);
+    session.batch_execute(&format!("LOAD '{labels}'")).expect("a library");
+}
+
 /// Each statement changes the expected definitions and no others. A cluster of its own, so that no other test changes a definition
 /// whose fence is the same by chance.
 #[test]
@@ -470,14 +494,8 @@ fn each_statement_changes_the_definitions_of_its_own_objects_only() {
     let conf = Conf::preloaded().set("pg_cache.fence_slots", "1048576");
     let cluster = cluster(&conf);
     let [mut session, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
-    session.batch_execute(
-        "CREATE FUNCTION public.latest_change() RETURNS bigint AS '$libdir/pg_cache', 'latest_change_wrapper' LANGUAGE C;
-         CREATE FUNCTION public.fence_of_definition(text, bigint, text) RETURNS bigint
-             AS '$libdir/pg_cache', 'fence_of_definition_wrapper' LANGUAGE C STRICT;
-         CREATE FUNCTION public.fence_has_changed(bigint, bigint) RETURNS bool
-             AS '$libdir/pg_cache', 'fence_has_changed_wrapper' LANGUAGE C STRICT",
-    )
-    .expect("functions");
+    create_functions(&mut session);
+    load_labels(&mut session);
     session.batch_execute(OBJECTS).expect("objects");
     let (mut known, mut wrong) = (Definitions::new(), Vec::new());
     for (statement, expected, undo) in STATEMENTS {
@@ -496,4 +514,37 @@ fn each_statement_changes_the_definitions_of_its_own_objects_only() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A command waits for a lock on the table that its name stood for, and then finds another table of this name. The server reports to
+/// no hook that it has enabled row security there.
+#[test]
+fn a_command_that_finds_another_table_of_the_same_name_after_a_wait_changes_that_one() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.fence_slots", "1048576"));
+    let [mut session, mut other, mut witness] = [(); 3].map(|()| cluster.connect("postgres"));
+    create_functions(&mut session);
+    session.batch_execute("CREATE TABLE t (id int)").expect("a table");
+    session
+        .batch_execute("BEGIN; ALTER TABLE t RENAME TO past; CREATE TABLE t (id int)")
+        .expect("another table");
+    let waiting = std::thread::spawn(move || {
+        other.batch_execute("ALTER TABLE t ENABLE ROW LEVEL SECURITY").expect("it waits");
+    });
+    wait_until("the command to wait", || {
+        let query = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        witness.query_one(query, &[]).expect("a view").get::<_, i64>(0) == 1
+    });
+    let mut known = Definitions::new();
+    let now: i64 = witness.query_one("SELECT latest_change()", &[]).expect("a number").get(0);
+    session.batch_execute("COMMIT").expect("it commits");
+    waiting.join().expect("it ends");
+    let query = "SELECT relrowsecurity FROM pg_class WHERE relname = 't'";
+    assert!(
+        witness.query_one(query, &[]).expect("a catalog").get::<_, bool>(0),
+        "it has found the new table"
+    );
+    add_definitions(&mut witness, &mut known);
+    let query = "SELECT fence_has_changed($1, $2) OR fence_has_changed($3, $2)";
+    let fences: [&(dyn ToSql + Sync); 3] = [&known["def:t"], &now, &known["other"]];
+    assert!(witness.query_one(query, &fences).expect("fences").get::<_, bool>(0));
 }
