@@ -1,74 +1,15 @@
 //! Reads in the tree of a query what its result depends on, before the query is planned. The rewriter has expanded views and policies
-//! in this tree, but the planner has not inlined functions, folded constants or removed anything yet. What the query reads and calls
-//! while it runs is observed (`observer.rs`).
+//! in this tree, but the planner has not inlined functions, folded constants or removed anything yet. `observer.rs` keeps
+//! what the query reads and calls while it runs.
 
 #![allow(unsafe_code)]
 
-use super::built_in;
-use super::executor::nodes;
-use super::function::{self, C, Function, INTERNAL, SQL};
+use super::call::Call;
 use super::observer::{self, Seen, note};
+use super::tree::{self, nodes, oids};
 use pgrx::prelude::*;
 use std::collections::BTreeSet;
-#[cfg(debug_assertions)]
-use std::ffi::CStr;
 use std::ffi::c_void;
-
-/// What the call of a function means for a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Call {
-    /// The function is a stable built-in one that reads the state of the server.
-    pub server_state: bool,
-    /// The function is in a language that pg_cache cannot follow.
-    pub foreign_language: bool,
-    pub reads_settings: bool,
-    pub reads_clock: bool,
-    /// The function is not a built-in one, and pg_cache cannot know what names it uses.
-    pub user_function: bool,
-}
-
-impl Call {
-    /// Returns what the call of a function means. May raise errors.
-    pub fn of(function: u32) -> Self {
-        let traits = built_in::traits(function);
-        let is_stable = |found: Function| found.volatility == pg_sys::PROVOLATILE_STABLE;
-        if function < pg_sys::FirstNormalObjectId {
-            let is_unknown = || !traits.is_known() && function::find(function).is_none_or(is_stable);
-            return Self {
-                server_state: traits.reads_state() || is_unknown(),
-                reads_settings: traits.reads_settings(),
-                reads_clock: traits.reads_clock(),
-                ..Self::default()
-            };
-        }
-        let Some(found) = function::find(function) else {
-            // A function that is gone could have been anything.
-            return Self { server_state: false, ..Self::ANYTHING };
-        };
-        if found.is_aggregate {
-            // The aggregate consists of other functions, which are observed, but it could consist of others tomorrow.
-            return Self { user_function: true, ..Self::default() };
-        }
-        let is_native = [INTERNAL, C].contains(&found.language);
-        let is_sql = found.language == SQL;
-        Self {
-            server_state: false,
-            foreign_language: !is_native && !is_sql && found.language != function::plpgsql(),
-            // A library reads its settings, and a session may have set one before it has loaded the library.
-            reads_settings: found.language != INTERNAL && !is_sql,
-            reads_clock: is_stable(found) && found.language != C,
-            user_function: !is_native,
-        }
-    }
-
-    const ANYTHING: Self = Self {
-        server_state: true,
-        foreign_language: true,
-        reads_settings: true,
-        reads_clock: true,
-        user_function: true,
-    };
-}
 
 /// Notes in the running fill, if there is one, what the rewritten tree of its query shows.
 ///
@@ -83,7 +24,7 @@ pub unsafe fn note_queries(queries: *mut pg_sys::List) {
     unsafe {
         visit(queries.cast(), (&raw mut seen).cast());
         if pg_sys::contain_volatile_functions(queries.cast()) {
-            seen.volatile = Some(function::first_volatile(queries.cast()));
+            seen.volatile = Some(first_volatile(queries.cast()));
         }
     }
     observer::with_fill(|fill| {
@@ -107,9 +48,9 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
         pg_sys::ffi::pg_guard_ffi_boundary(|| match (*node).type_ {
             pg_sys::NodeTag::T_Query => {
                 let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
-                function::query_tree_walker(node.cast(), visit, context, flags)
+                tree::query_tree_walker(node.cast(), visit, context, flags)
             }
-            _ => function::expression_tree_walker(node, visit, context),
+            _ => tree::expression_tree_walker(node, visit, context),
         })
     }
 }
@@ -135,7 +76,7 @@ unsafe fn note_node(node: *mut pg_sys::Node, seen: &mut Seen) {
             T_Query => note_query(node.cast(), seen),
             T_Var => {
                 let var = node.cast::<pg_sys::Var>();
-                seen.system_columns |= is_transactional((*var).varattno);
+                seen.system_columns |= tree::is_transactional((*var).varattno);
             }
             T_SQLValueFunction => {
                 let is_time = (*node.cast::<pg_sys::SQLValueFunction>()).op
@@ -219,11 +160,45 @@ unsafe fn note_order(clause: *const pg_sys::SortGroupClause, seen: &mut Seen) {
     }
 }
 
-/// Returns whether a column is one of `xmin`, `cmin`, `xmax` and `cmax`.
-pub(super) fn is_transactional(column: pg_sys::AttrNumber) -> bool {
-    let least = pg_sys::MaxCommandIdAttributeNumber as pg_sys::AttrNumber;
-    let greatest = pg_sys::MinTransactionIdAttributeNumber as pg_sys::AttrNumber;
-    (least..=greatest).contains(&column)
+/// Returns the first volatile function that a tree of queries calls, or 0 if it calls none.
+///
+/// # Safety
+/// The node must be a query, a list of queries, or null.
+unsafe fn first_volatile(queries: *mut pg_sys::Node) -> u32 {
+    let mut found = 0_u32;
+    // SAFETY: as the caller promises. The walk stops at the first volatile function, whose number it stores in `found`.
+    unsafe { find_volatile(queries, (&raw mut found).cast()) };
+    found
+}
+
+/// The server calls this for each node of a tree.
+#[pg_guard]
+#[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
+unsafe extern "C-unwind" fn find_volatile(node: *mut pg_sys::Node, found: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own.
+    unsafe {
+        pg_sys::check_functions_in_node(node, Some(is_volatile), found)
+            || pg_sys::ffi::pg_guard_ffi_boundary(|| match (*node).type_ {
+                pg_sys::NodeTag::T_Query => tree::query_tree_walker(node.cast(), find_volatile, found, 0),
+                _ => tree::expression_tree_walker(node, find_volatile, found),
+            })
+    }
+}
+
+/// The server calls this for each function of a node.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_volatile(function: pg_sys::Oid, found: *mut c_void) -> bool {
+    // SAFETY: looks up a catalog. `found` is the variable of `first_volatile`.
+    unsafe {
+        let is_it = pg_sys::func_volatile(function) as u8 == pg_sys::PROVOLATILE_VOLATILE;
+        if is_it {
+            *found.cast::<u32>() = function.to_u32();
+        }
+        is_it
+    }
 }
 
 /// The types whose values name objects.
@@ -316,71 +291,4 @@ impl Parts {
             }
         }
     }
-}
-
-/// Returns the OIDs of a list. The list must be null or hold OIDs.
-unsafe fn oids(list: *const pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
-    // SAFETY: a list is a length and an array of as many values; an empty list is a null pointer.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
-    // SAFETY: `index` is within the array.
-    (0..length).map(move |index| unsafe { (*(*list).elements.add(index)).oid_value })
-}
-
-/// Runs a query as a fill does (`query/fetch.rs`), and returns what was seen, in three lines: what the query does, the relations whose rows it depends
-/// on, and the relations that it names. A parameter of the query, if it has one, has the type `kind` and is null. For tests, in debug
-/// builds only (`CREATE FUNCTION … AS '$libdir/pg_cache', 'seen_of_wrapper'`).
-#[cfg(debug_assertions)]
-#[pg_extern(sql = false)]
-fn seen_of(text: &CStr, kind: pg_sys::Oid) -> String {
-    if observer::has_prepared_untracked() {
-        super::query::forget_catalogs();
-    }
-    let ((), seen) = observer::observe(|| {
-        let (mut kinds, mut values) = ([kind], [pg_sys::Datum::null()]);
-        let count = i32::from(kind != pg_sys::InvalidOid);
-        // SAFETY: follows the rules of the server programming interface. There are as many types, values and nulls as the query has
-        // parameters.
-        unsafe {
-            pg_sys::SPI_connect();
-            let plan = pg_sys::SPI_prepare(text.as_ptr(), count, kinds.as_mut_ptr());
-            let sources = pg_sys::SPI_plan_get_plan_sources(plan);
-            let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
-            note_queries((*source).query_list);
-            pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), c"n".as_ptr(), false, 0);
-            pg_sys::SPI_finish();
-        }
-    });
-    let function = |name: &str, function: Option<u32>| {
-        function
-            .map(|oid| format!("{name}={}", function::in_words(oid, true).unwrap_or_else(|| oid.to_string())))
-    };
-    let flag = |name: &str, is_set: bool| is_set.then(|| name.to_owned());
-    let traits = [
-        function("volatile", seen.volatile),
-        function("server_state", seen.server_state),
-        function("foreign_language", seen.foreign_language),
-        flag("lost", seen.lost),
-        flag("sampled", seen.sampled),
-        flag("untracked", seen.untracked),
-        flag("reads_settings", seen.reads_settings),
-        flag("reads_clock", seen.reads_clock),
-        flag("system_columns", seen.system_columns),
-        flag("names_objects", seen.names_objects),
-        flag("locks_rows", seen.locks_rows),
-        flag("writes", seen.writes),
-        flag("user_function", seen.user_function),
-        flag("foreign_portal", seen.foreign_portal),
-        flag("cache", seen.cache),
-    ];
-    let traits: Vec<_> = traits.into_iter().flatten().collect();
-    let numbers = |oids: &BTreeSet<u32>| oids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-    let (rows, named) = (numbers(&seen.rows_of_relations()), numbers(&seen.relations_named));
-    format!("{}\n{rows}\n{named}", traits.join("; "))
-}
-
-/// Returns whether the lists of built-in functions contain a function. For tests, like the function above.
-#[cfg(debug_assertions)]
-#[pg_extern(sql = false)]
-fn is_known_built_in(function: pg_sys::Oid) -> bool {
-    built_in::traits(function.to_u32()).is_known()
 }

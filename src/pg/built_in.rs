@@ -1,12 +1,12 @@
-//! What the results of built-in functions depend on. A built-in function is one that PostgreSQL creates with the database cluster. It
-//! has the same OID in all versions of PostgreSQL that have it.
+//! Tells what the results of built-in functions depend on. PostgreSQL creates these functions with the database cluster. Each has the
+//! same OID in all versions of PostgreSQL that have it.
 //!
 //! The result of an immutable function depends on its arguments alone. The result of a stable function may also depend on rows,
 //! definitions, the role, settings, the clock, which a result of a query varies on or expires by, or on other state of the server.
 //! The lists below name all stable functions of PostgreSQL 15 to 18 that SQL can call; `tests/sessions/seen.rs` finds those that
 //! are missing.
 
-/// What the result of a stable built-in function depends on, besides arguments, rows, definitions and the role.
+/// The dependencies of a stable built-in function besides arguments, rows, definitions and the role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits(u8);
 

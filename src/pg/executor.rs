@@ -6,13 +6,12 @@
 
 #![allow(unsafe_code)]
 
-use super::local::local;
 use super::observer::{self, Seen, note, note_leaf};
 #[cfg(debug_assertions)]
 use super::targets;
-use super::{analysis, definition, function};
+pub(super) use super::tree::nodes;
+use super::{cursor, definition, tree};
 use pgrx::prelude::*;
-use std::cell::Cell;
 use std::collections::{BTreeSet, TryReserveError};
 use std::ffi::c_void;
 
@@ -80,7 +79,7 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as in `start`.
     unsafe {
-        observer::note_start(query as usize);
+        cursor::note_start(query);
         see((*query).plannedstmt);
         if (*(*query).plannedstmt).parallelModeNeeded && observer::calls_functions() {
             (*query).plannedstmt = without_workers((*query).plannedstmt);
@@ -227,119 +226,10 @@ unsafe extern "C-unwind" fn reads_system_columns(node: *mut pg_sys::Node, none: 
     // SAFETY: a node's tag names its type. The walker takes any node of an expression.
     unsafe {
         match (*node).type_ {
-            pg_sys::NodeTag::T_Var => analysis::is_transactional((*node.cast::<pg_sys::Var>()).varattno),
+            pg_sys::NodeTag::T_Var => tree::is_transactional((*node.cast::<pg_sys::Var>()).varattno),
             _ => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                function::expression_tree_walker(node, reads_system_columns, none)
+                tree::expression_tree_walker(node, reads_system_columns, none)
             }),
         }
     }
-}
-
-/// The hook that runs whenever a plan is continued. It is there during fills only, so that other plans do not pay for it.
-#[derive(Debug)]
-pub struct Runs(());
-
-/// The hook that was installed before ours, if any.
-static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
-
-local! {
-    /// Whether our hook is installed.
-    static IS_HOOKED: Cell<bool> = Cell::new(false);
-}
-
-/// The type of the hook, without the option.
-type Hook = <pg_sys::ExecutorRun_hook_type as IntoIterator>::Item;
-
-/// Installs the hook until the last of these values is dropped.
-pub fn hook_runs() -> Option<Runs> {
-    if IS_HOOKED.get() {
-        return None;
-    }
-    IS_HOOKED.set(true);
-    // SAFETY: the session has one thread. Our hook calls the previous hook.
-    unsafe {
-        PREVIOUS_RUN = pg_sys::ExecutorRun_hook;
-        pg_sys::ExecutorRun_hook = Some(run);
-    }
-    Some(Runs(()))
-}
-
-impl Drop for Runs {
-    fn drop(&mut self) {
-        // SAFETY: as in `hook_runs`. If a library was loaded meanwhile and calls our hook from its own, ours stays.
-        unsafe {
-            if pg_sys::ExecutorRun_hook.is_some_and(|hook| std::ptr::fn_addr_eq(hook, run as Hook)) {
-                pg_sys::ExecutorRun_hook = PREVIOUS_RUN;
-                IS_HOOKED.set(false);
-            }
-        }
-    }
-}
-
-#[cfg(not(feature = "pg18"))]
-unsafe extern "C-unwind" {
-    /// Called without pgrx, like the function above.
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        once: bool,
-    );
-}
-
-#[cfg(feature = "pg18")]
-unsafe extern "C-unwind" {
-    /// Called without pgrx, like the function above.
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-    );
-}
-
-/// Reports a plan that is continued, if it was started before the fill: the plan of a cursor. The hook has no guard, as above.
-#[cfg(not(feature = "pg18"))]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-    once: bool,
-) {
-    observer::note_run(query as usize);
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        match PREVIOUS_RUN {
-            Some(previous) => previous(query, direction, count, once),
-            None => standard_ExecutorRun(query, direction, count, once),
-        }
-    }
-}
-
-/// The same for PostgreSQL 18.
-#[cfg(feature = "pg18")]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-) {
-    observer::note_run(query as usize);
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        match PREVIOUS_RUN {
-            Some(previous) => previous(query, direction, count),
-            None => standard_ExecutorRun(query, direction, count),
-        }
-    }
-}
-
-/// Returns the nodes of a list, as pointers to its cells. The list must be null or hold pointers to nodes of type `T`.
-pub(super) unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const *const T> {
-    // SAFETY: a list is a length and an array of as many pointers; an empty list is a null pointer.
-    let (cells, length) = unsafe {
-        if list.is_null() { (std::ptr::null_mut(), 0) } else { ((*list).elements, (*list).length) }
-    };
-    // SAFETY: `index` is within the array, and a cell is a pointer to a node.
-    (0..length as usize).map(move |index| unsafe { cells.add(index).cast::<*const T>().cast_const() })
 }

@@ -6,9 +6,9 @@
 //! for the running fills. Each observed relation becomes a *fence* of the result (`docs/architecture.md`), by which a later change
 //! of the relation invalidates it.
 
-use super::analysis::Call;
+use super::call::Call;
 use super::local::local;
-use super::{allocator, built_in, executor};
+use super::{allocator, built_in, cursor};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +26,6 @@ pub struct Seen {
     pub(super) leafless: BTreeSet<u32>,
     /// The views in `relations`. They have no rows of their own.
     pub(super) views: BTreeSet<u32>,
-    /// The addresses of the plans that have started during the fill.
-    started: BTreeSet<usize>,
     /// Every relation in the range tables of the query and of the executed plans: also views, partitioned tables, and relations
     /// that the planner removed.
     pub relations_named: BTreeSet<u32>,
@@ -102,7 +100,7 @@ impl Seen {
         self.user_function |= call.user_function;
     }
 
-    /// Adds what an analysis or another fill has found, except `volatile` and `started`.
+    /// Adds the findings of an analysis or of another fill, except `volatile`.
     pub(super) fn add(&mut self, other: &Self) {
         let Self { relations, parts, leaves, leafless, views, relations_named, functions, .. } = self;
         let mut has_memory = true;
@@ -197,23 +195,6 @@ pub fn note_call(function: u32, call: &Call) {
         fill.untracked |= built_in::traits(function).is_untracked();
         fill.add_call(function, call);
     });
-}
-
-/// Notes in the running fill that a plan starts, by the address of its descriptor. The addresses of plans that have ended stay: no
-/// plan that was started before the fill can have one of them.
-pub fn note_start(plan: usize) {
-    with_fill(|fill| {
-        if allocator::is_short() {
-            fill.lost = true;
-        } else {
-            fill.started.insert(plan);
-        }
-    });
-}
-
-/// Notes in the running fill that a plan is continued.
-pub fn note_run(plan: usize) {
-    with_fill(|fill| fill.foreign_portal |= !fill.started.contains(&plan));
 }
 
 /// Returns whether the running fill knows already that a function is called which is not built in.
@@ -331,13 +312,13 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
             FILLS.with_borrow_mut(Vec::pop);
         }
     }
-    let runs = executor::hook_runs();
+    let cursors = cursor::watch();
     FILLS.with_borrow_mut(|fills| fills.push(Seen::default()));
     let fill = Fill;
     let result = run();
-    let seen = FILLS.with_borrow_mut(|fills| fills.last_mut().map(std::mem::take)).unwrap_or_default();
+    let mut seen = FILLS.with_borrow_mut(|fills| fills.last_mut().map(std::mem::take)).unwrap_or_default();
+    seen.foreign_portal |= cursors.has_read_cursor();
     drop(fill);
-    drop(runs);
     with_fill(|around| around.add(&seen));
     (result, seen)
 }

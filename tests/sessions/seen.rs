@@ -16,7 +16,7 @@ fn with_seen_of(session: &mut Client) {
         .expect("functions of a debug build");
 }
 
-/// What was seen: what the query does, the relations whose rows its result depends on, and those that it names.
+/// The traits of a query, the relations whose rows its result depends on, and the relations that it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     traits: String,
@@ -70,7 +70,7 @@ fn every_stable_built_in_function_is_in_a_list() {
     assert_eq!(unknown, Vec::<String>::new());
 }
 
-/// What a query does, as far as its tree and its run tell.
+/// The tree of a query and its run tell its traits.
 #[test]
 fn what_a_query_does_is_seen() {
     let database = Database::create();
@@ -392,7 +392,7 @@ fn reading_from_a_cursor_that_was_open_before_is_seen() {
     assert_eq!(nested, own);
 }
 
-/// What a fill sees counts for the fill around it.
+/// The findings of a fill count for the fill around it.
 #[test]
 fn what_an_inner_fill_sees_counts_for_the_outer_one() {
     let database = Database::create();
