@@ -42,13 +42,7 @@ pub struct Watch(());
 /// Watches the plans of a fill.
 pub fn watch() -> Watch {
     FILLS.with_borrow_mut(|fills| fills.push(Plans::default()));
-    if !IS_HOOKED.replace(true) {
-        // SAFETY: only this thread uses the hooks (`local.rs`). Our hook calls the previous hook.
-        unsafe {
-            PREVIOUS = pg_sys::ExecutorRun_hook;
-            pg_sys::ExecutorRun_hook = Some(run);
-        }
-    }
+    hook_if_filling();
     Watch(())
 }
 
@@ -61,17 +55,43 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let is_last = FILLS.with_borrow_mut(|fills| {
-            fills.pop();
-            fills.is_empty()
-        });
-        // SAFETY: as in `watch`. If a library was loaded meanwhile whose hook calls ours, our hook stays.
-        unsafe {
-            let is_ours = |hook: Hook| std::ptr::fn_addr_eq(hook, run as Hook);
-            if is_last && pg_sys::ExecutorRun_hook.is_some_and(is_ours) {
-                pg_sys::ExecutorRun_hook = PREVIOUS;
-                IS_HOOKED.set(false);
-            }
+        FILLS.with_borrow_mut(Vec::pop);
+        hook_if_filling();
+    }
+}
+
+/// Fills whose plans are not watched until this value is dropped.
+#[derive(Debug)]
+pub struct Pause(Vec<Plans>);
+
+/// Stops watching the plans of the running fills.
+pub fn pause() -> Pause {
+    let pause = Pause(FILLS.take());
+    hook_if_filling();
+    pause
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        FILLS.replace(std::mem::take(&mut self.0));
+        hook_if_filling();
+    }
+}
+
+/// Installs our hook if a fill is watched, and removes it otherwise.
+fn hook_if_filling() {
+    let is_filling = FILLS.with_borrow(|fills| !fills.is_empty());
+    // SAFETY: only this thread uses the hooks (`local.rs`). Our hook calls the previous hook.
+    unsafe {
+        let is_ours = |hook: Hook| std::ptr::fn_addr_eq(hook, run as Hook);
+        if is_filling && !IS_HOOKED.replace(true) {
+            PREVIOUS = pg_sys::ExecutorRun_hook;
+            pg_sys::ExecutorRun_hook = Some(run);
+        }
+        // If a library was loaded meanwhile whose hook calls ours, our hook stays.
+        if !is_filling && IS_HOOKED.get() && pg_sys::ExecutorRun_hook.is_some_and(is_ours) {
+            pg_sys::ExecutorRun_hook = PREVIOUS;
+            IS_HOOKED.set(false);
         }
     }
 }

@@ -281,6 +281,7 @@ pub fn apart<R>(run: impl FnOnce() -> R) -> R {
             FILLS.replace(std::mem::take(&mut self.0));
         }
     }
+    let _plans = cursor::pause();
     let _fills = Fills(FILLS.take());
     run()
 }
