@@ -144,7 +144,7 @@ GRANT SELECT ON cache_queries TO PUBLIC;
 CREATE VIEW cache_dependencies AS
     SELECT * FROM pgcache.dependencies()
      ORDER BY space COLLATE pg_catalog."C", key COLLATE pg_catalog."C", kind COLLATE pg_catalog."C", object COLLATE pg_catalog."C";
-COMMENT ON VIEW cache_dependencies IS 'What stored results of queries depend on';
+COMMENT ON VIEW cache_dependencies IS 'Dependencies of stored results of queries';
 COMMENT ON COLUMN cache_dependencies.key IS 'Key of the result';
 COMMENT ON COLUMN cache_dependencies.space IS 'Name of the space';
 COMMENT ON COLUMN cache_dependencies.kind IS 'table rows, definition or tag';
