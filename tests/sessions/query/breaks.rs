@@ -131,6 +131,7 @@ fn a_setting_of_a_library_is_part_of_the_context() {
          CREATE TABLE words AS SELECT unnest('{word,words,wording,sword,other}'::text[]) AS w",
     );
     drop(session);
+    let mut wrong = Vec::new();
     for query in [
         "SELECT w AS v FROM words WHERE w % 'word' ORDER BY 1",
         "SELECT show_limit()::text AS v",
@@ -139,9 +140,9 @@ fn a_setting_of_a_library_is_part_of_the_context() {
         // With the default, in a session that has loaded the library, and in one that has not.
         let [mut loaded, mut new] = [(); 2].map(|()| database.connect());
         run(&mut loaded, "SELECT show_limit()");
-        assert_right(&mut loaded, query, "v text", Expect::Anything);
-        assert_right(&mut loaded, query, "v text", Expect::Anything);
-        assert_right(&mut new, query, "v text", Expect::Anything);
+        wrong.extend(compare(&mut loaded, query, "v text", Expect::Anything));
+        wrong.extend(compare(&mut loaded, query, "v text", Expect::Anything));
+        wrong.extend(compare(&mut new, query, "v text", Expect::Anything));
         for limit in ["0.9", "0.2", "1.0"] {
             let set = format!(
                 "SET pg_trgm.similarity_threshold = {limit}; SET pg_trgm.word_similarity_threshold = {limit}"
@@ -150,16 +151,22 @@ fn a_setting_of_a_library_is_part_of_the_context() {
             run(&mut before, &set);
             // Directly, the query would load the library, so the cached query comes first.
             let (rows, _) = cached(&mut before, query, "v text");
-            assert_eq!(rows, answer(&mut before, query), "{query}, {limit} set before the library is loaded");
+            let direct = answer(&mut before, query);
+            if rows != direct {
+                wrong.push(format!(
+                    "{query}, {limit} set before the library is loaded: {rows:?}, not {direct:?}"
+                ));
+            }
             run(&mut loaded, &set);
-            assert_right(&mut loaded, query, "v text", Expect::Anything);
-            assert_right(&mut loaded, query, "v text", Expect::Hit);
+            wrong.extend(compare(&mut loaded, query, "v text", Expect::Anything));
+            wrong.extend(compare(&mut loaded, query, "v text", Expect::Hit));
             let mut later = database.connect();
-            assert_right(&mut later, query, "v text", Expect::Anything);
+            wrong.extend(compare(&mut later, query, "v text", Expect::Anything));
             run(&mut later, &set);
-            assert_right(&mut later, query, "v text", Expect::Anything);
+            wrong.extend(compare(&mut later, query, "v text", Expect::Anything));
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// A temporary table is found before all others. A session that has one of the same name must not get the result of the other
@@ -184,40 +191,52 @@ fn a_temporary_table_that_shadows_makes_no_hit() {
         "SELECT v FROM seen",
         "SELECT v FROM public.t",
     ];
+    let mut wrong = Vec::new();
+    let mut check = |when: &str, session: &mut Client, query: &str, expect| {
+        wrong.extend(compare(session, query, "v text", expect).map(|what| format!("{when}: {what}")));
+    };
     for make in ["CREATE TEMP TABLE t AS SELECT 'mine' AS v", "CREATE TEMP VIEW t AS SELECT 'mine' AS v"] {
         for session in [&mut session, &mut other] {
             queries.iter().for_each(|query| _ = cached(session, query, "v text"));
-            queries.iter().for_each(|query| assert_right(session, query, "v text", Expect::Hit));
+            queries.iter().for_each(|query| check("at first", session, query, Expect::Hit));
         }
         run(&mut session, make);
         for query in queries {
             let is_hidden = !query.contains("public") && !query.contains("seen");
             let expect = if is_hidden { Expect::Fresh } else { Expect::Anything };
-            assert_right(&mut session, query, "v text", expect);
-            assert_right(&mut session, query, "v text", expect);
-            assert_right(&mut other, query, "v text", Expect::Hit);
+            check(make, &mut session, query, expect);
+            check(make, &mut session, query, expect);
+            check(make, &mut other, query, Expect::Hit);
         }
         // With the temporary schema at the end of the search path, it hides nothing.
         run(&mut session, "SET search_path = public, pg_temp");
-        queries.iter().for_each(|query| assert_right(&mut session, query, "v text", Expect::Anything));
+        queries
+            .iter()
+            .for_each(|query| check("at the end of the path", &mut session, query, Expect::Anything));
         run(&mut session, "RESET search_path; DISCARD TEMP");
         for query in queries {
-            assert_right(&mut session, query, "v text", Expect::Hit);
-            assert_right(&mut other, query, "v text", Expect::Hit);
+            check("after DISCARD TEMP", &mut session, query, Expect::Hit);
+            check("after DISCARD TEMP", &mut other, query, Expect::Hit);
         }
     }
     // In the transaction that creates it, and after its rollback.
     run(&mut session, "BEGIN; CREATE TEMP TABLE t AS SELECT 'mine' AS v");
-    assert_right(&mut session, "SELECT v FROM t", "v text", Expect::Fresh);
-    assert_right(&mut session, "SELECT read() AS v", "v text", Expect::Fresh);
+    check("in the transaction that creates it, or after it", &mut session, "SELECT v FROM t", Expect::Fresh);
+    check(
+        "in the transaction that creates it, or after it",
+        &mut session,
+        "SELECT read() AS v",
+        Expect::Fresh,
+    );
     run(&mut session, "ROLLBACK");
-    assert_right(&mut session, "SELECT v FROM t", "v text", Expect::Hit);
+    check("in the transaction that creates it, or after it", &mut session, "SELECT v FROM t", Expect::Hit);
     // A temporary type hides the type of a cast.
     let query = "SELECT (json_populate_record(NULL::kind, '{\"a\": 1, \"b\": 2}'))::text AS v";
     fill(&mut session, query, "v text");
     run(&mut session, "CREATE TYPE pg_temp.kind AS (a int, b int)");
-    assert_right(&mut session, query, "v text", Expect::Fresh);
-    assert_right(&mut other, query, "v text", Expect::Hit);
+    check("in the transaction that creates it, or after it", &mut session, query, Expect::Fresh);
+    check("in the transaction that creates it, or after it", &mut other, query, Expect::Hit);
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
     assert_eq!(findings(&mut other), Vec::<String>::new());
 }
 
