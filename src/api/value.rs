@@ -10,7 +10,7 @@ use crate::pg::{jsonb, shared};
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::entry::{self, NewEntry};
 use crate::store::kind::{
-    BYTEA, COMPRESSED_RESULT, COMPRESSED_ROWS, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES,
+    BYTEA, COMPRESSED_JSON, COMPRESSED_ROWS, JSON, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES,
 };
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
@@ -125,7 +125,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
         Kind::COUNTER => ("integer", "cache_get"),
         NOTHING => ("the null of a query", "cache_fetch"),
         ROWS | COMPRESSED_ROWS => ("rows", "cache_query"),
-        COMPRESSED_RESULT => ("compressed jsonb", "cache_query_json"),
+        JSON | COMPRESSED_JSON => ("rows as jsonb", "cache_query_json"),
         VARIES | LEFT_OUT => ("a mark of cache_query", "cache_query"),
         _ => ("bytea", "cache_get_bytes"),
     }

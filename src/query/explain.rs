@@ -39,7 +39,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
     let mut properties = vec![
         ("cacheable", cacheable(&search, &described, &seen, found.is_some())),
         ("columns", described.columns.clone()),
-        ("key", shown(&search.key.bytes).to_string()),
+        ("key", shown(&search.key).to_string()),
         ("state", state.map_or_else(String::new, cause::in_words)),
     ];
     let facts = found.as_ref().and_then(|(meta, note)| Some((meta, note::facts(meta.kind, note)?)));

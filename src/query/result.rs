@@ -22,7 +22,7 @@ use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry;
 use crate::store::keyspace::Keyspace;
-use crate::store::kind::{self, LEFT_OUT, RESULT, ROWS, VARIES};
+use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
 use crate::store::note::{self, Form};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
@@ -60,8 +60,8 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Returns the key of the result in this environment.
-    fn key(&self, form: Form, text: &Known, environment: &Hash) -> ResultKey {
+    /// Returns the key of the result in this environment: the prefix, and the hash in hexadecimal digits.
+    fn key(&self, form: Form, text: &Known, environment: &Hash) -> Vec<u8> {
         let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
         let count = self.depends.map_or(u64::MAX, |oids| oids.len() as u64);
         digest.update(count.to_le_bytes());
@@ -76,16 +76,8 @@ impl Asked<'_> {
                 bytes[PREFIX.len() + 2 * at + half] = b"0123456789abcdef"[usize::from(digit)];
             }
         }
-        ResultKey { bytes, hash }
+        bytes
     }
-}
-
-/// The key of a result.
-#[derive(Debug)]
-pub struct ResultKey {
-    /// The prefix and the hash in hexadecimal digits.
-    pub bytes: Vec<u8>,
-    hash: Hash,
 }
 
 /// Receives a stored result. With `NOTE`, also receives the note, to compare it with what the caller asks for.
@@ -161,7 +153,7 @@ pub(super) struct Search<'a> {
     asked: &'a Asked<'a>,
     form: Form,
     known: Rc<Known>,
-    pub(super) key: ResultKey,
+    pub(super) key: Vec<u8>,
     /// Whether the key has the digest of the full environment.
     pub(super) is_full: bool,
     /// How many results in a row were invalid before they could be stored, as a marker under the key says.
@@ -175,7 +167,7 @@ impl<'a> Search<'a> {
         Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0 })
     }
 
-    fn full_key(&self) -> ResultKey {
+    fn full_key(&self) -> Vec<u8> {
         self.asked.key(self.form, &self.known, &environment::full())
     }
 
@@ -198,9 +190,7 @@ impl<'a> Search<'a> {
         if kind::behind(meta.kind).is_some() {
             room = inflated(&room, meta)?;
         }
-        // Another function may have stored a jsonb under this key.
-        let is_own = kind != RESULT || room.bytes().ends_with(&self.key.hash);
-        if !is_own || meta.kind == VARIES {
+        if meta.kind == VARIES {
             status::set(Status::Miss("the key holds another kind of value"));
             return None;
         }
@@ -213,10 +203,10 @@ impl<'a> Search<'a> {
     /// Returns the metadata and the note of the stored result, whatever its tags and its age are. If there is none, the status says
     /// why.
     pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
-        let look = |key: &ResultKey| {
+        let look = |key: &[u8]| {
             let mut only_note = OnlyNote(Vec::new());
             memory::reserve(&mut only_note.0, NOTE_BYTES_MAX);
-            entry::read(space, &key.bytes, &mut only_note).map(|meta| (meta, only_note.0))
+            entry::read(space, key, &mut only_note).map(|meta| (meta, only_note.0))
         };
         let (mut meta, mut note) = look(&self.key)?;
         if meta.kind == VARIES {
@@ -243,7 +233,7 @@ impl<'a> Search<'a> {
         space: &Space,
         mut candidate: Candidate<'_, NOTE>,
     ) -> Option<(Meta, Room)> {
-        let found = entry::read(space, &self.key.bytes, &mut candidate);
+        let found = entry::read(space, &self.key, &mut candidate);
         if let (None, Some(status)) = (found, candidate.unwanted) {
             status::set(status);
         }
@@ -293,7 +283,7 @@ impl<'a> Search<'a> {
     }
 
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
-        (!self.is_full).then(|| (self.full_key().bytes, VARIES))
+        (!self.is_full).then(|| (self.full_key(), VARIES))
     }
 }
 
@@ -344,10 +334,9 @@ pub fn json_with_meta(
 ) -> Result<(Varlena, Option<Meta>), OutOfMemory> {
     let mut search = Search::new(asked, Form::Json)?;
     if !asked.refresh
-        && let Some((meta, room)) = search.find(space, RESULT)
+        && let Some((meta, room)) = search.find(space, JSON)
     {
-        let bytes = room.bytes();
-        return Ok((Varlena::of(&bytes[..bytes.len() - HASH_BYTES]), Some(meta)));
+        return Ok((Varlena::of(room.bytes()), Some(meta)));
     }
     let query = Query { caller: "query of cache_query_json", text, arguments: asked.arguments };
     let value = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
@@ -361,13 +350,13 @@ pub fn json_with_meta(
 pub fn key(space: &Space, asked: &Asked<'_>) -> Result<Vec<u8>, OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
     search.peek(space);
-    Ok(search.key.bytes)
+    Ok(search.key)
 }
 
 impl Search<'_> {
     pub(super) fn wanted(&self) -> Wanted<'_> {
         let Asked { ttl_ms, tags, refresh, depends, .. } = *self.asked;
-        Wanted { key: &self.key.bytes, ttl_ms, tags, refresh, depends }
+        Wanted { key: &self.key, ttl_ms, tags, refresh, depends }
     }
 }
 
@@ -482,13 +471,8 @@ impl Job for Json<'_> {
         Value { bytes, .. }: &mut Value,
         store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let length = bytes.len();
-        fill::admit_size(space, length)?;
-        bytes.try_reserve_exact(HASH_BYTES).map_err(OutOfMemory::from)?;
-        bytes.extend_from_slice(&self.search.key.hash);
-        let stored = store(RESULT, bytes);
-        bytes.truncate(length);
-        stored
+        fill::admit_size(space, bytes.len())?;
+        store(JSON, bytes)
     }
 
     fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {

@@ -9,19 +9,22 @@ pub const BYTEA: Kind = Kind(3);
 
 /// The result of a query that is null or has no row (`cache_fetch`).
 pub const NOTHING: Kind = Kind(4);
-/// The result of a query as jsonb.
+/// The result of a query as jsonb (`cache_fetch`).
 pub const RESULT: Kind = Kind(5);
-/// The result of a query as rows.
+/// The result of a query as rows (`cache_query`).
 pub const ROWS: Kind = Kind(6);
+/// The rows of a query as one jsonb (`cache_query_json`). No function that reads a key returns it: its privileges are those of the
+/// query, not those of the space.
+pub const JSON: Kind = Kind(7);
 /// A mark instead of a result: the result also varies on settings that the key of this entry leaves out.
-pub const VARIES: Kind = Kind(7);
+pub const VARIES: Kind = Kind(8);
 /// A mark instead of a result: the query was invalidated faster than it ran, and its results are not stored for a while. The
-/// relations in its note are those that invalidated it, the most frequent one first.
-pub const LEFT_OUT: Kind = Kind(8);
-/// A value of the kind [`RESULT`] in compressed form.
-pub const COMPRESSED_RESULT: Kind = Kind(9);
+/// relation in its note is the one that invalidated it last.
+pub const LEFT_OUT: Kind = Kind(9);
 /// A value of the kind [`ROWS`] in compressed form.
 pub const COMPRESSED_ROWS: Kind = Kind(10);
+/// A value of the kind [`JSON`] in compressed form.
+pub const COMPRESSED_JSON: Kind = Kind(11);
 
 /// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
 /// on definitions, whose changes the journal does not name.
@@ -31,13 +34,13 @@ pub fn may_leave(kind: Kind) -> bool {
 
 /// Returns whether a query made the entry: a result, or a mark instead of one. The note of such an entry has facts (`note.rs`).
 pub fn is_of_query(kind: Kind) -> bool {
-    (NOTHING.0..=COMPRESSED_ROWS.0).contains(&kind.0)
+    (NOTHING.0..=COMPRESSED_JSON.0).contains(&kind.0)
 }
 
 /// Returns the kind of the compressed form of a value. None if values of the kind are not compressed.
 pub fn compressed(kind: Kind) -> Option<Kind> {
     match kind {
-        RESULT => Some(COMPRESSED_RESULT),
+        JSON => Some(COMPRESSED_JSON),
         ROWS => Some(COMPRESSED_ROWS),
         _ => None,
     }
@@ -51,7 +54,7 @@ pub fn is_mark(kind: Kind) -> bool {
 /// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
 pub fn behind(kind: Kind) -> Option<Kind> {
     match kind {
-        COMPRESSED_RESULT => Some(RESULT),
+        COMPRESSED_JSON => Some(JSON),
         COMPRESSED_ROWS => Some(ROWS),
         _ => None,
     }
