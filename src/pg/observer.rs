@@ -247,9 +247,12 @@ pub fn with_fill(note: impl FnOnce(&mut Seen)) {
     FILLS.with_borrow_mut(|fills| fills.last_mut().map(note));
 }
 
-/// Returns whether the innermost running fill may read settings, as far as is known.
-pub fn reads_settings() -> bool {
-    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.reads_settings))
+/// Returns whether the innermost running fill may read settings, as far as is known before its query runs. A function that is not
+/// built in may read them, too.
+pub fn may_read_settings() -> bool {
+    FILLS.with_borrow(|fills| {
+        fills.last().is_some_and(|fill| fill.lost || fill.reads_settings || !fill.functions.is_empty())
+    })
 }
 
 /// Returns whether the innermost running fill may call functions that are not built in, as far as is known.

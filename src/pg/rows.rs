@@ -714,10 +714,19 @@ unsafe fn slot_for(descriptor: pg_sys::TupleDesc) -> *mut pg_sys::TupleTableSlot
     }
 }
 
-/// Returns whether a column of a query can be returned as a column that the caller expects: the types are the same, and the caller
-/// expects the same type modifier, or none.
+/// Returns whether a column of a query can be returned as a column that the caller expects: the types are the same, or the query
+/// returns a domain over the expected type, and the caller expects the same type modifier, or none. A driver reports a domain as the
+/// type below it, and the values have the same form.
 fn fits(expected: Column, found: Column) -> bool {
-    expected.0 == found.0 && [-1, found.1].contains(&expected.1)
+    let is_same = |found: Column| expected.0 == found.0 && [-1, found.1].contains(&expected.1);
+    is_same(found) || is_same(base_of(found))
+}
+
+/// Returns the type below a domain. For another type, returns the column itself.
+fn base_of((kind, mut modifier): Column) -> Column {
+    // SAFETY: looks up a catalog.
+    let base = unsafe { pg_sys::getBaseTypeAndTypmod(kind.into(), &raw mut modifier) };
+    (base.to_u32(), modifier)
 }
 
 /// Returns whether values of a type are composite, or contain composite values.

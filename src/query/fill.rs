@@ -373,13 +373,14 @@ impl Ticket {
         let mut run = run(job, &mut |relations| {
             relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
             // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
-            if let Some((key, _)) = by_settings.as_ref().filter(|_| observer::reads_settings()) {
+            if let Some((key, _)) = by_settings.as_ref().filter(|_| observer::may_read_settings()) {
                 other = observer::apart(|| Self::acquire(space, key)).ok();
             }
         });
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             self.admit(space, &run, job)
                 .and_then(|()| check(tier, wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| relations_of(wanted, &run.seen).map(|_| ()))
                 .and_then(|()| job.check(space, wanted, &run.seen))
                 .and_then(|()| self.dependencies(wanted, &run, job))
                 .and_then(|dependencies| {
