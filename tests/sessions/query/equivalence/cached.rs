@@ -1,6 +1,7 @@
 //! Runs queries with and without the cache, and compares the answers.
 
 use super::grammar::Text;
+use super::schema::Type;
 use postgres::{Client, SimpleQueryMessage};
 
 /// The rows that a query returns, each with its columns as text, or the SQLSTATE and the message of its error.
@@ -76,7 +77,7 @@ pub fn answer(session: &mut Client, statement: &str) -> Answer {
 impl Text {
     /// A query without arguments.
     pub fn plain(query: &str) -> Self {
-        Self { query: query.to_owned(), arguments: Vec::new(), is_ordered: false }
+        Self { query: query.to_owned(), arguments: Vec::new(), is_ordered: false, types: Vec::new() }
     }
 
     /// Returns the query with its arguments in the places of the parameters.
@@ -99,9 +100,13 @@ impl Text {
         let statement = session.prepare(&self.query).ok()?;
         let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
         drop(statement);
-        let names = "SELECT '(' || string_agg('c' || place || ' ' || format_type(of, NULL), ', ' ORDER BY place) || ')'
-                       FROM unnest($1::oid[]) WITH ORDINALITY AS types (of, place)";
-        session.query_one(names, &[&types]).expect("a catalog").get(0)
+        // A server sends the type below a domain instead of the domain.
+        let domains: Vec<bool> =
+            (0..types.len()).map(|place| self.types.get(place) == Some(&Type::Small)).collect();
+        let names = "SELECT '(' || string_agg('c' || place || ' ' || CASE WHEN is_small THEN 'small' ELSE format_type(of, NULL) END, ', '
+                                             ORDER BY place) || ')'
+                       FROM ROWS FROM (unnest($1::oid[]), unnest($2::bool[])) WITH ORDINALITY AS types (of, is_small, place)";
+        session.query_one(names, &[&types, &domains]).expect("a catalog").get(0)
     }
 
     /// Returns the arguments of `cache_query`: the query, and `args` if there are any.

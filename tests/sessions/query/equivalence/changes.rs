@@ -151,12 +151,12 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
     ),
     ("SELECT count(*) FROM notes", "ALTER TABLE notes SET SCHEMA b", "ALTER TABLE b.notes SET SCHEMA public"),
     (
-        "SELECT * FROM customers ORDER BY id LIMIT 3",
+        "SELECT c::text FROM customers AS c WHERE id = 3",
         "ALTER TABLE customers ADD COLUMN extra int DEFAULT 5",
         "ALTER TABLE customers DROP COLUMN extra",
     ),
     (
-        "SELECT s::text FROM secrets AS s",
+        "SELECT * FROM secrets",
         "ALTER TABLE secrets ADD COLUMN extra bool",
         "ALTER TABLE secrets DROP COLUMN extra",
     ),
@@ -176,7 +176,7 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
         "ALTER TYPE place RENAME ATTRIBUTE road TO street",
     ),
     (
-        "SELECT (id + 99999)::small FROM customers WHERE id = 5",
+        "SELECT (id + 99999)::small::int FROM customers WHERE id = 5",
         "ALTER DOMAIN small DROP CONSTRAINT in_range",
         "ALTER DOMAIN small ADD CONSTRAINT in_range CHECK (VALUE BETWEEN -100000 AND 100000)",
     ),

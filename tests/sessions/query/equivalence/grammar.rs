@@ -12,6 +12,8 @@ pub struct Text {
     pub arguments: Vec<Argument>,
     /// Whether the query orders its rows by all columns.
     pub is_ordered: bool,
+    /// The types of the columns. Empty if they are not known.
+    pub types: Vec<Type>,
 }
 
 /// An argument, as JSON and as an SQL literal.
@@ -40,8 +42,28 @@ pub struct Grammar<'d> {
 pub fn query(dice: &mut Dice) -> Text {
     let room = 2 + dice.roll(4);
     let mut grammar = Grammar { dice, names: 0, arguments: Vec::new(), tables: Vec::new(), room };
-    let (query, is_ordered) = grammar.statement();
-    Text { query, arguments: grammar.arguments, is_ordered }
+    let types: Vec<Type> = (0..1 + grammar.dice.roll(4)).map(|_| grammar.of()).collect();
+    let (query, is_ordered) = grammar.statement(&types);
+    let (query, arguments) = numbered(&query, &grammar.arguments);
+    Text { query, arguments, is_ordered, types }
+}
+
+/// Numbers the parameters of a query anew, because some were in expressions that were not used. Returns the query and the arguments
+/// that are left.
+fn numbered(query: &str, arguments: &[Argument]) -> (String, Vec<Argument>) {
+    let mut parts = query.split('$');
+    let mut numbered = parts.next().unwrap_or_default().to_owned();
+    let mut left: Vec<usize> = Vec::new();
+    for part in parts {
+        let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
+        let old: usize = part[..end].parse().expect("a parameter");
+        let place = left.iter().position(|known| *known == old).unwrap_or_else(|| {
+            left.push(old);
+            left.len() - 1
+        });
+        numbered += &format!("${}{}", place + 1, &part[end..]);
+    }
+    (numbered, left.into_iter().map(|old| arguments[old - 1].clone()).collect())
 }
 
 /// Returns a random condition on the columns of `RELATIONS[relation]` under the alias `r`, without parameters.
@@ -83,8 +105,7 @@ impl Grammar<'_> {
     }
 
     /// The whole statement, and whether it orders its rows.
-    fn statement(&mut self) -> (String, bool) {
-        let types: Vec<Type> = (0..1 + self.dice.roll(4)).map(|_| self.of()).collect();
+    fn statement(&mut self, types: &[Type]) -> (String, bool) {
         let mut with = String::new();
         if self.one_in(4) {
             with = "WITH ".to_owned();
@@ -110,10 +131,10 @@ impl Grammar<'_> {
         let body = if self.one_in(5) {
             let how =
                 self.pick(&["UNION", "UNION ALL", "INTERSECT", "EXCEPT", "EXCEPT ALL", "INTERSECT ALL"]);
-            let branches = [self.select(&types, &[]), self.select(&types, &[])];
+            let branches = [self.select(types, &[]), self.select(types, &[])];
             format!("({}) {how} ({})", branches[0], branches[1])
         } else {
-            self.select(&types, &[])
+            self.select(types, &[])
         };
         let is_ordered = self.one_in(3);
         let end = if is_ordered { self.order_and_limit(types.len()) } else { String::new() };

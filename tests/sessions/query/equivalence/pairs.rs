@@ -4,7 +4,7 @@
 use super::cached::{Answer, cost, is_hit};
 use super::changes::{self, Made};
 use super::grammar::{self, Argument, Text};
-use super::schema::RELATIONS;
+use super::schema::{RELATIONS, Type};
 use super::{is_long, set_up};
 use crate::hunter::dice::{Dice, seed};
 use crate::memory::cluster;
@@ -265,7 +265,7 @@ fn texts_that_differ_in_comments_and_white_space_share_a_result() {
             "SELECT a, 'x  y' FROM t WHERE b > 1",
             "-- Metabase:: userID: 1 queryType: MBQL queryHash: 12ab\nSELECT a, 'x  y' FROM t WHERE b > 1",
             "-- Metabase:: userID: 2 queryType: MBQL queryHash: 12ab\nSELECT a, 'x  y' FROM t WHERE b > 1",
-            "/* tableau */ SELECT  a ,\n\t'x  y' FROM t /* t /* */ */ WHERE b > 1 -- the end",
+            "/* tableau */ SELECT  a,\n\t'x  y' FROM t /* t /* */ */ WHERE b > 1 -- the end",
             "SELECT a, 'x  y'\r\n  FROM t\r\n WHERE b > 1\r\n",
         ][..],
         &["SELECT 'a'\n'b'", "SELECT 'a'\n   'b'", "SELECT 'a' -- c\n'b'", "/* x */ SELECT 'a'\r\n'b'"],
@@ -309,7 +309,12 @@ fn split_and_counted_conditions_agree_with_the_whole() {
         let relation = dice.roll(RELATIONS.len());
         let condition = grammar::condition(&mut dice, relation);
         let name = RELATIONS[relation].name;
-        let columns: Vec<&str> = RELATIONS[relation].columns.iter().map(|column| column.0).collect();
+        // The type of a domain is sent as the type below it, which is no column list of the query.
+        let cast = |column: &(&str, Type)| match column.1 {
+            Type::Small => format!("{}::int", column.0),
+            _ => column.0.to_owned(),
+        };
+        let columns: Vec<String> = RELATIONS[relation].columns.iter().map(cast).collect();
         let columns = columns.join(", ");
         let filtered = format!("SELECT {columns} FROM {name} AS r WHERE {condition}");
         if cost(&mut owner, &filtered).is_none_or(|cost| cost > 100) {
