@@ -33,8 +33,16 @@ pub struct Ground {
     pub witness: Client,
 }
 
-/// How a session fills: whether the query runs in a PL/pgSQL function that the session has planned before.
-const WAYS: [bool; 2] = [false, true];
+/// How a session fills: by which function, and whether the query runs in a PL/pgSQL function that the session has planned before.
+const WAYS: [(Through, bool); 4] =
+    [(Through::Fetch, false), (Through::Fetch, true), (Through::Query, false), (Through::Query, true)];
+
+/// The function of the cache through which sessions get the result of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    Fetch,
+    Query,
+}
 
 impl Ground {
     /// Starts the server, with the roles and the space of `prepare` and the function `hold_messages`. The gate is open. If the
@@ -81,7 +89,13 @@ impl Ground {
 
     /// Commits a change, fills in another session while the commit stands, and returns which sessions then get a result
     /// other than the new one, if any. The committing session runs `setting` first.
-    fn race(&mut self, change: &Change, in_function: bool, stand: Stand, setting: &str) -> Option<String> {
+    fn race(
+        &mut self,
+        change: &Change,
+        (through, in_function): (Through, bool),
+        stand: Stand,
+        setting: &str,
+    ) -> Option<String> {
         let query = change.set_up(&mut self.witness, in_function);
         let [mut filler, mut reader, mut holder] = [(); 3].map(|()| self.cluster.connect("postgres"));
         let mut committer =
@@ -90,7 +104,7 @@ impl Ground {
             become_member(session);
             // After this, the session has read the catalogs and planned the function.
             assert_eq!(direct(session, &query), change.results.0, "{}", change.name);
-            fetch(session, &query);
+            through.ask(session, &query);
         }
         let processes = [&mut committer, &mut filler, &mut holder].map(process);
         committer.batch_execute(setting).expect("it is set");
@@ -120,7 +134,7 @@ impl Ground {
         self.wait_for(processes[0], "the commit to stand", &format!("wait_event = '{stands}'"));
         let call = query.clone();
         let filling = std::thread::spawn(move || {
-            fetch(&mut filler, &call);
+            through.ask(&mut filler, &call);
             filler
         });
         if change.blocks {
@@ -142,15 +156,15 @@ impl Ground {
             let readers =
                 [("the filler", &mut filler), ("another session", &mut reader), ("a new one", &mut fresh)];
             for (who, session) in readers {
-                if fetch(session, &query) != change.results.1 {
+                if through.ask(session, &query) != change.results.1 {
                     wrong.push(format!("{who}{after}"));
                 }
             }
             // A plan that the filler has made in the race must not be used by its next fill.
-            filler.batch_execute("SELECT cache_delete('k', space => 'own')").expect("it is removed");
+            filler.batch_execute("SELECT cache_flush('own')").expect("it is removed");
         }
         let way = if in_function { " in a function" } else { "" };
-        (!wrong.is_empty()).then(|| format!("{}{way}: {}", change.name, wrong.join(", ")))
+        (!wrong.is_empty()).then(|| format!("{}{way} through {through:?}: {}", change.name, wrong.join(", ")))
     }
 }
 
@@ -170,14 +184,25 @@ pub fn fetch(session: &mut Client, query: &str) -> i32 {
     session.query_one(call, &[&query]).expect("it fetches").get(0)
 }
 
-/// Returns the changes that fit a stand, each with both ways to fill.
-fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
+impl Through {
+    /// Returns the result of the query through the cache, in the space in which each role has its own entries.
+    fn ask(self, session: &mut Client, query: &str) -> i32 {
+        if self == Self::Fetch {
+            return fetch(session, query);
+        }
+        let call = "SELECT v FROM cache_query($1, space => 'own') AS cached (v int)";
+        session.query_one(call, &[&format!("SELECT ({query})::int AS v")]).expect("it is asked for").get(0)
+    }
+}
+
+/// Returns the changes that fit a stand, each with all ways to fill.
+fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, (Through, bool))> {
     let fits = move |change: &&Change| match stand {
         Stand::MessagesOfPrepared => change.in_block,
         Stand::Elsewhere => change.of_roles,
         Stand::Callback | Stand::Messages => true,
     };
-    CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|in_function| (change, in_function)))
+    CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|way| (change, way)))
 }
 
 /// Runs all races of a stand. Panics if a session gets an old result, or a fence stays raised. The committing session needs no
@@ -185,7 +210,7 @@ fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
 fn assert_exact(neighbour_first: bool, stand: Stand) {
     let mut ground = Ground::new(neighbour_first);
     let wrong: Vec<_> = rounds(stand)
-        .filter_map(|(change, in_function)| ground.race(change, in_function, stand, "SET lock_timeout = 0"))
+        .filter_map(|(change, way)| ground.race(change, way, stand, "SET lock_timeout = 0"))
         .collect();
     assert!(wrong.is_empty(), "{} races are lost: {wrong:#?}", wrong.len());
     assert_eq!(findings(&mut ground.witness), Vec::<String>::new());
@@ -229,11 +254,11 @@ fn the_race_finds_stale_results_if_fences_are_lowered_early() {
     let mut missed = Vec::new();
     // Only changes that no reader waits for are used, and only those of one transaction: `DETACH PARTITION CONCURRENTLY` has two,
     // and the second one invalidates again.
-    let is_open = |(change, _): &(&Change, bool)| !change.blocks && change.in_block;
-    for (change, in_function) in rounds(Stand::Callback).filter(is_open) {
+    let is_open = |(change, _): &(&Change, (Through, bool))| !change.blocks && change.in_block;
+    for (change, way) in rounds(Stand::Callback).filter(is_open) {
         let early = "SET pg_cache.break_fencing = 'early'";
-        if ground.race(change, in_function, Stand::Callback, early).is_none() {
-            missed.push((change.name, in_function));
+        if ground.race(change, way, Stand::Callback, early).is_none() {
+            missed.push((change.name, way));
         }
     }
     assert!(missed.is_empty(), "nothing is stale after {missed:?}");

@@ -156,13 +156,17 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
 /// (`src/pg/settings.rs`).
 #[test]
 fn the_hunter_finds_stale_values_if_fences_are_broken() {
-    // Lowering fences early is wrong only for changes of names and rules.
-    for queries in [false, true] {
-        for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
-            let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
-            let plan = Plan::new(Duration::from_secs(60), defining_one_in);
-            let bag = hunt(&cluster, Plan { until_found: true, queries, ..plan });
-            assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
-        }
+    // Lowering fences early is wrong only for changes of names and rules. A result of `cache_query` depends on few of these, so the
+    // moment in which it would be stored is rarely met. `ddl_race` meets it.
+    for (how, defining_one_in, queries) in [
+        ("never", DEFINING_ONE_IN, false),
+        ("never", DEFINING_ONE_IN, true),
+        ("late", DEFINING_ONE_IN, false),
+        ("early", 2, false),
+    ] {
+        let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
+        let plan = Plan::new(Duration::from_secs(60), defining_one_in);
+        let bag = hunt(&cluster, Plan { until_found: true, queries, ..plan });
+        assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
     }
 }
