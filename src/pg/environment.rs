@@ -1,8 +1,8 @@
-//! What the result of a query can depend on beside data and definitions: the environment of the session. It consists of the roles,
-//! the search path and the settings.
+//! The environment of a session: everything besides data and definitions that the result of a query can depend on. It consists of
+//! the roles, the search path and the settings.
 //!
 //! [`basic`] covers all settings that can change a result, except for placeholders: settings that no library of the session has
-//! defined, such as `app.tenant`. Only a query that reads settings by name depends on those. [`full`] is for such queries and covers
+//! defined, such as `app.tenant`. Only a query that reads settings by name depends on those. [`full`] is for such queries: it covers
 //! every setting that can differ between sessions.
 //!
 //! Only settings that differ from their compiled-in default count, so that loading a library changes nothing.
@@ -235,7 +235,7 @@ struct Who {
     database: pg_sys::Oid,
     user: pg_sys::Oid,
     session_user: pg_sys::Oid,
-    /// The flags of the security context: whether a SECURITY DEFINER function runs, and whether row security is enforced for owners.
+    /// The flags of the security context: whether a SECURITY DEFINER function runs, and whether row security holds for owners.
     context: c_int,
 }
 
@@ -260,7 +260,7 @@ impl Who {
     }
 }
 
-/// What the session remembers of the last calls.
+/// The memory of the last calls.
 struct Remembered {
     /// How much memory the names of the loaded libraries take. It grows when the session loads a library, which may define settings
     /// and replace placeholders by them. 0: nothing is remembered.

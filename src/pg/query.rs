@@ -108,7 +108,7 @@ pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> 
     })
 }
 
-/// What is known of a query before it runs.
+/// The description of a query before it runs.
 #[derive(Debug)]
 pub struct Described {
     /// The relations that it names, also through views.

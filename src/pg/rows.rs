@@ -332,7 +332,7 @@ impl Sink {
     /// The bytes must be tuples with the columns of the descriptor, and must be aligned.
     #[allow(ffi_unwind_calls)] // As in `put`.
     unsafe fn replay_tuples(&mut self, first: *const u8, bytes: usize) {
-        /// So many rows are put into the result between two checks for interrupts.
+        /// The number of rows that are put into the result between two checks for interrupts.
         const ROWS_AT_ONCE: usize = 1024;
         // SAFETY: as the caller promises. The slot refers to a tuple only until the next one is put into it.
         unsafe {

@@ -18,8 +18,8 @@ use std::time::Duration;
 /// A property of a query, and its value.
 pub type Property = (&'static str, String);
 
-/// Returns what is known of the result of a query in rows, without running the query. `text` must be the text of `asked`. Raises the
-/// errors of the query.
+/// Returns what is known of the result of a query in rows, without running the query. `text` must be the text of `asked`. Raises
+/// the errors of the query.
 pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Property>, OutOfMemory> {
     let status = status::current();
     let mut search = Search::new(asked, Form::Rows)?;

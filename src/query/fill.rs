@@ -35,7 +35,7 @@ use std::time::Instant;
 const RELATIONS_MAX: usize = 64;
 const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
-/// What the caller of a query says about its result.
+/// The caller's wishes for the result of a query.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The key that the result is stored under.
@@ -55,7 +55,7 @@ pub trait Job {
     const KEY_IS_CHOSEN: bool;
     const FORM: Form;
 
-    /// What the caller of the query gets.
+    /// The result that the caller of the query gets.
     type Result;
 
     /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.

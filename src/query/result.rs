@@ -1,8 +1,8 @@
-//! Returns the result of a query, stored or new (`cache_query` and its family). `fill.rs` has the rules by which a result is stored.
+//! Returns the result of a query, stored or new (`cache_query` and its family). `fill.rs` has the rules for storing a result.
 //!
 //! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
 //! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
-//! settings (`pg/environment.rs`). Nobody can find two queries with the same key, so a hit compares nothing else.
+//! settings (`pg/environment.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
 //!
 //! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
 //! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. Both are stored by the

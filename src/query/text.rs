@@ -1,4 +1,4 @@
-//! The text of a query, read as PostgreSQL's scanner reads it (`src/backend/parser/scan.l`). The text is divided into tokens only: no
+//! The text of a query, read as the scanner of PostgreSQL reads it (`src/backend/parser/scan.l`). The text is only divided into tokens: no
 //! grammar is known. This is pure Rust, so that tests can use it (`tests/sessions/scanner.rs`).
 //!
 //! A text is *unclear* if it cannot be divided with certainty: a string has no end, or `standard_conforming_strings` is off. Its
@@ -94,7 +94,7 @@ const RESERVED: [&[u8]; 77] = [
     b"with",
 ];
 
-/// What the scanner's result depends on beside the text.
+/// The conditions besides the text on which the scanner's result depends.
 #[derive(Clone, Copy, Debug)]
 pub struct Lexing {
     /// The setting `standard_conforming_strings`.
@@ -103,7 +103,7 @@ pub struct Lexing {
     pub utf8: bool,
 }
 
-/// What the text of a query tells about it.
+/// The facts that the text of a query tells about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The text without comments and superfluous white space. Two texts with the same normal text mean the same under the same
@@ -121,22 +121,12 @@ pub fn analyse(raw: &[u8], lexing: Lexing) -> Result<Text, TryReserveError> {
     let mut notes =
         Notes { utf8: lexing.utf8, identifiers: Some(BTreeSet::new()), moments: Words::default() };
     let mut normal = with_capacity(raw.len())?;
-    if lexing.standard_strings && scan(raw, &mut normal, Some(&mut notes)).is_some() {
+    if lexing.standard_strings && scan(raw, &mut normal, &mut notes).is_some() {
         return Ok(Text { normal, identifiers: notes.identifiers, names_moment: notes.moments.found });
     }
     normal.clear();
     normal.extend_from_slice(raw);
     Ok(Text { normal, identifiers: None, names_moment: true })
-}
-
-/// Returns the normal text only ([`Text::normal`]). Fails if there is no memory for a copy of the text.
-pub fn normal(raw: &[u8], lexing: Lexing) -> Result<Vec<u8>, TryReserveError> {
-    let mut normal = with_capacity(raw.len())?;
-    if !lexing.standard_strings || scan(raw, &mut normal, None).is_none() {
-        normal.clear();
-        normal.extend_from_slice(raw);
-    }
-    Ok(normal)
 }
 
 /// Returns whether the content of a string contains one of the words now, today, tomorrow and yesterday. PostgreSQL reads the clock
@@ -186,7 +176,7 @@ impl Words {
     }
 }
 
-/// What is noted while a text is scanned.
+/// The notes that are taken while a text is scanned.
 struct Notes {
     utf8: bool,
     identifiers: Option<BTreeSet<Vec<u8>>>,
@@ -256,7 +246,7 @@ impl Clipped for [u8] {
     }
 }
 
-/// What is between two tokens.
+/// The gap between two tokens.
 struct Gap {
     /// The length in bytes. 0: the tokens touch.
     bytes: usize,
@@ -266,7 +256,7 @@ struct Gap {
 
 /// Copies a text to its normal form, and notes what it contains. The vector must have room for the whole text. Returns None if the
 /// text is unclear; what was copied and noted is then of no use.
-fn scan(raw: &[u8], normal: &mut Vec<u8>, mut notes: Option<&mut Notes>) -> Option<()> {
+fn scan(raw: &[u8], normal: &mut Vec<u8>, notes: &mut Notes) -> Option<()> {
     let mut at = gap(raw)?.bytes;
     // The length of the normal text up to the last token that is no semicolon.
     let mut end = 0;
@@ -274,29 +264,21 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, mut notes: Option<&mut Notes>) -> Opti
         let rest = &raw[at..];
         let next = rest.get(1).copied();
         let bytes = match (first, next) {
-            (b'\'', _) => literal(rest, 0, false, normal, notes.as_deref_mut())?,
-            (b'e' | b'E', Some(b'\'')) => literal(rest, 1, true, normal, notes.as_deref_mut())?,
-            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\'')) => {
-                literal(rest, 1, false, normal, notes.as_deref_mut())?
-            }
+            (b'\'', _) => literal(rest, 0, false, normal, notes)?,
+            (b'e' | b'E', Some(b'\'')) => literal(rest, 1, true, normal, notes)?,
+            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\'')) => literal(rest, 1, false, normal, notes)?,
             (b'u' | b'U', Some(b'&')) if rest.get(2) == Some(&b'\'') => {
-                if let Some(notes) = &mut notes {
-                    // Any character may introduce an escape: UESCAPE follows the literal.
-                    notes.moments.found = true;
-                }
-                literal(rest, 2, false, normal, notes.as_deref_mut())?
+                // Any character may introduce an escape: UESCAPE follows the literal.
+                notes.moments.found = true;
+                literal(rest, 2, false, normal, notes)?
             }
             (b'u' | b'U', Some(b'&')) if rest.get(2) == Some(&b'"') => {
-                if let Some(notes) = &mut notes {
-                    notes.identifiers = None;
-                }
+                notes.identifiers = None;
                 copy(rest, 2 + quoted(&rest[2..])?, normal)
             }
             (b'"', _) => {
                 let bytes = quoted(rest)?;
-                if let Some(notes) = &mut notes {
-                    notes.add_quoted(&rest[1..bytes - 1]);
-                }
+                notes.add_quoted(&rest[1..bytes - 1]);
                 copy(rest, bytes, normal)
             }
             (b'$', Some(b'0'..=b'9')) => {
@@ -306,9 +288,7 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, mut notes: Option<&mut Notes>) -> Opti
                 Some(delimiter) => {
                     let inside = &rest[delimiter.len()..];
                     let length = inside.windows(delimiter.len()).position(|part| part == delimiter)?;
-                    if let Some(notes) = &mut notes {
-                        notes.moments.found |= names_moment(&inside[..length]);
-                    }
+                    notes.moments.found |= names_moment(&inside[..length]);
                     copy(rest, length + 2 * delimiter.len(), normal)
                 }
                 None => copy(rest, 1, normal),
@@ -316,9 +296,7 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, mut notes: Option<&mut Notes>) -> Opti
             (b'0'..=b'9', _) => copy(rest, number(rest), normal),
             (first, _) if starts_identifier(*first) => {
                 let bytes = count(rest, continues_identifier);
-                if let Some(notes) = &mut notes {
-                    notes.add_bare(&rest[..bytes]);
-                }
+                notes.add_bare(&rest[..bytes]);
                 copy(rest, bytes, normal)
             }
             // A space in some versions, and an error in others; and a byte that no text contains.
@@ -414,7 +392,7 @@ fn literal(
     prefix: usize,
     escapes: bool,
     normal: &mut Vec<u8>,
-    mut notes: Option<&mut Notes>,
+    notes: &mut Notes,
 ) -> Option<usize> {
     copy(rest, prefix, normal);
     let mut at = prefix;
@@ -424,24 +402,18 @@ fn literal(
         loop {
             match &rest[at..] {
                 [b'\'', b'\'', ..] => {
-                    if let Some(notes) = &mut notes {
-                        notes.moments.end();
-                    }
+                    notes.moments.end();
                     at += 2;
                 }
                 [b'\'', ..] => break,
                 [b'\\', escaped, ..] if escapes => {
-                    if let Some(notes) = &mut notes {
-                        notes.moments.end();
-                        // Such an escape may stand for a letter; so does an unknown one, for itself.
-                        notes.moments.found |= escaped.is_ascii_alphanumeric() && !b"bfnrt".contains(escaped);
-                    }
+                    notes.moments.end();
+                    // Such an escape may stand for a letter; so does an unknown one, for itself.
+                    notes.moments.found |= escaped.is_ascii_alphanumeric() && !b"bfnrt".contains(escaped);
                     at += 2;
                 }
                 [byte, ..] => {
-                    if let Some(notes) = &mut notes {
-                        notes.moments.add(*byte);
-                    }
+                    notes.moments.add(*byte);
                     at += 1;
                 }
                 [] => return None,
@@ -451,9 +423,7 @@ fn literal(
         normal.extend_from_slice(&rest[start..at]);
         let between = gap(&rest[at..])?;
         if !between.joins || rest.get(at + between.bytes) != Some(&b'\'') {
-            if let Some(notes) = &mut notes {
-                notes.moments.end();
-            }
+            notes.moments.end();
             return Some(at);
         }
         normal.push(b'\n');
@@ -502,7 +472,7 @@ mod tests {
     }
 
     fn normal_of(raw: &str) -> String {
-        String::from_utf8(normal(raw.as_bytes(), LEXING).unwrap()).unwrap()
+        String::from_utf8(text(raw).normal).unwrap()
     }
 
     fn names(raw: &str) -> Vec<String> {

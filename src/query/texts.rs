@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// What this session knows of a query's text.
+/// A query's text, as this session has read it.
 #[derive(Debug)]
 pub struct Known {
     /// The SHA-256 hash of the normal text.

@@ -5,6 +5,7 @@
 
 use crate::pg::command::{self, Watcher};
 use crate::pg::definition::Changed;
+use crate::pg::shared::HotTier;
 use crate::pg::{background, definition, relation, shared};
 use crate::store::definitions::{self, Definition};
 use crate::store::space;
@@ -23,16 +24,16 @@ pub fn listen() {
 fn defining(changed: Changed<'_>) {
     let Some(tier) = shared::tier() else { return };
     match changed {
-        Changed::Relation(oid) => definitions::change(tier, Definition::Relation(oid)),
-        Changed::Name(name) => definitions::change(tier, Definition::Name(name)),
-        Changed::Other => definitions::change(tier, Definition::Other),
+        Changed::Relation(oid) => change(tier, Definition::Relation(oid)),
+        Changed::Name(name) => change(tier, Definition::Name(name)),
+        Changed::Other => change(tier, Definition::Other),
         Changed::Roles => {
             pending::invalidate_exactly(definitions::any(tier), Named::Unnamed);
             pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
             pending::privileges_changed(0);
         }
         Changed::Extension => {
-            definitions::change(tier, Definition::Other);
+            change(tier, Definition::Other);
             dropping(shared::database());
         }
     }
@@ -44,6 +45,16 @@ fn dropping(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Database(database));
         pending::invalidate_exactly(fence, Named::Database(database));
+    }
+}
+
+/// Records that the transaction changes a definition: its commit invalidates the results that depend on it. May raise errors.
+fn change(tier: &HotTier, definition: Definition<'_>) {
+    pending::invalidate_exactly(definitions::any(tier), Named::Unnamed);
+    let fence = definition.fence(tier);
+    definitions::note(fence, definition);
+    if !pending::invalidate_if_few(fence, Named::Unnamed) {
+        pending::invalidate_exactly(definitions::other(tier), Named::Unnamed);
     }
 }
 

@@ -18,7 +18,6 @@
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{memory, names};
-use crate::store::transaction::{Named, pending};
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, Reserved};
@@ -67,7 +66,7 @@ impl<'n> Definition<'n> {
         }
     }
 
-    fn fence(self, tier: &HotTier) -> FenceId {
+    pub fn fence(self, tier: &HotTier) -> FenceId {
         let (bytes, length) = self.written();
         let mut hasher = FoldHasher::with_seed(shared::hash_seed(), SharedSeed::global_fixed());
         hasher.write(&bytes[..length]);
@@ -114,15 +113,10 @@ pub fn dependencies<'n>(
     memory::push(fences, other(tier));
 }
 
-/// Records that the transaction changes a definition: its commit invalidates the results that depend on it. May raise errors.
-pub fn change(tier: &HotTier, definition: Definition<'_>) {
-    pending::invalidate_exactly(any(tier), Named::Unnamed);
-    let fence = definition.fence(tier);
+/// Remembers the name of a definition by its fence, for the status. May raise errors.
+pub fn note(fence: FenceId, definition: Definition<'_>) {
     let (bytes, length) = definition.written();
     names::note(fence.number(), &bytes[..length]);
-    if !pending::invalidate_if_few(fence, Named::Unnamed) {
-        pending::invalidate_exactly(other(tier), Named::Unnamed);
-    }
 }
 
 /// Calls `read` with the definition whose fence this is, if it is still known which one was changed last. Raises an error if there is

@@ -16,7 +16,7 @@ use crate::pg::encoding;
 use crate::pg::memory::OutOfMemory;
 use pg_cache_core::{Kind, NOTE_BYTES_MAX};
 
-/// What a query result is to its caller.
+/// The form in which the caller gets a query result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Rows: `cache_query`.
@@ -30,7 +30,7 @@ pub enum Form {
 /// An OID of a relation, in the bytes of this machine.
 pub type RelationBytes = [u8; 4];
 
-/// What is known of a query result besides its value. Nothing here decides whether the result may be served: its fences and its key
+/// The facts about a query result besides its value. Nothing here decides whether the result may be served: its fences and its key
 /// do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {

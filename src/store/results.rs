@@ -37,7 +37,7 @@ pub enum State {
     LeftOut(i64, Vec<String>),
 }
 
-/// What a result depends on, with its name. The name is None if the role may not know it, or if there is no such relation any more.
+/// A dependency of a result, with its name. The name is None if the role may not know it, or if there is no such relation any more.
 #[derive(Debug)]
 pub enum Dependency {
     Rows(Option<String>),

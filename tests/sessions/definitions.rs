@@ -409,7 +409,7 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("GRANT joe TO jim", "roles", ""),
     // An index changes no result, unless its access method may find other rows.
     ("CREATE INDEX t_v ON t USING inexact (v)", "def:t", "DROP INDEX t_v"),
-    // What concerns no result.
+    // These changes concern no result.
     ("CREATE INDEX t_v ON t (v)", "", "DROP INDEX t_v"),
     (
         "CREATE TRIGGER same BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",

@@ -55,12 +55,12 @@ fn the_normal_text_means_the_same_to_the_server() {
             1 => format!("select {pieces}"),
             _ => format!("select 'a'{pieces} , 'b'"),
         };
-        let normal = String::from_utf8(text::normal(raw.as_bytes(), lexing).unwrap()).unwrap();
+        let normal = String::from_utf8(text::analyse(raw.as_bytes(), lexing).unwrap().normal).unwrap();
         shorter += usize::from(normal != raw);
         let expected = meaning(&mut session, &raw);
         valid += usize::from(expected.is_ok());
         assert_eq!(meaning(&mut session, &normal), expected, "{raw:?} and {normal:?}");
-        let again = text::normal(normal.as_bytes(), lexing).unwrap();
+        let again = text::analyse(normal.as_bytes(), lexing).unwrap().normal;
         assert_eq!(String::from_utf8(again).unwrap(), normal, "{raw:?}");
     }
     assert!(

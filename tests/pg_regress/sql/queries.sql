@@ -100,7 +100,7 @@ SELECT * FROM cache_dependencies;
 RESET ROLE;
 SELECT * FROM shown();
 SELECT * FROM cache_dependencies;
--- What has invalidated a result is named by the same rules.
+-- The cause of an invalidation is named by the same rules.
 UPDATE orders SET cents = 0;
 SELECT key, state FROM shown();
 SET ROLE queries_reader;

@@ -517,7 +517,7 @@ fn texts_that_look_alike_are_different_queries() {
             run(&mut session, "SELECT cache_flush()");
         }
     }
-    // What differs only in white space and comments is one query.
+    // Texts that differ only in white space and comments are one query.
     fill(&mut session, "SELECT v FROM t WHERE v = 'lower'", "v text");
     for same in [
         "SELECT  v\n FROM t\tWHERE v  =  'lower'",

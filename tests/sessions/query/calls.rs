@@ -8,7 +8,7 @@ pub type Rows = Vec<Vec<Option<String>>>;
 /// The rows of a statement, or SQLSTATE and message of its error.
 pub type Answer = Result<Rows, String>;
 
-/// What the status of a call must say.
+/// The status that a call must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The result was stored before.

@@ -55,7 +55,7 @@ fn a_million_rows_stream_through_and_are_not_stored() {
     let mut session = database.connect();
     let query = "SELECT i, 'row ' || i, md5(i::text) FROM generate_series(1, 1000000) AS i";
     let columns = "i int, a text, b text";
-    // What the call needs beside the rows is there before.
+    // The call's own memory, besides the rows, is allocated before.
     run(&mut session, "SET work_mem = '4MB'");
     fill(&mut session, "SELECT i, 'row ' || i, md5(i::text) FROM generate_series(1, 10) AS i", columns);
     let count = |function: &str| format!("SELECT count(*), sum(i), min(a), max(b) FROM ({function}) AS r");
@@ -70,7 +70,7 @@ fn a_million_rows_stream_through_and_are_not_stored() {
         let more = kilobytes(&mut session, "VmHWM").saturating_sub(before);
         assert!(more < 48 << 10, "{round}: {more} kB more");
     }
-    // What was stored before stays, and new results find room.
+    // The result that was stored before stays, and new results find room.
     assert_right(
         &mut session,
         "SELECT i, 'row ' || i, md5(i::text) FROM generate_series(1, 10) AS i",
@@ -344,7 +344,7 @@ fn every_kind_of_transaction_gets_what_the_query_returns() {
             wrong.extend(what.map(|what| format!("{begin} {end}: {what}")));
         }
     }
-    // What a rolled back transaction or savepoint has computed is what others see, so it may stay.
+    // A rolled back transaction or savepoint has computed the result that others see, so it may stay.
     run(&mut session, "SELECT cache_flush()");
     run(&mut session, "BEGIN; SAVEPOINT s");
     wrong.extend(compare(&mut session, query, "v text", Expect::Stored));

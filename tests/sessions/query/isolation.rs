@@ -1,4 +1,4 @@
-//! Who sees what: a stored result is served only to a session for which the query returns the same rows.
+//! The isolation of sessions: a stored result is served only to a session for which the query returns the same rows.
 //!
 //! The *context* of a session is what a query may read besides tables: role, tenant, search path, time zone. Each test goes through
 //! a table of *cells*. A cell is a kind of context and a place where a query reads it. A *visit* is a session with a context that

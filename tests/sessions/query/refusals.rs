@@ -57,7 +57,7 @@ fn volatile_functions_are_refused_by_name() {
     run(&mut session, "INSERT INTO t VALUES (4)");
     let (rows, _) = cached_with(&mut session, "SELECT careless() AS v", "v text", "depends => '{t}'");
     assert_eq!(rows, Ok(vec![vec![Some("4".to_owned())]]));
-    // What a function is declared as counts, not what it calls. Its reads are dependencies all the same.
+    // The declaration of a function counts, not its calls. Its reads are dependencies all the same.
     for query in ["SELECT careful() AS v", "SELECT hasty() AS v"] {
         wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
         run(&mut session, "INSERT INTO t SELECT max(v) + 1 FROM t");
@@ -211,7 +211,7 @@ fn statements_that_write_or_lock_run_each_time() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// What no fence covers: temporary tables, catalogs, sequences, samples, large objects and the cache itself.
+/// Reads that no fence covers: temporary tables, catalogs, sequences, samples, large objects and the cache itself.
 #[test]
 fn reads_without_a_fence_are_refused_by_name() {
     let database = Database::create();

@@ -1,5 +1,5 @@
-//! Changes of definitions, one after the other. What a query has to do with must give its next result, and what it has nothing to do
-//! with must leave its result a hit.
+//! Changes of definitions, one after the other. A change that concerns a query must give its next result, and another one must leave
+//! its result a hit.
 
 use super::cached::{answer, is_hit};
 use super::changes::{MORE, PAIRS};
@@ -115,7 +115,7 @@ fn a_partition_that_is_detached_concurrently_makes_results_fresh() {
     }
 }
 
-/// What a migration tool runs. Nothing of it concerns `customers`, `orders` and `items`, apart from a foreign key to `customers`.
+/// The statements of a migration tool. None of them concerns `customers`, `orders` and `items`, apart from a foreign key to `customers`.
 const MIGRATION: [&str; 104] = [
     "CREATE TABLE schema_migrations (version text PRIMARY KEY, applied timestamptz DEFAULT now())",
     "INSERT INTO schema_migrations VALUES ('001')",

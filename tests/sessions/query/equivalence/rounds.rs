@@ -244,7 +244,7 @@ impl Run {
         } else {
             self.made = before;
         }
-        // What a rolled back change of definitions does to the columns must not stay either.
+        // The columns that a rolled back change of definitions has made must not stay either.
         self.definitions += u64::from(change.is_definition);
     }
 

@@ -89,7 +89,7 @@ const ANIMALS: &[(&str, Type)] = &[("id", Int), ("name", Text), ("legs", Int)];
 const ITEMS: &[(&str, Type)] = &[("id", Int), ("x", Int), ("y", Int), ("label", Text)];
 const SECRETS: &[(&str, Type)] = &[("id", Int), ("tenant", Int), ("v", Int)];
 
-/// What a query can read from. The column `w` of `items` is left out, because its type changes.
+/// The relations that a query can read from. The column `w` of `items` is left out, because its type changes.
 pub const RELATIONS: &[Relation] = &[
     Relation {
         name: "customers",
