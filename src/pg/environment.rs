@@ -2,7 +2,7 @@
 //! the roles, the search path and the settings.
 //!
 //! [`basic`] covers all settings that can change a result, except for placeholders: settings that no library of the session has
-//! defined, such as `app.tenant`. Only a query that reads settings by name depends on those. [`full`] is for such queries: it covers
+//! defined, such as `app.tenant`. Only a query that reads settings by name depends on those. [`full`] covers, for such queries,
 //! every setting that can differ between sessions.
 //!
 //! Only settings that differ from their compiled-in default count, so that loading a library changes nothing.

@@ -1,5 +1,5 @@
-//! The text of a query, read as the scanner of PostgreSQL reads it (`src/backend/parser/scan.l`). The text is only divided into tokens: no
-//! grammar is known. This is pure Rust, so that tests can use it (`tests/sessions/scanner.rs`).
+//! The text of a query, divided into tokens as the scanner of PostgreSQL does (`src/backend/parser/scan.l`). No grammar is known.
+//! This is pure Rust, so that tests can use it (`tests/sessions/scanner.rs`).
 //!
 //! A text is *unclear* if it cannot be divided with certainty: a string has no end, or `standard_conforming_strings` is off. Its
 //! normal text is then the text itself, its identifiers are unknown, and it counts as one that names a moment.
