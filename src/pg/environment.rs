@@ -117,6 +117,44 @@ pub fn has_temporary_schema() -> bool {
     temporary_schema() != pg_sys::InvalidOid
 }
 
+/// Returns whether the session has temporary objects. The schema for them stays until the session ends, also when it is empty.
+pub fn has_temporary_objects() -> bool {
+    // The OID of pg_depend, the numbers of two columns, and the OID of its index on the class and OID of the object that others depend on.
+    const DEPENDENCIES: u32 = 2608;
+    const REFERENCED_CLASS: pg_sys::AttrNumber = 4;
+    const REFERENCED: pg_sys::AttrNumber = 5;
+    const BY_REFERENCED: u32 = 2674;
+    let schema = temporary_schema();
+    if schema == pg_sys::InvalidOid {
+        return false;
+    }
+    let lock = pg_sys::AccessShareLock as c_int;
+    // SAFETY: follows the way in which the server scans its catalogs: every object depends on its schema. An error releases everything
+    // with the (sub)transaction.
+    unsafe {
+        let mut keys: [pg_sys::ScanKeyData; 2] = std::mem::zeroed();
+        for (key, (column, value)) in
+            keys.iter_mut().zip([(REFERENCED_CLASS, pg_sys::NamespaceRelationId), (REFERENCED, schema)])
+        {
+            let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+            pg_sys::ScanKeyInit(key, column, equal, pg_sys::F_OIDEQ.into(), value.into());
+        }
+        let depend = pg_sys::table_open(DEPENDENCIES.into(), lock);
+        let scan = pg_sys::systable_beginscan(
+            depend,
+            BY_REFERENCED.into(),
+            true,
+            std::ptr::null_mut(),
+            keys.len() as c_int,
+            keys.as_mut_ptr(),
+        );
+        let has_objects = !pg_sys::systable_getnext(scan).is_null();
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(depend, lock);
+        has_objects
+    }
+}
+
 /// Returns whether the session has a temporary relation or type with one of these names.
 pub fn in_temporary_schema<'n>(mut names: impl Iterator<Item = &'n [u8]>) -> bool {
     use pg_sys::SysCacheIdentifier::{RELNAMENSP, TYPENAMENSP};

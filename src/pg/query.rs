@@ -144,6 +144,18 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     })
 }
 
+/// Returns whether the session has a holdable cursor. Reading from one runs no plan, so it cannot be observed.
+pub fn has_held_cursor() -> bool {
+    let statement = c"SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable LIMIT 1";
+    // SAFETY: a statement of one command, without parameters.
+    observer::apart(|| {
+        within_spi(Snapshot::Active, || unsafe {
+            pg_sys::SPI_execute(statement.as_ptr(), true, 1) == pg_sys::SPI_OK_SELECT as i32
+                && pg_sys::SPI_processed > 0
+        })
+    })
+}
+
 /// Calls `run` with an open connection to the server's programming interface (SPI), and a snapshot for planning.
 fn within_spi<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
     // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next

@@ -64,6 +64,11 @@ pub trait Job {
     /// Returns an error if this kind of job does not store such a result.
     fn check(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status>;
 
+    /// Returns an error if a name in the query may mean something else in another session.
+    fn check_names(&self, _seen: &Seen) -> Result<(), Status> {
+        Ok(())
+    }
+
     /// Adds the fences of the definitions that the result depends on ([`add_definitions`]). May raise errors.
     fn add_definitions(&self, result: &Self::Result, seen: &Seen, fences: &mut Vec<FenceId>);
 
@@ -380,8 +385,9 @@ impl Ticket {
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             self.admit(space, &run, job)
                 .and_then(|()| check(tier, wanted, &run.seen, has_seen_foreign))
-                .and_then(|()| relations_of(wanted, &run.seen).map(|_| ()))
                 .and_then(|()| job.check(space, wanted, &run.seen))
+                .and_then(|()| relations_of(wanted, &run.seen).map(|_| ()))
+                .and_then(|()| job.check_names(&run.seen))
                 .and_then(|()| self.dependencies(wanted, &run, job))
                 .and_then(|dependencies| {
                     let marker =
@@ -430,6 +436,11 @@ impl Ticket {
         fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
         fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
         relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
+        if wanted.depends.is_none() {
+            // The leaves of a partitioned table stand for it. `cache_invalidate_relation` for the table itself raises this fence.
+            let above = seen.relations.union(&seen.parts).filter(|oid| !relations.contains(oid));
+            above.for_each(|oid| memory::push(&mut fences, definitions::of_relation(tier, *oid)));
+        }
         job.add_definitions(result, seen, &mut fences);
         memory::reserve(&mut fences, 1);
         fences.push(tier.fences().reserved(Reserved::Roles));

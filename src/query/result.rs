@@ -120,7 +120,11 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
             Some(Status::Miss("older than ttl"))
         } else if NOTE && asked.tags.iter().any(lacks) {
             Some(Status::Miss("stored without a tag of this call"))
-        } else if NOTE && environment::has_temporary_schema() && facts().is_none_or(|facts| facts.functions) {
+        } else if NOTE
+            && environment::has_temporary_schema()
+            && facts().is_none_or(|facts| facts.functions)
+            && environment::has_temporary_objects()
+        {
             Some(Status::Miss(TEMPORARY))
         } else {
             None
@@ -145,6 +149,7 @@ impl Buffer for OnlyNote {
     }
 }
 
+/// The reason when a name may be that of a temporary object of this session.
 const TEMPORARY: &str = "the query may mean temporary objects of this session";
 
 /// A result that is looked for, and the key that it lies under.
@@ -240,6 +245,11 @@ impl<'a> Search<'a> {
         found.map(|meta| (meta, candidate.room))
     }
 
+    /// Returns whether the query may have meant a temporary object of this session, in its text or in a function.
+    fn may_have_meant_temporary(&self, seen: &Seen) -> bool {
+        self.may_be_temporary() || seen.user_function && environment::has_temporary_objects()
+    }
+
     /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search
     /// path.
     pub(super) fn may_be_temporary(&self) -> bool {
@@ -269,8 +279,8 @@ impl<'a> Search<'a> {
         if names.as_ref().is_some_and(|names| names.iter().any(is_temporary)) {
             return Err(Status::Refused("the query names a temporary schema"));
         }
-        if environment::has_temporary_schema() && (seen.user_function || self.may_be_temporary()) {
-            return Err(Status::Refused(TEMPORARY));
+        if seen.user_function && query::has_held_cursor() {
+            return Err(Status::Refused("the query may read from a cursor that was opened before"));
         }
         Ok(())
     }
@@ -420,6 +430,13 @@ impl Job for Rows<'_, '_> {
         self.search.ttl_ms_max(seen)
     }
 
+    fn check_names(&self, seen: &Seen) -> Result<(), Status> {
+        match self.search.may_have_meant_temporary(seen) {
+            true => Err(Status::Refused(TEMPORARY)),
+            false => Ok(()),
+        }
+    }
+
     fn times_left_out(&self) -> u8 {
         self.search.times_left_out
     }
@@ -477,6 +494,13 @@ impl Job for Json<'_> {
 
     fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
         self.search.ttl_ms_max(seen)
+    }
+
+    fn check_names(&self, seen: &Seen) -> Result<(), Status> {
+        match self.search.may_have_meant_temporary(seen) {
+            true => Err(Status::Refused(TEMPORARY)),
+            false => Ok(()),
+        }
     }
 
     fn times_left_out(&self) -> u8 {

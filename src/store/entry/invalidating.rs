@@ -5,6 +5,7 @@
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::{memory, names};
+use crate::store::definitions;
 use crate::store::keyspace;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
@@ -40,6 +41,9 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
 pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         pending::invalidate_relation(&keyspace, relation);
+        // A result that has read some partitions of a table depends on these, and only on the definition of the table.
+        let definition = definitions::of_relation(keyspace.tier, relation);
+        pending::invalidate(&keyspace, definition, Named::Unnamed);
         status::set(Status::Done);
     }
     Ok(())
