@@ -393,6 +393,11 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("UPDATE pg_class SET relname = relname WHERE oid = 't'::regclass", "other", ""),
     ("SECURITY LABEL FOR labels ON TABLE t IS 'a label'", "other", ""),
     ("SECURITY LABEL FOR labels ON ROLE joe IS 'a label'", "roles", ""),
+    // A change of a prepared transaction counts at its end.
+    ("BEGIN; ALTER TABLE t ADD x int; CREATE TABLE new (); PREPARE TRANSACTION 'p'", "", ""),
+    ("COMMIT PREPARED 'p'", "def:t t new _new", "ALTER TABLE t DROP x; DROP TABLE new"),
+    ("BEGIN; ALTER TABLE t ADD x int; PREPARE TRANSACTION 'p'", "", ""),
+    ("ROLLBACK PREPARED 'p'", "", ""),
     // Extensions.
     ("CREATE EXTENSION IF NOT EXISTS pg_cache", "", ""),
     ("ALTER EXTENSION pg_cache ADD FUNCTION f()", "", "ALTER EXTENSION pg_cache DROP FUNCTION f()"),
@@ -491,7 +496,7 @@ fn load_labels(session: &mut Client) {
 /// whose fence is the same by chance.
 #[test]
 fn each_statement_changes_the_definitions_of_its_own_objects_only() {
-    let conf = Conf::preloaded().set("pg_cache.fence_slots", "1048576");
+    let conf = Conf::preloaded().set("pg_cache.fence_slots", "1048576").set("max_prepared_transactions", "2");
     let cluster = cluster(&conf);
     let [mut session, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     create_functions(&mut session);
@@ -547,4 +552,65 @@ fn a_command_that_finds_another_table_of_the_same_name_after_a_wait_changes_that
     let query = "SELECT fence_has_changed($1, $2) OR fence_has_changed($3, $2)";
     let fences: [&(dyn ToSql + Sync); 3] = [&known["def:t"], &now, &known["other"]];
     assert!(witness.query_one(query, &fences).expect("fences").get::<_, bool>(0));
+}
+
+/// A transaction that changes very many definitions changes the other definitions of the database instead of most of them, so that its
+/// commit does not take long.
+#[test]
+fn very_many_changes_of_definitions_count_as_a_change_of_the_others() {
+    let database = Database::create();
+    let mut session = database.connect();
+    create_functions(&mut session);
+    let query = "SELECT latest_change(), fence_of_definition('other', 0, '')";
+    let row = session.query_one(query, &[]).expect("numbers");
+    let (now, other): (i64, i64) = (row.get(0), row.get(1));
+    let create = |count: i32| {
+        format!(
+            "DO $$ BEGIN FOR i IN 1..{count} LOOP
+                EXECUTE format('CREATE FUNCTION f_{count}_%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', i);
+            END LOOP; END $$"
+        )
+    };
+    let mut has_changed = |statement: &str| -> bool {
+        session.batch_execute(statement).expect("functions");
+        let query = "SELECT fence_has_changed($1, $2)";
+        session.query_one(query, &[&other, &now]).expect("a fence").get(0)
+    };
+    assert!(!has_changed(&create(100)));
+    assert!(has_changed(&create(4200)));
+}
+
+/// The status names the definition that has changed, if the role may know its name.
+#[test]
+fn the_status_names_the_definition_that_has_changed() {
+    let database = Database::create();
+    let [mut reader, mut other] = sessions(&database);
+    let role = format!("{}_reader", database.name());
+    other
+        .batch_execute(&format!(
+            "CREATE TABLE b.t AS SELECT 1 AS v; CREATE ROLE {role}; GRANT USAGE ON SCHEMA a, b TO {role};
+             SELECT cache_grant('default', '{role}', 'read')"
+        ))
+        .expect("a table");
+    for (change, known, unknown) in [
+        ("GRANT SELECT ON b.t TO pg_monitor", "definition of table t", "definition of a table"),
+        ("CREATE TABLE a.t (v int)", "the name t", "definitions in the database"),
+        (
+            "CREATE OPERATOR b.!!! (FUNCTION = int4abs, RIGHTARG = int)",
+            "definitions in the database",
+            "definitions in the database",
+        ),
+        ("GRANT USAGE ON SCHEMA b TO pg_monitor", "the name b", "definitions in the database"),
+    ] {
+        fetch(&mut reader, "SELECT count(*) FROM t");
+        other.batch_execute(change).expect(change);
+        let mut status = |role: &str| -> String {
+            reader.batch_execute(&format!("SET ROLE {role}; SELECT cache_get('k')")).expect("it reads");
+            reader.query_one("SELECT cache_status()", &[]).expect("a status").get(0)
+        };
+        assert_eq!(status("NONE"), format!("invalidated: {known}"), "{change}");
+        assert_eq!(status(&role), format!("invalidated: {unknown}"), "{change}");
+        reader.batch_execute("RESET ROLE").expect("it is reset");
+    }
+    other.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).expect("it is dropped");
 }
