@@ -1,5 +1,5 @@
-//! A slot in shared memory that holds the name of a tag, with the number of the tag's fence. A *fence* is the word in shared memory
-//! that tells when the tag was last invalidated (`docs/architecture.md`). `names.rs` says what the names are for.
+//! A slot in shared memory that holds the name of a tag or definition, with the number of its fence. A *fence* is the word in shared
+//! memory that tells when the tag or definition was last invalidated (`docs/architecture.md`). `names.rs` says what the names are for.
 //!
 //! Access rules:
 //! - Each slot has a version, which is odd while a session writes the slot. A writer adds 1 before it writes and 1 afterwards.
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The number of slots in shared memory; they take 160 kB. The number of a fence selects its slot, so fences share slots.
 pub const NAME_SLOTS: usize = 512;
-/// The most bytes of a name. No tag is longer (`api/arguments.rs`).
+/// The most bytes of a name. No tag is longer (`api/arguments.rs`), and no definition (`store/definitions.rs`).
 pub const BYTES_MAX: usize = 256;
 
-/// The name of a tag, with the number of its fence.
+/// The name of a tag or definition, with the number of its fence.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Slot {
