@@ -1,5 +1,5 @@
-//! Changes of definitions, one after the other. A change that concerns a query must give its next result, and another one must leave
-//! its result a hit.
+//! Changes of definitions, one after the other. A change of an object that a query uses must show in the next result. A change of any
+//! other object must leave the result a hit.
 
 use super::cached::{answer, is_hit};
 use super::changes::{MORE, PAIRS};
@@ -115,7 +115,8 @@ fn a_partition_that_is_detached_concurrently_makes_results_fresh() {
     }
 }
 
-/// The statements of a migration tool. None of them concerns `customers`, `orders` and `items`, apart from a foreign key to `customers`.
+/// Statements as a migration tool runs them. They change no definition that the queries of [`STEADY`] depend on. One of them adds a
+/// foreign key to `customers`, and two concern an index and a comment of the tables of the queries.
 const MIGRATION: [&str; 104] = [
     "CREATE TABLE schema_migrations (version text PRIMARY KEY, applied timestamptz DEFAULT now())",
     "INSERT INTO schema_migrations VALUES ('001')",

@@ -98,7 +98,7 @@ const LOOKALIKES: &[&[&str]] = &[
     ],
 ];
 
-/// What [`LOOKALIKES`] read.
+/// Creates the tables that [`LOOKALIKES`] read.
 const LOOKALIKE_SETUP: &str = r#"CREATE TABLE t ("a b" int, "a  b" int, "A b" int, "a /* */ b" int, a int, "A" int, "a""" int, ab int, b int, a$b$ int);
     INSERT INTO t VALUES (1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
     CREATE TABLE parent (i int); CREATE TABLE child () INHERITS (parent);
@@ -176,7 +176,9 @@ fn a_text_means_something_else_where_a_backslash_escapes() {
 fn arguments_that_look_alike_do_not_share_a_result() {
     let database = Database::create();
     let mut session = database.connect();
-    let lists: [(&str, &[&[(&str, &str)]]); 5] = [
+    /// A list of arguments, each as JSON and as an SQL literal.
+    type List = &'static [(&'static str, &'static str)];
+    let lists: [(&str, &[List]); 5] = [
         (
             "SELECT $1::text",
             &[

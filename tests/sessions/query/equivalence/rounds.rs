@@ -107,6 +107,9 @@ impl Reader {
     }
 }
 
+/// A session that waits for another one would wait forever, because one thread does everything.
+const TIMEOUTS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'";
+
 /// Puts a session's transaction into the state in which changes are made.
 const AS_OWNER: &str = "SET LOCAL ROLE postgres; SET LOCAL search_path = public; SET LOCAL row_security = on";
 
@@ -115,9 +118,7 @@ impl Run {
         let mut writer = cluster.connect("postgres");
         let connect = || {
             let mut session = cluster.connect("postgres");
-            session
-                .batch_execute("SET statement_timeout = '30s'; SET lock_timeout = '10s'")
-                .expect("it is set");
+            session.batch_execute(TIMEOUTS).expect("it is set");
             session
         };
         set_up(&mut writer);
@@ -160,6 +161,11 @@ impl Run {
     fn set(&mut self) {
         let (name, value) = changes::setting(&mut self.dice);
         let reader = &mut self.readers[self.dice.roll(READERS)];
+        // Readers often have the same settings, so that one asks for what the other has stored.
+        if self.dice.roll(3) == 0 {
+            reader.session.batch_execute(&format!("RESET ROLE; RESET ALL; {TIMEOUTS}")).expect("it is reset");
+            reader.settings.clear();
+        }
         reader.session.batch_execute(&format!("SET {name} = {value}")).expect("it is set");
         reader.settings.insert(name, value);
     }
@@ -244,7 +250,7 @@ impl Run {
         } else {
             self.made = before;
         }
-        // The columns that a rolled back change of definitions has made must not stay either.
+        // A change that was rolled back counts, too: columns that were described meanwhile may be those of the change.
         self.definitions += u64::from(change.is_definition);
     }
 
@@ -326,7 +332,8 @@ impl Run {
         self.failed += u64::from(direct.has_failed());
         let hit = is_hit(&status);
         self.hits += u64::from(hit);
-        let changes = self.changes.len() as u64;
+        // A change whose transaction is open is the last one, and does not count yet.
+        let changes = (self.changes.len() - usize::from(self.in_change)) as u64;
         let before = asked.last.get(&(key.clone(), as_json)).copied();
         if !cached.is_same(&direct, text.is_ordered) && self.findings.len() < FINDINGS_MAX {
             let since = &self.changes
