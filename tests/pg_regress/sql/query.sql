@@ -50,12 +50,12 @@ CREATE TYPE pair AS (a int, b text);
 CREATE DOMAIN small AS int CHECK (VALUE < 100);
 CREATE DOMAIN pairs AS pair[];
 CREATE TABLE kinds (id int, p pair, ps pair[], r int4range, rs int4multirange, d small, m mood, ms mood[], b bytea, n numeric, j jsonb,
-                    x xml, t timestamptz, i interval, u uuid, bits bit(4), c char(5), v varchar(5), nothing text, aa int[], o oid, pt point,
+                    t timestamptz, i interval, u uuid, bits bit(4), c char(5), v varchar(5), nothing text, aa int[], o oid, pt point,
                     dp pairs);
 INSERT INTO kinds VALUES (1, (1, 'one'), ARRAY[(2, NULL), NULL]::pair[], '[1,5)', '{[1,2),[5,9)}', 7, 'happy', '{sad,NULL}', '\x00ff10', 12345678901234567890.1234567890,
-    '{"a": [1, null]}', '<a/>', '2026-01-02 03:04:05+00', '1 mon 2 days 03:00', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '1010', 'ab', 'abc', NULL,
+    '{"a": [1, null]}', '2026-01-02 03:04:05+00', '1 mon 2 days 03:00', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '1010', 'ab', 'abc', NULL,
     '[0:1][1:2]={{1,2},{3,NULL}}', 4294967295, '(1.5,-2)', ARRAY[(3, 'x')]::pair[]),
-  (2, NULL, '{}', 'empty', '{}', NULL, NULL, NULL, '', 'NaN', 'null', NULL, 'infinity', NULL, NULL, NULL, '', '', '', '{}', 0, NULL, NULL);
+  (2, NULL, '{}', 'empty', '{}', NULL, NULL, NULL, '', 'NaN', 'null', 'infinity', NULL, NULL, NULL, '', '', '', '{}', 0, NULL, NULL);
 SET TimeZone = 'UTC';
 \x on
 SELECT * FROM cache_query(NULL::kinds, 'SELECT * FROM kinds ORDER BY id');
@@ -63,7 +63,7 @@ SELECT * FROM cache_query(NULL::kinds, 'SELECT * FROM kinds ORDER BY id');
 SELECT * FROM cache_query(NULL::kinds, 'SELECT * FROM kinds ORDER BY id');
 :status
 \x off
-SELECT count(*) AS identical FROM cache_query(NULL::kinds, 'SELECT * FROM kinds ORDER BY id') AS c JOIN kinds AS k ON k::text = c::text;
+SELECT count(*) AS identical FROM cache_query(NULL::kinds, 'SELECT * FROM kinds ORDER BY id') AS q JOIN kinds AS k ON k::text = q::text;
 SELECT * FROM cache_query('SELECT k FROM kinds AS k WHERE id = 2') AS r(k kinds);
 SELECT (k).p, ((k).ps)[1] FROM cache_query('SELECT k FROM kinds AS k WHERE id = 1') AS r(k kinds);
 SELECT * FROM cache_query('SELECT d, r, m FROM kinds ORDER BY id') AS r(d small, r int4range, m mood);
@@ -97,12 +97,12 @@ ALTER TABLE changing DROP gone;
 SELECT * FROM cache_query(NULL::changing, 'SELECT * FROM changing');
 SELECT * FROM cache_query(NULL::changing, 'SELECT * FROM changing');
 :status
-SELECT * FROM cache_query('SELECT c FROM changing AS c') AS r(c changing);
-SELECT * FROM cache_query('SELECT c FROM changing AS c') AS r(c changing);
+SELECT * FROM cache_query('SELECT w FROM changing AS w') AS r(w changing);
+SELECT * FROM cache_query('SELECT w FROM changing AS w') AS r(w changing);
 :status
 ALTER TABLE changing ADD c int DEFAULT 7;
 SELECT * FROM cache_query(NULL::changing, 'SELECT * FROM changing');
-SELECT * FROM cache_query('SELECT c FROM changing AS c') AS r(c changing);
+SELECT * FROM cache_query('SELECT w FROM changing AS w') AS r(w changing);
 ALTER TABLE changing DROP b;
 SELECT * FROM cache_query(NULL::changing, 'SELECT * FROM changing');
 SELECT * FROM cache_query(NULL::changing, 'SELECT * FROM changing');
@@ -123,7 +123,7 @@ SELECT * FROM cache_query('SELECT $1::jsonb, $2::json, $3::jsonb[]', '[{"a": [1]
 SELECT * FROM cache_query('SELECT $1::numeric, $2::float8, $3::bigint, $4::timestamptz, $5::interval, $6::mood, $7::small, $8::pair, $9::int4range, $10::bytea, $11::uuid',
     '[12345678901234567890.123, 1e300, 9007199254740993, "2026-01-02 03:04:05+00", "1 day", "ok", 99, "(5,five)", "[1,3)", "\\x00ff", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]')
   AS r(a numeric, b float8, c bigint, d timestamptz, e interval, f mood, g small, h pair, i int4range, j bytea, k uuid);
--- The text 1 and the number 1 may be different arguments, and so may 1 and 1.0.
+-- A string is converted by the type's own input function, also if the type is jsonb. The number 1 and the number 1.0 are different arguments.
 SELECT * FROM cache_query('SELECT to_jsonb($1::jsonb)', '["1"]') AS r(j jsonb);
 SELECT * FROM cache_query('SELECT to_jsonb($1::jsonb)', '[1]') AS r(j jsonb);
 SELECT * FROM cache_query('SELECT $1::text', '[1.0]') AS r(t text);
@@ -243,9 +243,9 @@ BEGIN
         RAISE INFO '% %', total, cache_status();
     END LOOP;
 END $$;
-CREATE FUNCTION dashboard(least int) RETURNS TABLE (id int, cents int) LANGUAGE plpgsql AS $$
+CREATE FUNCTION dashboard(at_least int) RETURNS TABLE (number int, price int) LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN QUERY SELECT * FROM cache_query('SELECT id, cents FROM orders WHERE cents >= $1 ORDER BY id', jsonb_build_array(least)) AS q(id int, cents int);
+    RETURN QUERY SELECT * FROM cache_query('SELECT id, cents FROM orders WHERE cents >= $1 ORDER BY id', jsonb_build_array(at_least)) AS q(id int, cents int);
 END $$;
 SELECT * FROM dashboard(200);
 SELECT * FROM dashboard(200);
@@ -310,7 +310,7 @@ SELECT * FROM cache_query('SELECT id, note FROM orders');
 SELECT * FROM cache_query('SELECT id, note FROM orders') AS r(id int);
 SELECT * FROM cache_query('SELECT id, note FROM orders') AS r(id int, note text, more int);
 SELECT * FROM cache_query('SELECT id, note FROM orders') AS r(id bigint, note text);
-SELECT * FROM cache_query('SELECT id AS "Id", note AS "a b", p, ps FROM orders, kinds') AS r(id int);
+SELECT * FROM cache_query('SELECT o.id AS "Id", note AS "a b", p, ps, ''x'' AS "select", NULL FROM orders AS o, kinds') AS r(id int);
 SELECT * FROM cache_query('SELECT id, note FROM orders ORDER BY id LIMIT 1') AS r(id int, note text);
 SELECT * FROM cache_query('SELECT id, note FROM orders ORDER BY id LIMIT 1') AS r(id int, note varchar);
 SELECT * FROM cache_query('SELECT id, note FROM orders ORDER BY id LIMIT 1') AS r(id text, note int);
@@ -320,6 +320,15 @@ SELECT * FROM cache_query(NULL::orders, 'SELECT note, cents, id FROM orders');
 SELECT * FROM cache_query(NULL::int, 'SELECT id, note FROM orders');
 SELECT cache_query('SELECT 1');
 SELECT * FROM cache_query(NULL::record, 'SELECT 1');
+-- A type with a modifier.
+SELECT * FROM cache_query('SELECT 1.2345::numeric AS n, ''abcdef''::varchar AS v') AS r(n numeric(5,2), v varchar(3));
+SELECT * FROM cache_query('SELECT 1.23::numeric(5,2) AS n, ''abc''::varchar(3) AS v') AS r(n numeric(5,2), v varchar(3));
+SELECT * FROM cache_query('SELECT 1.23::numeric(5,2) AS n, ''abc''::varchar(3) AS v') AS r(n numeric, v varchar);
+SELECT * FROM cache_query('SELECT 1.2345::numeric AS n, ''abcdef''::varchar AS v') AS r(n numeric, v varchar);
+SELECT * FROM cache_query('SELECT 1.2345::numeric AS n, ''abcdef''::varchar AS v') AS r(n numeric(5,2), v varchar(3));
+-- The type of the column is a domain, or the type below it.
+SELECT * FROM cache_query('SELECT 5::small AS s') AS r(s int);
+SELECT * FROM cache_query('SELECT 500 AS s') AS r(s small);
 -- A function that returns records.
 CREATE FUNCTION records() RETURNS SETOF record STABLE LANGUAGE sql AS 'SELECT id, note FROM orders ORDER BY id';
 SELECT * FROM cache_query('SELECT * FROM records() AS r(id int, note text)') AS r(id int, note text);

@@ -94,7 +94,6 @@ fn functions_that_read_the_state_of_the_server_are_refused_by_name() {
         ("SELECT pg_stat_get_tuples_inserted('t'::regclass)::text AS v", "pg_stat_get_tuples_inserted(oid)"),
         ("SELECT count(*)::text AS v FROM pg_cursor()", "pg_cursor()"),
         ("SELECT count(*)::text AS v FROM pg_prepared_statement()", "pg_prepared_statement()"),
-        ("SELECT count(*)::text AS v FROM pg_listening_channels()", "pg_listening_channels()"),
     ] {
         let why = format!("refused: function {function} reads the state of the server");
         wrong.extend(assert_refused(&mut session, query, &why));
