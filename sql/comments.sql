@@ -185,3 +185,24 @@ COMMENT ON FUNCTION pgcache.relation_statistics() IS
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
     'Returns the value of a query as a scalar subquery does, as jsonb. If the key holds the result of the same query text with the same arguments, returns that. Otherwise runs the query, and stores the result until a transaction changes something that the query has read.';
+
+COMMENT ON FUNCTION cache_query(text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
+    'Returns the rows of a query. If they are stored for this text, these arguments, this role, search path and settings, returns the stored rows. Otherwise runs the query, and stores its rows until a transaction changes something that the query depends on. The caller lists the columns: AS (a int, b text).';
+
+COMMENT ON FUNCTION cache_query(text, text, interval, text[], interval, boolean, regclass[], text) IS
+    'Returns the rows of a query like cache_query with args as a jsonb. Here, args is a text of JSON.';
+
+COMMENT ON FUNCTION cache_query(anyelement, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
+    'Returns the rows of a query like the other forms of cache_query, but the caller needs no list of columns: the first argument is a null of the type of the rows, such as NULL::orders.';
+
+COMMENT ON FUNCTION cache_query_json(text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
+    'Returns the rows of a query, stored or new, as jsonb: an array with an object for each row, or an empty array. Everything else is as for cache_query.';
+
+COMMENT ON FUNCTION cache_query_json_status(text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
+    'Does what cache_query_json does, and also returns how the rows were found, as cache_status() does, the age of the stored result, and its remaining time to live. The last two are null if the result is not stored.';
+
+COMMENT ON FUNCTION cache_key(text, jsonb, regclass[], text) IS
+    'Returns the key under which cache_query stores the rows of a query for this session. Other roles, search paths and settings have other keys.';
+
+COMMENT ON FUNCTION cache_explain(text, jsonb, regclass[], text) IS
+    'Tells, without running it, whether the result of a query can be stored, and if not, why; its columns, its dependencies, and what it varies on; and whether it is stored now.';
