@@ -7,8 +7,14 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 5] =
-    ["README.md", "docs/privileges.md", "docs/invalidation.md", "docs/tables.md", "docs/redis.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/queries.md",
+    "docs/privileges.md",
+    "docs/invalidation.md",
+    "docs/tables.md",
+    "docs/redis.md",
+];
 
 /// Returns the text of a page. The name is its path in the repository.
 fn page(name: &str) -> String {
