@@ -5,10 +5,25 @@
 //! A renamed or moved object concerns them by the name that it had before this transaction, and by the present one. Names in between
 //! were never seen by other sessions.
 
-use super::definition::Changed;
 use super::relation;
 use super::system::{self, CLASSES, Class, FUNCTIONS, INDEXES, Name, SCHEMAS, Schema, TYPES, When};
 use pgrx::pg_sys;
+
+/// A changed definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed<'n> {
+    /// The definition of the relation with this OID in this database.
+    Relation(u32),
+    /// The meaning of a name in this database: an object of this name is created or dropped, or gets or loses this name, or is moved
+    /// to another schema; or privileges on a schema or a function of this name change.
+    Name(&'n [u8]),
+    /// Any other definition of this database.
+    Other,
+    /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog that all databases share.
+    Roles,
+    /// The extension pg_cache is dropped in this database.
+    Extension,
+}
 
 /// How an object is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

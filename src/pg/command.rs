@@ -16,8 +16,8 @@
 
 #![allow(unsafe_code)]
 
-use super::altered::{self, How};
-use super::definition::{self, Changed};
+use super::altered::{self, Changed, How};
+use super::definition;
 use super::found::{self, Found};
 use super::local::local;
 use super::system::{self, Shared};
@@ -575,7 +575,8 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
         }
         Afterwards::Altered(found) => {
             // SAFETY: `before` has made it for this command.
-            if !unsafe { found::are_same(found) } {
+            let are_same = unsafe { found::are_same(found) };
+            if !are_same {
                 watcher.defining(Changed::Other);
             }
         }

@@ -11,7 +11,7 @@
 
 #![allow(unsafe_code)]
 
-use super::altered::{self, How, Report};
+use super::altered::{self, Changed, How, Report};
 use super::catalog;
 use super::function;
 use super::system::{self, CLASSES, FUNCTIONS, POLICIES, ROLES, RULES, SCHEMAS, TYPES, When};
@@ -20,22 +20,6 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-
-/// A changed definition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed<'n> {
-    /// The definition of the relation with this OID in this database.
-    Relation(u32),
-    /// The meaning of a name in this database: an object of this name is created or dropped, or gets or loses this name, or is moved
-    /// to another schema; or privileges on a schema or a function of this name change.
-    Name(&'n [u8]),
-    /// Any other definition of this database.
-    Other,
-    /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog in [`SHARED`].
-    Roles,
-    /// The extension pg_cache is dropped in this database.
-    Extension,
-}
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 /// The hook that was installed before ours, if any.

@@ -3,8 +3,8 @@
 //! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
 //! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
 
+use crate::pg::altered::Changed;
 use crate::pg::command::{self, Watcher};
-use crate::pg::definition::Changed;
 use crate::pg::shared::HotTier;
 use crate::pg::{background, definition, relation, shared};
 use crate::store::definitions::{self, Definition};
