@@ -103,10 +103,15 @@ impl Text {
         // A server sends the type below a domain instead of the domain.
         let domains: Vec<bool> =
             (0..types.len()).map(|place| self.types.get(place) == Some(&Type::Small)).collect();
-        let names = "SELECT '(' || string_agg('c' || place || ' ' || CASE WHEN is_small THEN 'small' ELSE format_type(of, NULL) END, ', '
-                                             ORDER BY place) || ')'
-                       FROM ROWS FROM (unnest($1::oid[]), unnest($2::bool[])) WITH ORDINALITY AS types (of, is_small, place)";
-        session.query_one(names, &[&types, &domains]).expect("a catalog").get(0)
+        if types.is_empty() {
+            return None;
+        }
+        // The search path may lead to other functions and operators than those of the server.
+        let names = "SELECT pg_catalog.concat('(', pg_catalog.string_agg(pg_catalog.concat('c', place, ' ',
+                         CASE WHEN is_small THEN 'small' ELSE pg_catalog.format_type(of, NULL) END), ', ' ORDER BY place), ')')
+                       FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::bool[]))
+                            WITH ORDINALITY AS types (of, is_small, place)";
+        Some(session.query_one(names, &[&types, &domains]).expect("a catalog").get(0))
     }
 
     /// Returns the arguments of `cache_query`: the query, and `args` if there are any.
@@ -133,9 +138,13 @@ impl Text {
         with_status(session, &list)
     }
 
-    /// Runs the query without the cache, with its rows as JSON objects.
+    /// Runs the query without the cache, with its rows as JSON objects. The planner must not mix the query with the calls.
     pub fn direct_json(&self, session: &mut Client) -> Answer {
-        answer(session, &format!("SELECT to_jsonb(direct)::text FROM ({}) AS direct", self.inlined()))
+        let query = self.inlined();
+        answer(
+            session,
+            &format!("WITH direct AS MATERIALIZED ({query}) SELECT to_jsonb(direct)::text FROM direct"),
+        )
     }
 }
 

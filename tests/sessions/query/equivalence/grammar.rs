@@ -202,14 +202,16 @@ impl Grammar<'_> {
     /// A query with aggregates. Some columns are the keys of its groups.
     fn grouped(&mut self, types: &[Type], columns: &[Column], from: &str) -> String {
         let mut keys = Vec::new();
-        let mut place = 0;
+        let (mut place, mut are_columns) = (0, true);
         let list = self.list(types, |grammar, of| {
             place += 1;
             let is_key = !can_be_aggregated(of) || grammar.one_in(3);
             if is_key {
                 keys.push(place.to_string());
                 // A key takes no outer column: an outer reference is no key of its own.
-                return grammar.expression(of, columns, 1);
+                let key = grammar.expression(of, columns, 1);
+                are_columns &= columns.iter().any(|column| column.0 == key);
+                return key;
             }
             grammar.aggregate(of, columns)
         });
@@ -218,9 +220,10 @@ impl Grammar<'_> {
         }
         let having = if self.one_in(4) { " HAVING count(*) > 1" } else { "" };
         let keys = keys.join(", ");
+        // PostgreSQL does not make a constant null where it is no key, so a parameter would differ from a literal.
         let keys = match self.dice.roll(6) {
-            0 => format!("ROLLUP ({keys})"),
-            1 => format!("GROUPING SETS (({keys}), ())"),
+            0 if are_columns => format!("ROLLUP ({keys})"),
+            1 if are_columns => format!("GROUPING SETS (({keys}), ())"),
             _ => keys,
         };
         format!("SELECT {list} FROM {from} GROUP BY {keys}{having}")
@@ -231,6 +234,7 @@ impl Grammar<'_> {
         let side = self.dice.roll(12);
         let mut one = |of: Type| self.expression(of, columns, 1);
         let call = match of {
+            Type::Int if side % 3 == 0 => format!("most({})", one(Type::Int)),
             Type::Int => format!("max({})", one(Type::Int)),
             Type::Big => match side % 4 {
                 0 => "count(*)".to_owned(),
@@ -345,6 +349,14 @@ impl Grammar<'_> {
             let columns = (1..).zip(types).map(|(number, of)| (format!("{alias}.c{number}"), of)).collect();
             return (format!("{name} AS {alias}"), columns);
         }
+        let arrays: Vec<&Column> = lateral.iter().filter(|column| column.1 == Type::Ints).collect();
+        if !arrays.is_empty() && self.one_in(2) {
+            let array = &arrays[self.dice.roll(arrays.len())].0;
+            return (
+                format!("unnest({array}) AS {alias} (element)"),
+                vec![(format!("{alias}.element"), Type::Int)],
+            );
+        }
         if self.one_in(8) {
             let function = &FUNCTIONS[self.dice.roll(FUNCTIONS.len())];
             let argument = self.dice.roll(9).to_string();
@@ -387,7 +399,7 @@ impl Grammar<'_> {
 
     /// An expression of this type out of others.
     fn compound(&mut self, of: Type, columns: &[Column], depth: usize) -> String {
-        let side = self.dice.roll(16);
+        let side = self.dice.roll(28);
         let mut sub = |of: Type| self.expression(of, columns, depth);
         match of {
             Type::Int => match side {
@@ -406,6 +418,8 @@ impl Grammar<'_> {
                 12 => "my_tenant()".to_owned(),
                 13 => format!("({} ->> 'n')::int", sub(Type::Json)),
                 14 => "secret_sum()".to_owned(),
+                15 => format!("width_bucket({}, 0, 50, 5)", sub(Type::Int)),
+                16 => format!("lower({})", sub(Type::Span)),
                 _ => format!("extract(hour FROM {})::int", sub(Type::Moment)),
             },
             Type::Big => format!("({}::bigint + 1)", sub(Type::Int)),
@@ -430,6 +444,18 @@ impl Grammar<'_> {
                 12 => format!("({} ### {})", sub(Type::Text), sub(Type::Text)),
                 13 => format!("{}::text", sub(Type::Date)),
                 14 => format!("to_tsvector('public.words', {})::text", sub(Type::Text)),
+                // The rest depends on settings, on the search path, or on catalogs.
+                15 => format!("to_tsvector({})::text", sub(Type::Text)),
+                16 => format!("({} * interval '1 day 2 hours')::text", sub(Type::Int)),
+                17 => format!("({}::float8 / 3)::text", sub(Type::Int)),
+                18 => format!("{}::text", sub(Type::Bytes)),
+                19 => "array_to_string(enum_range(NULL::mood), ',')".to_owned(),
+                20 => format!("pg_typeof({})::text", sub(Type::Int)),
+                21 => "'items'::regclass::oid::text".to_owned(),
+                22 => "to_regclass('items')::text".to_owned(),
+                23 => "current_schema()::text".to_owned(),
+                24 => format!("quote_ident({})", sub(Type::Text)),
+                25 => format!("place_text({})", sub(Type::Place)),
                 _ => match columns.iter().find(|column| column.0.ends_with(".id")) {
                     // All columns of a row: a new column appears here.
                     Some((id, _)) if self.one_in(2) => format!("{}::text", id.trim_end_matches(".id")),
@@ -507,6 +533,8 @@ impl Grammar<'_> {
             7 if of == Type::Json => format!("{left} ? 'n'"),
             // With `transform_null_equals`, this is another test.
             8 => format!("{left} = NULL"),
+            9 if of == Type::Date => format!("{left} < current_date"),
+            9 if of == Type::Text => "has_table_privilege('public.items', 'SELECT')".to_owned(),
             _ => format!("{left} {comparison} {}", self.expression(of, columns, depth)),
         }
     }
@@ -524,11 +552,16 @@ impl Grammar<'_> {
                 self.pick(&["name 3", "code 1", "a", "b", "", "note 2", "alice", "x'y", "body 1"]).to_owned()
             }
             Type::Bool => self.pick(&["true", "false"]).to_owned(),
+            // The setting DateStyle decides which of the numbers is the month.
+            Type::Date if number < 5 => format!("03/{:02}/2024", number + 1),
             Type::Date => format!("2024-01-{:02}", number % 28 + 1),
+            Type::Moment if number < 5 => format!("2024-03-{:02} 12:00:00", number + 1),
             Type::Moment => format!("2024-03-{:02} 12:00:00+00", number % 28 + 1),
             Type::Ints => format!("{{{number},{}}}", number % 3),
+            // The setting array_nulls decides whether the first element is null.
+            Type::Texts if number < 4 => "{NULL,u}".to_owned(),
             Type::Texts => format!("{{t{},u}}", number % 4),
-            Type::Mood => self.pick(&["sad", "ok", "happy"]).to_owned(),
+            Type::Mood => self.pick(&["sad", "ok", "happy", "sad", "ok", "meh"]).to_owned(),
             Type::Place => format!("(street {},{number})", number % 3),
             Type::Span => format!("[{number},{})", number + 5),
             Type::Json => format!("{{\"n\": {number}}}"),

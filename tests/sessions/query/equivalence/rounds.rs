@@ -149,12 +149,40 @@ impl Run {
         match self.dice.roll(12) {
             0..=5 => self.change(),
             6 => self.set(),
+            7 => self.keep_snapshot(),
             _ => {}
         }
         for _ in 0..1 + self.dice.roll(8) {
             let reader = self.dice.roll(READERS);
             self.check(reader, false);
         }
+    }
+
+    /// Compares in a transaction that keeps its snapshot, while another session changes rows.
+    fn keep_snapshot(&mut self) {
+        let reader = self.dice.roll(READERS);
+        let level = ["REPEATABLE READ", "SERIALIZABLE"][self.dice.roll(2)];
+        let begin = format!("BEGIN ISOLATION LEVEL {level}; SELECT");
+        self.readers[reader].session.batch_execute(&begin).expect("it begins");
+        // A new query would be planned by the writer, which must not wait for this transaction.
+        self.in_change = true;
+        self.changes.push("a transaction that keeps its snapshot".to_owned());
+        for _ in 0..1 + self.dice.roll(3) {
+            self.check(reader, true);
+            let mut made = self.made;
+            let change = changes::choose(&mut self.dice, &mut made);
+            if !change.is_definition {
+                let statements = change.statements;
+                self.writer
+                    .batch_execute(&statements)
+                    .unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+                self.changes.insert(self.changes.len() - 1, format!("beside a snapshot: {statements}"));
+            }
+            self.check(reader, true);
+        }
+        self.readers[reader].session.batch_execute("COMMIT").expect("it ends");
+        self.changes.pop();
+        self.in_change = false;
     }
 
     /// Changes the role or a setting of a reader.

@@ -200,6 +200,7 @@ pub const SETUP: &str = "
     INSERT INTO items SELECT i, i % 5, i * 2, i, 'label ' || i FROM generate_series(1, 12) AS i;
     CREATE TABLE items_other (LIKE items); INSERT INTO items_other VALUES (1, 2, 3, 4, 'other'), (2, NULL, NULL, NULL, NULL);
     CREATE TABLE b.items (LIKE items); INSERT INTO b.items VALUES (1, 1, 1, 1, 'of b'), (9, 9, 9, 9, NULL), (10, 0, 3, 4, 'of b');
+    CREATE SCHEMA alice; GRANT USAGE ON SCHEMA alice TO alice; CREATE TABLE alice.items AS SELECT * FROM b.items WHERE id < 10;
     CREATE TABLE a.base AS SELECT 1 AS v; CREATE TABLE c.items AS SELECT * FROM b.items WHERE id > 8;
     CREATE TABLE notes (id int PRIMARY KEY, customer int REFERENCES customers ON DELETE CASCADE ON UPDATE CASCADE, body text);
     INSERT INTO notes SELECT i, i % 12 + 1, 'body ' || i % 4 FROM generate_series(1, 20) AS i;
@@ -225,6 +226,17 @@ pub const SETUP: &str = "
     CREATE FUNCTION joined_back(text, text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $2 || ''+'' || $1';
     CREATE FUNCTION place_text(place) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT ($1).street';
     CREATE AGGREGATE most(int) (SFUNC = int4larger, STYPE = int);
+    CREATE FUNCTION plus_two(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 2';
+    CREATE VIEW computed AS SELECT plus_two(3) AS v;
+    CREATE FUNCTION may_see(int) RETURNS bool STABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 > 3; END';
+    CREATE TABLE guarded AS SELECT generate_series(1, 10) AS v; ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY by_function ON guarded USING (may_see(v));
+    CREATE TABLE allowed AS SELECT 2 AS least;
+    CREATE TABLE guarded_by_table AS TABLE guarded; ALTER TABLE guarded_by_table ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY by_table ON guarded_by_table USING (v > (SELECT least FROM allowed));
+    CREATE TABLE named (r regclass, f regprocedure, t regtype, s regnamespace, o oid);
+    INSERT INTO named VALUES ('notes', 'thrice(int)', 'place', 'c', 'notes'::regclass::oid);
+    CREATE TABLE c.hidden AS SELECT 1 AS id; REVOKE ALL ON c.hidden FROM alice;
     CREATE OPERATOR ### (FUNCTION = joined, LEFTARG = text, RIGHTARG = text);
     CREATE TEXT SEARCH CONFIGURATION words (COPY = pg_catalog.simple);
 
