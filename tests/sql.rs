@@ -139,7 +139,9 @@ impl Suite {
     /// Returns whether a test changes roles, or uses results of queries, which a change of roles invalidates.
     fn is_about_roles(&self, test: &str) -> bool {
         let text = self.text(test);
-        ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch(", "cache_query"].iter().any(|word| text.contains(word))
+        ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch(", "cache_query"]
+            .iter()
+            .any(|word| text.contains(word))
     }
 
     /// Returns whether a test fills the memory, so that it would evict the values of other tests.

@@ -7,7 +7,7 @@
 
 use super::calls::{Expect, answer, assert_right, cached, compare, fill, run, text};
 use crate::memory::cluster;
-use pg_cache_testbed::{Cluster, Conf};
+use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::{Client, NoTls};
 use std::collections::BTreeSet;
 
@@ -591,4 +591,97 @@ fn the_schema_of_the_user_is_part_of_the_search_path() {
     run(&mut owner, "DROP SCHEMA alice CASCADE");
     assert_right(alice, query, "v text", Expect::Fresh);
     assert_eq!(answer(alice, query), Ok(vec![vec![Some("public".to_owned())]]));
+}
+
+/// Settings that change what a query returns, and settings that a query can only read. For each, the result with one value must not
+/// be served to a session with another one, and must be a hit for another session with the same value.
+#[test]
+fn every_setting_that_changes_a_result_is_part_of_the_context() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS v, 0.1::float8 / 3 AS f, '1 mon 2 days'::interval AS i, 1234.5::money AS m, '\\xff'::bytea AS b,
+             'running dogs'::text AS w, NULL::int AS n, '2026-03-04 12:00+00'::timestamptz AS at, 'public'::text AS schema;
+         CREATE SCHEMA \"Mixed\"; CREATE TABLE \"Mixed\".t AS SELECT 2 AS v",
+    );
+    let mut wrong = Vec::new();
+    for (setting, values, query) in [
+        ("TimeZone", ["UTC", "Asia/Tokyo"], "SELECT at::text AS v FROM t"),
+        (
+            "TimeZone",
+            ["UTC", "Asia/Tokyo"],
+            "SELECT '2026-01-01 00:00'::timestamptz::text || extract(epoch FROM '2026-01-01 00:00'::timestamptz) AS v",
+        ),
+        ("DateStyle", ["ISO, MDY", "ISO, DMY"], "SELECT '02/03/2026'::date::text AS v"),
+        ("DateStyle", ["ISO", "SQL"], "SELECT to_jsonb(at)::text || at AS v FROM t"),
+        ("IntervalStyle", ["postgres", "iso_8601"], "SELECT i::text AS v FROM t"),
+        ("extra_float_digits", ["1", "-5"], "SELECT f::text AS v FROM t"),
+        ("bytea_output", ["hex", "escape"], "SELECT b::text AS v FROM t"),
+        ("lc_monetary", ["C", "C.UTF-8"], "SELECT m::text AS v FROM t"),
+        ("lc_time", ["C", "C.UTF-8"], "SELECT to_char(at, 'TMMonth') AS v FROM t"),
+        (
+            "timezone_abbreviations",
+            ["Default", "Australia"],
+            "SELECT '2026-01-01 00:00 EST'::timestamptz::text AS v",
+        ),
+        (
+            "default_text_search_config",
+            ["pg_catalog.simple", "pg_catalog.english"],
+            "SELECT to_tsvector(w)::text AS v FROM t",
+        ),
+        (
+            "default_text_search_config",
+            ["pg_catalog.simple", "pg_catalog.english"],
+            "SELECT (w @@ 'run')::text AS v FROM t",
+        ),
+        ("transform_null_equals", ["off", "on"], "SELECT count(*)::text AS v FROM t WHERE n = NULL"),
+        ("array_nulls", ["on", "off"], "SELECT ('{NULL}'::text[])[1] AS v"),
+        ("quote_all_identifiers", ["off", "on"], "SELECT quote_ident(schema) AS v FROM t"),
+        ("xmloption", ["content", "document"], "SELECT coalesce(current_setting('xmloption'), '') AS v"),
+        ("search_path", ["public", "\"Mixed\", public"], "SELECT v::text FROM t"),
+        ("search_path", ["public", "\"Mixed\", public"], "SELECT 't'::regclass::text AS v"),
+        ("search_path", ["public", "public, pg_catalog"], "SELECT current_schemas(true)::text AS v"),
+        ("client_encoding", ["UTF8", "LATIN1"], "SELECT pg_client_encoding()::text AS v"),
+        ("standard_conforming_strings", ["on", "off"], r"SELECT 'a\\b'::text AS v"),
+        // Only a query that asks for them depends on these.
+        ("work_mem", ["4MB", "5MB"], "SELECT current_setting('work_mem') AS v"),
+        ("application_name", ["a", "b"], "SELECT current_setting('application_name') AS v"),
+        (
+            "application_name",
+            ["a", "b"],
+            "SELECT setting AS v FROM pg_settings WHERE name = 'application_name'",
+        ),
+        ("statement_timeout", ["1min", "2min"], "SELECT current_setting('statement_timeout') AS v"),
+        ("client_min_messages", ["notice", "warning"], "SELECT current_setting('client_min_messages') AS v"),
+        ("enable_seqscan", ["on", "off"], "SELECT current_setting('enable_' || 'seqscan') AS v FROM t"),
+        ("app.tenant", ["one", "two"], "SELECT current_setting('app.tenant') AS v"),
+        ("app.tenant", ["one", "two"], "SELECT v::text FROM t WHERE current_setting('app.tenant') = 'one'"),
+        ("app.tenant", ["one", "two"], "SELECT (SELECT max(current_setting('app.tenant')) FROM t) AS v"),
+        ("pg_cache.default_ttl", ["5min", "6min"], "SELECT current_setting('pg_cache.default_ttl') AS v"),
+        (
+            "default_transaction_read_only",
+            ["off", "on"],
+            "SELECT current_setting('transaction_read_only') AS v",
+        ),
+    ] {
+        for value in [values[0], values[1], values[0]] {
+            let set = match setting {
+                "search_path" => format!("SET search_path = {value}"),
+                _ => format!("SET {setting} = '{value}'"),
+            };
+            for (number, session) in [&mut session, &mut other].into_iter().enumerate() {
+                run(session, &set);
+                // A view over all settings is not stored.
+                let may_store = !query.contains("pg_settings");
+                let expect = if number == 1 && may_store { Expect::Hit } else { Expect::Anything };
+                let what = compare(session, query, COLUMNS, expect);
+                wrong.extend(what.map(|what| format!("{setting} = {value}: {what}")));
+            }
+        }
+        for session in [&mut session, &mut other] {
+            run(session, &format!("RESET {setting}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
