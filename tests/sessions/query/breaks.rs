@@ -308,7 +308,6 @@ fn a_result_that_read_the_clock_lives_at_most_a_minute() {
     }
     // No clock, also by the declaration of a function: the default of five minutes.
     for query in [
-        "SELECT pure()::text AS v",
         "SELECT count(*)::text AS v FROM t",
         "SELECT '2020-01-01'::date::text AS v",
         "SELECT date_trunc('month', '2020-01-15'::timestamp)::text AS v",

@@ -148,7 +148,11 @@ fn a_result_of_some_partitions_outlives_changes_of_the_others() {
         let is_ddl = change.starts_with("DROP") || change.starts_with("ALTER");
         for (queries, is_changed) in [(&of_low[..], *low), (&of_high, *high), (&of_all, true)] {
             for query in queries {
+                // This call is no change of the tables below, whose own results it leaves.
+                let names_part = query.contains("FROM p_") || query.contains("counts");
+                let is_above = *change == "SELECT cache_invalidate_relation('p')" && names_part;
                 let expect = match is_changed {
+                    _ if is_above => Expect::Anything,
                     true => Expect::Fresh,
                     // Every definition counts for a function, and for a query that names the table above.
                     false if is_ddl => Expect::Anything,
