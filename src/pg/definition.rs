@@ -137,6 +137,8 @@ unsafe extern "C-unwind" fn changed(
         OF_SCHEMAS => altered::schema(oid, report),
         // No result depends on a new role. `command.rs` reports its members.
         OF_ROLES if how == How::Created || how == How::Altered && !role_defines(oid) => {}
+        // A role that is dropped has no privileges of its own. Its members lose those of the roles that it was a member of.
+        OF_ROLES if how == How::Dropped && !system::had_members(oid) => {}
         OF_ROLES | MEMBERSHIPS => report(Changed::Roles),
         // The objects of an extension are reported by themselves.
         EXTENSIONS if how != How::Dropped || catalog::extension() != Some(oid) => {}

@@ -283,7 +283,7 @@ impl Sink {
                 base: pg_sys::DestReceiver {
                     receiveSlot: Some(receive),
                     rStartup: Some(start_up),
-                    rShutdown: Some(nothing),
+                    rShutdown: Some(shut_down),
                     rDestroy: Some(nothing),
                     mydest: pg_sys::CommandDest::DestTuplestore,
                 },
@@ -531,7 +531,19 @@ unsafe extern "C-unwind" fn receive(
     true
 }
 
-/// The server calls this after the last row, and when it needs the receiver no more.
+/// The server calls this after the last row.
+#[pg_guard]
+unsafe extern "C-unwind" fn shut_down(receiver: *mut pg_sys::DestReceiver) {
+    // SAFETY: as above. `start_up` has made both.
+    unsafe {
+        let receiver = &mut *receiver.cast::<Receiver>();
+        let sink = &mut *receiver.sink;
+        pg_sys::ExecDropSingleTupleTableSlot(std::mem::replace(&mut sink.slot, std::ptr::null_mut()));
+        pg_sys::MemoryContextDelete(receiver.scratch);
+    }
+}
+
+/// The server calls this when it needs the receiver no more. It never does.
 unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 
 impl Sink {

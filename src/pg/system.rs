@@ -339,6 +339,16 @@ pub fn had_anything(role: u32) -> bool {
     found
 }
 
+/// Returns whether a role had members before this transaction.
+pub fn had_members(role: u32) -> bool {
+    /// pg_auth_members with its index on the role and the member.
+    const MEMBERSHIPS: [u32; 2] = [1261, 2694];
+    let mut found = false;
+    // SAFETY: that index begins with the first column, an oid.
+    unsafe { each_tuple(MEMBERSHIPS, &[(1, role)], When::BeforeUs, |_, _| found = true) };
+    found
+}
+
 /// Returns the tables and views of a schema on which GRANT may act, with the changes of this transaction. May raise errors.
 pub fn tables_in(schema: u32) -> Vec<u32> {
     let kinds = [

@@ -410,6 +410,8 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("ALTER ROLE new SUPERUSER", "roles", ""),
     ("ALTER ROLE new RENAME TO newer", "roles", ""),
     ("DROP ROLE newer", "roles", ""),
+    ("CREATE ROLE alone", "", ""),
+    ("DROP ROLE alone", "", ""),
     ("DROP ROLE IF EXISTS nobody", "", ""),
     ("GRANT joe TO jim", "roles", ""),
     // An index changes no result, unless its access method may find other rows.

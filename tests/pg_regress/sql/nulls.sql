@@ -1,7 +1,7 @@
 -- Each argument of each function is NULL once, while the others are valid. NULL is an error unless it is the argument's default.
 CREATE FUNCTION outcome(call text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE 'SELECT ' || call;
+    EXECUTE CASE WHEN call LIKE 'cache_query(query%' THEN format('SELECT * FROM %s AS t(one int)', call) ELSE 'SELECT ' || call END;
     -- This error rolls back the effects of the call.
     RAISE SQLSTATE 'PC000';
 EXCEPTION WHEN SQLSTATE 'PC000' THEN RETURN 'accepted';
@@ -10,7 +10,7 @@ EXCEPTION WHEN SQLSTATE 'PC000' THEN RETURN 'accepted';
 END $$;
 CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANGUAGE sql AS $$
     SELECT CASE argument WHEN 'key' THEN quote_literal(function) WHEN 'space' THEN '''default''' WHEN 'privilege' THEN '''read'''
-        WHEN 'name' THEN CASE function WHEN 'cache_create_space' THEN '''another''' ELSE '''a space''' END WHEN 'mode' THEN '''always''' WHEN 'query' THEN '''SELECT 1''' ELSE
+        WHEN 'name' THEN CASE function WHEN 'cache_create_space' THEN '''another''' ELSE '''a space''' END WHEN 'mode' THEN '''always''' WHEN 'query' THEN '''SELECT 1''' WHEN 'args' THEN '''[]''' WHEN 'row_type' THEN 'NULL::int' ELSE
         CASE type WHEN 'text' THEN '''k''' WHEN 'text[]' THEN '''{k}''' WHEN 'jsonb' THEN '''{"k": 1}''' WHEN 'bytea' THEN '''b''' WHEN 'bytea[]' THEN '''{b}'''
             WHEN 'regrole' THEN '''pg_monitor''' WHEN 'regclass' THEN '''a_table'''
             WHEN 'interval' THEN '''1 min''' ELSE '1' END
