@@ -105,7 +105,7 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
 /// Notes what a plan reads, and whether it writes or locks rows.
 #[pg_guard]
 unsafe extern "C-unwind" fn see(plan: *const pg_sys::PlannedStmt) {
-    let mut seen = Seen::default();
+    let mut seen = Seen { plans: 1, ..Seen::default() };
     // SAFETY: a plan's lists hold nodes of these types. The plans of subqueries are in a list of their own.
     unsafe {
         let locks = |mark: *const *const pg_sys::PlanRowMark| {

@@ -62,6 +62,8 @@ pub struct Seen {
     pub user_function: bool,
     /// Whether the query read from a cursor that was opened before.
     pub foreign_portal: bool,
+    /// How many plans have started.
+    pub plans: u32,
 }
 
 impl Seen {
@@ -131,6 +133,7 @@ impl Seen {
         self.writes |= other.writes;
         self.user_function |= other.user_function;
         self.foreign_portal |= other.foreign_portal;
+        self.plans = self.plans.saturating_add(other.plans);
     }
 }
 

@@ -531,7 +531,13 @@ unsafe fn relations(plan: pg_sys::SPIPlanPtr) -> Vec<u32> {
 unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanPtr, Refused> {
     // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
-        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
+        let plan = pg_sys::SPI_prepare_cursor(
+            text.as_ptr(),
+            types.len() as i32,
+            types.as_ptr().cast_mut(),
+            // `executor.rs` makes a plan run without workers if they could read unseen.
+            pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
+        );
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
         }

@@ -145,6 +145,8 @@ const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 260
 /// on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and change the
 /// meaning of one name only.
 const REPORTED: [u32; 8] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615];
+/// `pg_toast`, the schema of TOAST tables and their indexes.
+const TOAST_SCHEMA: u32 = 99;
 /// When `alone` or `parts` has this many relations, the session clears that map before it adds another one. This bounds the memory
 /// of a session.
 const KNOWN_MAX: usize = 65_536;
@@ -290,6 +292,8 @@ fn look_up(oid: u32) -> Relation {
         return match oid {
             _ if NOT_DEFINITIONS.contains(&oid) => rows(),
             _ if REPORTED.contains(&oid) => Relation::Irrelevant,
+            // A write to a TOAST table of a catalog comes with one to the catalog. ANALYZE keeps the lock on that of pg_statistic.
+            _ if class(oid).is_some_and(|(_, _, schema)| schema == TOAST_SCHEMA) => Relation::Irrelevant,
             _ => Relation::Catalog,
         };
     }

@@ -44,6 +44,22 @@ const TUPLE_BYTES_MIN: usize = std::mem::offset_of!(pg_sys::MinimalTupleData, t_
 #[derive(Clone, Copy, Debug)]
 pub struct Call(pg_sys::FunctionCallInfo);
 
+impl Call {
+    /// Returns whether the caller takes a set of rows and knows their columns.
+    fn takes_rows(self) -> bool {
+        // SAFETY: pgrx passes the call of the function that is running. The tag of a node names its type.
+        unsafe {
+            let result = (*self.0).resultinfo;
+            !result.is_null() && (*result).type_ == pg_sys::NodeTag::T_ReturnSetInfo && {
+                let result = result.cast::<pg_sys::ReturnSetInfo>();
+                let modes = (*result).allowedModes as u32;
+                modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize != 0
+                    && !(*result).expectedDesc.is_null()
+            }
+        }
+    }
+}
+
 // SAFETY: takes no argument of the SQL function. pgrx passes the call itself.
 unsafe impl<'fcx> ArgAbi<'fcx> for Call {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
@@ -146,8 +162,14 @@ unsafe extern "C-unwind" {
 }
 
 impl Sink {
-    /// Makes the sink of a set-returning function. Raises an error if the function is called where it cannot return a set.
+    /// Makes the sink of a set-returning function. Raises an error if the function is called where it cannot return rows.
     pub fn new(call: Call) -> Self {
+        if !call.takes_rows() {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            Refused::new(code, "cache_query is called where it cannot return rows")
+                .hint("Use SELECT * FROM cache_query(...) AS (column_name type, ...).")
+                .raise();
+        }
         // SAFETY: pgrx passes the call of the function that is running. The server's function makes the store and the descriptor,
         // which live as long as the statement.
         unsafe {

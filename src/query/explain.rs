@@ -6,8 +6,10 @@ use crate::pg::encoding::shown;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Described, Query, Snapshot};
+use crate::pg::relation::RelationOid;
 use crate::pg::{shared, transaction};
 use crate::store::cause;
+use crate::store::kind;
 use crate::store::note::{self, Facts, Form};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
@@ -34,7 +36,8 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
         false => Snapshot::New,
     };
     let (described, mut seen) = observer::observe(|| query::describe(&query, on));
-    described.relations.iter().for_each(|oid| seen.note_relation(*oid, false));
+    let of_rows = described.relations.iter().filter(|oid| RelationOid::of(**oid).unwritable().is_none());
+    of_rows.for_each(|oid| seen.note_relation(*oid, false));
 
     let mut properties = vec![
         ("cacheable", cacheable(&search, &described, &seen, found.is_some())),
@@ -43,6 +46,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
         ("state", state.map_or_else(String::new, cause::in_words)),
     ];
     let facts = found.as_ref().and_then(|(meta, note)| Some((meta, note::facts(meta.kind, note)?)));
+    let facts = facts.filter(|(meta, _)| !kind::is_mark(meta.kind));
     if let Some((meta, facts)) = &facts {
         properties.extend(of_entry(meta, facts));
     }

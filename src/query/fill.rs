@@ -28,6 +28,7 @@ use crate::store::transaction::{pending, table_writes};
 use crate::store::{definitions, flights, journal, watch};
 use pg_cache_core::{Cost, DEPENDENCIES_MAX, FenceId, Kind, NewValue, Reserved, Stamp, Stored};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// The most relations on which a result may depend. A result with more is not stored. Each relation needs up to three of the 255
@@ -122,7 +123,9 @@ const FENCES_MAX: usize = 240;
 pub fn add_definitions(known: &Known, seen: &Seen, has_composites: bool, fences: &mut Vec<FenceId>) {
     let Some(tier) = shared::tier() else { return };
     let path = environment::search_path_names();
-    let are_all_seen = !seen.user_function && !seen.names_objects && !has_composites;
+    // A function in C may run a query, whose names are not those of the text.
+    let runs_queries = !seen.functions.is_empty() && seen.plans > 1;
+    let are_all_seen = !seen.user_function && !runs_queries && !seen.names_objects && !has_composites;
     let names = known.text.identifiers.as_ref().filter(|names| {
         are_all_seen && fences.len() + seen.relations_named.len() + names.len() + path.len() <= FENCES_MAX
     });
@@ -441,11 +444,16 @@ impl Ticket {
             let above = seen.relations.union(&seen.parts).filter(|oid| !relations.contains(oid));
             above.for_each(|oid| memory::push(&mut fences, definitions::of_relation(tier, *oid)));
         }
+        let rows_and_tags = fences.len();
+        memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
         job.add_definitions(result, seen, &mut fences);
-        memory::reserve(&mut fences, 1);
-        fences.push(tier.fences().reserved(Reserved::Roles));
-        fences.sort_unstable();
-        fences.dedup();
+        // If several dependencies have changed, the status names the last one of the list: rather a table than all definitions.
+        fences.rotate_left(rows_and_tags);
+        memory::check();
+        let mut known = BTreeSet::new();
+        fences.reverse();
+        fences.retain(|fence| known.insert(*fence));
+        fences.reverse();
         if fences.len() > DEPENDENCIES_MAX {
             return Err(watch::too_many_relations(tier, wanted.tags));
         }

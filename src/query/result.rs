@@ -149,6 +149,9 @@ impl Buffer for OnlyNote {
     }
 }
 
+/// The reason when the last result was invalid before it could be stored.
+const TOO_LATE: &str = "invalidated before it could be stored";
+
 /// The reason when a name may be that of a temporary object of this session.
 const TEMPORARY: &str = "the query may mean temporary objects of this session";
 
@@ -189,7 +192,7 @@ impl<'a> Search<'a> {
         }
         if meta.kind == LEFT_OUT {
             self.times_left_out = room.bytes().first().copied().unwrap_or(0);
-            status::set(Status::Miss("invalidated before it could be stored"));
+            status::set(Status::Miss(TOO_LATE));
             return None;
         }
         if kind::behind(meta.kind).is_some() {
@@ -217,6 +220,9 @@ impl<'a> Search<'a> {
         if meta.kind == VARIES {
             (self.key, self.is_full) = (self.full_key(), true);
             (meta, note) = look(&self.key)?;
+        }
+        if meta.kind == LEFT_OUT {
+            status::set(Status::Miss(TOO_LATE));
         }
         Some((meta, note))
     }

@@ -306,7 +306,7 @@ fn a_result_that_read_the_clock_lives_at_most_a_minute() {
     ] {
         check(&mut session, query, args, 60.0, 0.0);
     }
-    // No clock, also by the declaration of a function: the default of five minutes.
+    // No clock: the default of five minutes.
     for query in [
         "SELECT count(*)::text AS v FROM t",
         "SELECT '2020-01-01'::date::text AS v",
