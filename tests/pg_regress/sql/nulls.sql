@@ -18,7 +18,8 @@ CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANG
 $$;
 SELECT cache_create_space('a space');
 CREATE TABLE a_table (id int);
--- Lists the exceptions to the rule. With hold => NULL, cache_acquire looks for a value and acquires no lease.
+-- Lists the exceptions to the rule. With hold => NULL, cache_acquire looks for a value and acquires no lease. A null of args means no
+-- arguments, and the row type of cache_query is a null with a type.
 WITH each AS MATERIALIZED (
     SELECT *, outcome(call)
       FROM (SELECT proname, proargnames, place,
