@@ -566,7 +566,7 @@ mod tests {
         );
         assert_eq!(names("SELECT left(a, 1) FROM \"select\""), ["a", "left", "select"]);
         assert_eq!(names("N'a' || u&b"), ["b", "u"]);
-        assert_eq!(names("TABL\u{c4}"), ["tabl\u{c4}"]);
+        assert_eq!(names("A\u{c4}"), ["a\u{c4}"]);
         assert_eq!(names(&"A".repeat(70)), ["a".repeat(63)]);
         assert_eq!(names(&format!("a{}", "\u{e4}".repeat(40))), [format!("a{}", "\u{e4}".repeat(31))]);
         assert_eq!(names(&"\u{e4}".repeat(40)), ["\u{e4}".repeat(31)]);

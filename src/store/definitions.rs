@@ -97,8 +97,8 @@ pub fn any(tier: &HotTier) -> FenceId {
 
 /// Adds the fences on which the result of a query depends because of definitions, except that of roles. `relations` are all
 /// relations of its range tables, also of the views and partitions in it, and `names` all identifiers of its text and of its search
-/// path. None stands for names that are not known, for instance because a function has run the query. What says most comes last, as in the list
-/// of an entry's dependencies. May raise errors.
+/// path. None stands for names that are not known, for instance because a function has run the query. The most telling fences come
+/// last, as in the list of an entry's dependencies. May raise errors.
 pub fn dependencies<'n>(
     tier: &HotTier,
     relations: impl Iterator<Item = u32>,
