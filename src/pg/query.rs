@@ -147,13 +147,14 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
 /// Returns whether the session has a holdable cursor. Reading from one runs no plan, so it cannot be observed.
 pub fn has_held_cursor() -> bool {
     let statement = c"SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable LIMIT 1";
-    // SAFETY: a statement of one command, without parameters.
-    observer::apart(|| {
-        within_spi(Snapshot::Active, || unsafe {
+    let look = || {
+        // SAFETY: a statement of one command without parameters, while the connection is open.
+        unsafe {
             pg_sys::SPI_execute(statement.as_ptr(), true, 1) == pg_sys::SPI_OK_SELECT as i32
                 && pg_sys::SPI_processed > 0
-        })
-    })
+        }
+    };
+    observer::apart(|| within_spi(Snapshot::Active, look))
 }
 
 /// Calls `run` with an open connection to the server's programming interface (SPI), and a snapshot for planning.

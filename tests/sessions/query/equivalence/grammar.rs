@@ -234,7 +234,7 @@ impl Grammar<'_> {
         let side = self.dice.roll(12);
         let mut one = |of: Type| self.expression(of, columns, 1);
         let call = match of {
-            Type::Int if side % 3 == 0 => format!("most({})", one(Type::Int)),
+            Type::Int if side.is_multiple_of(3) => format!("most({})", one(Type::Int)),
             Type::Int => format!("max({})", one(Type::Int)),
             Type::Big => match side % 4 {
                 0 => "count(*)".to_owned(),
