@@ -118,6 +118,21 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
         "ALTER TABLE events DETACH PARTITION events_d",
     ),
     (
+        "SELECT sum(v) FROM wide",
+        "CREATE TABLE wide_new PARTITION OF wide FOR VALUES IN (100); INSERT INTO wide VALUES (100, 500, 'new')",
+        "DROP TABLE wide_new",
+    ),
+    (
+        "SELECT sum(v), count(*) FROM wide",
+        "ALTER TABLE wide DETACH PARTITION wide_3",
+        "DELETE FROM wide WHERE k = 3; ALTER TABLE wide ATTACH PARTITION wide_3 FOR VALUES IN (3)",
+    ),
+    (
+        "SELECT sum(v) FROM wide WHERE k = 4",
+        "ALTER TABLE wide DETACH PARTITION wide_4; CREATE TABLE wide_4_new PARTITION OF wide FOR VALUES IN (4)",
+        "DROP TABLE wide_4_new; ALTER TABLE wide ATTACH PARTITION wide_4 FOR VALUES IN (4)",
+    ),
+    (
         "SELECT count(*) FROM events_b",
         "ALTER TABLE events_b ATTACH PARTITION events_b_top FOR VALUES FROM (100) TO (150)",
         "ALTER TABLE events_b DETACH PARTITION events_b_top",
@@ -412,7 +427,7 @@ pub struct Made(u64);
 /// Returns a random change of rows.
 fn of_rows(dice: &mut Dice) -> String {
     let (id, other, number) = (dice.roll(24) + 1, dice.roll(25) * 4, dice.roll(100));
-    match dice.roll(22) {
+    match dice.roll(25) {
         0 => format!("UPDATE customers SET visits = visits + 1, mood = 'happy' WHERE id = {id}"),
         1 => format!("UPDATE customers SET score = {number}, marks = marks[1:3] || {number} WHERE id = {id}"),
         2 => format!("UPDATE customers SET data = data || '{{\"n\": {number}}}', home = ROW('street {id}', {number}) WHERE id = {id}"),
@@ -439,6 +454,9 @@ fn of_rows(dice: &mut Dice) -> String {
         16 => format!("UPDATE secrets SET v = v + 1 WHERE id = {id}"),
         17 => format!("UPDATE secret_view SET tenant = tenant % 3 + 1 WHERE id = {id}"),
         18 => format!("INSERT INTO b.items VALUES ({number}, {id}, {id}, {id}, 'new of b'); DELETE FROM b.items WHERE id > 50"),
+        22 => format!("UPDATE wide_{} SET v = v + 1", number % 20),
+        23 => format!("UPDATE wide SET k = ({number} + v) % 23 WHERE k = {}", id % 23),
+        24 => format!("UPDATE wide SET v = {number} WHERE k > 20; DELETE FROM wide WHERE v = {id}; INSERT INTO wide VALUES ({id} % 23, {id}, 'new')"),
         19 => "DO $$ BEGIN EXECUTE 'REFRESH MATERIALIZED VIEW ' || (SELECT oid::regclass FROM pg_class WHERE relname = 'tenant_totals'); END $$".to_owned(),
         20 => format!(
             "TRUNCATE orders_mid_1; INSERT INTO orders_mid_1 (id, customer, tenant, amount, code)

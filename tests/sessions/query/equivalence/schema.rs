@@ -115,6 +115,7 @@ pub const RELATIONS: &[Relation] = &[
     Relation { name: "orders_mid", columns: ORDERS },
     Relation { name: "events", columns: EVENTS },
     Relation { name: "events_b", columns: EVENTS },
+    Relation { name: "wide", columns: &[("k", Int), ("v", Int), ("label", Text)] },
     Relation { name: "animals", columns: ANIMALS },
     Relation { name: "ONLY animals", columns: ANIMALS },
     Relation { name: "dogs", columns: &[("id", Int), ("name", Text), ("legs", Int), ("bark", Text)] },
@@ -181,6 +182,11 @@ pub const SETUP: &str = "
     INSERT INTO events
         SELECT (ARRAY['a', 'b', 'c'])[i / 3 % 3 + 1], date '2024-01-01' + i, i, CASE WHEN i % 4 > 0 THEN 'note ' || i % 5 END
           FROM generate_series(0, 96, 3) AS i;
+
+    CREATE TABLE wide (k int, v int, label text) PARTITION BY LIST (k);
+    DO $$ BEGIN FOR i IN 0..19 LOOP EXECUTE format('CREATE TABLE wide_%s PARTITION OF wide FOR VALUES IN (%s)', i, i); END LOOP; END $$;
+    CREATE TABLE wide_rest PARTITION OF wide DEFAULT;
+    INSERT INTO wide SELECT i % 23, i, 'label ' || i % 5 FROM generate_series(0, 40) AS i;
 
     CREATE TABLE animals (id int, name text, legs int);
     CREATE TABLE dogs (bark text) INHERITS (animals);
