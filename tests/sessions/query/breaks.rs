@@ -1128,3 +1128,280 @@ fn analyze_and_vacuum_leave_all_results() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Large values of a table lie in another table, and functions return arrays and records in a form of their own. A stored result
+/// must have the values themselves. With `depends => '{}'`, the result outlives the rows that it came from.
+#[test]
+fn a_stored_result_has_the_values_and_no_pointers() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN long AS text; CREATE TYPE nested AS (p pair, ps pair[]);
+         CREATE TABLE big (id int, plain text, outside text, d long, p pair, ps pair[], n nested, j jsonb, r numrange);
+         ALTER TABLE big ALTER outside SET STORAGE EXTERNAL;
+         INSERT INTO big SELECT i, v, v, v, ROW(i, v)::pair, ARRAY[ROW(i, v), NULL, ROW(i, v)]::pair[],
+                                ROW(ROW(i, v), ARRAY[ROW(i, v)]::pair[])::nested, jsonb_build_object('v', v), numrange(1, (repeat('9', 6000))::numeric)
+           FROM generate_series(1, 3) AS i, LATERAL (SELECT string_agg(md5(i || ' ' || k), '') AS v FROM generate_series(1, 400) AS k) AS l;
+         CREATE FUNCTION expanded() RETURNS int[] STABLE LANGUAGE plpgsql AS
+             'DECLARE r int[] := ARRAY[1]; BEGIN FOR i IN 2 .. 1000 LOOP r[i] := i; END LOOP; RETURN r; END';
+         CREATE FUNCTION record_of() RETURNS pair STABLE LANGUAGE plpgsql AS
+             'DECLARE r pair; BEGIN SELECT (p).a, (p).b INTO r FROM big WHERE id = 1; r.a := 7; RETURN r; END';
+         CREATE FUNCTION rows_of() RETURNS SETOF big STABLE LANGUAGE plpgsql AS
+             'DECLARE r big; BEGIN FOR r IN SELECT * FROM big ORDER BY id LOOP RETURN NEXT r; END LOOP; END'",
+    );
+    let columns =
+        "id int, plain text, outside text, d text, p pair, ps pair[], n nested, j jsonb, r numrange";
+    let queries = [
+        ("SELECT * FROM big ORDER BY id", columns),
+        ("SELECT * FROM rows_of()", columns),
+        ("SELECT b AS r FROM big AS b ORDER BY id", "r big"),
+        ("SELECT array_agg(b ORDER BY id) AS r FROM big AS b", "r big[]"),
+        ("SELECT expanded() AS r", "r int[]"),
+        ("SELECT record_of() AS r", "r pair"),
+        ("SELECT (n).ps[1] AS r, n FROM big ORDER BY id", "r pair, n nested"),
+    ];
+    let direct: Vec<_> = queries.iter().map(|(query, _)| answer(&mut session, query)).collect();
+    for ((query, columns), direct) in queries.iter().zip(&direct) {
+        let (rows, status) = cached_with(&mut session, query, columns, "depends => '{}'");
+        assert!(rows == *direct, "{query}: {status}");
+        assert!(rows.is_ok() && Expect::Stored.fits(&status), "{query}: {status}");
+    }
+    let json = "SELECT md5(cache_query_json('SELECT * FROM big ORDER BY id', depends => '{}')::text)";
+    let digest = text(&mut session, json);
+    // The rows and the large values go, and others take their place.
+    run(&mut session, "TRUNCATE big");
+    run(
+        &mut session,
+        "INSERT INTO big SELECT i, repeat('other', 10000), repeat('other', 10000) FROM generate_series(1, 50) AS i",
+    );
+    run(&mut session, "VACUUM big");
+    for ((query, columns), direct) in queries.iter().zip(&direct) {
+        for session in [&mut session, &mut other] {
+            let (rows, status) = cached_with(session, query, columns, "depends => '{}'");
+            assert!(rows == *direct, "{query}: {status}");
+            assert_eq!(status, "hot", "{query}");
+        }
+    }
+    assert_eq!(text(&mut other, json), digest);
+}
+
+/// A function may open a cursor and return its name. The caller then fetches from the cursor, which a stored name does not open.
+#[test]
+fn a_function_that_opens_a_cursor_for_its_caller_is_not_stored() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT generate_series(1, 3) AS v;
+         CREATE FUNCTION opens() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ DECLARE c refcursor := 'mine'; BEGIN OPEN c FOR SELECT v FROM t ORDER BY v; RETURN c; END $$",
+    );
+    for round in 0..3 {
+        run(&mut session, "BEGIN");
+        let (rows, status) = cached(&mut session, "SELECT opens() AS v", "v text");
+        assert_eq!(rows, Ok(vec![vec![Some("mine".to_owned())]]), "{round}: {status}");
+        assert_eq!(
+            answer(&mut session, "FETCH 1 FROM mine"),
+            Ok(vec![vec![Some("1".to_owned())]]),
+            "{round}: {status}"
+        );
+        run(&mut session, "COMMIT");
+    }
+}
+
+/// A function that is declared `STABLE` may call built-in functions that are volatile, because what they read changes at any time
+/// without a commit.
+#[test]
+fn volatile_built_in_functions_inside_of_stable_ones_are_right() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS v; CREATE SEQUENCE s; SELECT nextval('s');
+         CREATE FUNCTION current() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN currval(''s''); END';
+         CREATE FUNCTION last() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN lastval(); END';
+         CREATE FUNCTION seen() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT last_value FROM s); END';
+         CREATE FUNCTION size() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN pg_relation_size(''t''); END';
+         CREATE FUNCTION sql_current() RETURNS text STABLE LANGUAGE sql AS 'SELECT currval(''s'')::text';
+         CREATE FUNCTION large() RETURNS text STABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN (SELECT count(*) FROM pg_largeobject_metadata); END'",
+    );
+    let mut wrong = Vec::new();
+    for query in [
+        "SELECT current() AS v",
+        "SELECT last() AS v",
+        "SELECT seen() AS v",
+        "SELECT size() AS v",
+        "SELECT sql_current() AS v",
+        "SELECT large() AS v",
+    ] {
+        for _ in 0..3 {
+            wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            run(
+                &mut session,
+                "SELECT nextval('s'); INSERT INTO t SELECT generate_series(1, 500); SELECT lo_create(0)",
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A transaction that has changed definitions sees them itself. Others get the result with the old ones, until the commit.
+#[test]
+fn uncommitted_definitions_count_in_their_transaction_only() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "CREATE SCHEMA ahead; CREATE TABLE t AS SELECT 1 AS v, 2 AS w; CREATE VIEW seen AS SELECT v FROM t;
+         CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT v FROM t';
+         CREATE FUNCTION g(x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT x + 1';
+         CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES IN (1); INSERT INTO p VALUES (1);
+         CREATE TABLE part AS SELECT 2 AS id;
+         CREATE CAST (text AS integer) WITH INOUT AS ASSIGNMENT;
+         CREATE OPERATOR @#@ (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)",
+    );
+    for session in [&mut session, &mut other] {
+        run(session, "SET search_path = ahead, public");
+    }
+    let queries = [
+        "SELECT v::text FROM t",
+        "SELECT v::text FROM seen",
+        "SELECT f()::text AS v",
+        "SELECT g(v)::text AS v FROM t",
+        "SELECT count(*)::text AS v FROM p",
+        "SELECT (v @#@ v)::text AS v FROM t",
+    ];
+    let mut wrong = Vec::new();
+    for change in [
+        "ALTER TABLE t RENAME v TO old; ALTER TABLE t RENAME w TO v",
+        "CREATE TABLE ahead.t AS SELECT 3 AS v",
+        "CREATE OR REPLACE VIEW public.seen AS SELECT w AS v FROM t",
+        "CREATE OR REPLACE FUNCTION public.f() RETURNS int STABLE LANGUAGE sql AS 'SELECT w FROM t'",
+        "CREATE VIEW ahead.seen AS SELECT w AS v FROM t",
+        "CREATE FUNCTION ahead.f() RETURNS int STABLE LANGUAGE sql AS 'SELECT w FROM t'",
+        "CREATE FUNCTION ahead.g(x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT x + 100'",
+        "ALTER TABLE p ATTACH PARTITION part FOR VALUES IN (2)",
+        "DROP TABLE p_1",
+        "DROP OPERATOR @#@ (int, int); CREATE OPERATOR @#@ (FUNCTION = int4mi, LEFTARG = int, RIGHTARG = int)",
+        "ALTER TABLE t ALTER v TYPE bigint USING v * 10",
+    ] {
+        for end in ["ROLLBACK", "SAVEPOINT", "COMMIT"] {
+            for query in queries {
+                wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+                wrong.extend(compare(&mut other, query, "v text", Expect::Hit));
+            }
+            let begin = if end == "SAVEPOINT" { "BEGIN; SAVEPOINT s" } else { "BEGIN" };
+            run(&mut session, begin);
+            run(&mut session, change);
+            for query in queries {
+                // An error would end the transaction.
+                run(&mut session, "SAVEPOINT q");
+                let direct = answer(&mut session, query);
+                run(&mut session, "ROLLBACK TO q");
+                let (rows, status) = cached(&mut session, query, "v text");
+                run(&mut session, "ROLLBACK TO q");
+                if rows != direct {
+                    wrong.push(format!(
+                        "{change}, in the transaction: {query}: {rows:?}, not {direct:?}, {status}"
+                    ));
+                }
+            }
+            // The change holds locks, so others can ask only for what it does not lock.
+            if change.starts_with("CREATE FUNCTION") || change.starts_with("CREATE TABLE") {
+                for query in queries {
+                    let what = compare(&mut other, query, "v text", Expect::Hit);
+                    wrong.extend(what.map(|what| format!("{change}, beside the transaction: {what}")));
+                }
+            }
+            run(&mut session, if end == "SAVEPOINT" { "ROLLBACK TO s; COMMIT" } else { end });
+            let expect = if end == "COMMIT" { Expect::Anything } else { Expect::Hit };
+            for query in queries {
+                let what = compare(&mut other, query, "v text", expect);
+                wrong.extend(what.map(|what| format!("{change} {end}: {what}")));
+                let what = compare(&mut session, query, "v text", Expect::Anything);
+                wrong.extend(what.map(|what| format!("{change} {end}: {what}")));
+            }
+        }
+        // The next change begins with the first state of what the queries read.
+        run(
+            &mut other,
+            "DROP SCHEMA ahead CASCADE; CREATE SCHEMA ahead; DROP VIEW public.seen; DROP TABLE public.t, p;
+             DROP TABLE IF EXISTS part;
+             CREATE TABLE public.t AS SELECT 1 AS v, 2 AS w; CREATE VIEW public.seen AS SELECT v FROM t;
+             CREATE OR REPLACE FUNCTION public.f() RETURNS int STABLE LANGUAGE sql AS 'SELECT v FROM t';
+             CREATE TABLE public.p (id int) PARTITION BY LIST (id); CREATE TABLE public.p_1 PARTITION OF p FOR VALUES IN (1);
+             INSERT INTO p VALUES (1); CREATE TABLE public.part AS SELECT 2 AS id",
+        );
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
+}
+
+/// The planner leaves out a table that cannot change the result: by a constraint, a unique index or an empty condition. What it relied
+/// on may go, also an index, which is no change of a definition.
+#[test]
+fn a_table_that_the_planner_left_out_is_still_a_dependency() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(
+        &mut session,
+        "SET constraint_exclusion = on;
+         CREATE TABLE a AS SELECT generate_series(1, 3) AS id; CREATE TABLE b (id int NOT NULL, v int); CREATE UNIQUE INDEX b_id ON b (id);
+         INSERT INTO b VALUES (1, 1);
+         CREATE TABLE limited (v int CONSTRAINT small CHECK (v < 100)); INSERT INTO limited VALUES (1);
+         CREATE TABLE whole (v int CHECK (v IS NOT NULL)); CREATE TABLE heir (CONSTRAINT heirs CHECK (v > 1000)) INHERITS (whole)",
+    );
+    run(&mut other, "SET constraint_exclusion = on");
+    let mut wrong = Vec::new();
+    for (query, changes) in [
+        (
+            "SELECT count(*)::text AS v FROM a LEFT JOIN b ON a.id = b.id",
+            &["INSERT INTO b VALUES (2, 2)", "DROP INDEX b_id", "INSERT INTO b VALUES (1, 5), (2, 6)"][..],
+        ),
+        (
+            "SELECT count(*)::text AS v FROM limited WHERE v > 500",
+            &[
+                "INSERT INTO limited VALUES (5)",
+                "ALTER TABLE limited DROP CONSTRAINT small",
+                "INSERT INTO limited VALUES (501)",
+            ],
+        ),
+        (
+            "SELECT count(*)::text AS v FROM whole WHERE v BETWEEN 1 AND 10",
+            &[
+                "INSERT INTO heir VALUES (2000)",
+                "INSERT INTO whole VALUES (5)",
+                "ALTER TABLE heir DROP CONSTRAINT heirs",
+                "INSERT INTO heir VALUES (6)",
+                "CREATE TABLE late () INHERITS (whole)",
+                "INSERT INTO late VALUES (7)",
+                "ALTER TABLE late NO INHERIT whole",
+                "INSERT INTO late VALUES (8)",
+            ],
+        ),
+        (
+            "SELECT count(*)::text AS v FROM whole WHERE v IS NULL",
+            &[
+                "ALTER TABLE whole DROP CONSTRAINT whole_v_check",
+                "INSERT INTO whole VALUES (NULL)",
+                "INSERT INTO heir VALUES (NULL)",
+            ],
+        ),
+        (
+            "SELECT count(*)::text AS v FROM a WHERE id IN (SELECT id FROM b WHERE false) OR id = 1",
+            &["DELETE FROM a WHERE id = 1", "INSERT INTO a VALUES (1), (1)", "TRUNCATE b"],
+        ),
+    ] {
+        for change in changes {
+            wrong.extend(compare(&mut session, query, "v text", Expect::Anything));
+            wrong.extend(compare(&mut other, query, "v text", Expect::Hit));
+            run(&mut other, change);
+            for session in [&mut session, &mut other] {
+                let what = compare(session, query, "v text", Expect::Anything);
+                wrong.extend(what.map(|what| format!("{change}: {what}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
+}
