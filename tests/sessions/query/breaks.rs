@@ -1285,7 +1285,7 @@ fn uncommitted_definitions_count_in_their_transaction_only() {
         "ALTER TABLE p ATTACH PARTITION part FOR VALUES IN (2)",
         "DROP TABLE p_1",
         "DROP OPERATOR @#@ (int, int); CREATE OPERATOR @#@ (FUNCTION = int4mi, LEFTARG = int, RIGHTARG = int)",
-        "ALTER TABLE t ALTER v TYPE bigint USING v * 10",
+        "DROP VIEW public.seen; ALTER TABLE t ALTER v TYPE bigint USING v * 10; CREATE VIEW public.seen AS SELECT v FROM t",
     ] {
         for end in ["ROLLBACK", "SAVEPOINT", "COMMIT"] {
             for query in queries {
@@ -1400,6 +1400,112 @@ fn a_table_that_the_planner_left_out_is_still_a_dependency() {
             for session in [&mut session, &mut other] {
                 let what = compare(session, query, "v text", Expect::Anything);
                 wrong.extend(what.map(|what| format!("{change}: {what}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
+}
+
+/// A query may read a table although neither its text nor a view of it names the table: in a policy, a domain, an aggregate, an
+/// operator, a cast, or in a function that runs a query it is given.
+#[test]
+fn a_table_that_only_objects_of_the_query_read_is_a_dependency() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut owner, mut session, mut other] = [(); 3].map(|()| cluster.connect("postgres"));
+    let has_crosstab = !cluster.server().lacks("tablefunc");
+    run(
+        &mut owner,
+        "SELECT cache_grant('default', '-', 'write'); CREATE ROLE reader;
+         CREATE TABLE hidden AS SELECT 1 AS v; CREATE TABLE t AS SELECT generate_series(1, 3) AS v; GRANT SELECT ON hidden, t TO reader;
+         CREATE FUNCTION most() RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(v) FROM hidden); END';
+         CREATE FUNCTION most_of(x int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(v) + x FROM hidden); END';
+         CREATE FUNCTION is_allowed(x int) RETURNS boolean STABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN x <> (SELECT max(v) FROM hidden); END';
+         CREATE DOMAIN allowed AS int CHECK (is_allowed(VALUE));
+         CREATE TYPE box_of AS (a allowed);
+         CREATE FUNCTION adds(sum int, x int) RETURNS int STABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN coalesce(sum, 0) + x + (SELECT max(v) FROM hidden); END';
+         CREATE AGGREGATE total(int) (SFUNC = adds, STYPE = int);
+         CREATE OPERATOR @# (FUNCTION = most_of, RIGHTARG = int);
+         CREATE TYPE wrapped AS (x int);
+         CREATE FUNCTION wrap(x int) RETURNS wrapped STABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN ROW(x + (SELECT max(v) FROM hidden))::wrapped; END';
+         CREATE CAST (int AS wrapped) WITH FUNCTION wrap(int);
+         CREATE FUNCTION with_default(x int DEFAULT most()) RETURNS int STABLE LANGUAGE sql AS 'SELECT x';
+         CREATE TABLE secured AS SELECT generate_series(1, 9) AS v; ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON secured USING (v <= (SELECT max(v) FROM hidden)); GRANT SELECT ON secured TO reader;
+         CREATE TABLE judged AS SELECT generate_series(1, 9) AS v; ALTER TABLE judged ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON judged USING (v <= most()); GRANT SELECT ON judged TO reader;
+         CREATE VIEW barrier WITH (security_barrier) AS SELECT v FROM secured WHERE EXISTS (SELECT FROM hidden WHERE v < 3);
+         GRANT SELECT ON barrier TO reader",
+    );
+    let mut queries = vec![
+        "SELECT v::text FROM secured ORDER BY 1",
+        "SELECT v::text FROM judged ORDER BY 1",
+        "SELECT count(*)::text AS v FROM barrier",
+        "SELECT 5::allowed::text AS v",
+        "SELECT (ROW(5)::box_of)::text AS v",
+        "SELECT '{\"a\": 5}'::jsonb::text || (SELECT a FROM jsonb_populate_record(NULL::box_of, '{\"a\": 5}')) AS v",
+        "SELECT ('{5}'::allowed[])::text AS v",
+        "SELECT total(v)::text AS v FROM t",
+        "SELECT (total(v) OVER (ORDER BY v))::text AS v FROM t ORDER BY t.v",
+        "SELECT (@# v)::text AS v FROM t ORDER BY 1",
+        "SELECT (v::wrapped)::text AS v FROM t ORDER BY 1",
+        "SELECT with_default()::text AS v",
+        "SELECT table_to_xml('hidden'::regclass, true, true, '')::text AS v",
+        "SELECT length(schema_to_xml('public'::regnamespace, true, true, '')::text)::text AS v",
+        "SELECT format('%s', most()) AS v",
+    ];
+    if has_crosstab {
+        run(&mut owner, "CREATE EXTENSION tablefunc");
+        queries.push(
+            "SELECT x::text AS v FROM crosstab('SELECT 1, 1, v FROM hidden ORDER BY 1, 2, 3') AS c(k int, x int)",
+        );
+        queries.push(
+            "SELECT branch AS v FROM connectby('(SELECT v, v - 1 AS up FROM hidden) AS h', 'v', 'up', '0', 0, ' ') AS c(k int, up int, l int, branch text)",
+        );
+    }
+    run(&mut session, "SET ROLE reader");
+    run(&mut other, "SET ROLE reader");
+    let mut wrong = Vec::new();
+    for query in queries {
+        for write in [
+            "UPDATE hidden SET v = 5",
+            "INSERT INTO hidden VALUES (7)",
+            "DELETE FROM hidden WHERE v > 1",
+            "INSERT INTO hidden VALUES (1)",
+        ] {
+            for session in [&mut session, &mut other] {
+                wrong.extend(compare(session, query, "v text", Expect::Anything));
+            }
+            run(&mut owner, write);
+            for session in [&mut session, &mut other] {
+                let what = compare(session, query, "v text", Expect::Anything);
+                wrong.extend(what.map(|what| format!("{write}: {what}")));
+            }
+        }
+    }
+    // The same domain in arguments, which are converted before the query runs.
+    for query in [
+        "SELECT ($1::allowed)::text AS v",
+        "SELECT ($1::allowed[])::text AS v",
+        "SELECT ($1::box_of)::text AS v",
+    ] {
+        let args = ["'[6]'", "'[[6]]'", "'[\"(6)\"]'"]
+            [usize::from(query.contains("[]")) + 2 * usize::from(query.contains("box"))];
+        let literal = query.replace(
+            "$1",
+            ["'6'", "'{6}'", "'(6)'"]
+                [usize::from(query.contains("[]")) + 2 * usize::from(query.contains("box"))],
+        );
+        for write in ["UPDATE hidden SET v = 1", "UPDATE hidden SET v = 6", "UPDATE hidden SET v = 2"] {
+            run(&mut owner, write);
+            for _ in 0..2 {
+                let direct = answer(&mut session, &literal);
+                let (rows, status) = cached_with(&mut session, query, "v text", &format!("args => {args}"));
+                if rows != direct {
+                    wrong.push(format!("{write}: {query}, {args}: {rows:?} instead of {direct:?}, {status}"));
+                }
             }
         }
     }
