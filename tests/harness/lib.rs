@@ -5,6 +5,7 @@
 //! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix
 //!   socket only, so clusters need no ports and any number of them can run side by side.
 //! - [`Database`] is a database of its own in the cluster that the tests of a process share.
+//! - [`tpch`] has the tables and queries of the benchmark TPC-H.
 //! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] is a Redis server (the directory `redis/` has more of them).
 
 mod cluster;
@@ -13,6 +14,7 @@ mod home;
 mod pooler;
 mod redis;
 mod server;
+pub mod tpch;
 mod wait;
 
 pub use cluster::{Cluster, Conf, Stop};

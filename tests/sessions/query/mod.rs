@@ -8,6 +8,7 @@
 //! - `refusals`: queries whose results must not be stored.
 //! - `forms`: protocols, large results, transactions and restarts.
 //! - `changes`: every way to write to what a query reads.
+//! - `tpch`: the queries of TPC-H.
 
 mod breaks;
 pub mod calls;
@@ -16,3 +17,4 @@ mod equivalence;
 mod forms;
 mod isolation;
 mod refusals;
+mod tpch;
