@@ -206,3 +206,21 @@ COMMENT ON FUNCTION cache_key(text, jsonb, regclass[], text) IS
 
 COMMENT ON FUNCTION cache_explain(text, jsonb, regclass[], text) IS
     'Tells, without running it, whether the result of a query can be stored, and if not, why; its columns, its dependencies, and what it varies on; and whether it is stored now.';
+
+COMMENT ON FUNCTION cache_create_view(text, text, interval, text[], interval, text) IS
+    'Creates a cached view and returns it: a hidden ordinary view over the query, named like the view with the suffix _uncached, and a view whose rows are the stored or new rows of the hidden one. Grants on the view are all that its readers need.';
+
+COMMENT ON FUNCTION cache_view_rows(bytea, anyelement, interval, text[], interval, text) IS
+    'Internal to cached views: returns the stored or new rows of a hidden view, which it reads with the privileges of the role that the token names.';
+
+COMMENT ON FUNCTION pgcache.view_owner_handler() IS
+    'Internal to pg_cache: the handler of the foreign table that tells with whose privileges a view is read.';
+
+COMMENT ON FUNCTION cache_call(regprocedure, jsonb, interval, text[], interval, boolean, regclass[], text) IS
+    'Returns the stored or new result of a function as jsonb: its value, or an array if the function returns a set. The elements of args are the arguments of the function.';
+
+COMMENT ON FUNCTION cache_wrap(regprocedure, interval, text[], text) IS
+    'Creates a function with the name of another one and the suffix _cached, and returns it. It has the same signature, defaults and grants, and returns the stored or new result of the other function for its arguments.';
+
+COMMENT ON FUNCTION cache_wrapped(interval, text[], text, "any") IS
+    'Internal to the wrappers of cache_wrap: returns the stored or new rows of a function. Behind the settings, the arguments are the function and its arguments.';

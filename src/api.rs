@@ -2,6 +2,7 @@
 //! values, and call `query` and `store`, which make all decisions about caching.
 
 mod arguments;
+mod call;
 mod content;
 mod counter;
 #[cfg(debug_assertions)]
@@ -19,4 +20,5 @@ mod size;
 mod space;
 mod statistics;
 mod value;
+mod view;
 mod watch;

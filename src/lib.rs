@@ -40,6 +40,11 @@ pgrx::extension_sql_file!(
         api::watch::pgcache::visible_watches
     ]
 );
+pgrx::extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["schema", api::view::pgcache::view_owner_handler]
+);
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an

@@ -6,7 +6,7 @@ use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::Array;
 use crate::pg::memory;
-use crate::pg::query::Query;
+use crate::pg::query::{Arguments, Query};
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::Wanted;
@@ -77,7 +77,7 @@ fn cache_fetch(
         }
         let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
         let caller = format!("query of cache_fetch, key \"{}\"", shown(key));
-        let query = Query { caller: &caller, text, arguments };
+        let query = Query { caller: &caller, text, arguments: Arguments::Json(arguments) };
         let wanted = Wanted { key, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
         Ok(fetch::fill(&space, &wanted, query, identity)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
     };

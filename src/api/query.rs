@@ -8,7 +8,7 @@ use crate::pg::memory;
 use crate::pg::relation::RelationOids;
 use crate::pg::rows::{Call, Sent, Sink};
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
-use crate::pg::{interval, shared};
+use crate::pg::{interval, query, shared};
 use crate::query::explain::explain;
 use crate::query::result::{self, Asked};
 use crate::store::cause;
@@ -64,7 +64,15 @@ impl<'a> Arguments<'a> {
         let space = arguments::space(self.space, Privilege::Read)?;
         let terminated =
             memory::terminated(text).ok_or_else(|| invalid("query must not contain a zero byte"))?;
-        let asked = Asked { text, arguments, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
+        let asked = Asked {
+            text,
+            arguments: query::Arguments::Json(arguments),
+            ttl_ms,
+            tags: &tags,
+            refresh,
+            depends: depends.as_deref(),
+            reader: None,
+        };
         run(&space, &asked, &terminated)
     }
 

@@ -7,10 +7,11 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::rows::{Sink, definition_list, is_composite};
+use super::rows::{Reader, Sink, definition_list, is_composite};
+use super::typed::Typed;
 use super::{analysis, executor, memory, observer, varlena};
 use pgrx::prelude::*;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// The snapshot that a query runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,26 @@ pub struct Query<'a> {
     /// The text of the query, in the encoding of the database.
     pub text: &'a CStr,
     /// The values of the parameters `$1`, `$2` and so on.
-    pub arguments: Array<'a>,
+    pub arguments: Arguments<'a>,
+}
+
+/// The values of a query's parameters.
+#[derive(Clone, Copy, Debug)]
+pub enum Arguments<'a> {
+    /// JSON that is converted to the types that the query infers.
+    Json(Array<'a>),
+    /// Values with the types of the parameters.
+    Typed(&'a Typed),
+}
+
+impl<'a> Arguments<'a> {
+    /// Returns bytes that differ for different arguments.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Json(array) => array.bytes(),
+            Self::Typed(typed) => typed.bytes(),
+        }
+    }
 }
 
 /// The value of a query as jsonb.
@@ -125,7 +145,7 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     context::within(query.caller, query.text, |context| {
         // SAFETY: as above. A plan of one statement has one source, which describes its rows.
         within_spi(on, || unsafe {
-            let parsed = parse(query.text)?;
+            let parsed = parse(query)?;
             refuse_utility(&parsed)?;
             bind(query.arguments, &parsed.types, context)?;
             let plan = prepare(query.text, &parsed.types)?;
@@ -155,6 +175,21 @@ pub fn has_held_cursor() -> bool {
         }
     };
     observer::apart(|| within_spi(Snapshot::Active, look))
+}
+
+/// Returns an error unless a text is a query without parameters that a view can have. Raises the errors of the server.
+///
+/// # Safety
+/// An SPI connection must be open.
+pub(super) unsafe fn require_view(text: &CStr) -> Result<(), Refused> {
+    let none = Typed::none();
+    let query = Query { caller: "", text, arguments: Arguments::Typed(&none) };
+    // SAFETY: as the caller promises.
+    unsafe {
+        let parsed = parse(&query)?;
+        refuse_utility(&parsed)?;
+        refuse_writes(&parsed)
+    }
 }
 
 /// Calls `run` with an open connection to the server's programming interface (SPI), and a snapshot for planning.
@@ -205,7 +240,7 @@ unsafe fn value_of(
 ) -> Result<Option<Value>, Refused> {
     // SAFETY: as the caller promises.
     unsafe {
-        let parsed = parse(query.text)?;
+        let parsed = parse(query)?;
         refuse_unless_scalar(query.text, &parsed)?;
         let (mut values, nulls) = bind(query.arguments, &parsed.types, context)?;
         let plan = prepare(query.text, &parsed.types)?;
@@ -239,10 +274,11 @@ unsafe fn send_rows(
 ) -> Result<(), Refused> {
     // SAFETY: as the caller promises. A plan of one statement has one source, which describes its rows.
     unsafe {
-        let parsed = parse(query.text)?;
+        let reader = sink.reader();
+        let parsed = parse_as(reader, query)?;
         refuse_utility(&parsed)?;
         let (values, nulls) = bind(query.arguments, &parsed.types, context)?;
-        let plan = prepare(query.text, &parsed.types)?;
+        let plan = prepare_as(reader, query.text, &parsed.types)?;
         sink.require(rows_of(plan)?)?;
         before(&relations(plan));
         let writes = parsed.writes() || observer::locks_rows();
@@ -275,7 +311,17 @@ impl Parsed {
 ///
 /// # Safety
 /// An SPI connection must be open.
-unsafe fn parse(text: &CStr) -> Result<Parsed, Refused> {
+unsafe fn parse(query: &Query<'_>) -> Result<Parsed, Refused> {
+    // SAFETY: as the caller promises.
+    unsafe { parse_as(None, query) }
+}
+
+/// Does the same for a query that reads a relation as another role, if there is one. See [`prepare_as`].
+///
+/// # Safety
+/// As for [`parse`].
+unsafe fn parse_as(reader: Option<Reader>, query: &Query<'_>) -> Result<Parsed, Refused> {
+    let text = query.text;
     // SAFETY: the parser's own functions, called with a text that ends with a zero. Their results live as long as the SPI
     // connection.
     unsafe {
@@ -291,6 +337,19 @@ unsafe fn parse(text: &CStr) -> Result<Parsed, Refused> {
             }
         }
         let statement = (*(*statements).elements).ptr_value.cast::<pg_sys::RawStmt>();
+        if let Some(reader) = reader {
+            let none = std::ptr::null_mut();
+            let (setup, reading) = (Some(begin_reading as _), Reading::of(reader));
+            let query = pg_sys::parse_analyze_withcb(statement, text.as_ptr(), setup, reading, none);
+            return Ok(Parsed { statement: (*statement).stmt, query, types: Vec::new() });
+        }
+        if let Arguments::Typed(Typed { types, .. }) = query.arguments {
+            let count = types.len() as c_int;
+            let none = std::ptr::null_mut();
+            let query =
+                pg_sys::parse_analyze_fixedparams(statement, text.as_ptr(), types.as_ptr(), count, none);
+            return Ok(Parsed { statement: (*statement).stmt, query, types: memory::copy(types) });
+        }
         let (mut types, mut count) = (std::ptr::null_mut(), 0);
         let query = pg_sys::parse_analyze_varparams(
             statement,
@@ -318,17 +377,11 @@ unsafe fn parse(text: &CStr) -> Result<Parsed, Refused> {
 /// # Safety
 /// The result of [`parse`] must still exist.
 unsafe fn refuse_unless_scalar(text: &CStr, parsed: &Parsed) -> Result<(), Refused> {
-    let unsupported = |message| Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message);
-    // SAFETY: as the caller promises. The tag of a node names its type.
+    // SAFETY: as the caller promises.
     unsafe {
         refuse_utility(parsed)?;
+        refuse_writes(parsed)?;
         let query = parsed.query;
-        if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
-            return Err(unsupported(WRITES).detail(format!("It is {}.", command_of(parsed.statement))));
-        }
-        if (*query).hasModifyingCTE {
-            return Err(unsupported(WRITES).detail("A statement in its WITH clause changes data."));
-        }
         match pg_sys::ExecCleanTargetListLength((*query).targetList) {
             1 => Ok(()),
             columns => {
@@ -341,6 +394,24 @@ unsafe fn refuse_unless_scalar(text: &CStr, parsed: &Parsed) -> Result<(), Refus
             }
         }
     }
+}
+
+/// Returns an error if the statement changes rows.
+///
+/// # Safety
+/// The result of [`parse`] must still exist. The statement must be a query.
+unsafe fn refuse_writes(parsed: &Parsed) -> Result<(), Refused> {
+    let refused = Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, WRITES);
+    // SAFETY: as the caller promises.
+    unsafe {
+        if (*parsed.query).commandType != pg_sys::CmdType::CMD_SELECT {
+            return Err(refused.detail(format!("It is {}.", command_of(parsed.statement))));
+        }
+        if (*parsed.query).hasModifyingCTE {
+            return Err(refused.detail("A statement in its WITH clause changes data."));
+        }
+    }
+    Ok(())
 }
 
 /// Returns an error unless the statement is a query: a SELECT, or a statement that changes rows and may return them.
@@ -409,11 +480,14 @@ const SHOWN_QUERY_BYTES_MAX: usize = 300;
 /// # Safety
 /// An SPI connection must be open.
 unsafe fn bind(
-    arguments: Array<'_>,
+    arguments: Arguments<'_>,
     types: &[pg_sys::Oid],
     context: Context,
 ) -> Result<(Vec<pg_sys::Datum>, Vec<c_char>), Refused> {
-    let elements = arguments.elements();
+    let elements = match arguments {
+        Arguments::Json(array) => array.elements(),
+        Arguments::Typed(typed) => return Ok((memory::copy(&typed.values), memory::copy(&typed.nulls))),
+    };
     if elements.len() != types.len() {
         let plural = if types.len() == 1 { "" } else { "s" };
         let (expected, found) = (types.len(), elements.len());
@@ -485,6 +559,66 @@ unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
     TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
+/// What the parser needs for a query that reads a relation as another role.
+struct Reading {
+    reader: Reader,
+    /// The current role and its security context, while the names in the FROM clause are looked up as the other role.
+    current: (pg_sys::Oid, c_int),
+}
+
+impl Reading {
+    /// Makes the argument of [`begin_reading`], in the current memory context.
+    fn of(reader: Reader) -> *mut c_void {
+        let reading = memory::cleared(size_of::<Self>()).cast::<Self>();
+        // SAFETY: the memory has this size, and is aligned for every type.
+        unsafe { reading.write(Self { reader, current: (pg_sys::InvalidOid, 0) }) };
+        reading.cast()
+    }
+}
+
+/// Prepares the parser for a query that reads a relation as another role. The server calls this whenever it analyzes the query.
+///
+/// The names in the FROM clause are looked up as the other role, because the current role may lack a privilege on the schema: a view
+/// needs none for what it names. Nothing else happens before the parser comes to the list of columns. If it raises an error before,
+/// the server restores the current role when it ends the transaction or savepoint.
+#[pg_guard]
+unsafe extern "C-unwind" fn begin_reading(parser: *mut pg_sys::ParseState, reading: *mut c_void) {
+    // SAFETY: the server's own state of the parser, and an argument that `Reading::of` has made.
+    unsafe {
+        (*parser).p_ref_hook_state = reading;
+        (*parser).p_pre_columnref_hook = Some(read_as);
+        let Reading { reader, current: (user, context) } = &mut *reading.cast::<Reading>();
+        pg_sys::GetUserIdAndSecContext(user, context);
+        let context = *context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as c_int;
+        pg_sys::SetUserIdAndSecContext(reader.role.oid().into(), context);
+    }
+}
+
+/// Makes a query read a relation as another role, as the server does for the relations of a view. The parser calls this once, when
+/// it has analyzed the FROM clause and comes to the list of columns.
+#[pg_guard]
+unsafe extern "C-unwind" fn read_as(
+    parser: *mut pg_sys::ParseState,
+    _columns: *mut pg_sys::ColumnRef,
+) -> *mut pg_sys::Node {
+    // SAFETY: `begin_reading` has set the state. The list holds nodes of the type.
+    unsafe {
+        let Reading { reader, current } = &*(*parser).p_ref_hook_state.cast::<Reading>();
+        pg_sys::SetUserIdAndSecContext(current.0, current.1);
+        #[cfg(feature = "pg15")]
+        let entries = executor::nodes::<pg_sys::RangeTblEntry>((*parser).p_rtable);
+        #[cfg(not(feature = "pg15"))]
+        let entries = executor::nodes::<pg_sys::RTEPermissionInfo>((*parser).p_rteperminfos);
+        for entry in entries {
+            let entry = &mut *(*entry).cast_mut();
+            if entry.relid.to_u32() == reader.relation {
+                entry.checkAsUser = reader.role.oid().into();
+            }
+        }
+    }
+    std::ptr::null_mut()
+}
+
 /// Returns the source of a plan with one statement.
 ///
 /// # Safety
@@ -530,15 +664,34 @@ unsafe fn relations(plan: pg_sys::SPIPlanPtr) -> Vec<u32> {
 /// # Safety
 /// An SPI connection must be open, and the text must have been parsed as a single statement.
 unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanPtr, Refused> {
+    // SAFETY: as the caller promises.
+    unsafe { prepare_as(None, text, types) }
+}
+
+/// Does the same for a query that reads a relation as another role, if there is one. The text must have a list of columns with the
+/// name of a relation, such as `v.*`.
+///
+/// # Safety
+/// As for [`prepare`].
+unsafe fn prepare_as(
+    reader: Option<Reader>,
+    text: &CStr,
+    types: &[pg_sys::Oid],
+) -> Result<pg_sys::SPIPlanPtr, Refused> {
     // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
-        let plan = pg_sys::SPI_prepare_cursor(
-            text.as_ptr(),
-            types.len() as i32,
-            types.as_ptr().cast_mut(),
-            // `executor.rs` makes a plan run without workers if they could read unseen.
-            pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
-        );
+        // `executor.rs` makes a plan run without workers if they could read unseen.
+        let options = pg_sys::CURSOR_OPT_PARALLEL_OK as c_int;
+        let plan = match reader {
+            None => {
+                let (count, types) = (types.len() as c_int, types.as_ptr().cast_mut());
+                pg_sys::SPI_prepare_cursor(text.as_ptr(), count, types, options)
+            }
+            Some(reader) => {
+                let reading = Reading::of(reader);
+                pg_sys::SPI_prepare_params(text.as_ptr(), Some(begin_reading), reading, options)
+            }
+        };
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
         }
@@ -662,7 +815,7 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {
-    let query = Query { caller: "query of a test", text, arguments: Array::EMPTY };
+    let query = Query { caller: "query of a test", text, arguments: Arguments::Json(Array::EMPTY) };
     let is_refused = |context| Ok(try_scalar(&query, Snapshot::New, &mut |_| {}, context).is_err());
     observer::observe(|| context::within(query.caller, text, is_refused)).0
 }

@@ -15,7 +15,7 @@ use foldhash::fast::FixedState;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 /// A relation, by its OID.
@@ -63,6 +63,27 @@ impl RelationOid {
 
     pub fn get(self) -> u32 {
         self.0
+    }
+
+    /// Returns the relation that has a row type. None for any other type.
+    pub fn of_row_type(kind: u32) -> Option<Self> {
+        // SAFETY: looks up a catalog. The server returns 0 for any other type.
+        let oid = unsafe { pg_sys::get_typ_typrelid(kind.into()) };
+        (oid != pg_sys::InvalidOid).then(|| Self(oid.to_u32()))
+    }
+
+    /// Returns a query for all rows of the relation, which must exist.
+    pub fn all_rows(self) -> CString {
+        // SAFETY: looks up catalogs. The server returns new strings that end with a zero, or null for what does not exist.
+        let name = unsafe {
+            let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(self.0.into()));
+            let name = pg_sys::get_rel_name(self.0.into());
+            if name.is_null() {
+                pgrx::error!("relation with OID {} does not exist", self.0);
+            }
+            CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name))
+        };
+        memory::terminated(&[b"SELECT v.* FROM ", name.to_bytes(), b" AS v"].concat()).unwrap_or_default()
     }
 
     /// Returns the relation's name without its schema, in the database's encoding, if there is such a relation.

@@ -13,6 +13,7 @@
 use super::encoding::shown;
 use super::error::Refused;
 use super::memory;
+use super::role::Role;
 use super::shared;
 use pg_cache_core::{Buffer, Meta};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
@@ -57,6 +58,34 @@ impl Call {
                     && !(*result).expectedDesc.is_null()
             }
         }
+    }
+
+    /// Returns the type of an argument, counted from 0, as the caller has written it; 0 if it is unknown.
+    pub fn argument_type(self, index: usize) -> u32 {
+        // SAFETY: pgrx passes the call of the function that is running. The server returns 0 for an argument that does not exist.
+        unsafe { pg_sys::get_fn_expr_argtype((*self.0).flinfo, index as c_int).to_u32() }
+    }
+
+    /// Returns the number of arguments.
+    pub fn arguments(self) -> usize {
+        // SAFETY: as above.
+        usize::try_from(unsafe { (*self.0).nargs }).unwrap_or(0)
+    }
+
+    /// Returns an argument, counted from 0. None if it is null, or does not exist.
+    pub(super) fn argument(self, index: usize) -> Option<pg_sys::Datum> {
+        if index >= self.arguments() {
+            return None;
+        }
+        // SAFETY: a call has as many arguments as it says.
+        let argument = unsafe { *(*self.0).args.as_ptr().add(index) };
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// Returns the OID of the schema of the function.
+    pub(super) fn schema(self) -> pg_sys::Oid {
+        // SAFETY: as above. Looks up a catalog.
+        unsafe { pg_sys::get_func_namespace((*(*self.0).flinfo).fn_oid) }
     }
 }
 
@@ -107,6 +136,13 @@ unsafe impl SqlTranslatable for Sent {
 /// A column of a result: its type and its type modifier.
 type Column = (u32, i32);
 
+/// The role with whose privileges a query reads one relation. With all others, it reads them as the current role does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    pub relation: u32,
+    pub role: Role,
+}
+
 /// The destination of rows: the result of a set-returning function, and the bytes to store.
 #[derive(Debug)]
 pub struct Sink {
@@ -125,6 +161,7 @@ pub struct Sink {
     anonymous_record: Option<Vec<u8>>,
     /// Whether a column contains composite values.
     has_composites: bool,
+    reader: Option<Reader>,
 }
 
 /// What [`Sink::replay`] did with stored rows.
@@ -194,7 +231,17 @@ impl Sink {
             rows: 0,
             anonymous_record: None,
             has_composites: false,
+            reader: None,
         }
+    }
+
+    /// Makes the query read a relation with the privileges of a role, as a view does with those of its owner.
+    pub fn read_as(&mut self, reader: Reader) {
+        self.reader = Some(reader);
+    }
+
+    pub(super) fn reader(&self) -> Option<Reader> {
+        self.reader
     }
 
     /// From now on, keeps the bytes of the rows for storing, up to a limit.

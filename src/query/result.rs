@@ -13,11 +13,10 @@ use super::fill::{self, Job, Wanted};
 use super::text;
 use super::texts::{Known, know};
 use crate::pg::environment;
-use crate::pg::jsonb::Array;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::Seen;
-use crate::pg::query::{self, Query, Snapshot, Value};
-use crate::pg::rows::{Replayed, Room, Sink};
+use crate::pg::query::{self, Arguments, Query, Snapshot, Value};
+use crate::pg::rows::{Reader, Replayed, Room, Sink};
 use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry;
@@ -51,12 +50,14 @@ const CLOCK_MS_MAX: u64 = 60_000;
 pub struct Asked<'a> {
     /// The text of the query, as the caller has passed it.
     pub text: &'a [u8],
-    pub arguments: Array<'a>,
+    pub arguments: Arguments<'a>,
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     pub refresh: bool,
     /// Sorted, without duplicates.
     pub depends: Option<&'a [u32]>,
+    /// The role with whose privileges the query reads a relation.
+    pub reader: Option<Reader>,
 }
 
 impl Asked<'_> {
@@ -67,6 +68,11 @@ impl Asked<'_> {
         digest.update(count.to_le_bytes());
         self.depends.unwrap_or_default().iter().for_each(|oid| digest.update(oid.to_le_bytes()));
         digest.update(environment);
+        digest.update([u8::from(self.reader.is_some())]);
+        if let Some(Reader { relation, role }) = self.reader {
+            digest.update(relation.to_le_bytes());
+            digest.update(role.oid().to_le_bytes());
+        }
         digest.update(self.arguments.bytes());
         let hash: Hash = digest.finalize().into();
         let mut bytes = memory::zeroed(KEY_BYTES);
@@ -320,6 +326,17 @@ fn inflated(room: &Room, meta: Meta) -> Option<Room> {
 /// Puts the rows of a query into the result of the function that `sink` belongs to. `text` must be the text of `asked`. Raises the
 /// errors of the query.
 pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> Result<(), OutOfMemory> {
+    rows_for("query of cache_query", space, asked, text, sink)
+}
+
+/// Does the same for another function of this library, which `caller` names for the context of errors.
+pub fn rows_for(
+    caller: &str,
+    space: &Space,
+    asked: &Asked<'_>,
+    text: &CStr,
+    sink: &mut Sink,
+) -> Result<(), OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
     if !asked.refresh
         && let Some((_, room)) = search.find(space, ROWS)
@@ -332,7 +349,8 @@ pub fn rows(space: &Space, asked: &Asked<'_>, text: &CStr, sink: &mut Sink) -> R
         }
     }
     sink.keep(most_bytes(space));
-    let query = Query { caller: "query of cache_query", text, arguments: asked.arguments };
+    asked.reader.into_iter().for_each(|reader| sink.read_as(reader));
+    let query = Query { caller, text, arguments: asked.arguments };
     fill::fill(space, &search.wanted(), &mut Rows { search: &search, query, sink });
     Ok(())
 }
@@ -360,6 +378,30 @@ pub fn json_with_meta(
     let meta = search.peek(space).map(|(meta, _)| meta);
     status.into_iter().for_each(status::set);
     Ok((Varlena::of(&value.bytes), meta))
+}
+
+/// Returns the only value of a query as a jsonb, or None for a null. `text` must be the text of `asked`. Raises the errors of the
+/// query. `caller` names the function of this library for the context of errors.
+pub fn value(
+    caller: &str,
+    space: &Space,
+    asked: &Asked<'_>,
+    text: &CStr,
+) -> Result<Option<Varlena>, OutOfMemory> {
+    let mut search = Search::new(asked, Form::Value)?;
+    if !asked.refresh
+        && let Some((_, room)) = search.find(space, JSON)
+    {
+        return Ok(jsonb_of(room.bytes()));
+    }
+    let query = Query { caller, text, arguments: asked.arguments };
+    let value = fill::fill(space, &search.wanted(), &mut Scalar { search: &search, query });
+    Ok(jsonb_of(&value.bytes))
+}
+
+/// Returns the value that the bytes of a jsonb stand for. No bytes stand for a null, because every jsonb has some.
+fn jsonb_of(bytes: &[u8]) -> Option<Varlena> {
+    (!bytes.is_empty()).then(|| Varlena::of(bytes))
 }
 
 /// Returns the key under which the rows of a query are stored, or would be stored, for this session.
@@ -452,20 +494,28 @@ impl Job for Rows<'_, '_> {
     }
 }
 
-/// A query whose rows become one jsonb.
-struct Json<'a> {
+/// A query whose result is stored as one jsonb: of all rows, or of the only value.
+struct Jsonb<'a, const IS_SCALAR: bool> {
     search: &'a Search<'a>,
     query: Query<'a>,
 }
 
-impl Job for Json<'_> {
+type Json<'a> = Jsonb<'a, false>;
+type Scalar<'a> = Jsonb<'a, true>;
+
+impl<const IS_SCALAR: bool> Job for Jsonb<'_, IS_SCALAR> {
     const KEY_IS_CHOSEN: bool = false;
-    const FORM: Form = Form::Json;
+    const FORM: Form = if IS_SCALAR { Form::Value } else { Form::Json };
 
     type Result = Value;
 
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Value {
-        query::json(&self.query, on, before)
+        match IS_SCALAR {
+            // No bytes stand for a null.
+            true => query::scalar(&self.query, on, before)
+                .unwrap_or(Value { bytes: Vec::new(), has_composites: false }),
+            false => query::json(&self.query, on, before),
+        }
     }
 
     fn check(&self, _: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
@@ -481,6 +531,9 @@ impl Job for Json<'_> {
     }
 
     fn rows(&self, result: &Value) -> u64 {
+        if IS_SCALAR {
+            return 1;
+        }
         result.bytes.first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
     }
 

@@ -239,7 +239,12 @@ const KNOWN_MAX: usize = 1024;
 /// raise errors.
 #[inline]
 pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
-    let role = Role::current();
+    with_privilege_of(Role::current(), name, needed)
+}
+
+/// Does the same for another role.
+#[inline]
+pub fn with_privilege_of(role: Role, name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
     let last = || {
         KNOWN.with_borrow(|known| {
             let last = known.last.as_ref().filter(|_| known.generation == catalog::generation());

@@ -9,6 +9,12 @@ SELECT cache_grant('s', 'privilege_admin', 'admin');
 SELECT cache_grant('s', 'privilege_write', 'write');
 SELECT cache_grant('s', 'privilege_read', 'read');
 
+CREATE FUNCTION one() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
+CREATE SCHEMA privilege_views;
+GRANT ALL ON SCHEMA privilege_views TO PUBLIC;
+SELECT cache_create_view('cached', 'SELECT 1 AS one', space => 's');
+GRANT SELECT ON cached TO PUBLIC;
+
 CREATE TABLE calls (function text, call text);
 INSERT INTO calls VALUES
     ('cache_get', 'SELECT cache_get(''k'', ''s'')'),
@@ -48,6 +54,13 @@ INSERT INTO calls VALUES
     ('cache_query_json_status', 'SELECT * FROM cache_query_json_status(''SELECT 1'', space => ''s'')'),
     ('cache_key', 'SELECT cache_key(''SELECT 1'', space => ''s'')'),
     ('cache_explain', 'SELECT * FROM cache_explain(''SELECT 1'', space => ''s'')'),
+    ('cache_create_view', 'SELECT cache_create_view(''privilege_views.v'', ''SELECT 1 AS one'', space => ''s'')'),
+    ('cache_view_rows', 'SELECT * FROM cached'),
+    ('cache_view_rows', 'SELECT * FROM cache_view_rows(NULL, NULL::cached_uncached, NULL, NULL, NULL, ''s'')'),
+    ('cache_call', 'SELECT cache_call(''one()'', space => ''s'')'),
+    ('cache_wrap', 'SELECT cache_wrap(''one()'', space => ''s'')'),
+    ('cache_wrapped', 'SELECT * FROM cache_wrapped(NULL, NULL, ''s'', ''one()''::regprocedure) AS (one int)'),
+    ('pgcache.view_owner_handler', 'SELECT pgcache.view_owner_handler()'),
     ('cache_invalidate_relation', 'SELECT cache_invalidate_relation(''calls'')'),
     ('cache_watch', 'SELECT cache_watch(''calls'')'),
     ('cache_unwatch', 'SELECT cache_unwatch(''calls'')'),
