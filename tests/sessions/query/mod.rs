@@ -18,4 +18,5 @@ mod equivalence;
 mod forms;
 mod isolation;
 mod refusals;
+mod tpch;
 mod views;
