@@ -157,6 +157,12 @@ fn cache_query_as(
     space: Option<TextArgument<'_>>,
     call: Call,
 ) -> Sent {
+    if call.is_domain_over_composite(0) {
+        let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
+        Refused::new(code, "row_type must not be a domain over a composite type")
+            .hint("Use the composite type.")
+            .raise();
+    }
     Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space }.send(call)
 }
 

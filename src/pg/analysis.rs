@@ -64,6 +64,9 @@ unsafe extern "C-unwind" fn visit_function(function: pg_sys::Oid, context: *mut 
     false
 }
 
+/// The function `current_schema`, which the key word stands for. The result may be the session's own temporary schema.
+const CURRENT_SCHEMA: u32 = 1402;
+
 /// Notes what a node shows besides the functions that `check_functions_in_node` finds.
 ///
 /// # Safety
@@ -82,6 +85,11 @@ unsafe fn note_node(node: *mut pg_sys::Node, seen: &mut Seen) {
                 let is_time = (*node.cast::<pg_sys::SQLValueFunction>()).op
                     <= pg_sys::SQLValueFunctionOp::SVFOP_LOCALTIMESTAMP_N;
                 seen.reads_clock |= is_time;
+                let is_schema = (*node.cast::<pg_sys::SQLValueFunction>()).op
+                    == pg_sys::SQLValueFunctionOp::SVFOP_CURRENT_SCHEMA;
+                if is_schema {
+                    seen.add_call(CURRENT_SCHEMA, &Call::of(CURRENT_SCHEMA));
+                }
             }
             T_CoerceViaIO => note_conversion((*node.cast::<pg_sys::CoerceViaIO>()).resulttype, seen),
             T_TableFunc => {
@@ -155,6 +163,8 @@ unsafe fn note_order(clause: *const pg_sys::SortGroupClause, seen: &mut Seen) {
             if operator.to_u32() >= pg_sys::FirstNormalObjectId {
                 let function = pg_sys::get_opcode(operator).to_u32();
                 seen.add_call(function, &Call::of(function));
+                // A sort calls a function of the operator's family instead.
+                seen.user_function = true;
             }
         }
     }

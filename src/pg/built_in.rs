@@ -109,16 +109,16 @@ const TYPES: &[u32] = &[
     4226, 4227, 4229, 4230, 4232, 4233, 4234, 4598, 4599, 4640, 4641, 5020, 5021, 5089, 5090, 5091, 5094,
     5095,
 ];
-/// `current_user`, `current_schema`, `current_database`, `version`, `pg_has_role`, `pg_typeof`, `pg_column_size` and the like.
+/// `current_user`, `current_database`, `version`, `pg_has_role`, `pg_typeof`, `pg_column_size` and the like.
 const SURROUNDINGS: &[u32] = &[
-    89, 710, 745, 746, 861, 1031, 1032, 1039, 1264, 1269, 1402, 1403, 1597, 1619, 1642, 1686, 1689, 2121,
-    2289, 2705, 2706, 2707, 2708, 2709, 2710, 3427, 3759,
+    89, 710, 745, 746, 861, 1031, 1032, 1039, 1264, 1269, 1597, 1619, 1642, 1686, 1689, 2121, 2289, 2705,
+    2706, 2707, 2708, 2709, 2710, 3427, 3759,
 ];
 
 // Functions whose results depend on what results vary on or expire by only if they are called.
 
-/// `pg_client_encoding`, `current_setting`, `pg_show_all_settings` and `pg_settings_get_flags`.
-const SETTINGS: &[u32] = &[810, 2077, 2084, 3294, 6240];
+/// `pg_client_encoding`, `current_setting` and `pg_settings_get_flags`.
+const SETTINGS: &[u32] = &[810, 2077, 3294, 6240];
 /// `now` and the like, `age` with one argument, the input of dates and times. Functions that may convert a text to a date: the input
 /// of arrays, records, ranges and domains, and `json_to_record` and `json_populate_record` in all forms. Functions that need the
 /// present offset of the time zone: `timetz`, `timezone` of a `timetz`, `jsonb_path_query_tz` and the like.
@@ -140,8 +140,10 @@ const STATISTICS: &[u32] = &[
     6356, 6358, 6359, 6360, 6361, 6366, 6377,
 ];
 /// The session: its process, its connection, its cursors, prepared statements, channels and temporary schema.
-const SESSION: &[u32] =
-    &[2026, 2196, 2197, 2198, 2199, 2510, 2511, 2854, 2855, 3035, 3566, 4566, 4567, 4568, 6311];
+const SESSION: &[u32] = &[
+    1402, 1403, 2026, 2084, 2196, 2197, 2198, 2199, 2510, 2511, 2854, 2855, 3035, 3566, 4566, 4567, 4568,
+    6311,
+];
 /// The transaction: its id and its snapshot, and ages of transactions.
 const TRANSACTIONS: &[u32] = &[1181, 2943, 2944, 3348, 3939, 5059, 5060, 5061];
 /// Names of objects: `to_regclass` and the like, the input of types such as `regclass`, `pg_table_is_visible` and the like, `pg_input_is_valid`.

@@ -81,8 +81,8 @@ const HARMLESS: [&str; 12] = [
 /// The beginnings of the names of library settings that cannot change the result of a query: they collect statistics, or log.
 const HARMLESS_LIBRARIES: [&[u8]; 2] = [b"auto_explain.", b"pg_stat_statements."];
 
-/// The beginning of the names of our own settings. They are part of no digest: a session with `pg_cache.bypass` must store where
-/// other sessions read.
+/// The beginning of the names of our own settings. The basic digest leaves them out: a session with `pg_cache.bypass` must store
+/// where other sessions read.
 const OWN: &[u8] = b"pg_cache.";
 
 /// A SHA-256 hash.
@@ -341,20 +341,20 @@ impl Remembered {
                 unsafe {
                     let name = CStr::from_ptr((**record).name);
                     let context = (**record).context;
-                    if matches!(
+                    let is_fixed = matches!(
                         context,
                         pg_sys::GucContext::PGC_POSTMASTER | pg_sys::GucContext::PGC_INTERNAL
-                    ) || name.to_bytes().starts_with(OWN)
-                    {
-                        continue;
-                    }
+                    );
                     let Some(setting) = Setting::of(*record) else { continue };
                     if setting.default.is_none() {
                         if let Some(name) = memory::terminated(name.to_bytes()) {
                             memory::push(&mut found.placeholders, name);
                         }
                         memory::push(&mut found.others, setting);
-                    } else if is_harmless(name.to_bytes(), context, &harmless) {
+                    } else if is_fixed
+                        || name.to_bytes().starts_with(OWN)
+                        || is_harmless(name.to_bytes(), context, &harmless)
+                    {
                         memory::push(&mut found.others, setting);
                     } else {
                         memory::push(&mut found.counting, setting);

@@ -88,11 +88,27 @@ pub fn in_words(function: u32, all: bool) -> Option<String> {
         let allowed = pg_sys::pg_proc_aclcheck(function.into(), caller, execute);
         #[cfg(not(feature = "pg15"))]
         let allowed = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function.into(), caller, execute);
-        if !all && allowed != pg_sys::AclResult::ACLCHECK_OK {
+        let is_found = allowed == pg_sys::AclResult::ACLCHECK_OK && may_use_schema_of(function);
+        if !all && !is_found {
             return None;
         }
         let name = CStr::from_ptr(pg_sys::format_procedure(function.into()));
         Some(format!("function {}", shown(name.to_bytes())))
+    }
+}
+
+/// Returns whether the current role may use the schema of a function.
+fn may_use_schema_of(function: u32) -> bool {
+    // SAFETY: looks up catalogs.
+    unsafe {
+        let (schema, usage) =
+            (pg_sys::get_func_namespace(function.into()), pg_sys::ACL_USAGE as pg_sys::AclMode);
+        #[cfg(feature = "pg15")]
+        let allowed = pg_sys::pg_namespace_aclcheck(schema, pg_sys::GetUserId(), usage);
+        #[cfg(not(feature = "pg15"))]
+        let allowed =
+            pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, pg_sys::GetUserId(), usage);
+        allowed == pg_sys::AclResult::ACLCHECK_OK
     }
 }
 

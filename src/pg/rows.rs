@@ -15,6 +15,8 @@ use super::error::Refused;
 use super::memory;
 use super::role::Role;
 use super::shared;
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use pg_cache_core::{Buffer, Meta};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -24,6 +26,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::hash::Hasher;
 
 /// The alignment of stored tuples, and of the memory that they are read into.
 const ALIGNMENT: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
@@ -33,8 +36,8 @@ const ALIGNMENT: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
 #[repr(C)]
 struct Header {
     columns: u32,
-    /// Zero.
-    reserved: u32,
+    /// A hash of everything behind the header. The server trusts the form of a tuple, so damaged bytes must not reach it.
+    checksum: u32,
     rows: u64,
 }
 
@@ -58,6 +61,14 @@ impl Call {
                     && !(*result).expectedDesc.is_null()
             }
         }
+    }
+
+    /// Returns whether an argument is a domain over a composite type: the server does not check the rows of such a type.
+    pub fn is_domain_over_composite(self, index: usize) -> bool {
+        let kind = pg_sys::Oid::from(self.argument_type(index));
+        // SAFETY: looks up a catalog.
+        let is_domain = unsafe { pg_sys::get_typtype(kind) } as u8 == pg_sys::TYPTYPE_DOMAIN;
+        is_domain && is_composite(kind)
     }
 
     /// Returns the type of an argument, counted from 0, as the caller has written it; 0 if it is unknown.
@@ -448,7 +459,7 @@ impl Sink {
             if pg_sys::SPI_register_relation(relation) != pg_sys::SPI_OK_REL_REGISTER as c_int {
                 pgrx::error!("the rows cannot be named");
             }
-            let statement = c"SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(pg_cache_rows)), '[]') FROM pg_cache_rows";
+            let statement = c"SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(pg_cache_rows.*)), '[]') FROM pg_cache_rows";
             let status = pg_sys::SPI_execute(statement.as_ptr(), true, 1);
             if status != pg_sys::SPI_OK_SELECT as c_int || pg_sys::SPI_processed != 1 {
                 pgrx::error!("the rows cannot be made jsonb");
@@ -607,6 +618,10 @@ unsafe extern "C-unwind" fn shut_down(receiver: *mut pg_sys::DestReceiver) {
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver>();
         let sink = &mut *receiver.sink;
+        if let Some(stored) = &mut sink.stored {
+            let (at, checksum) = (std::mem::offset_of!(Header, checksum), checksum(stored));
+            stored[at..at + size_of::<u32>()].copy_from_slice(&checksum.to_ne_bytes());
+        }
         pg_sys::ExecDropSingleTupleTableSlot(std::mem::replace(&mut sink.slot, std::ptr::null_mut()));
         pg_sys::MemoryContextDelete(receiver.scratch);
     }
@@ -710,7 +725,15 @@ fn header(bytes: &[u8]) -> Option<((Header, Vec<Column>), usize)> {
         found.push((u32::from_ne_bytes(word(at)?), i32::from_ne_bytes(word(at + 4)?)));
     }
     let end = padded(size_of::<Header>() + 8 * columns as usize);
-    (end <= bytes.len()).then_some(((Header { columns, reserved: 0, rows }, found), end))
+    let header = Header { columns, checksum: u32::from_ne_bytes(word(4)?), rows };
+    (end <= bytes.len() && header.checksum == checksum(bytes)).then_some(((header, found), end))
+}
+
+/// Returns the checksum of stored rows. It is the same in all processes.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = FoldHasher::with_seed(0, SharedSeed::global_fixed());
+    hasher.write(bytes.get(size_of::<Header>()..).unwrap_or_default());
+    hasher.finish() as u32
 }
 
 /// Returns the number of tuples in the bytes, if they are whole tuples with so many columns. None if they are damaged.

@@ -118,14 +118,19 @@ const LEFT_OUT_MS_MAX: u64 = 60_000;
 /// dependencies of an entry is for what is added behind them.
 const FENCES_MAX: usize = 240;
 
+/// Returns whether the query may use names that are not identifiers of its text: in the text of a function, in a query that a function
+/// in C has run, or in a literal or an argument that names an object.
+pub fn may_name_more(seen: &Seen) -> bool {
+    let runs_queries = !seen.functions.is_empty() && seen.plans > 1;
+    seen.user_function || seen.names_objects || runs_queries
+}
+
 /// Adds the fences of the definitions that a result depends on. Composite values have a form that follows types, which are not
 /// known here. May raise errors.
 pub fn add_definitions(known: &Known, seen: &Seen, has_composites: bool, fences: &mut Vec<FenceId>) {
     let Some(tier) = shared::tier() else { return };
     let path = environment::search_path_names();
-    // A function in C may run a query, whose names are not those of the text.
-    let runs_queries = !seen.functions.is_empty() && seen.plans > 1;
-    let are_all_seen = !seen.user_function && !runs_queries && !seen.names_objects && !has_composites;
+    let are_all_seen = !may_name_more(seen) && !has_composites;
     let names = known.text.identifiers.as_ref().filter(|names| {
         are_all_seen && fences.len() + seen.relations_named.len() + names.len() + path.len() <= FENCES_MAX
     });
@@ -488,7 +493,7 @@ impl Ticket {
             form: J::FORM,
             clock: seen.reads_clock,
             settings: seen.reads_settings,
-            functions: seen.user_function,
+            names_more: may_name_more(seen),
             role: Role::current().oid(),
             read: &bytes(&mut read.iter())?,
             defined: &bytes(&mut defined.into_iter())?,

@@ -13,6 +13,7 @@ use super::fill::{self, Job, Wanted};
 use super::text;
 use super::texts::{Known, know};
 use crate::pg::environment;
+use crate::pg::jsonb::Element;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::Seen;
 use crate::pg::query::{self, Arguments, Query, Snapshot, Value};
@@ -128,7 +129,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
             Some(Status::Miss("stored without a tag of this call"))
         } else if NOTE
             && environment::has_temporary_schema()
-            && facts().is_none_or(|facts| facts.functions)
+            && facts().is_none_or(|facts| facts.names_more)
             && environment::has_temporary_objects()
         {
             Some(Status::Miss(TEMPORARY))
@@ -259,7 +260,7 @@ impl<'a> Search<'a> {
 
     /// Returns whether the query may have meant a temporary object of this session, in its text or in a function.
     fn may_have_meant_temporary(&self, seen: &Seen) -> bool {
-        self.may_be_temporary() || seen.user_function && environment::has_temporary_objects()
+        self.may_be_temporary() || fill::may_name_more(seen) && environment::has_temporary_objects()
     }
 
     /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search
@@ -299,8 +300,14 @@ impl<'a> Search<'a> {
 
     /// Returns the longest time to live of a result whose caller has asked for none.
     pub(super) fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
-        let names_moment =
-            || self.known.text.names_moment || text::names_moment(self.asked.arguments.bytes());
+        let in_arguments = || match self.asked.arguments {
+            Arguments::Json(array) => {
+                let mut texts = array.elements().into_iter().filter_map(Element::text);
+                texts.any(|text| text::names_moment(text.to_bytes()))
+            }
+            Arguments::Typed(typed) => text::names_moment(typed.bytes()),
+        };
+        let names_moment = || self.known.text.names_moment || in_arguments();
         (seen.reads_clock || names_moment()).then_some(CLOCK_MS_MAX)
     }
 

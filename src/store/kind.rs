@@ -32,6 +32,11 @@ pub fn may_leave(kind: Kind) -> bool {
     [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&kind)
 }
 
+/// Returns whether the key of the entry is the hash of a query (`query/result.rs`).
+pub fn has_query_key(kind: Kind) -> bool {
+    is_of_query(kind) && kind != NOTHING && kind != RESULT
+}
+
 /// Returns whether a query made the entry: a result, or a mark instead of one. The note of such an entry has facts (`note.rs`).
 pub fn is_of_query(kind: Kind) -> bool {
     (NOTHING.0..=COMPRESSED_JSON.0).contains(&kind.0)

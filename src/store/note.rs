@@ -41,8 +41,8 @@ pub struct Facts<'a> {
     pub clock: bool,
     /// Whether the query has read settings of the session.
     pub settings: bool,
-    /// Whether the query has called functions that are not built in, whose text may name further objects.
-    pub functions: bool,
+    /// Whether the query may use names that are not in its text.
+    pub names_more: bool,
     /// The OID of the role whose privileges counted, `current_user`.
     pub role: u32,
     /// The relations whose rows the result depends on.
@@ -63,7 +63,7 @@ const FORM: u8 = 0b11;
 const CLOCK: u8 = 1 << 2;
 const SETTINGS: u8 = 1 << 3;
 const CUT: u8 = 1 << 4;
-const FUNCTIONS: u8 = 1 << 5;
+const NAMES_MORE: u8 = 1 << 5;
 
 /// Returns the length in bytes of the note of some tags without facts. An entry takes a note of at most `NOTE_BYTES_MAX` bytes,
 /// which is more than a value's tags can need (`api/arguments.rs`).
@@ -109,7 +109,7 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
     note.push(
         form | flag(facts.clock, CLOCK)
             | flag(facts.settings, SETTINGS)
-            | flag(facts.functions, FUNCTIONS)
+            | flag(facts.names_more, NAMES_MORE)
             | flag(is_cut, CUT),
     );
     note.extend_from_slice(facts.read[..read].as_flattened());
@@ -178,7 +178,7 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
         },
         clock: flags & CLOCK != 0,
         settings: flags & SETTINGS != 0,
-        functions: flags & FUNCTIONS != 0,
+        names_more: flags & NAMES_MORE != 0,
         role: u32::from_ne_bytes(*role),
         read: read.as_chunks().0,
         defined: defined.as_chunks().0,

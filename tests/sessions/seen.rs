@@ -129,7 +129,7 @@ fn what_a_query_does_is_seen() {
             ("SELECT ctid, tableoid FROM t", ""),
             ("SELECT '2026-01-01'::date, '{1}'::int[], 'a'::text", ""),
             ("SELECT name::int FROM t WHERE false", ""),
-            ("SELECT current_user, session_user, current_schema, current_catalog", ""),
+            ("SELECT current_user, session_user, current_catalog", ""),
             ("SELECT row_number() OVER (ORDER BY v RANGE BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM t", ""),
             ("SELECT f_c(1)", "reads_settings"),
             ("SELECT f_c_stable(1)", "reads_settings"),

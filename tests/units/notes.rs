@@ -12,7 +12,7 @@ fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a 
         rows: 30,
         form: Form::Json,
         clock: true,
-        functions: false,
+        names_more: false,
         settings: false,
         role: 16384,
         read,

@@ -5,6 +5,7 @@ use super::reading::look;
 use super::removing::{remove_previous, remove_while_disabled};
 use crate::pg::shared;
 use crate::store::keyspace::{Keyspace, hash};
+use crate::store::kind;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading::settle;
@@ -39,7 +40,11 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
             remove_previous(&keyspace, key);
             return Err(NO_LIFE);
         }
-        look(&keyspace, key, &mut None::<&mut ()>)?;
+        let (found, _) = look(&keyspace, key, &mut None::<&mut ()>)?;
+        if kind::has_query_key(found.kind) {
+            // Its query decides how long it may live: a result that has read the clock must not live longer.
+            return Err(Status::Refused("the key holds a result of cache_query"));
+        }
         bring_back(&keyspace, key);
         Ok(pending::touch(OwnKey::new(keyspace, key)?, expires(space, Some(ttl_ms)))?)
     });
