@@ -1,7 +1,7 @@
 //! Changes of definitions, one after the other. A change of an object that a query uses must show in the next result. A change of any
 //! other object must leave the result a hit.
 
-use super::cached::{answer, is_hit};
+use super::cached::{Answer, answer, is_hit};
 use super::changes::{MORE, PAIRS};
 use super::grammar::Text;
 use super::set_up;
@@ -56,6 +56,10 @@ fn assert_fresh<'c>(
             }
         };
         let before = Text::plain(query).direct(one);
+        // A server may be built without XML.
+        if matches!(&before, Answer::Failed(code, _) if code == "0A000") {
+            continue;
+        }
         at(&mut wrong, "before", ask(one, query));
         // A result may be refused. Then it must be fresh all the same.
         let is_refused = ask(one, query).is_ok_and(|status| status.starts_with("refused: "));
