@@ -1338,8 +1338,8 @@ fn uncommitted_definitions_count_in_their_transaction_only() {
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
 
-/// The planner leaves out a table that cannot change the result: by a constraint, a unique index or an empty condition. What it relied
-/// on may go, also an index, which is no change of a definition.
+/// The planner leaves out a table that cannot change the result: by a constraint, a unique index or an empty condition. The constraint
+/// or the index may be dropped later, and dropping an index is no change of a definition.
 #[test]
 fn a_table_that_the_planner_left_out_is_still_a_dependency() {
     let database = Database::create();
