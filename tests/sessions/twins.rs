@@ -174,7 +174,7 @@ const CALLS: &[&str] = &[
     "cache_query_json_status('SELECT 1 AS one')",
     "cache_key('SELECT 1')",
     "cache_explain('SELECT 1')",
-    "cache_create_view('public.cached', 'SELECT id FROM public.orders', '1 h', '{t}')",
+    "cache_create_view('public.cached', 'SELECT 1 AS one', '1 h', '{t}')",
     "cache_view_rows(NULL, NULL::public.cached_uncached, NULL, NULL, NULL, 'default')",
     "cache_call('public.counted(pg_catalog.int4)', '[7]')",
     "cache_wrap('public.counted(pg_catalog.int4)', '1 h', '{t}')",
@@ -397,7 +397,8 @@ fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
     }
     run(
         &mut user,
-        "DROP EXTENSION pg_cache; SET search_path = ahead, public; CREATE EXTENSION pg_cache SCHEMA ahead",
+        "DROP VIEW public.cached_uncached CASCADE; DROP FUNCTION public.counted CASCADE;
+         DROP EXTENSION pg_cache; SET search_path = ahead, public; CREATE EXTENSION pg_cache SCHEMA ahead",
     );
     run(&mut user, "SET search_path = pg_catalog");
     assert_eq!(names(&mut user, RESOLVED_TO_TWINS), BTreeSet::new());
