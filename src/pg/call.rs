@@ -18,13 +18,24 @@ pub struct Call {
     pub user_function: bool,
 }
 
+/// Volatile built-in functions that change no result: `pg_sleep` and the like, and the functions that take and release advisory locks.
+/// A function that is declared as stable may call them.
+const HARMLESS: [u32; 24] = [
+    2626, 2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890, 2891, 2892, 3089, 3090, 3091,
+    3092, 3093, 3094, 3095, 3096, 3935, 3936,
+];
+
 impl Call {
     /// Returns what the call of a function means. May raise errors.
     pub fn of(function: u32) -> Self {
         let traits = built_in::traits(function);
         let is_stable = |found: Function| found.volatility == pg_sys::PROVOLATILE_STABLE;
         if function < pg_sys::FirstNormalObjectId {
-            let is_unknown = || !traits.is_known() && find(function).is_none_or(is_stable);
+            let depends_on_more = |found: Function| {
+                is_stable(found)
+                    || found.volatility == pg_sys::PROVOLATILE_VOLATILE && !HARMLESS.contains(&function)
+            };
+            let is_unknown = || !traits.is_known() && find(function).is_none_or(depends_on_more);
             return Self {
                 server_state: traits.reads_state() || is_unknown(),
                 reads_settings: traits.reads_settings(),

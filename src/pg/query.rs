@@ -164,17 +164,31 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     })
 }
 
-/// Returns whether the session has a holdable cursor. Reading from one runs no plan, so it cannot be observed.
-pub fn has_held_cursor() -> bool {
-    let statement = c"SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable LIMIT 1";
-    let look = || {
+/// How many cursors the session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursors {
+    pub all: u64,
+    /// The holdable ones among them. Reading from one runs no plan, so it cannot be observed.
+    pub held: u64,
+}
+
+/// Returns how many cursors the session has.
+pub fn cursors() -> Cursors {
+    let count = |statement: &CStr| {
         // SAFETY: a statement of one command without parameters, while the connection is open.
         unsafe {
-            pg_sys::SPI_execute(statement.as_ptr(), true, 1) == pg_sys::SPI_OK_SELECT as i32
-                && pg_sys::SPI_processed > 0
+            match pg_sys::SPI_execute(statement.as_ptr(), true, 0) == pg_sys::SPI_OK_SELECT as i32 {
+                true => pg_sys::SPI_processed,
+                false => 0,
+            }
         }
     };
-    observer::apart(|| within_spi(Snapshot::Active, look))
+    observer::apart(|| {
+        within_spi(Snapshot::Active, || Cursors {
+            all: count(c"SELECT FROM pg_catalog.pg_cursor()"),
+            held: count(c"SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable"),
+        })
+    })
 }
 
 /// Returns an error unless a text is a query without parameters that a view can have. Raises the errors of the server.

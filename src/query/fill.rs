@@ -14,7 +14,7 @@ use super::texts::Known;
 use crate::pg::environment;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::{self, Seen};
-use crate::pg::query::{self, Snapshot};
+use crate::pg::query::{self, Cursors, Snapshot};
 use crate::pg::role::Role;
 use crate::pg::shared::HotTier;
 use crate::pg::{function, locks, relation, shared, transaction};
@@ -284,6 +284,20 @@ fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: boo
     Ok(())
 }
 
+/// Returns an error if a function of the query may have used a cursor of the session. `before` are the cursors before the query ran,
+/// if it may call functions.
+fn check_cursors(before: Option<Cursors>) -> Result<(), Status> {
+    match before {
+        Some(Cursors { held: 1.., .. }) => {
+            Err(Status::Refused("the query may read from a cursor that was opened before"))
+        }
+        Some(before) if before != query::cursors() => {
+            Err(Status::Refused("the query opens or closes a cursor"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns the relations that the result depends on. The error says why they are not all known.
 fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
@@ -382,9 +396,12 @@ impl Ticket {
         let wrote = locks::has_written().then(transaction::command_id);
         let tier = self.keyspace.tier;
         let by_settings = job.key_by_settings();
-        let mut other = None;
+        let (mut other, mut cursors) = (None, None);
         let mut run = run(job, &mut |relations| {
             relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
+            if observer::may_read_settings() {
+                cursors = Some(query::cursors());
+            }
             // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
             if let Some((key, _)) = by_settings.as_ref().filter(|_| observer::may_read_settings()) {
                 other = observer::apart(|| Self::acquire(space, key)).ok();
@@ -393,6 +410,7 @@ impl Ticket {
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             self.admit(space, &run, job)
                 .and_then(|()| check(tier, wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| check_cursors(cursors))
                 .and_then(|()| job.check(space, wanted, &run.seen))
                 .and_then(|()| relations_of(wanted, &run.seen).map(|_| ()))
                 .and_then(|()| job.check_names(&run.seen))

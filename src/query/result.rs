@@ -277,7 +277,9 @@ impl<'a> Search<'a> {
         if seen.system_columns {
             return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
         }
-        if let Some(function) = seen.server_state {
+        // The status of a query that is volatile itself says so.
+        let is_volatile = seen.volatile.is_some() && !is_declared;
+        if let Some(function) = seen.server_state.filter(|_| !is_volatile) {
             return Err(Status::Of("refused: {} reads the state of the server", Object::Function(function)));
         }
         if let Some(function) = seen.foreign_language.filter(|_| !is_declared) {
@@ -291,9 +293,6 @@ impl<'a> Search<'a> {
         let is_temporary = |name: &Vec<u8>| name.starts_with(b"pg_temp");
         if names.as_ref().is_some_and(|names| names.iter().any(is_temporary)) {
             return Err(Status::Refused("the query names a temporary schema"));
-        }
-        if seen.user_function && query::has_held_cursor() {
-            return Err(Status::Refused("the query may read from a cursor that was opened before"));
         }
         Ok(())
     }
