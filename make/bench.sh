@@ -5,11 +5,13 @@
 # - pg_cache next to a hand-written cache table and a real Redis, 10 minutes;
 # - tags, sizes, given rates, and the work of a commit, 4 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
+# - hits and misses of cached queries, and reads beside writes, 6 minutes;
 # - the table tier, next to a server without it, 10 minutes;
 # - the broadcast of changes with NOTIFY, and the copies of values in Redis, 4 minutes;
 # - the hot tier (the core without a server), 7 minutes: in 5 of them, entries are watched beside a writer.
 #
-#   QUICK=1 takes 13 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
+#   QUICK=1 takes 15 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
+#   ONLY=queries measures cached queries (queries-hit, -large, -dashboard, -writes and -tpch)
 #   ONLY=outward measures the broadcast and the copies in Redis
 #   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server, but the extension is built
 set -euo pipefail

@@ -15,6 +15,8 @@ pub const FIRST_WRITTEN_KEY: u64 = 3 * FIRST_KEY;
 /// The smallest of the keys for new entries. The range ends below `5 * FIRST_KEY`. No filling uses it, and 10^12 keys are so many
 /// that a random one is almost always new.
 pub const FIRST_NEW_KEY: u64 = 4 * FIRST_KEY;
+/// How many rows the primary-key reads beside writes ask for (`queries/writes.rs`).
+pub const FEW_KEYS: u64 = 1000;
 /// A random key from [`FIRST_KEY`] on, in the notation of redis-benchmark.
 pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
 /// The length of a value, in bytes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 /// - the comparison of contenders: 10 minutes and 3;
 /// - the parts tags, sizes, rates and walk: 4 minutes and 1;
 /// - the tax on writes: 10 minutes and 3;
+/// - the parts about cached queries: 6 minutes and 2;
 /// - the parts about the table tier: 10 minutes and 4;
 /// - the parts about NOTIFY and Redis: 4 minutes and 1;
 /// - the core alone: 7 minutes and 1. In the full run, 5 of the 7 are `beside`.
@@ -36,7 +37,8 @@ pub struct Pace {
     /// How long unchanged entries are watched while a writer stores others (part core-innocents).
     pub beside: Duration,
     /// Rounds of the part tags, each of which fills the cache, and of the parts tables-save and tables-restart. The parts
-    /// tables-disk, tables-restart and outward-redis also store less if this is below the value of the full run.
+    /// tables-disk, tables-restart and outward-redis also store less if this is below the value of the full run, and the parts
+    /// queries-dashboard and queries-tpch have fewer rows.
     pub fillings: usize,
     /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
     /// at least 2 s. The parts outward-delay and outward-redis use a part of it, too.

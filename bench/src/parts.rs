@@ -6,6 +6,7 @@ use crate::hot_tier::{get, innocents, memory, put};
 use crate::outward;
 use crate::pace::Pace;
 use crate::progress::Progress;
+use crate::queries;
 use crate::report::section::Section;
 use crate::served::{rates, sizes, tags, tax, walk};
 use crate::tables;
@@ -25,12 +26,42 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 19] = [
+pub const PARTS: [Part; 24] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
     Part { id: "tax", served: true, measure: tax::measure, estimate: tax::estimate },
     Part { id: "walk", served: true, measure: walk::measure, estimate: walk::estimate },
+    Part {
+        id: "queries-hit",
+        served: true,
+        measure: queries::hit::measure,
+        estimate: queries::hit::estimate,
+    },
+    Part {
+        id: "queries-large",
+        served: true,
+        measure: queries::large::measure,
+        estimate: queries::large::estimate,
+    },
+    Part {
+        id: "queries-dashboard",
+        served: true,
+        measure: queries::dashboard::measure,
+        estimate: queries::dashboard::estimate,
+    },
+    Part {
+        id: "queries-writes",
+        served: true,
+        measure: queries::writes::measure,
+        estimate: queries::writes::estimate,
+    },
+    Part {
+        id: "queries-tpch",
+        served: true,
+        measure: queries::tpch::measure,
+        estimate: queries::tpch::estimate,
+    },
     Part {
         id: "tables-read",
         served: true,

@@ -305,6 +305,10 @@ pub enum Given {
     NewKeyAndText,
     /// The number of a row, from [`FIRST_KEY`](crate::data::FIRST_KEY) on, as a bigint.
     Row,
+    /// The number of one of the first [`FEW_KEYS`](crate::data::FEW_KEYS) rows.
+    FewRows,
+    /// No parameters.
+    Nothing,
 }
 
 #[cfg(test)]

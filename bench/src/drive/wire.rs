@@ -7,7 +7,7 @@
 
 use super::load::{Load, Run};
 use crate::data::{
-    FIRST_KEY, FIRST_NEW_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, SAVED_BYTES, json, value,
+    FEW_KEYS, FIRST_KEY, FIRST_NEW_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, SAVED_BYTES, json, value,
 };
 use crate::eviction::traces::Random;
 use crate::plan::Given;
@@ -50,6 +50,15 @@ pub struct Task<'t> {
     pub seed: u64,
 }
 
+/// Another statement that the clients of a task send instead of the task's own, at random.
+#[derive(Clone, Copy, Debug)]
+pub struct Other<'t> {
+    pub statement: &'t str,
+    pub given: Given,
+    /// The share of this statement in all requests, from 0 to 1.
+    pub share: f64,
+}
+
 /// Sessions that stay connected across statements, like those of a connection pool. All calls must name the same cluster. After an
 /// error, the pool must not be used again, because answers may be unread.
 ///
@@ -75,10 +84,21 @@ impl Pool {
     /// Makes all clients of the task send its statement with random keys at the same time, and returns when all answers have
     /// arrived. One key counts as one operation. Returns an error if the server refuses a statement.
     pub fn run(&mut self, cluster: &Cluster, task: Task<'_>, until: Until) -> Result<Run> {
+        self.run_mixed(cluster, task, None, until)
+    }
+
+    /// Does the same, and sends another statement in a share of the requests.
+    pub fn run_mixed(
+        &mut self,
+        cluster: &Cluster,
+        task: Task<'_>,
+        other: Option<Other<'_>>,
+        until: Until,
+    ) -> Result<Run> {
         let load = task.load;
         let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
         let mut clients: Vec<Client> = sessions
-            .map(|(number, session)| Client::of(session, task, number as u64))
+            .map(|(number, session)| Client::of(session, task, other, number as u64))
             .collect::<Result<_>>()?;
         let started = Instant::now();
         for client in &mut clients {
@@ -214,20 +234,33 @@ fn process(mut greeting: &[u8]) -> Option<u32> {
 struct Client<'s> {
     session: &'s mut Session,
     request: Request,
+    /// The pipeline of the other statement, and its share of all pipelines.
+    other: Option<(Request, f64)>,
     random: Random,
 }
 
 impl<'s> Client<'s> {
-    /// Prepares the statement of the task in the session. `number` tells the clients of a run apart.
-    fn of(session: &'s mut Session, task: Task<'_>, number: u64) -> Result<Self> {
-        let name = session.prepare(task.statement, task.given.types())?;
-        let request = Request::of(&name, task.given, task.load);
-        Ok(Self { session, request, random: Random::of_seed(task.seed << 32 | number) })
+    /// Prepares the statements in the session. `number` tells the clients of a run apart.
+    fn of(session: &'s mut Session, task: Task<'_>, other: Option<Other<'_>>, number: u64) -> Result<Self> {
+        let mut request = |statement, given: Given| -> Result<Request> {
+            let name = session.prepare(statement, given.types())?;
+            Ok(Request::of(&name, given, task.load))
+        };
+        let own = request(task.statement, task.given)?;
+        let other = match other {
+            Some(Other { statement, given, share }) => Some((request(statement, given)?, share)),
+            None => None,
+        };
+        Ok(Self { session, request: own, other, random: Random::of_seed(task.seed << 32 | number) })
     }
 
     /// Sends the pipeline with new random keys. The answer to the one before must have been read to its end.
     fn ask(&mut self) -> Result<()> {
-        let Request { bytes, keys, first, count } = &mut self.request;
+        let request = match &mut self.other {
+            Some((other, share)) if self.random.fraction() < *share => other,
+            _ => &mut self.request,
+        };
+        let Request { bytes, keys, first, count } = request;
         for at in keys {
             let mut key = *first + self.random.below(*count);
             for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
@@ -300,12 +333,18 @@ impl Request {
     /// pipeline with one ReadyForQuery.
     fn of(name: &str, given: Given, load: Load) -> Self {
         let first = match given {
-            Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
+            Given::Key | Given::Keys | Given::KeyAndValue | Given::Row | Given::FewRows | Given::Nothing => {
+                FIRST_KEY
+            }
             Given::TextKey => FIRST_TEXT_KEY,
             Given::WrittenKeyAndJson | Given::WrittenKeyAndText => FIRST_WRITTEN_KEY,
             Given::NewKeyAndText => FIRST_NEW_KEY,
         };
-        let count = if given == Given::NewKeyAndText { FIRST_KEY } else { KEYS };
+        let count = match given {
+            Given::NewKeyAndText => FIRST_KEY,
+            Given::FewRows => FEW_KEYS,
+            _ => KEYS,
+        };
         let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, count };
         for _ in 0..load.pipeline {
             let (bind, keys) = bind(name, given, load.keys);
@@ -328,13 +367,14 @@ impl Given {
             Self::Keys => &[TEXTS],
             Self::KeyAndValue | Self::WrittenKeyAndText | Self::NewKeyAndText => &[TEXT, TEXT],
             Self::WrittenKeyAndJson => &[TEXT, JSONB],
-            Self::Row => &[BIGINT],
+            Self::Row | Self::FewRows => &[BIGINT],
+            Self::Nothing => &[],
         }
     }
 }
 
-/// Builds the Bind message with `keys` keys, and returns it with the offsets of its keys. `keys` must be 1, except for
-/// [`Given::Keys`].
+/// Builds the Bind message with `keys` keys, or without keys for [`Given::Nothing`], and returns it with the offsets of its keys.
+/// `keys` must be 1, except for [`Given::Keys`].
 fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     let mut bind = Message::of(b'B');
     // The message binds our statement to the unnamed portal. Arrays are sent in binary format, all other parameters as text.
@@ -346,13 +386,13 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
         bind.long(1).long(0).long(TEXT).long(keys).long(1);
     }
     let mut places = Vec::new();
-    for _ in 0..keys {
+    for _ in 0..if given == Given::Nothing { 0 } else { keys } {
         bind.long(DIGITS as u32);
         places.push(bind.0.len());
         bind.0.extend([b'0'; DIGITS]);
     }
     let value = match given {
-        Given::Key | Given::TextKey | Given::Keys | Given::Row => None,
+        Given::Key | Given::TextKey | Given::Keys | Given::Row | Given::FewRows | Given::Nothing => None,
         Given::KeyAndValue | Given::WrittenKeyAndText => Some(value()),
         Given::WrittenKeyAndJson => Some(json()),
         Given::NewKeyAndText => Some("x".repeat(SAVED_BYTES)),
@@ -442,11 +482,15 @@ mod tests {
     /// is wrong.
     #[test]
     fn a_request_has_its_keys_at_the_recorded_offsets() {
-        for (given, keys, pipeline) in
-            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
-        {
+        for (given, keys, pipeline) in [
+            (Given::Key, 1, 1),
+            (Given::Keys, 100, 1),
+            (Given::WrittenKeyAndJson, 1, 16),
+            (Given::Nothing, 1, 2),
+        ] {
             let request = Request::of("q0", given, Load { clients: 1, pipeline, keys });
-            assert_eq!(request.keys.len(), (keys * pipeline) as usize);
+            let parameters = given.types().len().min(1) as u32;
+            assert_eq!(request.keys.len(), (keys * pipeline * parameters) as usize);
             for at in request.keys {
                 assert_eq!(&request.bytes[at - 4..at], &(DIGITS as u32).to_be_bytes());
                 assert_eq!(&request.bytes[at..at + DIGITS], [b'0'; DIGITS]);

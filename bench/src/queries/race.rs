@@ -1,0 +1,136 @@
+//! Runs several contenders in turns, and compares the times of any two of them, round by round.
+
+use crate::hot_tier::duel::Lane;
+use crate::report::notation::{digits, time, with_interval};
+use crate::report::section::{Goal, Table};
+use crate::rounds::turns;
+use crate::statistics::{Summary, pair_ratios};
+use serde::Serialize;
+
+/// The results of contenders that did the same work.
+#[derive(Serialize)]
+pub struct Race {
+    title: String,
+    /// The contenders. The first is the one that the others are compared with in the table.
+    runners: Vec<Runner>,
+}
+
+#[derive(Serialize)]
+struct Runner {
+    name: String,
+    /// Nanoseconds of one operation, round by round.
+    times: Vec<f64>,
+    summary: Summary,
+}
+
+impl Race {
+    /// Runs the contenders in turns, after one round that does not count. There must be at least one round.
+    pub fn hold(title: &str, rounds: usize, mut lanes: Vec<Lane<'_>>) -> Self {
+        let mut times: Vec<Vec<f64>> = lanes.iter().map(|_| Vec::new()).collect();
+        for lane in &mut lanes {
+            (lane.run)();
+        }
+        for round in 0..rounds {
+            for place in turns(round, lanes.len()) {
+                times[place].push((lanes[place].run)());
+            }
+        }
+        let runners = lanes.into_iter().zip(times).map(|(lane, times)| Runner {
+            name: lane.name,
+            summary: summary(&times),
+            times,
+        });
+        Self { title: title.into(), runners: runners.collect() }
+    }
+
+    /// Returns the nanoseconds of a contender, round by round.
+    pub fn times(&self, name: &str) -> &[f64] {
+        let runner = self.runners.iter().find(|runner| runner.name == name);
+        &runner.unwrap_or_else(|| panic!("{} has no {name}", self.title)).times
+    }
+
+    /// Returns the time of one contender divided by that of another.
+    pub fn ratio(&self, of: &str, to: &str) -> Summary {
+        summary(&pair_ratios(self.times(of), self.times(to)))
+    }
+}
+
+/// Returns the median of some figures, and its interval. There must be at least one figure.
+pub fn summary(figures: &[f64]) -> Summary {
+    Summary::of(figures).expect("there is at least one round")
+}
+
+/// Returns races as a table. The column `× first` is a ratio of times: less is better.
+pub fn table(races: &[&Race]) -> Table {
+    let mut table = Table::new(2, ["", "contender", "one operation", "× first"]);
+    for race in races {
+        for (place, runner) in race.runners.iter().enumerate() {
+            let first = &race.runners[0].times;
+            let ratio = match place {
+                0 => "1".into(),
+                _ => with_interval(summary(&pair_ratios(&runner.times, first)), digits),
+            };
+            let title = if place == 0 { race.title.clone() } else { String::new() };
+            table.rows.push(vec![title, runner.name.clone(), with_interval(runner.summary, time), ratio]);
+        }
+    }
+    table
+}
+
+/// Returns the goal that the median of a figure is at most `limit`. `what` begins the sentence.
+pub fn at_most(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) -> String) -> Goal {
+    Goal {
+        wanted: format!("{what}, at most {}", notation(limit)),
+        found: with_interval(found, notation),
+        met: found.median <= limit,
+    }
+}
+
+/// Returns the goal that the median of a figure is at least `limit`. `what` begins the sentence.
+pub fn at_least(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) -> String) -> Goal {
+    Goal {
+        wanted: format!("{what}, at least {}", notation(limit)),
+        found: with_interval(found, notation),
+        met: found.median >= limit,
+    }
+}
+
+/// Formats a ratio, with its sign.
+pub fn times(ratio: f64) -> String {
+    format!("{} ×", crate::report::notation::count(ratio))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Fails if the first round counts, if the contenders do not take turns, or if times of different rounds are compared.
+    #[test]
+    fn contenders_take_turns_and_are_compared_round_by_round() {
+        let order = RefCell::new(Vec::new());
+        let lane = |name: &'static str, time: f64| {
+            let order = &order;
+            Lane::new(name, move || {
+                order.borrow_mut().push(name);
+                time * order.borrow().len().div_ceil(3) as f64
+            })
+        };
+        let race = Race::hold("t", 2, vec![lane("a", 1.0), lane("b", 2.0), lane("c", 4.0)]);
+        assert_eq!(*order.borrow(), ["a", "b", "c", "a", "b", "c", "c", "b", "a"]);
+        assert_eq!(race.times("b"), [4.0, 6.0]);
+        assert_eq!(race.ratio("c", "a").median, 4.0);
+        let rows = table(&[&race]).rows;
+        assert_eq!(rows[0][..2], ["t", "a"]);
+        assert_eq!(rows[2][3], "4.00 (4.00 – 4.00)");
+    }
+
+    /// Fails if a goal is judged by an end of the interval, or counts as missed when it is just reached.
+    #[test]
+    fn a_goal_is_judged_by_the_median() {
+        let found = |median| Summary { samples: 6, median, low: 0.5, high: 9.0, confidence: 0.96 };
+        assert!(at_most("w", found(2.0), 2.0, times).met && !at_most("w", found(2.1), 2.0, times).met);
+        assert!(at_least("w", found(3.0), 3.0, times).met && !at_least("w", found(2.9), 3.0, times).met);
+        assert_eq!(at_least("w", found(3.0), 3000.0, times).wanted, "w, at least 3\u{202f}000 ×");
+    }
+}
