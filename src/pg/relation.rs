@@ -372,7 +372,7 @@ pub fn is_inheritance_parent(oid: u32) -> bool {
     with_class(oid, is_parent).unwrap_or(false)
 }
 
-/// Returns what a relation is and its name, such as `table orders`, by the rules of [`name`].
+/// Returns what a relation is and its name, such as `table orders`, by the rules of [`name()`].
 pub fn in_words(number: u32, all: bool) -> Option<String> {
     let kind = match class(number)?.0 {
         pg_sys::RELKIND_VIEW => "view",

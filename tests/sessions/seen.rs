@@ -162,7 +162,7 @@ fn what_a_query_does_is_seen() {
             // Settings.
             ("SELECT current_setting('work_mem')", "reads_settings"),
             ("SELECT f_setting()", "reads_settings; reads_clock; user_function"),
-            ("SELECT count(*) FROM pg_show_all_settings()", "reads_settings"),
+            ("SELECT count(*) FROM pg_show_all_settings()", "server_state=function pg_show_all_settings()"),
             // The clock.
             ("SELECT now() > at FROM t", "reads_clock"),
             ("SELECT current_date", "reads_clock"),
@@ -217,7 +217,7 @@ fn what_a_query_does_is_seen() {
             ("SELECT f_lock()", "volatile=function f_lock(); reads_settings; locks_rows; user_function"),
             ("SELECT f_write()", "volatile=function f_write(); reads_settings; writes; user_function"),
             // Chance.
-            ("SELECT random() > 2", "volatile=function random()"),
+            ("SELECT random() > 2", "volatile=function random(); server_state=function random()"),
             ("SELECT count(*) > 1000 FROM t TABLESAMPLE system (100)", "sampled"),
         ],
     );
