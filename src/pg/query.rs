@@ -573,7 +573,7 @@ unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
     TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
-/// What the parser needs for a query that reads a relation as another role.
+/// The argument of the parser hooks for a query that reads a relation as another role.
 struct Reading {
     reader: Reader,
     /// The current role and its security context, while the names in the FROM clause are looked up as the other role.

@@ -27,7 +27,7 @@ impl FunctionOid {
     }
 }
 
-/// What calls of a function look like.
+/// The parts of a function that its calls need.
 #[derive(Debug)]
 pub struct Signature {
     pub function: FunctionOid,

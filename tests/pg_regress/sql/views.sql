@@ -27,7 +27,7 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_exp
   FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
  WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = ANY ('{r,p,f,v,m}') AND c.relname = 'revenue' ORDER BY a.attnum;
 -- As the drivers of Java, such as Metabase's, ask for tables and columns.
-SELECT n.nspname AS table_schem, c.relname AS table_name, CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' END AS table_type
+SELECT n.nspname AS table_schema, c.relname AS table_name, CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' END AS table_type
   FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid WHERE n.nspname = 'app' AND c.relkind IN ('r', 'v', 'f') ORDER BY 3, 2;
 SELECT a.attname, a.atttypid::regtype, t.typtype, t.typbasetype::regtype, row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum) AS number
   FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid WHERE a.attrelid = 'app.revenue'::regclass AND a.attnum > 0 ORDER BY a.attnum;
@@ -114,7 +114,6 @@ SET ROLE views_reader;
 SELECT sum(n) FROM app.revenue;
 SET ROLE views_nobody;
 SELECT sum(n) FROM views_public.cities;
-SELECT cache_status();
 SELECT sum(n) FROM views_public.cities;
 SELECT cache_status();
 SET ROLE views_reader;
@@ -125,7 +124,7 @@ RESET ROLE;
 ALTER TABLE app.orders NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE app.orders DISABLE ROW LEVEL SECURITY;
 
--- What the owner may no longer read, no reader of the view may read.
+-- If the owner loses a privilege, the readers of the view lose the rows.
 ALTER TABLE app.orders OWNER TO CURRENT_USER;
 \set VERBOSITY terse
 SET ROLE views_reader;

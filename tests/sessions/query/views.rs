@@ -33,7 +33,7 @@ fn a_write_makes_a_cached_view_fresh_for_every_session() {
     let all = "SELECT * FROM by_region ORDER BY region";
     assert_eq!(seen(&mut one, all), is("north|1 south|2", "miss: not there"));
     assert_eq!(seen(&mut two, all), is("north|1 south|2", "hot"));
-    // What a tool adds around the view changes nothing.
+    // A comment and a filter of a tool change nothing.
     let with_comment = "-- Metabase:: userID: 1\nSELECT cents FROM by_region WHERE region = 'south' LIMIT 1";
     assert_eq!(seen(&mut two, with_comment), is("2", "hot"));
     run(&mut two, "INSERT INTO sales VALUES ('west', 3)");
