@@ -60,18 +60,18 @@ pub fn measure(pace: &Pace) -> Section {
         "in the server, a loop of PL/pgSQL, 1 session",
         ROUNDS,
         vec![
-            Lane::new(QUERY, || stage.loop_once("query")),
-            Lane::new(COLD, || cold(&|| stage.loop_once("cached"))),
             Lane::new(HOT, || hot(&|| stage.loop_for("cached", MANY_PASSES, span))),
+            Lane::new(COLD, || cold(&|| stage.loop_once("cached"))),
+            Lane::new(QUERY, || stage.loop_once("query")),
         ],
     );
     let to_client = Race::hold(
         "to the client, prepared, over a Unix socket, 1 client",
         ROUNDS,
         vec![
-            Lane::new(QUERY, || stage.once(DASHBOARD)),
-            Lane::new(COLD, || cold(&|| stage.once(&select))),
             Lane::new(HOT, || hot(&|| stage.wire(&select, Given::Nothing, span))),
+            Lane::new(COLD, || cold(&|| stage.once(&select))),
+            Lane::new(QUERY, || stage.once(DASHBOARD)),
         ],
     );
 
