@@ -1511,3 +1511,117 @@ fn a_table_that_only_objects_of_the_query_read_is_a_dependency() {
     }
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
+
+/// A name in a literal of a type such as `regclass` is no identifier of the text. It may still be that of a temporary table.
+#[test]
+fn a_literal_that_names_a_temporary_table_is_not_shared() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    run(&mut session, "CREATE TABLE t (v int); CREATE TEMPORARY TABLE t (v int)");
+    let query = "SELECT ('t'::regclass = 'public.t'::regclass)::text AS v";
+    for _ in 0..2 {
+        assert_right(&mut session, query, "v text", Expect::Refused("refused: "));
+    }
+    // Stored by a session without temporary tables, the result is no hit for one with them.
+    fill(&mut other, query, "v text");
+    assert_right(&mut session, query, "v text", Expect::Fresh);
+}
+
+/// The current schema may be the session's own schema for temporary objects.
+#[test]
+fn the_current_schema_is_never_that_of_another_session() {
+    let database = Database::create();
+    let mut sessions = [(); 2].map(|()| database.connect());
+    for session in &mut sessions {
+        run(session, "SET search_path = pg_temp, public; CREATE TEMPORARY TABLE x (v int)");
+    }
+    for query in [
+        "SELECT current_schema AS v",
+        "SELECT current_schema()::text AS v",
+        "SELECT current_schemas(true)::text AS v",
+    ] {
+        let columns = if query.contains("()") || query.contains("schemas") { "v text" } else { "v name" };
+        for session in &mut sessions {
+            assert_right(session, query, columns, Expect::Refused("refused: "));
+        }
+    }
+}
+
+/// A column may have any name, also that of the relation from which the rows become JSON.
+#[test]
+fn a_column_with_the_name_of_the_row_source_stays_a_column() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let rows = text(&mut session, "SELECT public.cache_query_json('SELECT 1 AS pg_cache_rows, 2 AS b')");
+    assert_eq!(rows, r#"[{"b": 2, "pg_cache_rows": 1}]"#);
+}
+
+/// The arguments of a call lie side by side in their stored form, so a word of one must not hide in the end of another.
+#[test]
+fn a_moment_in_a_later_argument_reads_the_clock() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let (query, args) = ("SELECT $1::text || $2::date AS v", r#"'["a", "today"]'"#);
+    let (rows, _) = cached_with(&mut session, query, "v text", &format!("args => {args}"));
+    assert!(rows.is_ok(), "{rows:?}");
+    let left = seconds_left(&mut session, query, args);
+    assert!(left.is_some_and(|left| left <= 60.0), "{left:?}");
+}
+
+/// A sort calls the comparison function of the operator's family, which the text names nowhere.
+#[test]
+fn a_replaced_comparison_function_of_an_operator_class_counts() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let compare_by = |sign: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION by_value(int, int) RETURNS int IMMUTABLE LANGUAGE sql
+                 AS 'SELECT {sign} (CASE WHEN $1 < $2 THEN 1 WHEN $1 > $2 THEN -1 ELSE 0 END)'"
+        )
+    };
+    run(
+        &mut session,
+        &format!(
+            "{};
+             CREATE OPERATOR |<| (LEFTARG = int, RIGHTARG = int, FUNCTION = int4lt);
+             CREATE OPERATOR |=| (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+             CREATE OPERATOR |>| (LEFTARG = int, RIGHTARG = int, FUNCTION = int4gt);
+             CREATE OPERATOR CLASS by_values FOR TYPE int USING btree AS
+                 OPERATOR 1 |<|, OPERATOR 3 |=|, OPERATOR 5 |>|, FUNCTION 1 by_value(int, int);
+             CREATE TABLE t AS SELECT v FROM unnest('{{2,1,3}}'::int[]) AS v",
+            compare_by("-")
+        ),
+    );
+    let query = "SELECT v::text FROM t ORDER BY v USING |<|";
+    fill(&mut session, query, "v text");
+    run(&mut session, &compare_by("+"));
+    assert_right(&mut session, query, "v text", Expect::Fresh);
+}
+
+/// The server does not check the rows of a domain over a composite type, so such a type is refused.
+#[test]
+fn a_domain_over_a_composite_type_is_no_row_type() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN positive AS pair CHECK ((VALUE).a > 0)",
+    );
+    let call =
+        |kind: &str| format!("SELECT * FROM public.cache_query(NULL::{kind}, 'SELECT -1, ''x''::text')");
+    let refused = answer(&mut session, &call("positive"));
+    assert_eq!(refused, Err("42809: row_type must not be a domain over a composite type".to_owned()));
+    assert!(answer(&mut session, &call("pair")).is_ok());
+}
+
+/// A result that has read the clock must not live longer because somebody touches its key.
+#[test]
+fn a_touch_does_not_prolong_a_result() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let query = "SELECT now()::text AS v";
+    fill(&mut session, query, "v text");
+    let touch = format!("SELECT public.cache_touch(public.cache_key($${query}$$), '1 hour')::text");
+    assert_eq!(text(&mut session, &touch), "false");
+    assert!(seconds_left(&mut session, query, "NULL").is_some_and(|left| left <= 60.0));
+}
