@@ -150,6 +150,53 @@ fn functions_of_a_cached_view_run_as_the_reader() {
     );
 }
 
+/// Where nothing is stored, a reader of a cached view still gets the rows, with the privileges of the owner.
+#[test]
+fn a_cached_view_works_where_nothing_is_stored() {
+    let database = Database::create_where_roles_change();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE ROLE views_maker; CREATE ROLE views_visitor; CREATE SCHEMA own AUTHORIZATION views_maker;
+         GRANT USAGE ON SCHEMA own TO views_visitor; SELECT cache_grant('default', 'views_maker', 'read');
+         SELECT cache_grant('default', 'views_visitor', 'read');
+         SET ROLE views_maker;
+         CREATE TABLE own.numbers AS SELECT i FROM generate_series(1, 3) AS i;
+         CREATE FUNCTION own.total() RETURNS bigint STABLE SECURITY DEFINER LANGUAGE sql AS 'SELECT sum(i) FROM own.numbers';
+         SELECT public.cache_create_view('own.doubled', 'SELECT i * 2 AS n, current_user AS reader FROM own.numbers');
+         SELECT public.cache_wrap('own.total()');
+         GRANT SELECT ON own.doubled TO views_visitor;
+         RESET ROLE; SET ROLE views_visitor",
+    );
+    let rows = "2|views_visitor 4|views_visitor 6|views_visitor";
+    let mut expect = |begin: &[&str], end: &str, status: &str| {
+        begin.iter().for_each(|statement| run(&mut session, statement));
+        for _ in 0..2 {
+            assert_eq!(
+                seen(&mut session, "SELECT * FROM own.doubled ORDER BY n"),
+                is(rows, status),
+                "{begin:?}"
+            );
+            assert_eq!(seen(&mut session, "SELECT own.total_cached()"), is("6", status), "{begin:?}");
+        }
+        run(&mut session, end);
+    };
+    let refused = "refused: the role does not have the privilege write";
+    expect(&[], "", refused);
+    expect(&["SET pg_cache.enabled = off"], "RESET pg_cache.enabled", "bypass: pg_cache.enabled is off");
+    let grants = "RESET ROLE; SELECT cache_grant('default', 'views_maker', 'write');
+                  SELECT cache_grant('default', 'views_visitor', 'write'); SET ROLE views_visitor";
+    let keeping = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    expect(&[grants, keeping], "COMMIT", "bypass: the transaction keeps one snapshot");
+    // In a read-only transaction, the rows are stored.
+    expect(&["BEGIN READ ONLY", "SELECT * FROM own.doubled", "SELECT own.total_cached()"], "COMMIT", "hot");
+    run(
+        &mut session,
+        "RESET ROLE; DROP SCHEMA own CASCADE; SELECT cache_revoke('default', 'views_maker', 'write');
+         SELECT cache_revoke('default', 'views_visitor', 'write'); DROP ROLE views_maker, views_visitor",
+    );
+}
+
 /// Cached views, what reads them, and wrappers survive a dump and its restore, with owners and grants.
 #[test]
 fn a_dump_carries_cached_views_and_wrappers() {
