@@ -411,9 +411,14 @@ pub fn is_catalog(oid: u32) -> bool {
     oid < FIRST_NORMAL
 }
 
-/// Returns whether the relation is a foreign table.
+/// Returns whether the relation is a foreign table, which reads rows of another server or program. The extension's own foreign table
+/// (`view_owner.rs`) does not count.
 pub fn is_foreign(oid: u32) -> bool {
-    class(oid).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE)
+    class(oid).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE) && {
+        // SAFETY: looks up a catalog. The server returns 0 for an object that belongs to no extension.
+        let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, oid.into()) };
+        catalog::extension() != Some(owner.to_u32())
+    }
 }
 
 /// Returns whether the relation is temporary.

@@ -386,6 +386,11 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     let fetch = "SELECT cache_fetch('clean', 'SELECT sum(v) FROM far', depends => '{}')";
     writer.batch_execute(fetch).expect("it fetches");
     assert!(is_cached(&mut other, "clean"), "depends names the dependencies");
+    // The foreign table of pg_cache, which a cached view reads, has no rows of its own.
+    let fetch = "SELECT cache_fetch('behind a view', 'SELECT sum(v) FROM far', depends => '{}')";
+    writer.batch_execute("SELECT cache_create_view('cached', 'SELECT 1 AS one')").expect("it creates");
+    writer.batch_execute(&format!("BEGIN; SELECT FROM cached; {fetch}; COMMIT")).expect("it fetches");
+    assert!(is_cached(&mut other, "behind a view"), "a cached view was read before");
 }
 
 /// No fence covers the choice of rows by `TABLESAMPLE`. No fence covers the state that some built-in functions report: indexes,
