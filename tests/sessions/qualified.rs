@@ -74,7 +74,10 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
         match token {
             Token::Operator(operator) => {
                 let qualified = at >= 3 && is(at - 3, "operator") && is(at - 1, "pg_catalog.");
-                let all_columns = operator == "*" && at >= 1 && is(at - 1, "select");
+                // The `*` of `SELECT *` and of `relation.*` stands for columns.
+                let of_relation = |token: &Token| matches!(token, Token::Word(word) if word.ends_with('.'));
+                let all_columns =
+                    operator == "*" && at >= 1 && (is(at - 1, "select") || of_relation(&tokens[at - 1]));
                 // SET column = …
                 let assigned = operator == "=" && (is(at + 1, "coalesce") || is(at + 1, "array"));
                 let option = operator == "=" && defines_type;
@@ -180,6 +183,7 @@ fn every_name_in_the_extensions_sql_has_a_schema() {
         ),
         ("SELECT * FROM f('=') -- a = b\n WHERE pg_catalog.length(a) OPERATOR(pg_catalog.=) 1", vec![]),
         ("UPDATE t SET a = COALESCE($1, a) WHERE a = $1::pg_catalog.oid", vec!["operator ="]),
+        ("SELECT a.*, a.b * 2 FROM a", vec!["operator *"]),
         ("CREATE TYPE a.b (INPUT = a.c, LIKE = pg_catalog.int8); SELECT 1 = 1", vec!["operator ="]),
     ] {
         assert_eq!(unqualified(sql), expected, "{sql}");
