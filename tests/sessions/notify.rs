@@ -254,7 +254,7 @@ fn a_prepared_transaction_changes_everything() {
 fn changes_of_roles_and_grants_change_everything() {
     let cluster = cluster(&Conf::preloaded().set("max_prepared_transactions", "5"));
     let mut session = cluster.connect("postgres");
-    session.batch_execute("CREATE ROLE g; CREATE ROLE u IN ROLE g; CREATE ROLE v").expect("roles");
+    session.batch_execute("CREATE ROLE g; CREATE ROLE u IN ROLE g; CREATE ROLE v ROLE u").expect("roles");
     session.batch_execute("CREATE DATABASE other").expect("a database");
     let mut other = cluster.connect("other");
     other.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
