@@ -25,7 +25,7 @@ SELECT month, category, revenue, top_country FROM dashboard ORDER BY month DESC,
 \echo '-- Its cached twin: the first call runs the query and stores its rows ...'
 \echo
 -- An earlier tour may have stored the rows.
-SELECT cache_flush() \g /dev/null
+SELECT cache_delete(cache_key('SELECT * FROM dashboard')) \g /dev/null
 \timing on
 SELECT month, category, revenue, top_country FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard')
  ORDER BY month DESC, revenue DESC LIMIT 4;
