@@ -57,7 +57,7 @@ const HARMLESS: [&str; 12] = [
     "compute_query_id debug_deadlocks debug_discard_caches trace_lock_oidmin trace_lock_table trace_locks trace_lwlocks
      trace_notify trace_sort trace_syncscan trace_userlocks track_activities track_cost_delay_timing track_counts
      track_functions track_io_timing track_wal_io_timing",
-    // The transaction. A reader gets an entry only if the entry is valid for its snapshot, whatever the isolation level is.
+    // The transaction. At each isolation level, a reader gets an entry only if the entry is valid for its snapshot.
     "default_transaction_deferrable default_transaction_isolation default_transaction_read_only transaction_deferrable
      transaction_isolation transaction_read_only",
     // The roles: the digest has their OIDs.

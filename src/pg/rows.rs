@@ -227,7 +227,7 @@ impl Sink {
         }
     }
 
-    /// Makes a sink that collects the rows of a query, whatever their columns are, until they are made a jsonb.
+    /// Makes a sink that collects rows with any columns, until they are made a jsonb.
     pub(super) fn of_any_columns() -> Self {
         Self::of(std::ptr::null_mut(), std::ptr::null_mut())
     }

@@ -7,7 +7,7 @@
 //!
 //! The foreign table has one row with a *token*: the role with whose privileges the table is read, and a proof. That role is the
 //! view's owner if the table is read in a view, and the current role otherwise. A cached view reads the token and passes it to its
-//! function. The proof is a keyed hash. Its key is a random number that never leaves this session's memory, so nobody can make a
+//! function. The proof is a keyed hash. Its key is a random number that never leaves this session's memory, so no session can make a
 //! token of another role, and a token that was kept is worth nothing in another session.
 
 #![allow(unsafe_code)]

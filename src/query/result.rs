@@ -215,7 +215,7 @@ impl<'a> Search<'a> {
         Some((meta, room))
     }
 
-    /// Returns the metadata and the note of the stored result, whatever its tags and its age are. If there is none, the status says
+    /// Returns the metadata and the note of the stored result, with any tags and of any age. If there is none, the status says
     /// why.
     pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
         let look = |key: &[u8]| {

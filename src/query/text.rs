@@ -628,7 +628,7 @@ mod tests {
         }
     }
 
-    /// Texts of the same tokens have the same normal text, whatever is between the tokens, and texts of other tokens have another
+    /// Texts of the same tokens have the same normal text, with any gaps between the tokens, and texts of other tokens have another
     /// one. The seed is printed if the test fails; `TEXT_SEED` sets it.
     #[test]
     fn the_normal_text_depends_on_the_tokens_only() {

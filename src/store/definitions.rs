@@ -4,7 +4,7 @@
 //!
 //! - a relation is changed: the fence of the relation ([`of_relation`]);
 //! - a name gets or loses a meaning, because an object is created, renamed, moved or dropped: the fence of the name ([`of_name`]),
-//!   whatever the kind and the schema of the object;
+//!   for objects of every kind, in every schema;
 //! - any other change: [`other`], one fence for each database.
 //!
 //! Every change also raises the fence [`any`] of the database. It stands for all definitions together, for results of which it is

@@ -52,7 +52,7 @@ fn assert_traits(session: &mut Client, table: &[(&str, &str)]) {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// A new version of PostgreSQL may bring stable functions that somebody must put into the right list of `src/pg/built_in.rs`.
+/// A new version of PostgreSQL may bring stable functions, which must then be put into the right list of `src/pg/built_in.rs`.
 #[test]
 fn every_stable_built_in_function_is_in_a_list() {
     let database = Database::create();

@@ -78,7 +78,7 @@ fn a_result_without_the_callers_tags_is_no_hit() {
     assert_call(&mut other, query, &with("a"), &["3"], Expect::Hit);
 }
 
-/// A caller that accepts results of at most some age must not get an older one, whatever its time to live was.
+/// A caller that accepts results of at most some age must not get an older one, also if that still lives.
 #[test]
 fn a_result_older_than_the_callers_ttl_is_no_hit() {
     let database = Database::create();
@@ -1613,7 +1613,7 @@ fn a_domain_over_a_composite_type_is_no_row_type() {
     assert!(answer(&mut session, &call("pair")).is_ok());
 }
 
-/// A result that has read the clock must not live longer because somebody touches its key.
+/// A result that has read the clock must not live longer because a session touches its key.
 #[test]
 fn a_touch_does_not_prolong_a_result() {
     let database = Database::create();
@@ -1623,4 +1623,39 @@ fn a_touch_does_not_prolong_a_result() {
     let touch = format!("SELECT public.cache_touch(public.cache_key($${query}$$), '1 hour')::text");
     assert_eq!(text(&mut session, &touch), "false");
     assert!(seconds_left(&mut session, query, "NULL").is_some_and(|left| left <= 60.0));
+}
+
+/// A query whose tables change each time while it runs is left out for a while: it runs, and nothing is stored. A refresh tries again.
+#[test]
+fn a_query_that_changes_while_it_runs_is_left_out() {
+    let database = Database::create();
+    let [mut gate, mut writer] = [(); 2].map(|()| database.connect());
+    // The time that the query takes decides for how long it is left out: five seconds.
+    run(
+        &mut gate,
+        "CREATE TABLE t AS SELECT 1 AS v;
+         CREATE FUNCTION held(v int) RETURNS int STABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_sleep(0.5), pg_advisory_xact_lock_shared(2); RETURN v; END'",
+    );
+    let query = "SELECT held(v)::text AS v FROM t";
+    for _ in 0..2 {
+        run(&mut gate, "SELECT pg_advisory_lock(2)");
+        let mut filler = database.connect();
+        let filling = std::thread::spawn(move || cached(&mut filler, query, "v text"));
+        wait_until("the fill to wait", || {
+            let waits =
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database =
+                         (SELECT oid FROM pg_database WHERE datname = current_database())";
+            text(&mut gate, waits) == "1"
+        });
+        run(&mut writer, "UPDATE t SET v = v + 1");
+        run(&mut gate, "SELECT pg_advisory_unlock(2)");
+        let (_, status) = filling.join().expect("it runs");
+        assert_eq!(status, "refused: table t changed while the query ran");
+    }
+    assert_call(&mut writer, query, "", &["3"], Expect::Refused("refused: the query is invalidated faster"));
+    let state = text(&mut writer, "SELECT state FROM cache_queries");
+    assert!(state.starts_with("left out until "), "{state}");
+    assert_call(&mut gate, query, "refresh => true", &["3"], Expect::Anything);
+    assert_call(&mut writer, query, "", &["3"], Expect::Hit);
 }

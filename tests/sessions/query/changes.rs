@@ -15,7 +15,7 @@ const COLUMNS: &str = "v text";
 /// Creates what reads a table in all ways, and returns the queries. Views are left out if `without_views`: the server refuses some
 /// changes of a table that a view depends on.
 fn readers(session: &mut Client, table: &str, without_views: bool) -> Vec<String> {
-    // All columns count, whatever they are.
+    // All columns count.
     let rows = format!("string_agg(x::text, ' ' ORDER BY x::text) AS v FROM {table} AS x");
     run(
         session,

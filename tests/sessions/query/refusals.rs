@@ -340,7 +340,7 @@ fn foreign_tables_are_refused_without_depends() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A cached query that calls the cache, in whatever way, must not keep what the inner call returned once that is invalid.
+/// A cached query that calls the cache by any function must not keep what the inner call returned once that is invalid.
 #[test]
 fn a_query_that_calls_the_cache_is_refused_or_right() {
     let database = Database::create();

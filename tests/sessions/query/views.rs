@@ -64,7 +64,7 @@ fn a_write_makes_a_cached_view_fresh_for_every_session() {
     run(&mut one, "COMMIT");
 }
 
-/// A token of a view's owner gives its rights to nobody else: it is good in its own session, and only where it was made.
+/// A token of a view's owner gives its rights to no other role: it is valid in its own session only.
 #[test]
 fn a_token_of_another_session_or_role_is_refused() {
     let database = Database::create_where_roles_change();
