@@ -16,6 +16,7 @@ pub mod context;
 pub mod control_file;
 pub mod create;
 pub mod cursor;
+pub mod deadlock;
 pub mod definition;
 pub mod encoding;
 pub mod environment;

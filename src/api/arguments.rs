@@ -202,15 +202,6 @@ pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
-/// Returns an error if `stale_ok` is given to a function that does not support it yet.
-pub fn no_stale_ok(argument: Option<Interval>, function: &str) -> Result<(), Refused> {
-    if argument.is_none() {
-        return Ok(());
-    }
-    let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-    Err(Refused::new(code, format!("argument \"stale_ok\" of {function} is not supported yet")))
-}
-
 /// Returns the milliseconds to wait for another caller that computes the value. 0 means not to wait. Null, a negative time and a
 /// time above [`WAIT_MS_MAX`] are errors.
 pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {

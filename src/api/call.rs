@@ -34,7 +34,7 @@ fn cache_call(
         })?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        arguments::no_stale_ok(stale_ok, "cache_call")?;
+        let stale_ok_ms = arguments::stale_ok(stale_ok)?;
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
         let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
@@ -47,6 +47,7 @@ fn cache_call(
             arguments: query::Arguments::Json(array),
             ttl_ms,
             tags: &tags,
+            stale_ok_ms,
             refresh,
             depends: depends.as_deref(),
             reader: None,
@@ -116,6 +117,7 @@ fn cache_wrapped(
             arguments: query::Arguments::Typed(&values),
             ttl_ms,
             tags: &tags,
+            stale_ok_ms: None,
             refresh: false,
             depends: None,
             reader: None,

@@ -9,10 +9,11 @@ use crate::pg::memory;
 use crate::pg::query::{Arguments, Query};
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
-use crate::query::Wanted;
-use crate::query::fetch::{self, Identity};
+use crate::query::fetch::{self, Answer, Fetch, Identity};
+use crate::query::{Found, Wanted};
 use crate::store::kind::NOTHING;
 use crate::store::space::Privilege;
+use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
 /// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. Refuses a null element, and a relation without rows of its own,
@@ -32,6 +33,14 @@ pub(super) fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
     let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
     Err(Refused::new(code, format!("cannot depend on \"{}\", which is {what}", shown(&name)))
         .hint("Name the tables and materialized views that it takes its rows from."))
+}
+
+/// Returns the value that was found under a key. Refuses a value of another type.
+fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Refused> {
+    match found.kind {
+        NOTHING => Ok(None),
+        kind => Jsonb::of_found_at(key, kind, value).map(Some),
+    }
 }
 
 /// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these
@@ -61,25 +70,27 @@ fn cache_fetch(
         })?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        if stale_ok.is_some() {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
-        }
+        let stale_ok_ms = arguments::stale_ok(stale_ok)?;
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
         let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
         let identity = Identity::of(query, arguments, depends.as_deref());
-        if !refresh && let Some((found, value)) = fetch::read(&space, key, identity) {
-            return match found.kind {
-                NOTHING => Ok(None),
-                kind => Jsonb::of_found_at(key, kind, value).map(Some),
-            };
-        }
+        let wanted = Wanted { ttl_ms, tags: &tags, stale_ok_ms, refresh, depends: depends.as_deref() };
+        let old = match refresh {
+            true => None,
+            false => match fetch::find(&space, key, identity, &wanted.look(fetch::may_renew())) {
+                Found::Result((found, value)) => return of_found(key, found, value),
+                Found::Old(stamp) => Some(stamp),
+                Found::Nothing => None,
+            },
+        };
         let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
         let caller = format!("query of cache_fetch, key \"{}\"", shown(key));
         let query = Query { caller: &caller, text, arguments: Arguments::Json(arguments) };
-        let wanted = Wanted { key, ttl_ms, tags: &tags, refresh, depends: depends.as_deref() };
-        Ok(fetch::fill(&space, &wanted, query, identity)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
+        match fetch::fill(&space, &wanted, old, Fetch { key, query, identity })? {
+            Answer::Stored(found, value) => of_found(key, found, value),
+            Answer::New(value) => Ok(value.map(|value| Jsonb(Varlena::of(&value.bytes)))),
+        }
     };
     fetch().or_raise()
 }

@@ -5,7 +5,7 @@ use super::value::{Stored, key_in};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Bytea, Jsonb, Text, TextArgument, Varlena};
-use crate::store::lease::{self, AcquireOptions, Answer, LockTimeout};
+use crate::store::lease::{self, AcquireOptions, Answer};
 use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
@@ -90,10 +90,7 @@ fn acquire<T: Stored>(
             Ok((None, "compute", lease, None, None))
         }
         Ok(Answer::Wait) => Ok((None, "wait", None, None, None)),
-        Err(LockTimeout) => {
-            let code = PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-            Err(Refused::new(code, "canceling statement due to lock timeout"))
-        }
+        Err(timeout) => Err(timeout.into()),
     }
 }
 

@@ -44,7 +44,6 @@ impl<'a> Arguments<'a> {
     /// it.
     fn check<R>(
         self,
-        function: &str,
         run: impl FnOnce(&Rc<Space>, &Asked<'_>, &CStr) -> Result<R, Refused>,
     ) -> Result<R, Refused> {
         let text = self.query.ok_or_else(|| null("query"))?.bytes();
@@ -54,11 +53,7 @@ impl<'a> Arguments<'a> {
         })?;
         let ttl_ms = self.ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(self.tags)?;
-        if self.stale_ok.is_some() {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            let message = format!("argument \"stale_ok\" of {function} is not supported yet");
-            return Err(Refused::new(code, message));
-        }
+        let stale_ok_ms = arguments::stale_ok(self.stale_ok)?;
         let refresh = self.refresh.ok_or_else(|| null("refresh"))?;
         let depends = self.depends.map(dependencies).transpose()?;
         let space = arguments::space(self.space, Privilege::Read)?;
@@ -69,6 +64,7 @@ impl<'a> Arguments<'a> {
             arguments: query::Arguments::Json(arguments),
             ttl_ms,
             tags: &tags,
+            stale_ok_ms,
             refresh,
             depends: depends.as_deref(),
             reader: None,
@@ -82,7 +78,7 @@ impl<'a> Arguments<'a> {
         let send = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| {
             Ok(result::rows(space, asked, text, &mut sink)?)
         };
-        self.check("cache_query", send).or_raise();
+        self.check(send).or_raise();
         Sent
     }
 }
@@ -181,7 +177,7 @@ fn cache_query_json(
 ) -> Jsonb {
     let arguments = Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space };
     let json = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(result::json(space, asked, text)?);
-    Jsonb(arguments.check("cache_query_json", json).or_raise())
+    Jsonb(arguments.check(json).or_raise())
 }
 
 /// Does the same, and returns how the rows were found, for how long they have been stored, and for how long they stay.
@@ -208,7 +204,7 @@ fn cache_query_json_status(
     let arguments = Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space };
     let json =
         |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(result::json_with_meta(space, asked, text)?);
-    let (value, meta) = arguments.check("cache_query_json_status", json).or_raise();
+    let (value, meta) = arguments.check(json).or_raise();
     let age = meta.map(|meta| interval::of_ms(shared::ms_since(meta.created)));
     let ttl = meta.map(|meta| interval::of_ms(shared::ms_until(meta.expires)));
     TableIterator::once((Jsonb(value), cause::status_in_words(), age, ttl))
@@ -224,7 +220,7 @@ fn cache_key(
 ) -> Text {
     let arguments = Arguments::of_query(query, args, depends, space);
     let key = |space: &Rc<Space>, asked: &Asked<'_>, _: &CStr| Ok(result::key(space, asked)?);
-    Text(Varlena::of(&arguments.check("cache_key", key).or_raise()))
+    Text(Varlena::of(&arguments.check(key).or_raise()))
 }
 
 /// Returns whether and how the result of a query is stored, without running the query.
@@ -237,5 +233,5 @@ fn cache_explain(
 ) -> TableIterator<'static, (name!(property, &'static str), name!(value, String))> {
     let arguments = Arguments::of_query(query, args, depends, space);
     let explain = |space: &Rc<Space>, asked: &Asked<'_>, text: &CStr| Ok(explain(space, asked, text)?);
-    TableIterator::new(arguments.check("cache_explain", explain).or_raise())
+    TableIterator::new(arguments.check(explain).or_raise())
 }

@@ -48,7 +48,7 @@ fn cache_create_view(
         let query = memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
         ttl.map(arguments::ttl).transpose()?;
         arguments::tags(tags)?;
-        arguments::no_stale_ok(stale_ok, "cache_create_view")?;
+        arguments::stale_ok(stale_ok)?;
         arguments::space(space, Privilege::Read)?;
         Ok(create::view(call, name, &query))
     };
@@ -78,7 +78,7 @@ fn cache_view_rows(
             .ok_or_else(|| invalid("view must be a null of the row type of a view"))?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        arguments::no_stale_ok(stale_ok, "cache_view_rows")?;
+        let stale_ok_ms = arguments::stale_ok(stale_ok)?;
         let role = token.map(|token| view_owner::role(token.bytes())).transpose()?;
         let role = role.unwrap_or_else(Role::current);
         let name = space.ok_or_else(|| null("space"))?.bytes();
@@ -90,6 +90,7 @@ fn cache_view_rows(
             arguments: query::Arguments::Typed(&arguments),
             ttl_ms,
             tags: &tags,
+            stale_ok_ms,
             refresh: false,
             depends: None,
             reader: Some(Reader { relation: view.get(), role }),

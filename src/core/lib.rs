@@ -115,7 +115,7 @@ pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::census::{Census, Fill};
 pub use tier::exporting::{Exported, ExportedKey, ExportedPage};
-pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
+pub use tier::flight::{FAILURES_MAX, InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{EntryPage, Inspected, KeyPage, Usage};
 pub use tier::promoting::SavedValue;
 pub use tier::reviving::ReviveError;

@@ -15,12 +15,19 @@ pub struct Reader<'r> {
     /// Whether the server must see every relation that the reader reads, as in a SERIALIZABLE transaction. A tracked reader never
     /// gets an entry that depends on a relation.
     pub tracked: bool,
+    /// When the reader began to wait for a value, as a number that it has [drawn](crate::Fences::draw). A value whose stamp is not
+    /// before that number was computed on a snapshot from after the reader's call began. The reader gets it even if a dependency
+    /// has changed since.
+    pub arrived: Option<Stamp>,
+    /// The reader also accepts an *outdated* value: one that was known to be valid at this tick or later, if only the rows of
+    /// relations have changed since. Changes of other dependencies are never forgiven, nor those of the space and the database.
+    pub outdated_since: Option<u32>,
 }
 
 impl From<Stamp> for Reader<'_> {
     /// Makes a reader that has changed nothing.
     fn from(safe_stamp: Stamp) -> Self {
-        Self { safe_stamp, changed_fences: &[], tracked: false }
+        Self { safe_stamp, changed_fences: &[], tracked: false, arrived: None, outdated_since: None }
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Meta {
     pub expires: u32,
     /// How long the value took to compute.
     pub cost: Cost,
+    /// The last tick at which the value was known to be valid, if it is [outdated](crate::Reader::outdated_since). `u32::MAX` for
+    /// any other value.
+    pub valid_at: u32,
 }
 
 /// A value to store.

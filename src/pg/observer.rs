@@ -258,6 +258,11 @@ pub fn may_read_settings() -> bool {
     })
 }
 
+/// Returns whether it is known already that the innermost running fill reads settings.
+pub fn reads_settings() -> bool {
+    FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.reads_settings))
+}
+
 /// Returns whether the innermost running fill may call functions that are not built in, as far as is known.
 pub fn calls_functions() -> bool {
     FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.lost || !fill.functions.is_empty()))

@@ -38,6 +38,7 @@ static SAVE_ON_SHUTDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
+static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3000);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static MIN_COST: GucSetting<i32> = GucSetting::<i32>::new(1);
@@ -166,6 +167,16 @@ pub fn define() {
         c"",
         &DEFAULT_TTL,
         100,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"pg_cache.wait_timeout",
+        c"How long a call waits for another session that runs the same query.",
+        c"After that, one of the waiting calls runs the query itself. 0: no call waits.",
+        &WAIT_TIMEOUT,
+        0,
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
@@ -463,6 +474,11 @@ pub fn broken() -> Broken {
 /// Returns the default time to live in milliseconds.
 pub fn default_ttl_ms() -> u64 {
     DEFAULT_TTL.get() as u64
+}
+
+/// Returns how many milliseconds a call waits for another session that runs the same query.
+pub fn wait_timeout_ms() -> u64 {
+    WAIT_TIMEOUT.get() as u64
 }
 
 /// Returns the largest size of a value in bytes.

@@ -8,6 +8,7 @@
 //! redis     the state of the Redis worker                            redis_state.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
+//! waits     for whom each backend waits                             deadlock.rs
 //! ```
 //!
 //! The *tier* is the cache in shared memory: the entries, and the words of *fences* that tell when something has changed on which
@@ -191,11 +192,12 @@ fn sizes() -> Sizes {
 }
 
 /// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers and the
-/// state of Redis, and the alignment to a cache line.
+/// state of Redis, the waits of backends, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
-    sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + LINE
+    let waits = (sizes.backends as usize + 1) * size_of::<AtomicU64>();
+    sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + waits + LINE
 }
 
 /// Calls the previous hook, if there is one.
@@ -279,6 +281,10 @@ unsafe extern "C-unwind" fn start_up() {
     for index in 0..WORKER_SLOTS {
         // SAFETY: the same holds for the slots of workers.
         unsafe { (*workers(control).add(index)).format() };
+    }
+    for index in 0..sizes.backends as usize {
+        // SAFETY: the same holds for the waits.
+        unsafe { (*waits_at(control, sizes).add(index)).store(0, Ordering::Relaxed) };
     }
     prepared::start_up();
     // SAFETY: no other process exists yet, and the postmaster uses the memory in no other way meanwhile.
@@ -420,6 +426,22 @@ fn redis_state_at(control: *mut Control) -> *mut RedisState {
 
 fn workers(control: *mut Control) -> *mut WorkerSlot {
     redis_state_at(control).wrapping_add(1).cast()
+}
+
+fn waits_at(control: *mut Control, sizes: Sizes) -> *mut AtomicU64 {
+    // The region is aligned to a cache line, and its size is a number of words.
+    region_start(control).wrapping_add(sizes.bytes.next_multiple_of(size_of::<AtomicU64>())).cast()
+}
+
+/// Returns a word for each backend, by its slot: the process that it waits for (`deadlock.rs`). Empty if there is no cache.
+pub fn waits() -> &'static [AtomicU64] {
+    let control = CONTROL.load(Ordering::Relaxed);
+    if control.is_null() {
+        return &[];
+    }
+    let sizes = sizes();
+    // SAFETY: `start_up` has formatted the words, and they exist as long as shared memory does. The sizes are those of `start_up`.
+    unsafe { std::slice::from_raw_parts(waits_at(control, sizes), sizes.backends as usize) }
 }
 
 /// Returns the slot of the launcher. None if there is no cache.
@@ -603,7 +625,7 @@ pub fn epoch() -> u64 {
 }
 
 /// Returns this backend's slot among all backends that may exist.
-fn slot() -> u32 {
+pub(super) fn slot() -> u32 {
     // SAFETY: `attach` has checked that we have an entry in the process array; its index never changes.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     let slot = unsafe { (*pg_sys::MyProc).pgprocno };

@@ -1,6 +1,7 @@
 //! Explains whether and how the result of a query is stored (`cache_explain`).
 
-use super::fill;
+use super::job::Rules;
+use super::refusals;
 use super::result::{Asked, Search};
 use crate::pg::encoding::shown;
 use crate::pg::memory::OutOfMemory;
@@ -40,7 +41,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
     of_rows.for_each(|oid| seen.note_relation(*oid, false));
 
     let mut properties = vec![
-        ("cacheable", cacheable(&search, &described, &seen, found.is_some())),
+        ("cacheable", cacheable(space, asked, &search, &described, &seen, found.is_some())),
         ("columns", described.columns.clone()),
         ("key", shown(&search.key).to_string()),
         ("state", state.map_or_else(String::new, cause::in_words)),
@@ -61,15 +62,22 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
 }
 
 /// Returns whether the result can be stored, and if not, why.
-fn cacheable(search: &Search<'_>, described: &Described, seen: &Seen, is_stored: bool) -> String {
+fn cacheable(
+    space: &Space,
+    asked: &Asked<'_>,
+    search: &Search<'_>,
+    described: &Described,
+    seen: &Seen,
+    is_stored: bool,
+) -> String {
     let refusal = shared::tier().and_then(|tier| {
         let anonymous = || match &described.anonymous_record {
             Some(column) => Err(status::about("refused: {} is an anonymous record", "column", column)),
             None => Ok(()),
         };
-        fill::check_before(tier, &search.wanted(), seen)
+        refusals::check_before(tier, &asked.wanted(), seen)
             .and_then(|()| anonymous())
-            .and_then(|()| search.check(seen))
+            .and_then(|()| search.check(space, seen))
             .err()
     });
     match refusal {

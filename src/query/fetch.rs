@@ -1,7 +1,10 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`). `fill.rs` has the rules by which a result is
 //! stored.
 
-use super::fill::{self, Job, Wanted};
+use super::fill;
+use super::freshness::Look;
+use super::job::{Found, Job, Rules, Wanted};
+use super::refusals;
 use super::texts::{Known, know};
 use crate::pg::jsonb::Array;
 use crate::pg::memory::OutOfMemory;
@@ -14,7 +17,7 @@ use crate::store::kind::{JSONB, NOTHING, RESULT};
 use crate::store::note::Form;
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta};
+use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, Stamp};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
@@ -74,52 +77,72 @@ impl Buffer for Candidate {
 const OTHER_QUERY: Status = Status::Miss("the key holds the result of another query or of other arguments");
 const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not the result of a query");
 
-/// Returns the value, if there is one for this session and this query. Counts the cost of computing it as time saved.
-pub fn read(space: &Space, key: &[u8], identity: Identity) -> Option<(Meta, Varlena)> {
+pub use super::flight::may_renew;
+
+/// Looks for the value of this key as a result of this query. Counts the cost of computing it as time saved.
+pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found<(Meta, Varlena)> {
     let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };
-    let found = entry::read(space, key, &mut candidate);
-    if found.is_none()
-        && let Some(status) = candidate.unwanted
-    {
-        status::set(status);
+    let found = entry::read_accepting(space, key, look.accepts(), &mut candidate);
+    let Some(found) = found else {
+        candidate.unwanted.into_iter().for_each(status::set);
+        return Found::Nothing;
+    };
+    if [RESULT, NOTHING].contains(&found.kind) && look.renews(&found) {
+        return Found::Old(found.stamp);
     }
-    let found = found?;
     if let Some(keyspace) = space.keyspace().filter(|_| found.cost != Cost::NONE) {
         keyspace.tier.note(&keyspace.scope, Counter::Saved, found.cost.micros());
     }
-    Some((found, candidate.value))
+    Found::Result((found, candidate.value))
 }
 
-/// The query of a call of `cache_fetch`.
-struct Fetch<'a> {
-    query: Query<'a>,
+/// A call of `cache_fetch` that has found no value.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    pub key: &'a [u8],
+    pub query: Query<'a>,
+    pub identity: Identity,
+}
+
+/// The value of a call of `cache_fetch`.
+pub enum Answer {
+    Stored(Meta, Varlena),
+    /// The bytes of a jsonb, or None for a null.
+    New(Option<Value>),
+}
+
+/// Computes the value, or waits for the session that computes it (`fill.rs`). `old` is the stamp of a value that is to be renewed.
+pub fn fill(
+    space: &Space,
+    wanted: &Wanted<'_>,
+    old: Option<Stamp>,
+    fetch: Fetch<'_>,
+) -> Result<Answer, OutOfMemory> {
+    let known = know(fetch.query.text.to_bytes())?;
+    let Fetch { key, query, identity } = fetch;
+    let mut job = Running { query, rules: Chosen { key, identity, known } };
+    Ok(fill::fill(space, wanted, old, &mut job))
+}
+
+/// The key of a call, and what the call puts under it.
+struct Chosen<'a> {
+    key: &'a [u8],
     identity: Identity,
     known: Rc<Known>,
 }
 
-/// Runs the query and stores its result, if it can be stored, and returns the bytes of the jsonb, or None for a null.
-pub fn fill(
-    space: &Space,
-    wanted: &Wanted<'_>,
-    query: Query<'_>,
-    identity: Identity,
-) -> Result<Option<Vec<u8>>, OutOfMemory> {
-    let known = know(query.text.to_bytes())?;
-    let value = fill::fill(space, wanted, &mut Fetch { query, identity, known });
-    Ok(value.map(|value| value.bytes))
-}
-
-impl Job for Fetch<'_> {
+impl Rules for Chosen<'_> {
     const KEY_IS_CHOSEN: bool = true;
-    const FORM: Form = Form::Value;
 
-    type Result = Option<Value>;
-
-    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result {
-        query::scalar(&self.query, on, before)
+    fn key(&self) -> &[u8] {
+        self.key
     }
 
-    fn check(&self, space: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
+    fn known(&self) -> &Known {
+        &self.known
+    }
+
+    fn check(&self, space: &Space, seen: &Seen) -> Result<(), Status> {
         let secured = seen.relations.iter().find(|oid| relation::has_row_security(**oid));
         if let Some(oid) = secured.filter(|_| !space.options.by_role) {
             let text = "refused: {} has row security, and the space is shared by all roles";
@@ -128,37 +151,67 @@ impl Job for Fetch<'_> {
         Ok(())
     }
 
-    fn add_definitions(&self, result: &Self::Result, seen: &Seen, fences: &mut Vec<FenceId>) {
-        let has_composites = result.as_ref().is_some_and(|value| value.has_composites);
-        fill::add_definitions(&self.known, seen, has_composites, fences);
+    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
+        space.options.min_cost_ms
+    }
+}
+
+/// The query of a call.
+struct Running<'a> {
+    query: Query<'a>,
+    rules: Chosen<'a>,
+}
+
+impl<'a> Job for Running<'a> {
+    const FORM: Form = Form::Value;
+
+    type Rules = Chosen<'a>;
+    type Result = Answer;
+
+    fn rules(&self) -> &Chosen<'a> {
+        &self.rules
+    }
+
+    fn find(&mut self, space: &Space, look: &Look) -> Found<Answer> {
+        match find(space, self.rules.key, self.rules.identity, look) {
+            Found::Result((meta, value)) => Found::Result(Answer::Stored(meta, value)),
+            Found::Old(stamp) => Found::Old(stamp),
+            Found::Nothing => Found::Nothing,
+        }
+    }
+
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Answer {
+        Answer::New(query::scalar(&self.query, on, before))
+    }
+
+    fn has_composites(&self, result: &Answer) -> bool {
+        matches!(result, Answer::New(Some(value)) if value.has_composites)
     }
 
     fn text(&self) -> &[u8] {
         self.query.text.to_bytes()
     }
 
-    fn rows(&self, result: &Self::Result) -> u64 {
-        u64::from(result.is_some())
-    }
-
-    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
-        space.options.min_cost_ms
+    fn rows(&self, result: &Answer) -> u64 {
+        u64::from(matches!(result, Answer::New(Some(_))))
     }
 
     fn with_value(
         &mut self,
         space: &Space,
-        result: &mut Self::Result,
+        result: &mut Answer,
         store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let kind = if result.is_some() { RESULT } else { NOTHING };
         let mut nothing = Vec::new();
-        let bytes = result.as_mut().map_or(&mut nothing, |value| &mut value.bytes);
+        let (kind, bytes) = match result {
+            Answer::New(Some(value)) => (RESULT, &mut value.bytes),
+            _ => (NOTHING, &mut nothing),
+        };
         let length = bytes.len();
-        fill::admit_size(space, length)?;
-        fill::admit_value(space, length)?;
+        refusals::admit_size(space, length)?;
+        refusals::admit_value(space, length)?;
         bytes.try_reserve_exact(IDENTITY_BYTES).map_err(OutOfMemory::from)?;
-        bytes.extend_from_slice(&self.identity.0);
+        bytes.extend_from_slice(&self.rules.identity.0);
         let stored = store(kind, bytes);
         bytes.truncate(length);
         stored

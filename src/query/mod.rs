@@ -5,8 +5,13 @@ mod compress;
 pub mod explain;
 pub mod fetch;
 mod fill;
+mod flight;
+mod freshness;
+mod job;
+mod refusals;
 pub mod result;
 mod text;
 mod texts;
+mod ticket;
 
-pub use fill::Wanted;
+pub use job::{Found, Wanted};

@@ -9,7 +9,11 @@
 //! same fill.
 
 use super::compress;
-use super::fill::{self, Job, Wanted};
+use super::fill;
+use super::flight;
+use super::freshness::Look;
+use super::job::{Found, Job, Rules, Wanted};
+use super::refusals;
 use super::text;
 use super::texts::{Known, know};
 use crate::pg::environment;
@@ -26,7 +30,7 @@ use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
 use crate::store::note::{self, Form};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NOTE_BYTES_MAX};
+use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, NOTE_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -54,6 +58,7 @@ pub struct Asked<'a> {
     pub arguments: Arguments<'a>,
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
+    pub stale_ok_ms: Option<u64>,
     pub refresh: bool,
     /// Sorted, without duplicates.
     pub depends: Option<&'a [u32]>,
@@ -62,6 +67,11 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        let Asked { ttl_ms, tags, stale_ok_ms, refresh, depends, .. } = *self;
+        Wanted { ttl_ms, tags, stale_ok_ms, refresh, depends }
+    }
+
     /// Returns the key of the result in this environment: the prefix, and the hash in hexadecimal digits.
     fn key(&self, form: Form, text: &Known, environment: &Hash) -> Vec<u8> {
         let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
@@ -186,17 +196,27 @@ impl<'a> Search<'a> {
         self.asked.key(self.form, &self.known, &environment::full())
     }
 
-    /// Looks for a stored result of this kind. If there is none, the status says why.
-    fn find(&mut self, space: &Space, kind: Kind) -> Option<(Meta, Room)> {
+    /// Looks for a stored result of this kind.
+    fn find(&mut self, space: &Space, kind: Kind, look: &Look) -> Found<(Meta, Room)> {
+        match self.find_any(space, kind, look) {
+            Some((meta, _)) if look.renews(&meta) => Found::Old(meta.stamp),
+            Some(found) => Found::Result(found),
+            None => Found::Nothing,
+        }
+    }
+
+    /// Looks for a stored result of this kind, also one that the call should renew. If there is none, the status says why.
+    fn find_any(&mut self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         if self.may_be_temporary() {
             status::set(Status::Miss(TEMPORARY));
             return None;
         }
-        let (mut meta, mut room) = self.look(space, kind)?;
+        let (mut meta, mut room) = self.look(space, kind, look)?;
         if meta.kind == VARIES {
             (self.key, self.is_full) = (self.full_key(), true);
-            (meta, room) = self.look(space, kind)?;
+            (meta, room) = self.look(space, kind, look)?;
         }
+        self.times_left_out = 0;
         if meta.kind == LEFT_OUT {
             self.times_left_out = room.bytes().first().copied().unwrap_or(0);
             status::set(Status::Miss(TOO_LATE));
@@ -235,23 +255,28 @@ impl<'a> Search<'a> {
     }
 
     /// Looks for a value under the key.
-    fn look(&self, space: &Space, kind: Kind) -> Option<(Meta, Room)> {
+    fn look(&self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         let (room, unwanted) = (Room::default(), None);
         if self.asked.tags.is_empty() && !environment::has_temporary_schema() {
             let note = Vec::new();
-            return self.look_with(space, Candidate::<false> { room, kind, search: self, note, unwanted });
+            return self.look_with(
+                space,
+                look,
+                Candidate::<false> { room, kind, search: self, note, unwanted },
+            );
         }
         let mut note = Vec::new();
         memory::reserve(&mut note, NOTE_BYTES_MAX);
-        self.look_with(space, Candidate::<true> { room, kind, search: self, note, unwanted })
+        self.look_with(space, look, Candidate::<true> { room, kind, search: self, note, unwanted })
     }
 
     fn look_with<const NOTE: bool>(
         &self,
         space: &Space,
+        look: &Look,
         mut candidate: Candidate<'_, NOTE>,
     ) -> Option<(Meta, Room)> {
-        let found = entry::read(space, &self.key, &mut candidate);
+        let found = entry::read_accepting(space, &self.key, look.accepts(), &mut candidate);
         if let (None, Some(status)) = (found, candidate.unwanted) {
             status::set(status);
         }
@@ -270,9 +295,20 @@ impl<'a> Search<'a> {
             |names: &BTreeSet<Vec<u8>>| environment::in_temporary_schema(names.iter().map(Vec::as_slice));
         environment::has_temporary_schema() && self.known.text.identifiers.as_ref().is_none_or(mean_temporary)
     }
+}
 
-    /// Returns an error if the result must not be stored for others, or for later.
-    pub(super) fn check(&self, seen: &Seen) -> Result<(), Status> {
+impl Rules for Search<'_> {
+    const KEY_IS_CHOSEN: bool = false;
+
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn known(&self) -> &Known {
+        &self.known
+    }
+
+    fn check(&self, _: &Space, seen: &Seen) -> Result<(), Status> {
         let is_declared = self.asked.depends.is_some();
         if seen.system_columns {
             return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
@@ -297,8 +333,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Returns the longest time to live of a result whose caller has asked for none.
-    pub(super) fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
+    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
         let in_arguments = || match self.asked.arguments {
             Arguments::Json(array) => {
                 let mut texts = array.elements().into_iter().filter_map(Element::text);
@@ -312,6 +347,21 @@ impl<'a> Search<'a> {
 
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         (!self.is_full).then(|| (self.full_key(), VARIES))
+    }
+
+    fn check_names(&self, seen: &Seen) -> Result<(), Status> {
+        match self.may_have_meant_temporary(seen) {
+            true => Err(Status::Refused(TEMPORARY)),
+            false => Ok(()),
+        }
+    }
+
+    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
+        Some(space.options.min_cost_ms())
+    }
+
+    fn times_left_out(&self) -> u8 {
+        self.times_left_out
     }
 }
 
@@ -343,22 +393,24 @@ pub fn rows_for(
     text: &CStr,
     sink: &mut Sink,
 ) -> Result<(), OutOfMemory> {
-    let mut search = Search::new(asked, Form::Rows)?;
-    if !asked.refresh
-        && let Some((_, room)) = search.find(space, ROWS)
-    {
-        match sink.replay(&room) {
-            Replayed::Sent => return Ok(()),
-            // The query raises the error.
-            Replayed::OtherColumns => {}
-            Replayed::Damaged => status::set(Status::Miss("the stored rows are damaged")),
-        }
-    }
-    sink.keep(most_bytes(space));
-    asked.reader.into_iter().for_each(|reader| sink.read_as(reader));
+    let (search, most_bytes) = (Search::new(asked, Form::Rows)?, most_bytes(space));
     let query = Query { caller, text, arguments: asked.arguments };
-    fill::fill(space, &search.wanted(), &mut Rows { search: &search, query, sink });
+    obtain(space, asked, &mut Rows { search, query, sink, most_bytes });
     Ok(())
+}
+
+/// Returns the result of a query, stored or new.
+fn obtain<J: Job>(space: &Space, asked: &Asked<'_>, job: &mut J) -> J::Result {
+    let wanted = asked.wanted();
+    let old = match wanted.refresh {
+        true => None,
+        false => match job.find(space, &wanted.look(flight::may_renew())) {
+            Found::Result(result) => return result,
+            Found::Old(stamp) => Some(stamp),
+            Found::Nothing => None,
+        },
+    };
+    fill::fill(space, &wanted, old, job)
 }
 
 /// Returns the rows of a query as a jsonb: an array of objects. `text` must be the text of `asked`. Raises the errors of the query.
@@ -372,18 +424,17 @@ pub fn json_with_meta(
     asked: &Asked<'_>,
     text: &CStr,
 ) -> Result<(Varlena, Option<Meta>), OutOfMemory> {
-    let mut search = Search::new(asked, Form::Json)?;
-    if !asked.refresh
-        && let Some((meta, room)) = search.find(space, JSON)
-    {
-        return Ok((Varlena::of(room.bytes()), Some(meta)));
-    }
+    let search = Search::new(asked, Form::Json)?;
     let query = Query { caller: "query of cache_query_json", text, arguments: asked.arguments };
-    let value = fill::fill(space, &search.wanted(), &mut Json { search: &search, query });
-    let status = status::current();
-    let meta = search.peek(space).map(|(meta, _)| meta);
-    status.into_iter().for_each(status::set);
-    Ok((Varlena::of(&value.bytes), meta))
+    let mut job = Json { search, query, meta: None };
+    let answer = obtain(space, asked, &mut job);
+    let meta = job.meta.or_else(|| {
+        let status = status::current();
+        let stored = job.search.peek(space).map(|(meta, _)| meta);
+        status.into_iter().for_each(status::set);
+        stored
+    });
+    Ok((Varlena::of(answer.bytes()), meta))
 }
 
 /// Returns the only value of a query as a jsonb, or None for a null. `text` must be the text of `asked`. Raises the errors of the
@@ -394,15 +445,10 @@ pub fn value(
     asked: &Asked<'_>,
     text: &CStr,
 ) -> Result<Option<Varlena>, OutOfMemory> {
-    let mut search = Search::new(asked, Form::Value)?;
-    if !asked.refresh
-        && let Some((_, room)) = search.find(space, JSON)
-    {
-        return Ok(jsonb_of(room.bytes()));
-    }
     let query = Query { caller, text, arguments: asked.arguments };
-    let value = fill::fill(space, &search.wanted(), &mut Scalar { search: &search, query });
-    Ok(jsonb_of(&value.bytes))
+    let search = Search::new(asked, Form::Value)?;
+    let answer = obtain(space, asked, &mut Scalar { search, query, meta: None });
+    Ok(jsonb_of(answer.bytes()))
 }
 
 /// Returns the value that the bytes of a jsonb stand for. No bytes stand for a null, because every jsonb has some.
@@ -417,13 +463,6 @@ pub fn key(space: &Space, asked: &Asked<'_>) -> Result<Vec<u8>, OutOfMemory> {
     Ok(search.key)
 }
 
-impl Search<'_> {
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        let Asked { ttl_ms, tags, refresh, depends, .. } = *self.asked;
-        Wanted { key: &self.key, ttl_ms, tags, refresh, depends }
-    }
-}
-
 /// Returns the most bytes of a result that is stored in a space, before compression.
 fn most_bytes(space: &Space) -> usize {
     space.options.max_result_bytes().min(usize::MAX as u64) as usize
@@ -431,30 +470,53 @@ fn most_bytes(space: &Space) -> usize {
 
 /// A query whose rows go to the caller of a set-returning function.
 struct Rows<'a, 's> {
-    search: &'a Search<'a>,
+    search: Search<'a>,
     query: Query<'a>,
     sink: &'s mut Sink,
+    /// The most bytes of rows that are kept for storing.
+    most_bytes: usize,
 }
 
-impl Job for Rows<'_, '_> {
-    const KEY_IS_CHOSEN: bool = false;
+impl<'a> Job for Rows<'a, '_> {
     const FORM: Form = Form::Rows;
 
+    type Rules = Search<'a>;
     type Result = ();
 
+    fn rules(&self) -> &Search<'a> {
+        &self.search
+    }
+
+    fn find(&mut self, space: &Space, look: &Look) -> Found<()> {
+        let room = match self.search.find(space, ROWS, look) {
+            Found::Result((_, room)) => room,
+            Found::Old(stamp) => return Found::Old(stamp),
+            Found::Nothing => return Found::Nothing,
+        };
+        match self.sink.replay(&room) {
+            Replayed::Sent => return Found::Result(()),
+            // The query raises the error.
+            Replayed::OtherColumns => {}
+            Replayed::Damaged => status::set(Status::Miss("the stored rows are damaged")),
+        }
+        Found::Nothing
+    }
+
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) {
+        self.sink.keep(self.most_bytes);
+        self.search.asked.reader.into_iter().for_each(|reader| self.sink.read_as(reader));
         query::rows(&self.query, on, before, self.sink);
     }
 
-    fn check(&self, _: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
-        if let Some(column) = self.sink.anonymous_record() {
-            return Err(status::about("refused: {} is an anonymous record", "column", column));
+    fn check(&self) -> Result<(), Status> {
+        match self.sink.anonymous_record() {
+            Some(column) => Err(status::about("refused: {} is an anonymous record", "column", column)),
+            None => Ok(()),
         }
-        self.search.check(seen)
     }
 
-    fn add_definitions(&self, (): &(), seen: &Seen, fences: &mut Vec<FenceId>) {
-        fill::add_definitions(&self.search.known, seen, self.sink.has_composites(), fences)
+    fn has_composites(&self, (): &()) -> bool {
+        self.sink.has_composites()
     }
 
     fn text(&self) -> &[u8] {
@@ -465,114 +527,96 @@ impl Job for Rows<'_, '_> {
         self.sink.rows()
     }
 
-    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
-        Some(space.options.min_cost_ms())
-    }
-
     fn with_value(
         &mut self,
         space: &Space,
         (): &mut (),
         store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let bytes = self.sink.stored().ok_or(fill::TOO_LARGE)?;
-        fill::admit_size(space, bytes.len())?;
+        let bytes = self.sink.stored().ok_or(refusals::TOO_LARGE)?;
+        refusals::admit_size(space, bytes.len())?;
         store(ROWS, bytes)
     }
+}
 
-    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
-        self.search.ttl_ms_max(seen)
-    }
+/// A jsonb as bytes: a stored one, or the result of a query.
+enum Answer {
+    Stored(Room),
+    New(Value),
+}
 
-    fn check_names(&self, seen: &Seen) -> Result<(), Status> {
-        match self.search.may_have_meant_temporary(seen) {
-            true => Err(Status::Refused(TEMPORARY)),
-            false => Ok(()),
+impl Answer {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Stored(room) => room.bytes(),
+            Self::New(value) => &value.bytes,
         }
-    }
-
-    fn times_left_out(&self) -> u8 {
-        self.search.times_left_out
-    }
-
-    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
-        self.search.key_by_settings()
     }
 }
 
 /// A query whose result is stored as one jsonb: of all rows, or of the only value.
 struct Jsonb<'a, const IS_SCALAR: bool> {
-    search: &'a Search<'a>,
+    search: Search<'a>,
     query: Query<'a>,
+    /// The metadata of the entry that the result was found in.
+    meta: Option<Meta>,
 }
 
 type Json<'a> = Jsonb<'a, false>;
 type Scalar<'a> = Jsonb<'a, true>;
 
-impl<const IS_SCALAR: bool> Job for Jsonb<'_, IS_SCALAR> {
-    const KEY_IS_CHOSEN: bool = false;
+impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
     const FORM: Form = if IS_SCALAR { Form::Value } else { Form::Json };
 
-    type Result = Value;
+    type Rules = Search<'a>;
+    type Result = Answer;
 
-    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Value {
-        match IS_SCALAR {
+    fn rules(&self) -> &Search<'a> {
+        &self.search
+    }
+
+    fn find(&mut self, space: &Space, look: &Look) -> Found<Answer> {
+        match self.search.find(space, JSON, look) {
+            Found::Result((meta, room)) => {
+                self.meta = Some(meta);
+                Found::Result(Answer::Stored(room))
+            }
+            Found::Old(stamp) => Found::Old(stamp),
+            Found::Nothing => Found::Nothing,
+        }
+    }
+
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Answer {
+        Answer::New(match IS_SCALAR {
             // No bytes stand for a null.
             true => query::scalar(&self.query, on, before)
                 .unwrap_or(Value { bytes: Vec::new(), has_composites: false }),
             false => query::json(&self.query, on, before),
-        }
+        })
     }
 
-    fn check(&self, _: &Space, _: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
-        self.search.check(seen)
-    }
-
-    fn add_definitions(&self, result: &Value, seen: &Seen, fences: &mut Vec<FenceId>) {
-        fill::add_definitions(&self.search.known, seen, result.has_composites, fences)
+    fn has_composites(&self, result: &Answer) -> bool {
+        matches!(result, Answer::New(value) if value.has_composites)
     }
 
     fn text(&self) -> &[u8] {
         self.query.text.to_bytes()
     }
 
-    fn rows(&self, result: &Value) -> u64 {
+    fn rows(&self, result: &Answer) -> u64 {
         if IS_SCALAR {
             return 1;
         }
-        result.bytes.first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
-    }
-
-    fn min_cost_ms(&self, space: &Space) -> Option<u64> {
-        Some(space.options.min_cost_ms())
+        result.bytes().first_chunk().map_or(0, |head| u64::from(u32::from_ne_bytes(*head) & ELEMENTS))
     }
 
     fn with_value(
         &mut self,
         space: &Space,
-        Value { bytes, .. }: &mut Value,
+        result: &mut Answer,
         store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        fill::admit_size(space, bytes.len())?;
-        store(JSON, bytes)
-    }
-
-    fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
-        self.search.ttl_ms_max(seen)
-    }
-
-    fn check_names(&self, seen: &Seen) -> Result<(), Status> {
-        match self.search.may_have_meant_temporary(seen) {
-            true => Err(Status::Refused(TEMPORARY)),
-            false => Ok(()),
-        }
-    }
-
-    fn times_left_out(&self) -> u8 {
-        self.search.times_left_out
-    }
-
-    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
-        self.search.key_by_settings()
+        refusals::admit_size(space, result.bytes().len())?;
+        store(JSON, result.bytes())
     }
 }

@@ -170,7 +170,7 @@ fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> 
             OwnNumber::None
         }
         Own::Nothing | Own::Touched(_) => {
-            let reader = Reader { safe_stamp: Stamp::LATEST, changed_fences: changed, tracked: false };
+            let reader = Reader { changed_fences: changed, ..Stamp::LATEST.into() };
             let is_gone = || matches!(keyspace.tier.peek(name, reader), Err(Miss::Own));
             if !changed.is_empty() && is_gone() { OwnNumber::None } else { OwnNumber::Unchanged }
         }

@@ -10,12 +10,12 @@
 
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
-use crate::pg::{memory, queue, session, shared, snapshot, transaction};
+use crate::pg::{locks, memory, queue, session, shared, snapshot, transaction};
 use crate::store::keyspace::{Keyspace, hash};
 use crate::store::status::{DAMAGED, IN_FLIGHT, SNAPSHOT_OF_UNKNOWN_AGE, Status};
 use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
-use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
+use pg_cache_core::{Acquired, FlightRequest, InFlight, Limit, Owner, Purpose, Stamp, Unclaimed};
 
 /// Makes room to record a flight and returns the copy of the key that goes with it. Must be called before the flight is acquired,
 /// which [`pending::hold`] then records: the session must never have a flight that its transaction cannot record.
@@ -41,19 +41,37 @@ pub fn no_room(limit: Limit) -> Status {
     })
 }
 
-/// Begins a fill: the right to store the value that this session computes for a key. Returns the number of the fill and the stamp
-/// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], when the transaction or savepoint is
-/// rolled back, or after [`FILL_MS_MAX`]. The error says why the session cannot store the value.
-pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Status> {
+/// The answer to a session that wants to compute a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Begun {
+    /// The session computes the value: the number of its fill, and the stamp of the value.
+    Fill(u64, Stamp),
+    /// Another session computes the value, or has claimed the key.
+    Busy(InFlight),
+}
+
+/// Begins a fill: the right to store the value that this session computes for a key. A fill takes precedence over a lease of the
+/// key. It ends with [`end_fill`], when the transaction or savepoint is rolled back, or after [`FILL_MS_MAX`]. With `would_wait`, the
+/// session waits if another one computes the value and may be awaited. The error says why the session cannot store the value.
+pub fn begin_fill(keyspace: &Keyspace, key: &[u8], would_wait: bool) -> Result<Begun, Status> {
     let own = prepare(keyspace, key)?;
     let name = keyspace.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
-    match keyspace.tier.acquire(&name, FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX))) {
+    let mut request = FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX));
+    if locks::has_written() {
+        // The transaction has locks that a waiting session may need.
+        request = request.lone();
+    }
+    if would_wait {
+        request = request.or_wait();
+    }
+    match keyspace.tier.acquire(&name, request) {
         Acquired::Lead(fill) => {
-            pending::hold(own, fill.id, HeldKind::Lease);
-            Ok((fill.id, fill.stamp))
+            pending::hold(own, fill.id, HeldKind::Fill);
+            Ok(Begun::Fill(fill.id, fill.stamp))
         }
-        // Only a request with `unless_present` is answered with `Present` or `Saved`.
-        Acquired::Busy(_) | Acquired::Present | Acquired::Saved(_) => Err(IN_FLIGHT),
+        Acquired::Busy(leader) => Ok(Begun::Busy(leader)),
+        // Only a request with `unless_present` gets these answers.
+        Acquired::Present | Acquired::Saved(_) => Err(IN_FLIGHT),
         Acquired::NoSlot(limit) => Err(Status::Refused(match limit {
             Limit::Space => "the space is computing too many queries",
             Limit::Role => "the role is computing too many queries",
@@ -66,13 +84,16 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Statu
 /// The longest time, in milliseconds, for which a session keeps other sessions from computing the same value: one hour.
 const FILL_MS_MAX: u64 = 60 * 60 * 1000;
 
-/// Ends a fill, after the value was stored or the session has given up.
-pub fn end_fill(keyspace: &Keyspace, key: &[u8], number: u64) {
+/// Ends a fill, after the value was stored or the session has given up. `failures` is how many failures of the query this counts as.
+pub fn end_fill(keyspace: &Keyspace, key: &[u8], number: u64, failures: u8) {
     let hash = hash(key);
     if let Some(name) = keyspace.key(key, hash) {
-        keyspace.tier.release_lease(&name, number);
+        match failures {
+            0 => keyspace.tier.release_lease(&name, number),
+            failures => keyspace.tier.fail_fill(&name, number, failures),
+        };
     }
-    pending::forget_lease(number);
+    pending::forget(number, HeldKind::Fill);
     queue::wake(hash);
 }
 

@@ -3,7 +3,7 @@
 //! A lease is a flight of the core (`flights.rs`). The *tier* is the cache in shared memory.
 
 use crate::pg::memory::OutOfMemory;
-use crate::pg::queue::{self, Waiter};
+use crate::pg::queue;
 use crate::pg::{settings, shared, snapshot, transaction};
 use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
@@ -12,6 +12,7 @@ use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
+use crate::store::waiting::{LockTimeout, Wait};
 use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Miss, Purpose};
 
 /// The answer to a caller that wants a value, or wants to compute it.
@@ -26,10 +27,6 @@ pub enum Answer {
     /// Another caller is computing the value.
     Wait,
 }
-
-/// The wait ended because of `lock_timeout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LockTimeout;
 
 /// How long a caller waits for another one, and how long it may hold a lease.
 #[derive(Clone, Copy, Debug)]
@@ -57,22 +54,20 @@ pub fn acquire(
     };
     let hash = hash(key);
     let Some(name) = keyspace.key(key, hash) else { return Ok(Answer::Compute(None)) };
-    let (mut wait, mut rounds) = (Wait { began_ms: queue::now_ms(), waiter: None }, 0);
+    let (mut wait, mut rounds) = (Wait::begin(), 0);
     loop {
         // The mark must be set before the look: every change after the mark wakes this session.
-        if let Some(waiter) = &wait.waiter {
-            waiter.mark();
-        }
+        wait.mark();
         let seen = look(&keyspace, &name, key, hash, into);
         if !into.was_allocated() {
             OutOfMemory.raise();
         }
         let (stale, miss) = match seen {
             Seen::Valid(meta, own) => {
-                status::set(match (&wait.waiter, own) {
-                    (Some(_), _) => Status::Waited,
-                    (None, true) => Status::Own,
-                    (None, false) => Status::Hot,
+                status::set(match (wait.has_begun(), own) {
+                    (true, _) => Status::Waited,
+                    (false, true) => Status::Own,
+                    (false, false) => Status::Hot,
                 });
                 return Ok(Answer::Hit(meta));
             }
@@ -90,7 +85,15 @@ pub fn acquire(
             }
             Next::LookAgain => rounds += 1,
             Next::WaitFor(leader) => {
-                if !wait.goes_on(leader, options.wait_ms, hash)? {
+                let overdue_ms = match leader.purpose {
+                    // A claim has no deadline: it ends with its transaction.
+                    Purpose::Claim => u64::MAX,
+                    // At the tick of its deadline the leader still has the lease, so the wait is one millisecond longer.
+                    Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
+                };
+                let left_ms = options.wait_ms.saturating_sub(wait.elapsed_ms());
+                if left_ms == 0 || !wait.sleep(hash, left_ms.min(overdue_ms))? {
+                    status::set(IN_FLIGHT);
                     return Ok(Answer::Wait);
                 }
             }
@@ -120,46 +123,6 @@ fn next(taken: Taken, stale: Option<(Meta, u32)>, miss: Status, may_look_again: 
         (Taken::By(leader), None) if pending::holds(leader.id) => Next::Answer(Answer::Wait, IN_FLIGHT),
         (Taken::By(leader), None) => Next::WaitFor(leader),
         (Taken::ByNobody | Taken::ByValue, None) => Next::Answer(Answer::Compute(None), miss),
-    }
-}
-
-/// A session's wait for the value of a key.
-struct Wait {
-    /// When the call began, on the clock of `queue::now_ms`.
-    began_ms: u64,
-    /// The session's membership in the queue of the key, once it waits.
-    waiter: Option<Waiter>,
-}
-
-impl Wait {
-    /// The first call enters the queue of the key, and later calls sleep in it. After each call the caller must look again: a
-    /// change before the session entered the queue does not wake it. Returns false if the session must not wait any longer.
-    fn goes_on(&mut self, leader: InFlight, wait_ms: u64, hash: u64) -> Result<bool, LockTimeout> {
-        let waited_ms = queue::now_ms().saturating_sub(self.began_ms);
-        let left_ms = wait_ms.saturating_sub(waited_ms);
-        if left_ms == 0 {
-            status::set(IN_FLIGHT);
-            return Ok(false);
-        }
-        let Some(waiter) = &self.waiter else {
-            self.waiter = Waiter::of(hash);
-            if self.waiter.is_none() {
-                status::set(IN_FLIGHT);
-            }
-            return Ok(self.waiter.is_some());
-        };
-        let patience_ms = queue::lock_timeout_ms().map_or(u64::MAX, |most| most.saturating_sub(waited_ms));
-        if patience_ms == 0 {
-            return Err(LockTimeout);
-        }
-        let overdue_ms = match leader.purpose {
-            // A claim has no deadline: it ends with its transaction.
-            Purpose::Claim => u64::MAX,
-            // At the tick of its deadline the leader still has the lease, so the wait is one millisecond longer.
-            Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
-        };
-        waiter.sleep(left_ms.min(overdue_ms).min(patience_ms));
-        Ok(true)
     }
 }
 
@@ -271,7 +234,8 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
         })
     });
     if released {
-        flights::number_of(lease).into_iter().for_each(pending::forget_lease);
+        let number = flights::number_of(lease);
+        number.into_iter().for_each(|number| pending::forget(number, HeldKind::Lease));
         queue::wake(hash);
     }
     status::set(Status::Done);

@@ -28,4 +28,5 @@ pub mod status;
 pub mod table;
 pub mod transaction;
 pub mod usage;
+pub mod waiting;
 pub mod watch;

@@ -405,6 +405,7 @@ fn a_saved_value_is_judged_like_an_entry() {
             created: 1,
             expires: 10,
             cost: pg_cache_core::Cost::NONE,
+            valid_at: u32::MAX,
         };
         let saved = SavedValue { meta, dependencies: &dependencies, stale_ok: None };
         let latest: Reader<'_> = Stamp::LATEST.into();

@@ -21,19 +21,40 @@ pub struct FlightRequest<'r> {
     deadline: u32,
     safe_stamp: Stamp,
     reader: Option<Reader<'r>>,
+    is_lone: bool,
+    would_wait: bool,
 }
 
 impl<'r> FlightRequest<'r> {
     /// Requests a lease: the caller computes the value and publishes it later. The lease ends at the tick `deadline`, unless
     /// something ends it before.
     pub fn lease(owner: Owner, deadline: u32) -> Self {
-        Self { purpose: Purpose::Lease, owner, deadline, safe_stamp: Stamp::LATEST, reader: None }
+        Self {
+            purpose: Purpose::Lease,
+            owner,
+            deadline,
+            safe_stamp: Stamp::LATEST,
+            reader: None,
+            is_lone: false,
+            would_wait: false,
+        }
     }
 
     /// Requests a fill: the session computes the value on a new snapshot and publishes it at once. The fill ends at the tick
     /// `deadline`, as a lease does.
     pub fn fill(owner: Owner, deadline: u32) -> Self {
         Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
+    }
+
+    /// Lets no session wait for the fill: the session that computes may wait for the others.
+    pub fn lone(self) -> Self {
+        Self { is_lone: true, ..self }
+    }
+
+    /// Says that the caller waits for the session that computes the value, if there is one that [may be
+    /// awaited](InFlight::may_be_awaited).
+    pub fn or_wait(self) -> Self {
+        Self { would_wait: true, ..self }
     }
 
     /// Sets the stamp of a caller that computes on a snapshot it has already. If the stamp is earlier than the present moment, the
@@ -134,7 +155,7 @@ impl<H: Host> Tier<'_, H> {
     /// it with [`publish_leased`](Self::publish_leased) or [`release_lease`](Self::release_lease); otherwise it ends by itself at
     /// its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
-        let FlightRequest { purpose, owner, deadline, safe_stamp, reader } = request;
+        let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, would_wait } = request;
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
@@ -150,13 +171,36 @@ impl<H: Host> Tier<'_, H> {
         }
         let goes_before = |leader: &InFlight| purpose == Purpose::Fill && leader.purpose == Purpose::Lease;
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
+            if would_wait && leader.may_be_awaited {
+                guard.flights().set_awaited(key.hash);
+            }
             return Acquired::Busy(leader);
         }
         let lease = self.draw_lease(&guard, safe_stamp);
         match guard.flights().begin(key, purpose, &lease, owner, deadline, now) {
-            Ok(()) => Acquired::Lead(lease),
-            Err(limit) => Acquired::NoSlot(limit),
+            Ok(()) if is_lone => guard.flights().set_lone(key.hash),
+            Ok(()) => {}
+            Err(limit) => return Acquired::NoSlot(limit),
         }
+        Acquired::Lead(lease)
+    }
+
+    /// Returns whether a session waits for the value that this fill computes, or may be about to.
+    pub fn is_awaited(&self, key: &Key<'_>, fill: u64) -> bool {
+        self.shard_of(key).lock(&self.host).flights().is_awaited(key.hash, fill)
+    }
+
+    /// Lets a session give up waiting for a fill, unless another one has done so lately: each session that gives up doubles the
+    /// `patience_ms` of the others. So a few sessions compute a query that takes long, and not all that have waited. Returns how many milliseconds the session must still wait; 0 if it may give up.
+    /// `now_ms` is the time on a clock that all sessions share.
+    pub fn give_up(&self, key: &Key<'_>, fill: u64, now_ms: u64, patience_ms: u64) -> u64 {
+        self.shard_of(key).lock(&self.host).flights().give_up(key.hash, fill, now_ms, patience_ms)
+    }
+
+    /// Ends a fill without a value and counts so many failures of the key. Returns whether the fill existed.
+    pub fn fail_fill(&self, key: &Key<'_>, fill: u64, failures: u8) -> bool {
+        let now = self.host.now();
+        self.shard_of(key).lock(&self.host).flights().fail(key.hash, fill, failures, now)
     }
 
     /// Returns the flight of a key, if there is one that is not over, also one that is void.
@@ -173,13 +217,14 @@ impl<H: Host> Tier<'_, H> {
 
     /// Ends a flight or a claim without a result. Returns whether it existed.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
-        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease) != Ended::Missing
+        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease, self.host.now()) != Ended::Missing
     }
 
     /// Ends all flights and claims of a session that has ended. Returns their number. `session` must not be 0, which stands for
     /// leases without a session. Leases that are to outlive the session must be [disowned](Self::disown_leases_of) before.
     pub fn release_leases_of(&self, session: u32) -> u32 {
-        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
+        let now = self.host.now();
+        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session, now)).sum()
     }
 
     /// Disowns the leases of a session that has ended. A caller that knows the ID of a lease can still use it.

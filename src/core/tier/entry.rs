@@ -233,6 +233,7 @@ impl Header {
             created: self.created(),
             expires: self.expires(),
             cost: self.cost(),
+            valid_at: u32::MAX,
         }
     }
 }

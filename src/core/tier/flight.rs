@@ -13,6 +13,22 @@
 //!   transaction ends. A claim has no deadline, because every transaction ends its claims. A claim has priority over the lease or
 //!   the fill of its own key: it replaces that flight, so the value which that flight computes is refused.
 //!
+//! # Waiting for a fill
+//!
+//! Sessions that miss the same result wait for the fill that computes it, and take its result. Three marks of a slot serve them:
+//!
+//! - A session that is about to wait marks the fill as *awaited*. The result of an awaited fill is published even if a dependency
+//!   has changed meanwhile: a session that waited since before the fill began may still take it (see [`Reader::arrived`]).
+//! - A fill that ends without a value leaves its *failures* in the slot. The next fill of the key inherits them. No session waits
+//!   for a fill with [`FAILURES_MAX`] failures, so the callers of a query that always fails do not wait in line.
+//! - No session waits for a *lone* fill, whose session may hold locks that the waiting session needs.
+//!
+//! A slot with a fill that is over keeps the first two marks for [`KEPT_TICKS`], or until another key takes the slot. It counts as
+//! free. The first mark must outlive its fill by one fill with a value: sessions that were woken may look so late that the next fill
+//! has begun and ended before.
+//!
+//! [`Reader::arrived`]: crate::Reader::arrived
+//!
 //! # Slots and shares
 //!
 //! The slots of a shard are divided into sets. The hash of a key selects a set, and the flight may take any slot of that set. No
@@ -34,9 +50,9 @@
 //! records   for each slot:
 //!   word 0  ID of the flight : 32 | role : 32
 //!   word 1  deadline in ticks : 32 | session : 32
-//!   word 2  void : 1 | claim : 1 | fill : 1 | unused : 15 | stamp : 46
+//!   word 2  void : 1 | claim : 1 | fill : 1 | awaited : 1 | awaited before : 1 | lone : 1 | failures : 2 | unused : 10 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
-//!   word 4  the time of acquisition, on the clock of the host
+//!   word 4  the time of acquisition, on the clock of the host; for a fill: given up : 8 | the last time in milliseconds : 56
 //! ```
 //!
 //! Access: flights must only be read and written under the shard's lock. A key is identified by the 64 bits of its hash. Two keys
@@ -52,6 +68,25 @@ use crate::region::Region;
 const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
+/// A session waits for the fill.
+const AWAITED: u64 = 1 << 60;
+/// A session waited for the previous fill of the key, and may be about to wait for this one.
+const AWAITED_BEFORE: u64 = 1 << 59;
+/// No session may wait for the fill.
+const LONE: u64 = 1 << 58;
+/// The position of the two bits that count failures.
+const FAILURES_AT: u32 = 56;
+const FAILURES: u64 = 3 << FAILURES_AT;
+
+/// The position of the bits that count how many sessions have given up waiting for a fill.
+const GIVEN_UP_AT: u32 = 56;
+/// The most that is counted.
+const GIVEN_UP_MAX: u64 = 16;
+
+/// After this many fills in a row that ended without a value, no session waits for the next one.
+pub const FAILURES_MAX: u8 = 2;
+/// How many ticks a slot keeps the marks of a fill that is over: ten seconds, if a tick is a twentieth of a second.
+const KEPT_TICKS: u32 = 200;
 
 /// A space or a role may hold this many times as many slots as are free for its purpose. With 4, and no other flights in the set,
 /// it may hold four fifths of these slots.
@@ -120,6 +155,8 @@ pub struct InFlight {
     pub deadline: u32,
     /// The purpose of the flight.
     pub purpose: Purpose,
+    /// Whether other sessions may wait for the value: true for a fill, unless it is lone or its query has failed before.
+    pub may_be_awaited: bool,
 }
 
 /// What [`Flights::end`] has found.
@@ -193,7 +230,12 @@ impl<'m> Flights<'m> {
     fn is_over(&self, slot: &Slot<'_>, now: u32) -> bool {
         let fences = Fences::new(self.region, self.layout);
         let flushed = || slot.fences().into_iter().any(|fence| fences.has_changed_since(fence, slot.stamp()));
-        slot.purpose() != Purpose::Claim && (slot.deadline() <= now || flushed())
+        slot.purpose() != Purpose::Claim && (slot.deadline() <= now || slot.has_ended() || flushed())
+    }
+
+    /// Returns the slot of a key's flight by the ID of the flight.
+    fn slot_of(&self, hash: u64, id: u64) -> Option<Slot<'m>> {
+        self.slot_of_key(hash).filter(|slot| slot.id() == id && !slot.has_ended())
     }
 
     /// Returns the flight of a key, if it is not over. It may be void.
@@ -247,7 +289,7 @@ impl<'m> Flights<'m> {
         let [of_database, of_space] = key.scope.fences;
         let mark = match purpose {
             Purpose::Lease => 0,
-            Purpose::Fill => FILL,
+            Purpose::Fill => FILL | self.inherited(&slot, hash, now),
             Purpose::Claim => CLAIM,
         };
         self.region.store(slot.hash_at, hash);
@@ -255,21 +297,88 @@ impl<'m> Flights<'m> {
         slot.set(1, u64::from(deadline) << 32 | u64::from(owner.session));
         slot.set(2, mark | lease.stamp.as_u64());
         slot.set(3, u64::from(of_database.0) << 32 | u64::from(of_space.0));
-        slot.set(4, lease.acquired);
+        slot.set(4, if fills { 0 } else { lease.acquired });
         Ok(())
     }
 
+    /// Returns the marks that a new fill takes over from the fill of the same key that was in the slot before.
+    fn inherited(&self, slot: &Slot<'_>, hash: u64, now: u32) -> u64 {
+        let is_kept = slot.hash() == hash && slot.purpose() == Purpose::Fill && slot.deadline() > now;
+        let awaited = if slot.is(AWAITED | AWAITED_BEFORE) { AWAITED_BEFORE } else { 0 };
+        if is_kept { slot.get(2) & FAILURES | awaited } else { 0 }
+    }
+
+    /// Marks the fill of a key as lone: no session may wait for it.
+    pub(crate) fn set_lone(&self, hash: u64) {
+        if let Some(slot) = self.slot_of_key(hash) {
+            slot.set(2, slot.get(2) | LONE);
+        }
+    }
+
+    /// Marks the flight of a key as awaited.
+    pub(crate) fn set_awaited(&self, hash: u64) {
+        if let Some(slot) = self.slot_of_key(hash) {
+            slot.set(2, slot.get(2) | AWAITED);
+        }
+    }
+
+    /// Returns whether a session waits for the fill with this ID, or may be about to.
+    pub(crate) fn is_awaited(&self, hash: u64, id: u64) -> bool {
+        self.slot_of(hash, id).is_some_and(|slot| slot.is(AWAITED | AWAITED_BEFORE))
+    }
+
+    /// Notes that a session gives up waiting for a fill at the time `now_ms`, unless another one has done so lately: each session
+    /// that gives up doubles the `patience_ms` of the others. Returns how long the session must still wait; 0 if it may give up.
+    pub(crate) fn give_up(&self, hash: u64, id: u64, now_ms: u64, patience_ms: u64) -> u64 {
+        let Some(slot) = self.slot_of(hash, id) else { return 0 };
+        let (count, last_ms) = (slot.get(4) >> GIVEN_UP_AT, slot.get(4) & ((1 << GIVEN_UP_AT) - 1));
+        let patience_ms = patience_ms.saturating_mul(1 << count.min(GIVEN_UP_MAX));
+        let left_ms = last_ms.saturating_add(patience_ms).saturating_sub(now_ms);
+        if count > 0 && left_ms > 0 {
+            return left_ms;
+        }
+        slot.set(4, (count + 1).min(GIVEN_UP_MAX) << GIVEN_UP_AT | now_ms);
+        0
+    }
+
     /// Ends the flight of a key, if it has this ID. If the result is not `Valid`, its value must not be published.
-    pub(crate) fn end(&self, hash: u64, id: u64) -> Ended {
-        let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id);
-        let Some(slot) = slot else { return Ended::Missing };
-        self.clear(&slot);
-        if slot.is(VOID) { Ended::Void } else { Ended::Valid }
+    pub(crate) fn end(&self, hash: u64, id: u64, now: u32) -> Ended {
+        let Some(slot) = self.slot_of(hash, id) else { return Ended::Missing };
+        let ended = if slot.is(VOID) { Ended::Void } else { Ended::Valid };
+        if ended == Ended::Valid {
+            // Those that waited for the previous fill have been served by this one.
+            slot.set(2, slot.get(2) & !AWAITED_BEFORE);
+        }
+        self.end_slot(&slot, 0, now);
+        ended
+    }
+
+    /// Ends the fill of a key without a value, if it has this ID, and counts so many failures. Returns whether it existed. The
+    /// failures of a lone fill do not count: its session may be the reason.
+    pub(crate) fn fail(&self, hash: u64, id: u64, failures: u8, now: u32) -> bool {
+        let Some(slot) = self.slot_of(hash, id).filter(|slot| slot.purpose() == Purpose::Fill) else {
+            return false;
+        };
+        let known = slot.failures();
+        let counted = if slot.is(LONE) { known } else { known.saturating_add(failures).min(FAILURES_MAX) };
+        self.end_slot(&slot, counted, now);
+        true
+    }
+
+    /// Ends the flight of a slot. The marks of a fill stay in the slot for the next fill of the key, if there are any.
+    fn end_slot(&self, slot: &Slot<'_>, failures: u8, now: u32) {
+        if slot.purpose() != Purpose::Fill || failures == 0 && !slot.is(AWAITED | AWAITED_BEFORE) {
+            return self.clear(slot);
+        }
+        slot.set(0, 0);
+        slot.set(1, u64::from(now.saturating_add(KEPT_TICKS)) << 32);
+        let cleared = slot.get(2) & !(FAILURES | LONE | VOID);
+        slot.set(2, cleared | u64::from(failures) << FAILURES_AT);
     }
 
     /// Returns a lease or a fill by its ID, if it may still publish its value. Its deadline may have passed.
     pub(crate) fn publishable(&self, hash: u64, id: u64) -> Option<Lease> {
-        let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id && !slot.is(VOID | CLAIM))?;
+        let slot = self.slot_of(hash, id).filter(|slot| !slot.is(VOID | CLAIM))?;
         Some(Lease { id, stamp: slot.stamp(), acquired: slot.get(4) })
     }
 
@@ -282,10 +391,10 @@ impl<'m> Flights<'m> {
     }
 
     /// Ends all flights of a session, which must not be 0. Returns their number.
-    pub(crate) fn end_all_of(&self, session: u32) -> u32 {
+    pub(crate) fn end_all_of(&self, session: u32, now: u32) -> u32 {
         let mut ended = 0;
         for slot in self.taken().filter(|slot| slot.session() == session) {
-            self.clear(&slot);
+            self.end_slot(&slot, slot.failures(), now);
             ended += 1;
         }
         ended
@@ -397,6 +506,13 @@ impl Slot<'_> {
             _ => Purpose::Claim,
         }
     }
+    /// Whether the slot keeps only the marks of a fill that has ended.
+    fn has_ended(&self) -> bool {
+        self.purpose() == Purpose::Fill && self.session() == 0
+    }
+    fn failures(&self) -> u8 {
+        ((self.get(2) & FAILURES) >> FAILURES_AT) as u8
+    }
     fn stamp(&self) -> Stamp {
         Stamp::from_u64(self.get(2))
     }
@@ -404,6 +520,14 @@ impl Slot<'_> {
         [FenceId((self.get(3) >> 32) as u32), FenceId(self.get(3) as u32)]
     }
     fn in_flight(&self) -> InFlight {
-        InFlight { id: self.id(), owner: self.session(), deadline: self.deadline(), purpose: self.purpose() }
+        InFlight {
+            id: self.id(),
+            owner: self.session(),
+            deadline: self.deadline(),
+            purpose: self.purpose(),
+            may_be_awaited: self.purpose() == Purpose::Fill
+                && !self.is(LONE)
+                && self.failures() < FAILURES_MAX,
+        }
     }
 }

@@ -145,7 +145,9 @@ impl<H: Host> Tier<'_, H> {
     /// while the announcement stands. Confirming the announcement removes the value, and withdrawing it makes the value visible,
     /// which is then right.
     pub fn publish_leased(&self, key: &Key<'_>, reservation: Reservation, lease: u64) -> Stored {
-        self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Ended::Valid)
+        self.publish_if(key, reservation, |guard, _| {
+            guard.flights().end(key.hash, lease, self.host.now()) == Ended::Valid
+        })
     }
 
     /// Makes a reservation visible if `decide` returns true, and otherwise drops it. `decide` runs under the lock of the shard, so
@@ -260,7 +262,9 @@ impl<H: Host> Tier<'_, H> {
         claim: u64,
         stamp: Option<Stamp>,
     ) -> bool {
-        self.confirm_if(key, reservation, stamp, |guard| guard.flights().end(key.hash, claim) == Ended::Valid)
+        self.confirm_if(key, reservation, stamp, |guard| {
+            guard.flights().end(key.hash, claim, self.host.now()) == Ended::Valid
+        })
     }
 
     /// Confirms an announced change, or withdraws it if `decide` returns false. `decide` runs under the lock of the shard, so it

@@ -408,12 +408,13 @@ impl<H: Host> Tier<'_, H> {
         }
         let (fences, stamp) = (self.fences(), header.stamp());
         let [database, space] = scope.fences;
+        let mut valid_at = u32::MAX;
         if !fences.holds(database, stamp, reader.safe_stamp)
             || !fences.holds(space, stamp, reader.safe_stamp)
             || header.dependency_count() > 0
                 && !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp)
         {
-            return Err(Miss::Fenced);
+            valid_at = self.forgiven(entry.block, scope, reader).ok_or(Miss::Fenced)?;
         }
         if reader.tracked && self.is_of_relations(entry.block) {
             return Err(Miss::Own);
@@ -421,7 +422,7 @@ impl<H: Host> Tier<'_, H> {
         if !reader.changed_fences.is_empty() && self.is_changed_by(reader, entry.block, scope.fences) {
             return Err(Miss::Own);
         }
-        let meta = entry.meta(&self.layout, header);
+        let meta = Meta { valid_at, ..entry.meta(&self.layout, header) };
         if meta.value_len > self.entry_bytes_max {
             // The header has changed since it was checked: the entry has died.
             return Err(Miss::Off);
@@ -448,6 +449,29 @@ impl<H: Host> Tier<'_, H> {
 
     // The following functions serve only some entries and some readers. They are separate functions and read the header again, so
     // that the fast path can keep the header in registers.
+
+    /// Returns whether the reader accepts an entry although a fence does not hold, because it [arrived](Reader::arrived) before the
+    /// value was computed, or because it accepts [outdated](Reader::outdated_since) values. The result is [`Meta::valid_at`].
+    #[cold]
+    #[inline(never)]
+    fn forgiven(&self, block: u32, scope: &Scope, reader: Reader<'_>) -> Option<u32> {
+        let entry = Entry::new(self.region, &self.layout, block);
+        let header = entry.header();
+        if reader.arrived.is_some_and(|arrived| header.stamp() >= arrived) {
+            return Some(u32::MAX);
+        }
+        let oldest = reader.outdated_since?;
+        let fences = self.fences();
+        let is_forgiven = |fence| {
+            let is_of_rows = fences.is_of_relation(fence) || fences.is_of_unclaimed(fence);
+            is_of_rows || fences.holds(fence, header.stamp(), reader.safe_stamp)
+        };
+        // A value that was not valid when it was stored has a note of when it was.
+        let noted = entry.stale_ok(&self.layout, &header).map(|noted| noted.valid_at);
+        let valid_at = noted.unwrap_or_else(|| header.created());
+        let holds = scope.fences.into_iter().chain(self.dependencies_of(block)).all(is_forgiven);
+        (holds && valid_at >= oldest).then_some(valid_at)
+    }
 
     /// Whether the fences of all dependencies of an entry hold: none has changed since the stamp, is about to change, or has
     /// changed after the safe stamp. The fences of the space and the database are not among them.

@@ -9,30 +9,53 @@ use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};
-use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader};
+use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader, Stamp};
+
+/// The values that a caller accepts besides valid ones. See [`Reader::arrived`] and [`Reader::outdated_since`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accepts {
+    pub arrived: Option<Stamp>,
+    pub outdated_since: Option<u32>,
+}
 
 /// Copies a value into a buffer, if there is a value for this session, and returns its metadata. If None is returned, the status
 /// says why, and the content of the buffer must not be used.
 #[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
-    look_as_told(space, key, &mut Some(into))
+    read_accepting(space, key, Accepts::default(), into)
+}
+
+/// Does the same for a caller that also accepts other values than valid ones.
+#[inline(always)]
+pub fn read_accepting(space: &Space, key: &[u8], accepts: Accepts, into: &mut impl Buffer) -> Option<Meta> {
+    look_as_told(space, key, accepts, &mut Some(into))
 }
 
 /// Returns the metadata of a value, if there is a value for this session. Does not count as a read.
 pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
-    look_as_told(space, key, &mut None::<&mut ()>)
+    peek_accepting(space, key, Accepts::default())
+}
+
+/// Does the same for a caller that also accepts other values than valid ones.
+pub fn peek_accepting(space: &Space, key: &[u8], accepts: Accepts) -> Option<Meta> {
+    look_as_told(space, key, accepts, &mut None::<&mut ()>)
 }
 
 /// Looks for a value, unless the session or the space must not read from the cache.
 #[inline(always)]
-fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
+fn look_as_told(
+    space: &Space,
+    key: &[u8],
+    accepts: Accepts,
+    into: &mut Option<&mut impl Buffer>,
+) -> Option<Meta> {
     observer::note_cache();
     let outcome = match keyspace_for_reading(space) {
         Ok(keyspace) => {
             if into.is_some() {
                 prefetch::of_scan(&keyspace, key);
             }
-            look(&keyspace, key, into)
+            look_accepting(&keyspace, key, accepts, into)
         }
         Err(status) => Err(status),
     };
@@ -43,6 +66,7 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
         }
         Ok((meta, source)) => {
             status::set(match source {
+                _ if meta.valid_at != u32::MAX => Status::Stale,
                 Source::Memory => Status::Hot,
                 Source::Table => Status::Table,
                 Source::Own => Status::Own,
@@ -73,6 +97,16 @@ pub fn look(
     bytes: &[u8],
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
+    look_accepting(keyspace, bytes, Accepts::default(), into)
+}
+
+#[inline(always)]
+fn look_accepting(
+    keyspace: &Keyspace,
+    bytes: &[u8],
+    accepts: Accepts,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
     // A key that cannot be stored may have a gigabyte, so it is never hashed.
     if let Some(why) = unfit(bytes) {
         return Err(Status::Miss(why));
@@ -80,9 +114,9 @@ pub fn look(
     let hash = hash(bytes);
     let Some(key) = keyspace.key(bytes, hash) else { return Err(Status::Miss("not there")) };
     if pending::is_empty() {
-        return ask(keyspace, &key, &[], into);
+        return ask(keyspace, &key, &[], accepts, into);
     }
-    look_beside_own(keyspace, &key, bytes, hash, into)
+    look_beside_own(keyspace, &key, bytes, hash, accepts, into)
 }
 
 /// Asks the tier for a value. `changed` are the fences that the own transaction has changed, sorted.
@@ -91,9 +125,13 @@ fn ask(
     keyspace: &Keyspace,
     key: &Key<'_>,
     changed: &[FenceId],
+    accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
-    let reader = safe_stamp::reader(changed);
+    let mut reader = safe_stamp::reader(changed);
+    if reader.safe_stamp == Stamp::LATEST {
+        (reader.arrived, reader.outdated_since) = (accepts.arrived, accepts.outdated_since);
+    }
     let outcome = match into {
         Some(into) => keyspace.tier.get(key, reader, *into),
         None => keyspace.tier.peek(key, reader),
@@ -129,11 +167,12 @@ fn look_beside_own(
     key: &Key<'_>,
     bytes: &[u8],
     hash: u64,
+    accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
     pending::with_own(keyspace, bytes, hash, |own, changed| {
         if let Own::Nothing | Own::Touched(_) = own {
-            let (meta, source) = ask(keyspace, key, changed, into)?;
+            let (meta, source) = ask(keyspace, key, changed, accepts, into)?;
             let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
             return Ok((Meta { expires, ..meta }, source));
         }

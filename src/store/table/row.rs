@@ -38,6 +38,7 @@ pub fn meta(row: &SegmentRow<'_>) -> Meta {
         created: row.created,
         expires: row.expires,
         cost: Cost::of(Duration::from_micros(row.cost as u64)),
+        valid_at: u32::MAX,
     }
 }
 

@@ -93,7 +93,15 @@ impl Value {
     /// then.
     pub fn meta(&self) -> Meta {
         let Self { kind, stamp, expires, .. } = *self;
-        Meta { value_len: self.bytes.len(), kind, stamp, created: u32::MAX, expires, cost: Cost::NONE }
+        Meta {
+            value_len: self.bytes.len(),
+            kind,
+            stamp,
+            created: u32::MAX,
+            expires,
+            cost: Cost::NONE,
+            valid_at: u32::MAX,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use std::collections::HashSet;
 
-/// A lease or a claim of this transaction. In this file, fills count as leases.
+/// A lease, a fill or a claim of this transaction. In this file, lease stands for all of them.
 #[derive(Debug)]
 struct HeldLease {
     key: OwnKey,
@@ -25,8 +25,10 @@ struct HeldLease {
 /// How a transaction came to hold a lease, which decides when the lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A lease or a fill that this transaction has acquired.
+    /// A lease that this transaction has acquired.
     Lease,
+    /// A fill that this transaction has acquired. It ends with the call that runs the query, so it is left only after an error.
+    Fill,
     /// A key that this transaction has claimed: no other transaction may set it with `mode => 'absent'` meanwhile.
     Claim,
     /// A lease with which this transaction has set a value, whichever session acquired it. It ends when the transaction commits.
@@ -89,9 +91,14 @@ impl HeldLeases {
         self.not_ended.contains(&(number, kind))
     }
 
-    /// Forgets an acquired lease or a fill that has ended.
-    pub fn forget_lease(&mut self, number: u64) {
-        self.not_ended.remove(&(number, Kind::Lease));
+    /// Returns whether the transaction has a fill that has not ended.
+    pub fn has_fill(&self) -> bool {
+        self.not_ended.iter().any(|(_, kind)| *kind == Kind::Fill)
+    }
+
+    /// Forgets a lease of this kind that has ended.
+    pub fn forget(&mut self, number: u64, kind: Kind) {
+        self.not_ended.remove(&(number, kind));
     }
 
     /// Removes the leases that have ended. The time is proportional to the length of the list, so it must only be called when
@@ -155,10 +162,13 @@ impl HeldLeases {
 }
 
 impl HeldLease {
-    /// Ends the lease in the tier, and wakes the sessions that wait for its key.
+    /// Ends the lease in the tier, and wakes the sessions that wait for its key. A fill has failed.
     fn end(self) {
         if let Some(key) = self.key.key() {
-            self.key.keyspace.tier.release_lease(&key, self.number);
+            match self.kind {
+                Kind::Fill => self.key.keyspace.tier.fail_fill(&key, self.number, 1),
+                _ => self.key.keyspace.tier.release_lease(&key, self.number),
+            };
             queue::wake(self.key.hash);
         }
     }

@@ -269,15 +269,20 @@ pub fn hold(key: OwnKey, number: u64, kind: held_leases::Kind) {
     PENDING.with_borrow_mut(|pending| pending.held_leases.add(key, number, kind, transaction::depth()));
 }
 
-/// Returns whether this transaction has acquired the lease or made the claim with this number.
+/// Returns whether this transaction has acquired the lease or the fill, or made the claim, with this number.
 pub fn holds(number: u64) -> bool {
-    let kinds = [held_leases::Kind::Lease, held_leases::Kind::Claim];
+    let kinds = [held_leases::Kind::Lease, held_leases::Kind::Fill, held_leases::Kind::Claim];
     PENDING.with_borrow(|pending| kinds.into_iter().any(|kind| pending.held_leases.has(number, kind)))
 }
 
-/// Forgets a lease that has ended.
-pub fn forget_lease(number: u64) {
-    PENDING.with_borrow_mut(|pending| pending.held_leases.forget_lease(number));
+/// Returns whether this transaction computes a value for others.
+pub fn has_fill() -> bool {
+    PENDING.with_borrow(|pending| pending.held_leases.has_fill())
+}
+
+/// Forgets a lease or a fill that has ended.
+pub fn forget(number: u64, kind: held_leases::Kind) {
+    PENDING.with_borrow_mut(|pending| pending.held_leases.forget(number, kind));
 }
 
 /// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,

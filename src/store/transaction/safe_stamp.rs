@@ -60,8 +60,6 @@ pub fn reader(changed_fences: &[FenceId]) -> Reader<'_> {
     match transaction::keeps_one_snapshot() {
         false => Reader { changed_fences, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
-        true => {
-            Reader { safe_stamp: SAFE_STAMP.get(), changed_fences, tracked: transaction::is_serializable() }
-        }
+        true => Reader { changed_fences, tracked: transaction::is_serializable(), ..SAFE_STAMP.get().into() },
     }
 }

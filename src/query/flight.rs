@@ -1,0 +1,100 @@
+//! Waits for another session that runs the same query (*single flight*), so that sessions that miss a result at once compute it
+//! once.
+//!
+//! The session that computes a result is its *leader*; the right to compute it is a fill (`store/flights.rs`). A session that waits
+//! draws a number from the clock of changes when it begins to wait. It takes a valid result, and also a result with a stamp that is
+//! not before its number: that result was computed on a snapshot from after the call began. So even if writers invalidate each
+//! result before it is stored, sessions that ask at once cost at most two runs: the one that was under way, and the next.
+//!
+//! A session does not wait if that could harm others or itself: if its transaction has written something or keeps one snapshot, if
+//! it computes a value itself, or if the leader waits for a lock that this session holds (`pg/deadlock.rs`).
+
+use crate::pg::deadlock::{self, Note};
+use crate::pg::error::OrRaise;
+use crate::pg::{locks, queue, settings, transaction};
+use crate::store::keyspace::{Keyspace, hash};
+use crate::store::transaction::pending;
+use crate::store::waiting::Wait;
+use pg_cache_core::{InFlight, Stamp};
+
+/// Returns whether this session may wait for another one that runs the same query.
+pub fn may_wait() -> bool {
+    settings::wait_timeout_ms() > 0 && may_lead()
+}
+
+/// Returns whether other sessions may wait for this one.
+pub fn may_lead() -> bool {
+    !transaction::keeps_one_snapshot() && !locks::has_written() && !pending::has_fill()
+}
+
+/// Returns whether a call of this session may renew a result that it could still use: the call then keeps other sessions waiting, if
+/// the result ends meanwhile.
+pub fn may_renew() -> bool {
+    may_lead() && !transaction::is_parallel()
+}
+
+/// A call that has found no result, and may have to wait for one.
+#[derive(Debug)]
+pub struct Waiting {
+    wait: Wait,
+    /// The number that the session has drawn when it began to wait.
+    arrived: Option<Stamp>,
+    leader: Option<Leader>,
+}
+
+/// The session that a call waits for.
+#[derive(Debug)]
+struct Leader {
+    fill: u64,
+    /// Since when the call waits for it, on the clock of `queue::now_ms`.
+    since_ms: u64,
+    /// When the call last looked for a deadlock.
+    checked_ms: u64,
+    _note: Option<Note>,
+}
+
+impl Waiting {
+    pub fn begin() -> Self {
+        Self { wait: Wait::begin(), arrived: None, leader: None }
+    }
+
+    /// Returns the number that the session has drawn when it began to wait, if it waits. Must be called before each look for the
+    /// result: every change after that wakes the session.
+    pub fn mark(&self) -> Option<Stamp> {
+        self.wait.mark();
+        self.arrived
+    }
+
+    /// Waits until something has changed: then the caller must look again. Returns false if the call must not wait any longer.
+    /// Raises an error if the session is cancelled, or if `lock_timeout` is over.
+    pub fn goes_on(&mut self, keyspace: &Keyspace, key: &[u8], other: InFlight) -> bool {
+        if !other.may_be_awaited || pending::holds(other.id) || !may_wait() {
+            return false;
+        }
+        let (now_ms, hash) = (queue::now_ms(), hash(key));
+        self.arrived = self.arrived.or_else(|| Some(keyspace.tier.fences().draw()));
+        if self.leader.as_ref().is_none_or(|leader| leader.fill != other.id) {
+            // The note of the previous leader must go first: both are the same word.
+            self.leader = None;
+            let note = Note::of(other.owner);
+            self.leader = Some(Leader { fill: other.id, since_ms: now_ms, checked_ms: now_ms, _note: note });
+        }
+        let Some(leader) = &mut self.leader else { return false };
+        let patience_ms = settings::wait_timeout_ms();
+        let mut left_ms = patience_ms.saturating_sub(now_ms.saturating_sub(leader.since_ms));
+        if left_ms == 0 {
+            let Some(name) = keyspace.key(key, hash) else { return false };
+            left_ms = keyspace.tier.give_up(&name, other.id, now_ms, patience_ms);
+        }
+        let check_ms = deadlock::timeout_ms();
+        let mut checked_ago_ms = now_ms.saturating_sub(leader.checked_ms);
+        if checked_ago_ms >= check_ms {
+            if deadlock::waits_for_me(other.owner) {
+                return false;
+            }
+            (leader.checked_ms, checked_ago_ms) = (now_ms, 0);
+        }
+        let most_ms = left_ms.min(check_ms - checked_ago_ms);
+        left_ms > 0 && self.wait.sleep(hash, most_ms).or_raise()
+    }
+}

@@ -1,0 +1,67 @@
+//! How fresh a stored result must be for a call, how long a new one lives, and when a call renews a result that it could still use.
+//!
+//! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next one. So shortly before
+//! that, a call draws a lot, and a winner runs the query while the other calls use the old result. The longer the query takes and
+//! the less time is left, the more lots win (XFetch, Vattani et al. 2015).
+
+use crate::pg::shared;
+use crate::store::entry::Accepts;
+use crate::store::space::Space;
+use pg_cache_core::{Cost, Meta, Stamp};
+
+/// The terms on which a call looks for a stored result.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// See [`Accepts::arrived`].
+    pub arrived: Option<Stamp>,
+    /// For how many milliseconds the call accepts a result after rows that it depends on have changed.
+    pub stale_ok_ms: Option<u64>,
+    /// Whether the call may renew a result that it could still use.
+    pub may_renew: bool,
+}
+
+/// No lot wins earlier than this many times the cost of a result before its end. The chance would be one in 20 000.
+const RENEWED_COSTS_BEFORE: u64 = 10;
+
+impl Look {
+    pub fn accepts(&self) -> Accepts {
+        let oldest = |ms| shared::tick().saturating_sub(shared::ticks(ms));
+        Accepts { arrived: self.arrived, outdated_since: self.stale_ok_ms.map(oldest) }
+    }
+
+    /// Returns whether the call should renew this result. Draws a lot, so two calls of this function may return different answers.
+    #[inline]
+    pub fn renews(&self, meta: &Meta) -> bool {
+        if !self.may_renew || meta.cost == Cost::NONE {
+            return false;
+        }
+        let (left_ms, cost_ms) = (self.left_ms(meta), meta.cost.micros() / 1000);
+        left_ms < cost_ms * RENEWED_COSTS_BEFORE && {
+            let lot = 1.0 - shared::chance();
+            -lot.ln() * cost_ms as f64 >= left_ms as f64
+        }
+    }
+
+    /// Returns for how many more milliseconds this call could use the result.
+    fn left_ms(&self, meta: &Meta) -> u64 {
+        let ends = match self.stale_ok_ms {
+            Some(ms) if meta.valid_at != u32::MAX => {
+                meta.expires.min(meta.valid_at.saturating_add(shared::ticks(ms)))
+            }
+            _ => meta.expires,
+        };
+        shared::ms_until(ends)
+    }
+}
+
+/// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that
+/// took longer than so many seconds lives for so many minutes; the first pair that fits counts. If none fits, the result lives for
+/// one minute.
+const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
+
+/// Returns the time to live of a result in milliseconds, by its cost. None if the space does not use this policy.
+pub fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
+    let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
+    let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);
+    space.options.by_cost.then_some(minutes * 60_000)
+}

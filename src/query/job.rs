@@ -1,0 +1,119 @@
+//! A query whose result is looked for, computed and stored: what the functions of pg_cache have in common, and what each of them
+//! does in its own way.
+
+use super::freshness::Look;
+use super::texts::Known;
+use crate::pg::observer::Seen;
+use crate::pg::query::Snapshot;
+use crate::store::note::Form;
+use crate::store::space::Space;
+use crate::store::status::Status;
+use pg_cache_core::{Kind, Stamp};
+
+/// The caller's wishes for the result of a query.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The time to live in milliseconds. None: by the cost of the query, or the default. With 0 the result is not stored.
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// For how many milliseconds the caller accepts a result after rows that it depends on have changed.
+    pub stale_ok_ms: Option<u64>,
+    /// Whether to compute the result even if there is a value.
+    pub refresh: bool,
+    /// The relations that the result depends on, instead of those that the query reads.
+    pub depends: Option<&'a [u32]>,
+}
+
+impl Wanted<'_> {
+    /// Returns the terms on which the call looks for a result first.
+    pub fn look(&self, may_renew: bool) -> Look {
+        Look { arrived: None, stale_ok_ms: self.stale_ok_ms, may_renew }
+    }
+}
+
+/// The outcome of looking for a stored result.
+#[derive(Debug)]
+pub enum Found<R> {
+    Result(R),
+    /// There is a result, with this stamp, and the call should renew it.
+    Old(Stamp),
+    /// There is none that the caller accepts. The status says why.
+    Nothing,
+}
+
+/// The rules for storing the result of a query that follow from how its key is made.
+pub trait Rules {
+    /// Whether the caller has chosen the key, so that it may hold a value of something else.
+    const KEY_IS_CHOSEN: bool;
+
+    fn key(&self) -> &[u8];
+
+    /// Returns what this session knows of the text of the query.
+    fn known(&self) -> &Known;
+
+    /// Returns an error if the result of such a query is not stored.
+    fn check(&self, space: &Space, seen: &Seen) -> Result<(), Status>;
+
+    /// Returns an error if a name in the query may mean something else in another session.
+    fn check_names(&self, _seen: &Seen) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Returns the least cost in milliseconds of a result that is stored, if there is one.
+    fn min_cost_ms(&self, space: &Space) -> Option<u64>;
+
+    /// Returns the longest time to live in milliseconds for a caller that has asked for none.
+    fn ttl_ms_max(&self, _seen: &Seen) -> Option<u64> {
+        None
+    }
+
+    /// Returns how many results in a row were invalid before they could be stored.
+    fn times_left_out(&self) -> u8 {
+        0
+    }
+
+    /// Returns the key that the result belongs under if its query reads settings, and the kind of the marker that is then stored
+    /// under the other key. None if the key is the same for all settings.
+    fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
+        None
+    }
+}
+
+/// A query whose result may be stored, and the form of the result.
+pub trait Job {
+    const FORM: Form;
+
+    type Rules: Rules;
+    /// The result that the caller of the query gets.
+    type Result;
+
+    fn rules(&self) -> &Self::Rules;
+
+    /// Looks for a stored result.
+    fn find(&mut self, space: &Space, look: &Look) -> Found<Self::Result>;
+
+    /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.
+    fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result;
+
+    /// Returns an error if a result of this form is not stored.
+    fn check(&self) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Returns whether the result has composite values, whose form follows definitions.
+    fn has_composites(&self, result: &Self::Result) -> bool;
+
+    /// Returns the text of the query.
+    fn text(&self) -> &[u8];
+
+    /// Returns how many rows the query has returned.
+    fn rows(&self, result: &Self::Result) -> u64;
+
+    /// Calls `store` with the value to store for a result. The error says why it was not stored, by `store` or by the job.
+    fn with_value(
+        &mut self,
+        space: &Space,
+        result: &mut Self::Result,
+        store: impl FnOnce(Kind, &[u8]) -> Result<(), Status>,
+    ) -> Result<(), Status>;
+}

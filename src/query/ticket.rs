@@ -1,0 +1,388 @@
+//! The ticket of a session: the right to store the result that it computes for a key.
+
+use super::compress::compress;
+use super::fill::{self, Run};
+use super::freshness::lifetime_ms;
+use super::job::{Job, Rules, Wanted};
+use super::refusals::{self, LEAVES_OUT, RELATIONS_MAX};
+use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::observer;
+use crate::pg::query;
+use crate::pg::role::Role;
+use crate::pg::shared::HotTier;
+use crate::pg::{locks, shared, transaction};
+use crate::store::entry;
+use crate::store::flights::{self, Begun};
+use crate::store::keyspace::{Keyspace, hash, tag};
+use crate::store::kind::{self, LEFT_OUT};
+use crate::store::note::{self, Facts};
+use crate::store::space::{Privilege, Space};
+use crate::store::status::{Object, Status};
+use crate::store::transaction::{pending, table_writes};
+use crate::store::{definitions, journal, watch};
+use pg_cache_core::{
+    Cost, DEPENDENCIES_MAX, FAILURES_MAX, FenceId, InFlight, NewValue, Reserved, StaleOk, Stamp, Stored,
+};
+use std::collections::BTreeSet;
+
+/// After this many results in a row that were invalid before they could be stored, the query is left out for a while: it runs, and
+/// nothing is stored unless a session waits for the result.
+const TIMES_UNTIL_LEFT_OUT: u8 = 2;
+/// For how long a query is left out, in milliseconds: ten times as long as it ran, within these limits.
+const LEFT_OUT_MS_MIN: u64 = 1_000;
+const LEFT_OUT_MS_MAX: u64 = 60_000;
+
+/// How many milliseconds an invalid result stays for the sessions that have waited for it.
+const HANDED_OVER_MS: u64 = 10_000;
+
+/// The time to live of a marker ([`Rules::key_by_settings`]): one day.
+const MARKER_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The right to store the result for a key: a fill (`store/flights.rs`). It must end with [`Ticket::give_back`], unless an error
+/// ends the transaction or savepoint, which releases it.
+pub struct Ticket {
+    keyspace: Keyspace,
+    key: Vec<u8>,
+    /// The number of the fill.
+    number: u64,
+    /// The stamp of the result, which was taken before the snapshot of its query.
+    stamp: Stamp,
+    /// The tick at which the ticket was acquired.
+    began: u32,
+}
+
+/// The answer to a session that asks for a ticket.
+pub enum Asked {
+    Ticket(Ticket),
+    /// Another session computes the result, or is about to set the key.
+    Busy(Keyspace, InFlight),
+}
+
+/// The reason why a result was not stored.
+struct Unstored {
+    status: Status,
+    /// How many failures of the query this counts as: if the query cannot be stored, no session should wait for it.
+    failures: u8,
+}
+
+impl From<Status> for Unstored {
+    fn from(status: Status) -> Self {
+        let is_of_this_session = match status {
+            Status::Bypass(_) | Status::Miss(_) => true,
+            Status::Of(text, _) => text.starts_with("bypass"),
+            _ => false,
+        };
+        Self { status, failures: if is_of_this_session { 0 } else { FAILURES_MAX } }
+    }
+}
+
+impl From<OutOfMemory> for Unstored {
+    fn from(short: OutOfMemory) -> Self {
+        Self::by_chance(short.into())
+    }
+}
+
+impl Unstored {
+    /// The next run of the query may be stored.
+    fn by_chance(status: Status) -> Self {
+        Self { status, failures: 0 }
+    }
+}
+
+impl Ticket {
+    /// Acquires the right to store a result. With `would_wait`, the session waits if another one computes the result. The error says
+    /// why the result cannot be stored.
+    pub fn ask(space: &Space, key: &[u8], would_wait: bool) -> Result<Asked, Status> {
+        let keyspace = entry::keyspace_to_compute(space, key)?;
+        if !space.allows(Privilege::Write) {
+            return Err(Status::Refused("the role does not have the privilege write"));
+        }
+        if transaction::is_parallel() {
+            return Err(Status::Bypass("the enclosing query runs in parallel"));
+        }
+        if transaction::keeps_one_snapshot() {
+            return Err(Status::Bypass("the transaction keeps one snapshot"));
+        }
+        let (key, began) = (memory::try_copy(key)?, shared::tick());
+        Ok(match flights::begin_fill(&keyspace, &key, would_wait)? {
+            Begun::Fill(number, stamp) => Asked::Ticket(Self { keyspace, key, number, stamp, began }),
+            Begun::Busy(leader) => Asked::Busy(keyspace, leader),
+        })
+    }
+
+    /// Returns the key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Runs the query, and stores the result or returns the reason why not. If the query fails, the rollback of the transaction
+    /// or savepoint releases the ticket.
+    pub fn run<J: Job>(
+        self,
+        space: &Space,
+        wanted: &Wanted<'_>,
+        job: &mut J,
+    ) -> (J::Result, Result<(), Status>) {
+        fill::renew_session();
+        // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
+        // result that reads a foreign table is refused anyway.
+        let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
+        // This changes if the query writes: the transaction gets a transaction id, or the id of the command grows.
+        let wrote = locks::has_written().then(transaction::command_id);
+        let (tier, stamp) = (self.keyspace.tier, self.stamp);
+        let by_settings = job.rules().key_by_settings();
+        let (mut own, mut other, mut cursors) = (Some(self), None, None);
+        let mut run = fill::run(job, &mut |relations| {
+            relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
+            if !observer::may_read_settings() {
+                return;
+            }
+            cursors = Some(query::cursors());
+            let Some((key, kind)) = &by_settings else { return };
+            let reads_settings = observer::reads_settings();
+            observer::apart(|| {
+                // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
+                if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, false) {
+                    other = Some(ticket);
+                }
+                // Sessions with other settings must not wait for this run. If it is not known yet that the query reads settings,
+                // they wait once.
+                if let Some(basic) = own.take_if(|_| reads_settings) {
+                    let _ = basic.store_marker(*kind);
+                    basic.give_back(0);
+                }
+            });
+        });
+        let stored = if locks::has_written().then(transaction::command_id) == wrote {
+            admit(space, &run, job.rules())
+                .and_then(|()| refusals::check(tier, wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| job.check())
+                .and_then(|()| job.rules().check(space, &run.seen))
+                .and_then(|()| refusals::relations_of(wanted, &run.seen).map(|_| ()))
+                .map_err(Unstored::from)
+                .and_then(|()| refusals::check_cursors(cursors).map_err(Unstored::by_chance))
+                .and_then(|()| job.rules().check_names(&run.seen).map_err(Unstored::by_chance))
+                .and_then(|()| Ok(dependencies(tier, stamp, wanted, &run, job)?))
+                .and_then(|dependencies| {
+                    let target = match &by_settings {
+                        Some((_, kind)) if run.seen.reads_settings => {
+                            own.iter().try_for_each(|basic| basic.store_marker(*kind))?;
+                            let unknown = "it was not known before that the query reads settings";
+                            other.as_ref().ok_or(Unstored::by_chance(Status::Refused(unknown)))?
+                        }
+                        _ => own.as_ref().ok_or(Unstored::by_chance(Status::Refused(CHANGED)))?,
+                    };
+                    target.store(stamp, space, wanted, &mut run, job, &dependencies)
+                })
+        } else {
+            let why = match &run.seen {
+                seen if seen.writes => "the query writes",
+                seen if seen.locks_rows => "the query locks rows",
+                _ => "the query has written something",
+            };
+            Err(Status::Refused(why).into())
+        };
+        let failures = stored.as_ref().err().map_or(0, |unstored| unstored.failures);
+        own.into_iter().chain(other).for_each(|ticket| ticket.give_back(failures));
+        (run.result, stored.map_err(|unstored| unstored.status))
+    }
+
+    /// Stores the result under this ticket's key, if the key was not changed meanwhile.
+    fn store<J: Job>(
+        &self,
+        stamp: Stamp,
+        space: &Space,
+        wanted: &Wanted<'_>,
+        run: &mut Run<J::Result>,
+        job: &mut J,
+        dependencies: &[FenceId],
+    ) -> Result<(), Unstored> {
+        let is_chosen = J::Rules::KEY_IS_CHOSEN;
+        let Run { result, seen, cost } = run;
+        let tier = self.keyspace.tier;
+        let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost));
+        let ttl_ms = match job.rules().ttl_ms_max(seen).filter(|_| wanted.ttl_ms.is_none()) {
+            Some(most) => Some(space.options.ttl_ms(ttl_ms).min(most)),
+            None => ttl_ms,
+        };
+        let read = refusals::relations_of(wanted, seen)?;
+        let defined = seen.relations_named.iter().filter(|oid| !read.contains(oid));
+        let bytes =
+            |oids: &mut dyn Iterator<Item = &u32>| memory::try_collect(oids.map(|oid| oid.to_ne_bytes()));
+        let facts = Facts {
+            rows: job.rows(result),
+            form: J::FORM,
+            clock: seen.reads_clock,
+            settings: seen.reads_settings,
+            names_more: fill::may_name_more(seen),
+            role: Role::current().oid(),
+            read: &bytes(&mut read.iter())?,
+            defined: &bytes(&mut defined.into_iter())?,
+            text: job.text(),
+            is_cut: false,
+        };
+        // An invalid result is stored for the sessions that have waited for it, and for callers that accept it.
+        let is_awaited = || self.name().is_some_and(|name| tier.is_awaited(&name, self.number));
+        let is_wanted = wanted.stale_ok_ms.is_some() || is_awaited();
+        let times = job.rules().times_left_out();
+        if times >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh && !is_wanted {
+            return Err(Unstored::by_chance(LEAVES_OUT));
+        }
+        let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, stamp);
+        let changed = dependencies.iter().find(has_changed).copied();
+        let too_late = changed.filter(|_| !is_chosen).map(|fence| {
+            let changed = Object::Dependency(fence, self.keyspace.scope.space);
+            Unstored::by_chance(Status::Of("refused: {} changed while the query ran", changed))
+        });
+        if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
+            self.leave_out(fence, times, *cost, facts)?;
+            return too_late.map_or(Ok(()), Err);
+        }
+        let ttl_ms = match changed.filter(|_| !is_chosen && wanted.stale_ok_ms.is_none()) {
+            Some(_) => Some(space.options.ttl_ms(ttl_ms).min(HANDED_OVER_MS)),
+            None => ttl_ms,
+        };
+        let may_be_stale = wanted.stale_ok_ms.or(changed.map(|_| 0));
+        let stale_ok = may_be_stale.map(|ms| StaleOk { ticks: shared::ticks(ms), valid_at: self.began });
+        let note = note::of_result(wanted.tags, &facts)?;
+        let mut outcome = Stored::New;
+        let stored = job.with_value(space, result, |kind, bytes| {
+            if wanted.ttl_ms == Some(0) {
+                return Err(entry::NO_LIFE);
+            }
+            let is_large = bytes.len() as u64 > space.options.compress_above_bytes();
+            let form = kind::compressed(kind).filter(|_| is_large && !is_chosen);
+            let compressed = form.and_then(|kind| Some((kind, compress(bytes)?)));
+            let (kind, bytes) = compressed.as_ref().map_or((kind, bytes), |(kind, bytes)| (*kind, bytes));
+            if !is_chosen {
+                refusals::admit_value(space, bytes.len())?;
+            }
+            let value = NewValue {
+                bytes,
+                note: &note,
+                kind,
+                stamp,
+                expires: entry::expires(space, ttl_ms),
+                cost: *cost,
+                dependencies,
+            };
+            outcome = self.publish(&value, stale_ok, is_chosen)?;
+            Ok(())
+        });
+        if stored.is_err() && (wanted.refresh || is_chosen) {
+            // The previous value of the key is outdated for this caller, as after a refused `cache_set`.
+            entry::remove_previous(&self.keyspace, &self.key);
+        }
+        match (outcome, too_late) {
+            (Stored::Dropped, _) => Err(Unstored::by_chance(Status::Refused(CHANGED))),
+            (_, Some(too_late)) if stored.is_ok() && wanted.stale_ok_ms.is_none() => Err(too_late),
+            _ => Ok(stored?),
+        }
+    }
+
+    /// Stores a marker that the result lies under another key. A marker is never wrong, so it depends on nothing.
+    fn store_marker(&self, kind: pg_cache_core::Kind) -> Result<(), Status> {
+        let marker = NewValue {
+            bytes: &[],
+            note: &[],
+            kind,
+            stamp: self.stamp,
+            expires: shared::tick_in(MARKER_MS),
+            cost: Cost::NONE,
+            dependencies: &[],
+        };
+        self.publish(&marker, None, false).map(|_| ())
+    }
+
+    /// Stores a marker that the result was invalid before it could be stored, because of this dependency.
+    fn leave_out(&self, fence: FenceId, times: u8, cost: Cost, facts: Facts<'_>) -> Result<(), Status> {
+        let relation = self.keyspace.tier.fences().relation_of(fence);
+        let culprit = relation.map(|(_, oid)| oid.to_ne_bytes());
+        let note = note::of_result(&[], &Facts { read: culprit.as_slice(), defined: &[], ..facts })?;
+        let marker = NewValue {
+            bytes: &[times.saturating_add(1)],
+            note: &note,
+            kind: LEFT_OUT,
+            stamp: self.stamp,
+            expires: shared::tick_in((cost.micros() / 100).clamp(LEFT_OUT_MS_MIN, LEFT_OUT_MS_MAX)),
+            cost,
+            dependencies: &[],
+        };
+        self.publish(&marker, None, false).map(|_| ())
+    }
+
+    fn name(&self) -> Option<pg_cache_core::Key<'_>> {
+        self.keyspace.key(&self.key, hash(&self.key))
+    }
+
+    /// Stores a value under the key, unless the key was changed since the ticket was acquired. The error says why there was no room
+    /// for the value.
+    fn publish(
+        &self,
+        value: &NewValue<'_>,
+        stale_ok: Option<StaleOk>,
+        is_chosen: bool,
+    ) -> Result<Stored, Status> {
+        let Some(key) = self.name() else { return Ok(Stored::Dropped) };
+        let reservation = self.keyspace.reserve(&key, value, stale_ok)?;
+        let stored = self.keyspace.tier.publish_leased(&key, reservation, self.number);
+        // No cache outside of the database can know a key that the caller has not chosen.
+        if stored != Stored::Dropped && is_chosen {
+            journal::key_changed(&self.keyspace, &self.key);
+        }
+        Ok(stored)
+    }
+
+    /// Releases the right to store the result. `failures` is how many failures of the query this counts as.
+    pub fn give_back(self, failures: u8) {
+        flights::end_fill(&self.keyspace, &self.key, self.number, failures);
+    }
+}
+
+/// The reason when the key was set or removed while the query ran.
+const CHANGED: &str = "another session has changed the key meanwhile";
+
+/// Returns an error if the result was computed too fast to be stored.
+fn admit<R>(space: &Space, run: &Run<R>, rules: &impl Rules) -> Result<(), Status> {
+    if rules.min_cost_ms(space).is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
+        return Err(Status::Refused("computed in less than min_cost"));
+    }
+    Ok(())
+}
+
+/// Returns the fences that the result depends on. The error says why the result cannot be stored.
+fn dependencies<J: Job>(
+    tier: &HotTier,
+    stamp: Stamp,
+    wanted: &Wanted<'_>,
+    Run { result, seen, .. }: &Run<J::Result>,
+    job: &J,
+) -> Result<Vec<FenceId>, Status> {
+    let relations = refusals::relations_of(wanted, seen)?;
+    let mut fences = watch::dependencies(tier, wanted.tags, stamp);
+    fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
+    fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
+    relations.iter().for_each(|oid| watch::add_relation(tier, *oid, stamp, &mut fences));
+    if wanted.depends.is_none() {
+        // The leaves of a partitioned table stand for it. `cache_invalidate_relation` for the table itself raises this fence.
+        let above = seen.relations.union(&seen.parts).filter(|oid| !relations.contains(oid));
+        above.for_each(|oid| memory::push(&mut fences, definitions::of_relation(tier, *oid)));
+    }
+    let rows_and_tags = fences.len();
+    memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
+    fill::add_definitions(job.rules().known(), seen, job.has_composites(result), &mut fences);
+    // If several dependencies have changed, the status names the last one of the list: rather a table than all definitions.
+    fences.rotate_left(rows_and_tags);
+    memory::check();
+    let mut known = BTreeSet::new();
+    fences.reverse();
+    fences.retain(|fence| known.insert(*fence));
+    fences.reverse();
+    if fences.len() > DEPENDENCIES_MAX {
+        return Err(watch::too_many_relations(tier, wanted.tags));
+    }
+    if pending::has_changed(tier, &fences) {
+        return Err(Status::Bypass("this transaction has changed what the result depends on"));
+    }
+    Ok(fences)
+}
