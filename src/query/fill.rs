@@ -63,8 +63,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
     let mut waiting = Waiting::begin();
     let mut renewed = old;
     let why_not = loop {
-        let would_wait = !wanted.refresh && flight::may_wait();
-        let asked = Ticket::ask(space, job.rules().key(), would_wait);
+        let may_wait = !wanted.refresh && renewed.is_none() && flight::may_wait();
+        let asked = Ticket::ask(space, job.rules().key(), may_wait.then(|| waiting.arrived()));
         match asked {
             Ok(Asked::Ticket(ticket)) => match stored_meanwhile(space, wanted, renewed, &waiting, job) {
                 Found::Result(result) => {
@@ -80,12 +80,9 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                 }
             },
             Ok(Asked::Busy(..)) | Err(_) if renewed.is_some() => {}
-            Ok(Asked::Busy(keyspace, leader)) => {
-                let goes_on = would_wait && waiting.goes_on(&keyspace, job.rules().key(), leader);
-                if !goes_on {
-                    break IN_FLIGHT;
-                }
-            }
+            Ok(Asked::Busy(keyspace, leader, Some(arrived)))
+                if waiting.goes_on(&keyspace, job.rules().key(), leader, arrived) => {}
+            Ok(Asked::Busy(..)) => break IN_FLIGHT,
             Err(status) => break status,
         }
         renewed = None;

@@ -58,8 +58,13 @@ impl Waiting {
         Self { wait: Wait::begin(), arrived: None, leader: None }
     }
 
-    /// Returns the number that the session has drawn when it began to wait, if it waits. Must be called before each look for the
-    /// result: every change after that wakes the session.
+    /// Returns the number that the session has drawn when it began to wait, if it waits.
+    pub fn arrived(&self) -> Option<Stamp> {
+        self.arrived
+    }
+
+    /// Must be called before each look for the result: every change after that wakes the session. Returns the same as
+    /// [`arrived`](Self::arrived).
     pub fn mark(&self) -> Option<Stamp> {
         self.wait.mark();
         self.arrived
@@ -67,12 +72,9 @@ impl Waiting {
 
     /// Waits until something has changed: then the caller must look again. Returns false if the call must not wait any longer.
     /// Raises an error if the session is cancelled, or if `lock_timeout` is over.
-    pub fn goes_on(&mut self, keyspace: &Keyspace, key: &[u8], other: InFlight) -> bool {
-        if !other.may_be_awaited || pending::holds(other.id) || !may_wait() {
-            return false;
-        }
+    pub fn goes_on(&mut self, keyspace: &Keyspace, key: &[u8], other: InFlight, arrived: Stamp) -> bool {
+        self.arrived = Some(arrived);
         let (now_ms, hash) = (queue::now_ms(), hash(key));
-        self.arrived = self.arrived.or_else(|| Some(keyspace.tier.fences().draw()));
         if self.leader.as_ref().is_none_or(|leader| leader.fill != other.id) {
             // The note of the previous leader must go first: both are the same word.
             self.leader = None;

@@ -54,8 +54,9 @@ pub struct Ticket {
 /// The answer to a session that asks for a ticket.
 pub enum Asked {
     Ticket(Ticket),
-    /// Another session computes the result, or is about to set the key.
-    Busy(Keyspace, InFlight),
+    /// Another session computes the result, or is about to set the key. The moment at which this session began to wait is there if
+    /// it may wait.
+    Busy(Keyspace, InFlight, Option<Stamp>),
 }
 
 /// The reason why a result was not stored.
@@ -90,9 +91,9 @@ impl Unstored {
 }
 
 impl Ticket {
-    /// Acquires the right to store a result. With `would_wait`, the session waits if another one computes the result. The error says
-    /// why the result cannot be stored.
-    pub fn ask(space: &Space, key: &[u8], would_wait: bool) -> Result<Asked, Status> {
+    /// Acquires the right to store a result. With `waits`, the session waits if another one computes the result; it contains the
+    /// moment at which the session began to wait, if it waits already. The error says why the result cannot be stored.
+    pub fn ask(space: &Space, key: &[u8], waits: Option<Option<Stamp>>) -> Result<Asked, Status> {
         let keyspace = entry::keyspace_to_compute(space, key)?;
         if !space.allows(Privilege::Write) {
             return Err(Status::Refused("the role does not have the privilege write"));
@@ -104,9 +105,9 @@ impl Ticket {
             return Err(Status::Bypass("the transaction keeps one snapshot"));
         }
         let (key, began) = (memory::try_copy(key)?, shared::tick());
-        Ok(match flights::begin_fill(&keyspace, &key, would_wait)? {
+        Ok(match flights::begin_fill(&keyspace, &key, waits)? {
             Begun::Fill(number, stamp) => Asked::Ticket(Self { keyspace, key, number, stamp, began }),
-            Begun::Busy(leader) => Asked::Busy(keyspace, leader),
+            Begun::Busy(leader, arrived) => Asked::Busy(keyspace, leader, arrived),
         })
     }
 
@@ -142,7 +143,7 @@ impl Ticket {
             let reads_settings = observer::reads_settings();
             observer::apart(|| {
                 // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
-                if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, false) {
+                if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, None) {
                     other = Some(ticket);
                 }
                 // Sessions with other settings must not wait for this run. If it is not known yet that the query reads settings,

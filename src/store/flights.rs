@@ -46,14 +46,15 @@ pub fn no_room(limit: Limit) -> Status {
 pub enum Begun {
     /// The session computes the value: the number of its fill, and the stamp of the value.
     Fill(u64, Stamp),
-    /// Another session computes the value, or has claimed the key.
-    Busy(InFlight),
+    /// Another session computes the value, or has claimed the key. The moment is there if the session may wait.
+    Busy(InFlight, Option<Stamp>),
 }
 
 /// Begins a fill: the right to store the value that this session computes for a key. A fill takes precedence over a lease of the
-/// key. It ends with [`end_fill`], when the transaction or savepoint is rolled back, or after [`FILL_MS_MAX`]. With `would_wait`, the
-/// session waits if another one computes the value and may be awaited. The error says why the session cannot store the value.
-pub fn begin_fill(keyspace: &Keyspace, key: &[u8], would_wait: bool) -> Result<Begun, Status> {
+/// key. It ends with [`end_fill`], when the transaction or savepoint is rolled back, or after [`FILL_MS_MAX`]. With
+/// `waits`, the session waits if another one computes the value and may be awaited: then the answer has the moment at which the
+/// session began to wait, which is the argument if there is one. The error says why the session cannot store the value.
+pub fn begin_fill(keyspace: &Keyspace, key: &[u8], waits: Option<Option<Stamp>>) -> Result<Begun, Status> {
     let own = prepare(keyspace, key)?;
     let name = keyspace.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
     let mut request = FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX));
@@ -61,15 +62,16 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8], would_wait: bool) -> Result<B
         // The transaction has locks that a waiting session may need.
         request = request.lone();
     }
-    if would_wait {
-        request = request.or_wait();
+    if let Some(arrived) = waits {
+        request = request.or_wait(arrived);
     }
     match keyspace.tier.acquire(&name, request) {
         Acquired::Lead(fill) => {
             pending::hold(own, fill.id, HeldKind::Fill);
             Ok(Begun::Fill(fill.id, fill.stamp))
         }
-        Acquired::Busy(leader) => Ok(Begun::Busy(leader)),
+        Acquired::Busy(leader) => Ok(Begun::Busy(leader, None)),
+        Acquired::Wait(leader, arrived) => Ok(Begun::Busy(leader, Some(arrived))),
         // Only a request with `unless_present` gets these answers.
         Acquired::Present | Acquired::Saved(_) => Err(IN_FLIGHT),
         Acquired::NoSlot(limit) => Err(Status::Refused(match limit {

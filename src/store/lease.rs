@@ -8,6 +8,7 @@ use crate::pg::{settings, shared, snapshot, transaction};
 use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
 use crate::store::keyspace::{Keyspace, hash};
+use crate::store::kind;
 use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use crate::store::table::reading;
@@ -165,6 +166,10 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
             Ok((meta, Freshness::Valid)) => {
                 Seen::Valid(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
+            // The result of a query is outdated for callers of `cache_fetch` only. They forgive changes of rows, and no others.
+            Ok((meta, Freshness::Stale { .. })) if kind::is_of_query(meta.kind) => {
+                Seen::Nothing(status::of_stale(keyspace.tier, &keyspace.scope, name, reader))
+            }
             Ok((meta, Freshness::Stale { until })) => {
                 Seen::Stale(meta, until, status::of_stale(keyspace.tier, &keyspace.scope, name, reader))
             }
@@ -217,7 +222,7 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
             }
             Taken::Lease(flights::to_sql(lease.id))
         }
-        Acquired::Busy(leader) => Taken::By(leader),
+        Acquired::Busy(leader) | Acquired::Wait(leader, _) => Taken::By(leader),
         Acquired::Present | Acquired::Saved(_) => Taken::ByValue,
         Acquired::NoSlot(limit) => Taken::Refused(flights::no_room(limit)),
     }

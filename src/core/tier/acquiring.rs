@@ -22,7 +22,15 @@ pub struct FlightRequest<'r> {
     safe_stamp: Stamp,
     reader: Option<Reader<'r>>,
     is_lone: bool,
-    would_wait: bool,
+    waits: Waits,
+}
+
+/// Whether a caller waits for the session that computes the value.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    No,
+    /// It waits, and began to wait at this moment, if it waits already.
+    Since(Option<Stamp>),
 }
 
 impl<'r> FlightRequest<'r> {
@@ -36,7 +44,7 @@ impl<'r> FlightRequest<'r> {
             safe_stamp: Stamp::LATEST,
             reader: None,
             is_lone: false,
-            would_wait: false,
+            waits: Waits::No,
         }
     }
 
@@ -46,15 +54,16 @@ impl<'r> FlightRequest<'r> {
         Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
     }
 
-    /// Lets no session wait for the fill: the session that computes may wait for the others.
+    /// Lets no session wait for the fill: the session that computes may wait for the others. A fill that is not lone replaces it.
     pub fn lone(self) -> Self {
         Self { is_lone: true, ..self }
     }
 
     /// Says that the caller waits for the session that computes the value, if there is one that [may be
-    /// awaited](InFlight::may_be_awaited).
-    pub fn or_wait(self) -> Self {
-        Self { would_wait: true, ..self }
+    /// awaited](InFlight::may_be_awaited). The answer is then [`Acquired::Wait`]. `arrived` is the moment in the previous such
+    /// answer, if the caller waits already.
+    pub fn or_wait(self, arrived: Option<Stamp>) -> Self {
+        Self { waits: Waits::Since(arrived), ..self }
     }
 
     /// Sets the stamp of a caller that computes on a snapshot it has already. If the stamp is earlier than the present moment, the
@@ -77,6 +86,8 @@ pub enum Acquired {
     Lead(Lease),
     /// Another flight of this key is under way. Its owner may be the same session.
     Busy(InFlight),
+    /// The same, and the caller has asked to wait. The moment is that at which it began to wait, for [`Reader::arrived`].
+    Wait(InFlight, Stamp),
     /// The key has a value by now. Only callers that asked to be told get this answer.
     Present,
     /// The key has no value in memory, but one may be saved at this location. Only callers that asked to be told of values get this
@@ -155,7 +166,7 @@ impl<H: Host> Tier<'_, H> {
     /// it with [`publish_leased`](Self::publish_leased) or [`release_lease`](Self::release_lease); otherwise it ends by itself at
     /// its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
-        let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, would_wait } = request;
+        let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, waits } = request;
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
@@ -169,12 +180,20 @@ impl<H: Host> Tier<'_, H> {
                 return Acquired::Saved(location);
             }
         }
-        let goes_before = |leader: &InFlight| purpose == Purpose::Fill && leader.purpose == Purpose::Lease;
+        let goes_before = |leader: &InFlight| {
+            let is_weaker = leader.purpose == Purpose::Lease || leader.is_lone && !is_lone;
+            purpose == Purpose::Fill && is_weaker
+        };
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
-            if would_wait && leader.may_be_awaited {
-                guard.flights().set_awaited(key.hash);
-            }
-            return Acquired::Busy(leader);
+            return match waits {
+                Waits::Since(arrived) if leader.may_be_awaited => {
+                    // The mark and the moment belong together: no fill can begin and end between them. So the next fill that begins
+                    // after this one has a later stamp, and knows that a session waits.
+                    guard.flights().set_awaited(key.hash);
+                    Acquired::Wait(leader, arrived.unwrap_or_else(|| self.fences().draw()))
+                }
+                _ => Acquired::Busy(leader),
+            };
         }
         let lease = self.draw_lease(&guard, safe_stamp);
         match guard.flights().begin(key, purpose, &lease, owner, deadline, now) {

@@ -157,6 +157,8 @@ pub struct InFlight {
     pub purpose: Purpose,
     /// Whether other sessions may wait for the value: true for a fill, unless it is lone or its query has failed before.
     pub may_be_awaited: bool,
+    /// Whether the flight is a lone fill.
+    pub is_lone: bool,
 }
 
 /// What [`Flights::end`] has found.
@@ -345,11 +347,15 @@ impl<'m> Flights<'m> {
     pub(crate) fn end(&self, hash: u64, id: u64, now: u32) -> Ended {
         let Some(slot) = self.slot_of(hash, id) else { return Ended::Missing };
         let ended = if slot.is(VOID) { Ended::Void } else { Ended::Valid };
-        if ended == Ended::Valid {
-            // Those that waited for the previous fill have been served by this one.
-            slot.set(2, slot.get(2) & !AWAITED_BEFORE);
-        }
-        self.end_slot(&slot, 0, now);
+        let failures = match ended {
+            Ended::Valid => {
+                // Those that waited for the previous fill have been served by this one.
+                slot.set(2, slot.get(2) & !AWAITED_BEFORE);
+                0
+            }
+            _ => slot.failures().saturating_add(1).min(FAILURES_MAX),
+        };
+        self.end_slot(&slot, failures, now);
         ended
     }
 
@@ -525,6 +531,7 @@ impl Slot<'_> {
             owner: self.session(),
             deadline: self.deadline(),
             purpose: self.purpose(),
+            is_lone: self.is(LONE),
             may_be_awaited: self.purpose() == Purpose::Fill
                 && !self.is(LONE)
                 && self.failures() < FAILURES_MAX,
