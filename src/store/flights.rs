@@ -90,10 +90,7 @@ const FILL_MS_MAX: u64 = 60 * 60 * 1000;
 pub fn end_fill(keyspace: &Keyspace, key: &[u8], number: u64, failures: u8) {
     let hash = hash(key);
     if let Some(name) = keyspace.key(key, hash) {
-        match failures {
-            0 => keyspace.tier.release_lease(&name, number),
-            failures => keyspace.tier.fail_fill(&name, number, failures),
-        };
+        keyspace.tier.fail_fill(&name, number, failures);
     }
     pending::forget(number, HeldKind::Fill);
     queue::wake(hash);

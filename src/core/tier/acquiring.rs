@@ -4,7 +4,7 @@
 use super::Tier;
 
 use super::entry::{Entry, Header};
-use super::flight::{Ended, InFlight, Lease, Limit, Owner, Purpose};
+use super::flight::{InFlight, Lease, Limit, Owner, Purpose};
 use super::guard::Guard;
 use crate::fence::Stamp;
 use crate::host::Host;
@@ -216,7 +216,7 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().give_up(key.hash, fill, now_ms, patience_ms)
     }
 
-    /// Ends a fill without a value and counts so many failures of the key. Returns whether the fill existed.
+    /// Ends a flight or a claim without a value. If it is a fill, counts so many failures of the key. Returns whether it existed.
     pub fn fail_fill(&self, key: &Key<'_>, fill: u64, failures: u8) -> bool {
         let now = self.host.now();
         self.shard_of(key).lock(&self.host).flights().fail(key.hash, fill, failures, now)
@@ -236,7 +236,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Ends a flight or a claim without a result. Returns whether it existed.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
-        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease, self.host.now()) != Ended::Missing
+        self.fail_fill(key, lease, 0)
     }
 
     /// Ends all flights and claims of a session that has ended. Returns their number. `session` must not be 0, which stands for

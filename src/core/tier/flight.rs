@@ -343,7 +343,7 @@ impl<'m> Flights<'m> {
         0
     }
 
-    /// Ends the flight of a key, if it has this ID. If the result is not `Valid`, its value must not be published.
+    /// Ends the flight of a key with a value, if it has this ID. If the result is not `Valid`, the value must not be published.
     pub(crate) fn end(&self, hash: u64, id: u64, now: u32) -> Ended {
         let Some(slot) = self.slot_of(hash, id) else { return Ended::Missing };
         let ended = if slot.is(VOID) { Ended::Void } else { Ended::Valid };
@@ -359,12 +359,10 @@ impl<'m> Flights<'m> {
         ended
     }
 
-    /// Ends the fill of a key without a value, if it has this ID, and counts so many failures. Returns whether it existed. The
-    /// failures of a lone fill do not count: its session may be the reason.
+    /// Ends the flight of a key without a value, if it has this ID, and counts so many failures of a fill. Returns whether it existed.
+    /// The failures of a lone fill do not count: its session may be the reason.
     pub(crate) fn fail(&self, hash: u64, id: u64, failures: u8, now: u32) -> bool {
-        let Some(slot) = self.slot_of(hash, id).filter(|slot| slot.purpose() == Purpose::Fill) else {
-            return false;
-        };
+        let Some(slot) = self.slot_of(hash, id) else { return false };
         let known = slot.failures();
         let counted = if slot.is(LONE) { known } else { known.saturating_add(failures).min(FAILURES_MAX) };
         self.end_slot(&slot, counted, now);

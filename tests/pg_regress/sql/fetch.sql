@@ -258,7 +258,7 @@ SELECT cache_fetch('bad', 'SELECT 1 / catches()');
 SELECT 1 / 0;
 SELECT cache_fetch('bad', NULL);
 SELECT cache_fetch(NULL, 'SELECT 1');
-SELECT cache_fetch('bad', 'SELECT 1', stale_ok => '1 min');
+SELECT cache_fetch('bad', 'SELECT 1', stale_ok => '-1 min');
 SELECT cache_set_text('kind', 'text');
 SELECT cache_fetch('kind', 'SELECT 1');
 SELECT * FROM cache_acquire('bad', hold => NULL);

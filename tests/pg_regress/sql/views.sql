@@ -187,7 +187,7 @@ SELECT cache_create_view('shop.sales', 'SELECT 1 AS x');
 SELECT cache_create_view('missing.v', 'SELECT 1 AS x');
 SELECT cache_create_view('a b', 'SELECT 1 AS x');
 SELECT cache_create_view('', 'SELECT 1 AS x');
-SELECT cache_create_view('v', 'SELECT 1 AS x', stale_ok => '1 s');
+SELECT cache_create_view('v', 'SELECT 1 AS x', stale_ok => '-1 s');
 SELECT cache_create_view('v', 'SELECT 1 AS x', space => 'missing');
 SELECT cache_create_view('v', NULL);
 BEGIN READ ONLY;
