@@ -22,12 +22,21 @@ pub struct Reader<'r> {
     /// The reader also accepts an *outdated* value: one that was known to be valid at this tick or later, if only the rows of
     /// relations have changed since. Changes of other dependencies are never forgiven, nor those of the space and the database.
     pub outdated_since: Option<u32>,
+    /// Whether the reader repeats a look: then a miss is not counted again.
+    pub repeats: bool,
 }
 
 impl From<Stamp> for Reader<'_> {
     /// Makes a reader that has changed nothing.
     fn from(safe_stamp: Stamp) -> Self {
-        Self { safe_stamp, changed_fences: &[], tracked: false, arrived: None, outdated_since: None }
+        Self {
+            safe_stamp,
+            changed_fences: &[],
+            tracked: false,
+            arrived: None,
+            outdated_since: None,
+            repeats: false,
+        }
     }
 }
 

@@ -20,7 +20,6 @@ use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
 use crate::pg::{function, shared, transaction};
 use crate::store::definitions;
-use crate::store::entry;
 use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use pg_cache_core::{Cost, FenceId, Reserved, Stamp};
@@ -86,8 +85,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
             Err(status) => break status,
         }
         renewed = None;
-        let look = Look { arrived: waiting.mark(), ..wanted.look(false) };
-        if let Found::Result(result) = find_uncounted(space, &look, job) {
+        let look = wanted.look_again(waiting.mark());
+        if let Found::Result(result) = job.find(space, &look) {
             if look.arrived.is_some() {
                 status::set(Status::Waited);
             }
@@ -111,21 +110,7 @@ fn stored_meanwhile<J: Job>(
     if wanted.refresh {
         return Found::Nothing;
     }
-    let look = Look { arrived: waiting.mark(), ..wanted.look(false) };
-    let is_old = |stamp| old == Some(stamp);
-    match entry::peek_accepting(space, job.rules().key(), look.accepts()) {
-        Some(meta) if is_old(meta.stamp) => Found::Old(meta.stamp),
-        Some(_) => job.find(space, &look),
-        None => Found::Nothing,
-    }
-}
-
-/// Looks for a result without counting a miss.
-fn find_uncounted<J: Job>(space: &Space, look: &Look, job: &mut J) -> Found<J::Result> {
-    match entry::peek_accepting(space, job.rules().key(), look.accepts()) {
-        Some(_) => job.find(space, look),
-        None => Found::Nothing,
-    }
+    job.find(space, &Look { old, ..wanted.look_again(waiting.mark()) })
 }
 
 thread_local! {

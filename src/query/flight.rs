@@ -19,7 +19,7 @@ use pg_cache_core::{InFlight, Stamp};
 
 /// Returns whether this session may wait for another one that runs the same query.
 pub fn may_wait() -> bool {
-    settings::wait_timeout_ms() > 0 && may_lead()
+    settings::wait_timeout_ms() > 0 && !settings::bypasses() && may_lead()
 }
 
 /// Returns whether other sessions may wait for this one.

@@ -18,6 +18,10 @@ pub struct Look {
     pub stale_ok_ms: Option<u64>,
     /// Whether the call may renew a result that it could still use.
     pub may_renew: bool,
+    /// The stamp of the result that the call renews.
+    pub old: Option<Stamp>,
+    /// Whether the call has looked before: a miss is not counted again.
+    pub repeats: bool,
 }
 
 /// No lot wins earlier than this many times the cost of a result before its end. The chance would be one in 20 000.
@@ -26,14 +30,14 @@ const RENEWED_COSTS_BEFORE: u64 = 10;
 impl Look {
     pub fn accepts(&self) -> Accepts {
         let oldest = |ms| shared::tick().saturating_sub(shared::ticks(ms));
-        Accepts { arrived: self.arrived, outdated_since: self.stale_ok_ms.map(oldest) }
+        Accepts { arrived: self.arrived, outdated_since: self.stale_ok_ms.map(oldest), repeats: self.repeats }
     }
 
-    /// Returns whether the call should renew this result. Draws a lot, so two calls of this function may return different answers.
+    /// Returns whether the call should renew this result. May draw a lot, so two calls of this function may return different answers.
     #[inline]
     pub fn renews(&self, meta: &Meta) -> bool {
         if !self.may_renew || meta.cost == Cost::NONE {
-            return false;
+            return self.old == Some(meta.stamp);
         }
         let (left_ms, cost_ms) = (self.left_ms(meta), meta.cost.micros() / 1000);
         left_ms < cost_ms * RENEWED_COSTS_BEFORE && {

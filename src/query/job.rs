@@ -27,7 +27,12 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// Returns the terms on which the call looks for a result first.
     pub fn look(&self, may_renew: bool) -> Look {
-        Look { arrived: None, stale_ok_ms: self.stale_ok_ms, may_renew }
+        Look { stale_ok_ms: self.stale_ok_ms, may_renew, ..Look::default() }
+    }
+
+    /// Returns the terms on which the call looks again. `arrived` is the moment at which it began to wait.
+    pub fn look_again(&self, arrived: Option<Stamp>) -> Look {
+        Look { arrived, repeats: true, ..self.look(false) }
     }
 }
 

@@ -222,9 +222,13 @@ impl Ticket {
             text: job.text(),
             is_cut: false,
         };
-        // An invalid result is stored for the sessions that have waited for it, and for callers that accept it.
-        let is_awaited = || self.name().is_some_and(|name| tier.is_awaited(&name, self.number));
-        let is_wanted = wanted.stale_ok_ms.is_some() || is_awaited();
+        // An invalid result is stored for the sessions that have waited for it, and for callers that accept it. That there are such
+        // callers is known from this call or from the result that was stored before.
+        let name = self.name();
+        let is_awaited = || name.as_ref().is_some_and(|name| tier.is_awaited(name, self.number));
+        let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
+        let stale_ticks = wanted.stale_ok_ms.map_or(0, shared::ticks).max(stale_ticks);
+        let is_wanted = stale_ticks > 0 || is_awaited();
         let times = job.rules().times_left_out();
         if times >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh && !is_wanted {
             return Err(Unstored::by_chance(LEAVES_OUT));
@@ -239,12 +243,12 @@ impl Ticket {
             self.leave_out(fence, times, *cost, facts)?;
             return too_late.map_or(Ok(()), Err);
         }
-        let ttl_ms = match changed.filter(|_| !is_chosen && wanted.stale_ok_ms.is_none()) {
+        let ttl_ms = match changed.filter(|_| !is_chosen && stale_ticks == 0) {
             Some(_) => Some(space.options.ttl_ms(ttl_ms).min(HANDED_OVER_MS)),
             None => ttl_ms,
         };
-        let may_be_stale = wanted.stale_ok_ms.or(changed.map(|_| 0));
-        let stale_ok = may_be_stale.map(|ms| StaleOk { ticks: shared::ticks(ms), valid_at: self.began });
+        let may_be_stale = stale_ticks > 0 || changed.is_some();
+        let stale_ok = may_be_stale.then_some(StaleOk { ticks: stale_ticks, valid_at: self.began });
         let note = note::of_result(wanted.tags, &facts)?;
         let mut outcome = Stored::New;
         let stored = job.with_value(space, result, |kind, bytes| {

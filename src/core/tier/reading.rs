@@ -36,7 +36,7 @@ impl<H: Host> Tier<'_, H> {
                 self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
                 Ok(meta)
             }
-            Some(outcome) => Err(self.missed(key, outcome.err())),
+            Some(outcome) => Err(self.missed(key, outcome.err(), reader.repeats)),
             None => self.get_again(key, reader, now, into),
         }
     }
@@ -56,21 +56,23 @@ impl<H: Host> Tier<'_, H> {
                 self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
                 Ok(meta)
             }
-            outcome => Err(self.missed(key, outcome.err())),
+            outcome => Err(self.missed(key, outcome.err(), reader.repeats)),
         }
     }
 
     /// Looks whether a value of an absent key is saved, and counts the miss otherwise. Without a miss, the buffer has refused the
     /// value: that counts as an absent key. A function of its own, so that a hit does not choose among counters.
     #[inline(never)]
-    fn missed(&self, key: &Key<'_>, miss: Option<Miss>) -> Miss {
+    fn missed(&self, key: &Key<'_>, miss: Option<Miss>, repeats: bool) -> Miss {
         if miss == Some(Miss::Absent)
             && let Some(location) = self.location(key)
         {
             return Miss::Saved(location);
         }
         let miss = miss.unwrap_or(Miss::Absent);
-        self.count_miss(&key.scope, miss);
+        if !repeats {
+            self.count_miss(&key.scope, miss);
+        }
         miss
     }
 
@@ -182,6 +184,13 @@ impl<H: Host> Tier<'_, H> {
         let Some(StaleOk { ticks, valid_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
         let valid_at = if fenced { valid_at.min(header.expires()) } else { header.expires() };
         valid_at.saturating_add(ticks)
+    }
+
+    /// Returns for how many ticks the present value of a key may be served after it stopped being valid. 0 if there is none.
+    pub fn stale_ticks(&self, key: &Key<'_>) -> u32 {
+        let guard = self.shard_of(key).lock(&self.host);
+        let found = guard.find(key).filter(|_| !guard.poisoned());
+        found.and_then(|(entry, header)| entry.stale_ok(&self.layout, &header)).map_or(0, |noted| noted.ticks)
     }
 
     /// Notes that an entry was valid just now, unless that was noted lately. It takes the lock, because the entry may have died

@@ -11,11 +11,12 @@ use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};
 use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader, Stamp};
 
-/// The values that a caller accepts besides valid ones. See [`Reader::arrived`] and [`Reader::outdated_since`].
+/// The values that a caller accepts besides valid ones, and whether it repeats a look. The fields are those of [`Reader`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accepts {
     pub arrived: Option<Stamp>,
     pub outdated_since: Option<u32>,
+    pub repeats: bool,
 }
 
 /// Copies a value into a buffer, if there is a value for this session, and returns its metadata. If None is returned, the status
@@ -33,12 +34,7 @@ pub fn read_accepting(space: &Space, key: &[u8], accepts: Accepts, into: &mut im
 
 /// Returns the metadata of a value, if there is a value for this session. Does not count as a read.
 pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
-    peek_accepting(space, key, Accepts::default())
-}
-
-/// Does the same for a caller that also accepts other values than valid ones.
-pub fn peek_accepting(space: &Space, key: &[u8], accepts: Accepts) -> Option<Meta> {
-    look_as_told(space, key, accepts, &mut None::<&mut ()>)
+    look_as_told(space, key, Accepts::default(), &mut None::<&mut ()>)
 }
 
 /// Looks for a value, unless the session or the space must not read from the cache.
@@ -128,7 +124,7 @@ fn ask(
     accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
-    let mut reader = safe_stamp::reader(changed);
+    let mut reader = Reader { repeats: accepts.repeats, ..safe_stamp::reader(changed) };
     if reader.safe_stamp == Stamp::LATEST {
         (reader.arrived, reader.outdated_since) = (accepts.arrived, accepts.outdated_since);
     }
