@@ -32,7 +32,7 @@ COMMENT ON VIEW cache_spaces IS 'Spaces and the options that apply to them';
 COMMENT ON COLUMN cache_spaces.name IS 'Name of the space';
 COMMENT ON COLUMN cache_spaces.default_ttl IS 'Time to live if the call gives none';
 COMMENT ON COLUMN cache_spaces.max_ttl IS 'Longest time to live; longer ones are cut';
-COMMENT ON COLUMN cache_spaces.ttl_policy IS 'fixed, or cost: by the time of the query';
+COMMENT ON COLUMN cache_spaces.ttl_policy IS 'fixed; cost: by the time of the query; adaptive';
 COMMENT ON COLUMN cache_spaces.jitter IS 'Largest fraction taken off a time to live';
 COMMENT ON COLUMN cache_spaces.tiers IS 'hot (only memory), table or both';
 COMMENT ON COLUMN cache_spaces.scope IS 'shared, or role: each role has its entries';

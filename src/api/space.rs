@@ -9,7 +9,7 @@ use crate::pg::size::Size;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, shared};
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Notify, Privilege};
+use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Notify, Privilege, TtlPolicy};
 use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -40,16 +40,11 @@ fn one_of(
     name: &str,
     given: Option<TextArgument<'_>>,
     words: &[&'static str],
-    planned: &[&str],
 ) -> Result<Option<&'static str>, Refused> {
     let Some(TextArgument(given)) = given else { return Ok(None) };
     let known = words.iter().copied().find(|word| word.as_bytes() == given);
     known.map(Some).ok_or_else(|| {
-        let given = shown(given);
-        let refused = match planned.contains(&&*given) {
-            true => not_yet(&format!("value \"{given}\" of option \"{name}\"")),
-            false => invalid(format!("invalid value for option \"{name}\": \"{given}\"")),
-        };
+        let refused = invalid(format!("invalid value for option \"{name}\": \"{}\"", shown(given)));
         refused.hint(match words {
             [word] => format!("Use {name} => '{word}', or leave the option out."),
             words => format!("Available values: {}.", words.join(", ")),
@@ -96,10 +91,10 @@ impl Options<'_> {
         Ok([
             self.default_ttl.into(),
             self.max_ttl.into(),
-            one_of("ttl_policy", self.ttl_policy, &["fixed", "cost"], &["adaptive"])?.into(),
+            one_of("ttl_policy", self.ttl_policy, &TtlPolicy::NAMES)?.into(),
             self.jitter.into(),
-            one_of("tiers", self.tiers, &["hot", "table", "both"], &[])?.into(),
-            one_of("scope", self.scope, &["shared", "role"], &[])?.into(),
+            one_of("tiers", self.tiers, &["hot", "table", "both"])?.into(),
+            one_of("scope", self.scope, &["shared", "role"])?.into(),
             bytes("quota", self.quota, 1)?.into(),
             bytes("max_value", self.max_value, 1)?.into(),
             bytes("compress_above", self.compress_above, 0)?.into(),
@@ -107,7 +102,7 @@ impl Options<'_> {
             bytes("max_result_size", self.max_result_size, 1)?.into(),
             keep_warm.into(),
             self.redis.into(),
-            one_of("notify", self.notify, &Notify::NAMES, &[])?.into(),
+            one_of("notify", self.notify, &Notify::NAMES)?.into(),
             self.enabled.into(),
         ])
     }
@@ -375,7 +370,7 @@ mod pgcache {
                     name.to_owned(),
                     interval::of_ms(options.ttl_ms(None)),
                     interval::of_ms(options.max_ttl_ms.unwrap_or(TTL_MS_MAX as u64)),
-                    if options.by_cost { "cost" } else { "fixed" },
+                    options.ttl_policy.name(),
                     options.jitter,
                     options.tiers.name(),
                     if options.by_role { "role" } else { "shared" },

@@ -650,6 +650,11 @@ pub fn ticks(ms: u64) -> u32 {
     clock::ticks(ms)
 }
 
+/// Converts ticks to milliseconds.
+pub fn ms_of(ticks: u32) -> u64 {
+    clock::ms_of(ticks)
+}
+
 /// Returns the milliseconds since a tick.
 pub fn ms_since(tick: u32) -> u64 {
     clock::ms_since(began_ms(), tick)

@@ -6,7 +6,7 @@
 
 use crate::pg::shared;
 use crate::store::entry::Accepts;
-use crate::store::space::Space;
+use crate::store::space::{Space, TtlPolicy};
 use pg_cache_core::{Cost, Meta, Stamp};
 
 /// The terms on which a call looks for a stored result.
@@ -63,9 +63,37 @@ impl Look {
 /// one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
-/// Returns the time to live of a result in milliseconds, by its cost. None if the space does not use this policy.
-pub fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
-    let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
-    let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);
-    space.options.by_cost.then_some(minutes * 60_000)
+/// The limits of the time to live in spaces with `ttl_policy => 'adaptive'`, in milliseconds: a second and a day.
+const ADAPTED_MS_MIN: u64 = 1_000;
+const ADAPTED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Returns the time to live of a result in milliseconds, by the policy of the space. None if the space has a fixed one. `previous`
+/// returns the metadata of the result before it, and whether that has the same value.
+pub fn lifetime_ms(
+    space: &Space,
+    cost: Cost,
+    previous: impl FnOnce() -> Option<(Meta, bool)>,
+) -> Option<u64> {
+    match space.options.ttl_policy {
+        TtlPolicy::Fixed => None,
+        TtlPolicy::Cost => {
+            let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
+            Some(BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes) * 60_000)
+        }
+        TtlPolicy::Adaptive => previous().map(|(meta, is_same)| adapted_ms(&meta, is_same)),
+    }
+}
+
+/// Returns the time to live of a result by how the previous one has ended. If the query returns the same value at the end of the
+/// previous time to live, the time was too short and is doubled. If it returns another value, the time was too long, because the
+/// value had changed without invalidating the result, and is halved. A result that was invalidated before its end tells nothing.
+fn adapted_ms(previous: &Meta, is_same: bool) -> u64 {
+    let lived_ms = shared::ms_of(previous.expires.saturating_sub(previous.created));
+    let has_ended = shared::ms_until(previous.expires) <= lived_ms / 4;
+    let next_ms = match (has_ended, is_same) {
+        (true, true) => lived_ms * 2,
+        (true, false) => lived_ms / 2,
+        (false, _) => lived_ms,
+    };
+    next_ms.clamp(ADAPTED_MS_MIN, ADAPTED_MS_MAX)
 }

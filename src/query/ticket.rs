@@ -149,6 +149,10 @@ impl Ticket {
                 // Sessions with other settings must not wait for this run. If it is not known yet that the query reads settings,
                 // they wait once.
                 if let Some(basic) = own.take_if(|_| reads_settings) {
+                    if basic.is_awaited() {
+                        other.iter().for_each(Self::set_awaited);
+                    }
+                    // Without memory for the marker, the sessions wait for each other once.
                     let _ = basic.store_marker(*kind);
                     basic.give_back(0);
                 }
@@ -201,11 +205,7 @@ impl Ticket {
         let is_chosen = J::Rules::KEY_IS_CHOSEN;
         let Run { result, seen, cost } = run;
         let tier = self.keyspace.tier;
-        let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost));
-        let ttl_ms = match job.rules().ttl_ms_max(seen).filter(|_| wanted.ttl_ms.is_none()) {
-            Some(most) => Some(space.options.ttl_ms(ttl_ms).min(most)),
-            None => ttl_ms,
-        };
+        let ttl_ms_max = job.rules().ttl_ms_max(seen).filter(|_| wanted.ttl_ms.is_none());
         let read = refusals::relations_of(wanted, seen)?;
         let defined = seen.relations_named.iter().filter(|oid| !read.contains(oid));
         let bytes =
@@ -225,10 +225,9 @@ impl Ticket {
         // An invalid result is stored for the sessions that have waited for it, and for callers that accept it. That there are such
         // callers is known from this call or from the result that was stored before.
         let name = self.name();
-        let is_awaited = || name.as_ref().is_some_and(|name| tier.is_awaited(name, self.number));
         let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
         let stale_ticks = wanted.stale_ok_ms.map_or(0, shared::ticks).max(stale_ticks);
-        let is_wanted = stale_ticks > 0 || is_awaited();
+        let is_wanted = stale_ticks > 0 || self.is_awaited();
         let times = job.rules().times_left_out();
         if times >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh && !is_wanted {
             return Err(Unstored::by_chance(LEAVES_OUT));
@@ -243,10 +242,9 @@ impl Ticket {
             self.leave_out(fence, times, *cost, facts)?;
             return too_late.map_or(Ok(()), Err);
         }
-        let ttl_ms = match changed.filter(|_| !is_chosen && stale_ticks == 0) {
-            Some(_) => Some(space.options.ttl_ms(ttl_ms).min(HANDED_OVER_MS)),
-            None => ttl_ms,
-        };
+        // The others have no use for an invalid result.
+        let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
+        let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
         let may_be_stale = stale_ticks > 0 || changed.is_some();
         let stale_ok = may_be_stale.then_some(StaleOk { ticks: stale_ticks, valid_at: self.began });
         let note = note::of_result(wanted.tags, &facts)?;
@@ -262,6 +260,9 @@ impl Ticket {
             if !is_chosen {
                 refusals::admit_value(space, bytes.len())?;
             }
+            let previous = || tier.compare(name.as_ref()?, bytes);
+            let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost, previous));
+            let ttl_ms = ttl_ms_max.map_or(ttl_ms, |most| Some(space.options.ttl_ms(ttl_ms).min(most)));
             let value = NewValue {
                 bytes,
                 note: &note,
@@ -314,6 +315,15 @@ impl Ticket {
             dependencies: &[],
         };
         self.publish(&marker, None, false).map(|_| ())
+    }
+
+    /// Returns whether a session waits for the result, or may be about to.
+    fn is_awaited(&self) -> bool {
+        self.name().is_some_and(|name| self.keyspace.tier.is_awaited(&name, self.number))
+    }
+
+    fn set_awaited(&self) {
+        self.name().iter().for_each(|name| self.keyspace.tier.set_awaited(name, self.number));
     }
 
     fn name(&self) -> Option<pg_cache_core::Key<'_>> {

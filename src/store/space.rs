@@ -53,14 +53,32 @@ impl Privilege {
     }
 }
 
+/// What decides how long the result of a query lives, if its caller does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtlPolicy {
+    /// The default of the space.
+    Fixed,
+    /// How long the query took.
+    Cost,
+    /// Whether earlier results of the query still were right when they expired.
+    Adaptive,
+}
+
+impl TtlPolicy {
+    pub const NAMES: [&str; 3] = ["fixed", "cost", "adaptive"];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// The options of a space, see `cache_create_space`. If an option is none, the session's settings apply, or there is no limit.
 /// Times are in milliseconds, and sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub default_ttl_ms: Option<u64>,
     pub max_ttl_ms: Option<u64>,
-    /// Whether the cost of computing a query result determines its time to live.
-    pub by_cost: bool,
+    pub ttl_policy: TtlPolicy,
     pub tiers: Tiers,
     /// The largest fraction of a time to live that is randomly taken off.
     pub jitter: f32,
@@ -119,7 +137,7 @@ impl Options {
     const BUILT_IN: Self = Self {
         default_ttl_ms: None,
         max_ttl_ms: None,
-        by_cost: false,
+        ttl_policy: TtlPolicy::Fixed,
         tiers: Tiers::Both,
         jitter: 0.0,
         by_role: false,
@@ -141,7 +159,11 @@ impl Options {
         Self {
             default_ttl_ms: ms(spaces::DEFAULT_TTL),
             max_ttl_ms: ms(spaces::MAX_TTL),
-            by_cost: is(spaces::TTL_POLICY, "cost"),
+            ttl_policy: match row.text(spaces::TTL_POLICY) {
+                Some(b"cost") => TtlPolicy::Cost,
+                Some(b"adaptive") => TtlPolicy::Adaptive,
+                _ => TtlPolicy::Fixed,
+            },
             tiers: match row.text(spaces::TIERS) {
                 Some(b"hot") => Tiers::Hot,
                 Some(b"table") => Tiers::Table,

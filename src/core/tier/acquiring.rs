@@ -209,6 +209,14 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().is_awaited(key.hash, fill)
     }
 
+    /// Marks this fill as awaited, because sessions that have waited for another fill will wait for this one.
+    pub fn set_awaited(&self, key: &Key<'_>, fill: u64) {
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.flights().publishable(key.hash, fill).is_some() {
+            guard.flights().set_awaited(key.hash);
+        }
+    }
+
     /// Lets a session give up waiting for a fill, unless another one has done so lately: each session that gives up doubles the
     /// `patience_ms` of the others. So a few sessions compute a query that takes long, and not all that have waited. Returns how many milliseconds the session must still wait; 0 if it may give up.
     /// `now_ms` is the time on a clock that all sessions share.

@@ -20,6 +20,9 @@ const RETRIES: u32 = 8;
 /// The note that an entry was valid is renewed after this many ticks: one second, if a tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
+/// How many bytes of a value are compared at most: the lock is held meanwhile.
+const COMPARED_BYTES: usize = 64 << 10;
+
 impl<H: Host> Tier<'_, H> {
     /// Copies the value of a key into a buffer, if this reader may see it. Counts a hit or a miss, except for a [`Miss::Saved`],
     /// which the caller must count. After a miss, the content of the buffer has no meaning. The caller must not hold a lock.
@@ -184,6 +187,24 @@ impl<H: Host> Tier<'_, H> {
         let Some(StaleOk { ticks, valid_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
         let valid_at = if fenced { valid_at.min(header.expires()) } else { header.expires() };
         valid_at.saturating_add(ticks)
+    }
+
+    /// Compares the present value of a key, valid or not, with other bytes. Returns its metadata, and whether both have the same
+    /// length and begin with the same [`COMPARED_BYTES`]. None if the key has no entry in memory.
+    pub fn compare(&self, key: &Key<'_>, value: &[u8]) -> Option<(Meta, bool)> {
+        let guard = self.shard_of(key).lock(&self.host);
+        let (entry, header) = guard.find(key).filter(|_| !guard.poisoned())?;
+        let (meta, part) = (entry.meta(&self.layout, &header), entry.value(&self.layout, &header));
+        let mut buffer = [0; 1024];
+        let compared = &value[..value.len().min(COMPARED_BYTES)];
+        let mut pieces = compared.chunks(buffer.len()).enumerate();
+        let is_same = meta.value_len == value.len()
+            && pieces.all(|(index, piece)| {
+                let stored = &mut buffer[..piece.len()];
+                entry.copy(&self.layout, &header, part.at + index * 1024, stored);
+                *stored == *piece
+            });
+        Some((meta, is_same))
     }
 
     /// Returns for how many ticks the present value of a key may be served after it stopped being valid. 0 if there is none.

@@ -161,7 +161,6 @@ SELECT cache_flush();
 SELECT cache_get('k'), cache_get('k', 'two');
 
 -- Options that have no effect yet are refused. Only values that change nothing are accepted.
-SELECT cache_create_space('bad', ttl_policy => 'adaptive');
 SELECT cache_create_space('bad', keep_warm => 1);
 -- Redis does not know roles, so it gets no values of single roles. Passing the option flushes the space.
 SELECT cache_create_space('bad', redis => true, scope => 'role');

@@ -7,6 +7,7 @@
 //! - `breaks`: known ways to break a cache of query results, one test each.
 //! - `refusals`: queries whose results must not be stored.
 //! - `forms`: protocols, large results, transactions and restarts.
+//! - `lifetimes`: how long results live.
 //! - `views`: cached views and wrappers of functions.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
@@ -17,6 +18,7 @@ mod changes;
 mod equivalence;
 mod forms;
 mod isolation;
+mod lifetimes;
 mod refusals;
 mod tpch;
 mod views;
