@@ -1,5 +1,5 @@
-//! Checks the protocols of fences, keys, saved values, prepared transactions and copies in Redis, in every state that
-//! they can reach.
+//! Checks the protocols of fences, keys, flights, saved values, prepared transactions and copies in Redis, in every state
+//! that they can reach.
 //!
 //! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
 //! memory would hold. The crate `stateright` tries every order of those steps. The result holds for the order of
@@ -14,6 +14,7 @@
 //! reader.rs          reads an entry, and judges whether the entry was right for this reader
 //! read_rule.rs       writers, fills and readers: no reader gets a stale value or one from the future
 //! keys/              announcing, confirming, leases, claims: no value from before a change is served after it
+//! flights/           callers of one query, of which one computes the result for all: no stale result, two runs, no hang
 //! claims.rs          a relation gets a record while a writer that found none is still at work
 //! journal/           a near-cache outside of the server follows the journal, and never misses a change; which changes are named
 //! redis/             a worker copies values to Redis: each key there ends equal to the cache, or absent
@@ -50,6 +51,7 @@
 
 mod as_built;
 mod claims;
+mod flights;
 mod journal;
 mod keys;
 mod memory;

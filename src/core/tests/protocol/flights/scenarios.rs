@@ -1,0 +1,254 @@
+//! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+
+/// The protocol as it is built, with one rule broken, or built in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The protocol as it is built.
+    AsBuilt,
+    // The numbers of arrivals and the stamps of flights.
+    /// A caller reads the clock when it arrives, and does not increment it.
+    ArrivalIsRead,
+    /// A caller draws the number of its arrival after it has found and marked the flight.
+    DrawsAfterLook,
+    /// A caller draws a new number of its arrival whenever it looks.
+    DrawsEachTime,
+    /// A leader reads the stamp of its flight after it has run the query.
+    StampAfterRun,
+    /// A waiter takes the result of the flight that it has waited for, whatever its stamp is.
+    TakesAny,
+    // The storing of invalid results.
+    /// A result that is invalid when it lands is not stored, although a caller waits for it.
+    InvalidNotStored,
+    /// A result that is invalid when it lands gets a new stamp.
+    StoredWithNewStamp,
+    /// A result that was stored for waiters is a hit for every caller.
+    InvalidIsAHit,
+    /// A caller that finds an invalid result when it begins removes it.
+    RemovesInvalid,
+    /// A flight that lands with an invalid result, which is not to be stored, removes the stored one.
+    UnstoredRemoves,
+    // The marks of slots.
+    /// A mark ends with its flight: the next flight owes nothing.
+    MarkEndsWithFlight,
+    /// A flight owes its result to earlier waiters only if its leader is one of them.
+    OnlyWaitersInherit,
+    /// The mark of a flight that lands with a valid result ends with it.
+    ValidForgetsMark,
+    /// What a flight owes ends with it, also if it has no result.
+    FruitlessForgetsMark,
+    /// A flight begins without the mark of the flight that it replaces.
+    ReplacedForgetsMark,
+    /// A slot that has been marked stays marked.
+    MarkLasts,
+    /// A caller marks the flight in a later step than it looks.
+    MarksAfterLook,
+    /// A caller marks the flight in an earlier step than it looks, and then sleeps whether or not the flight is the marked one.
+    MarksBeforeLook,
+    /// A caller marks the flight in an earlier step than it looks, and looks again if the flight that it finds has no mark.
+    MarksBeforeLookTwice,
+    /// A caller resets the wake-up after it has looked.
+    ResetsAfterLook,
+    /// A leader wakes the waiters before it ends its flight.
+    WakesFirst,
+    /// There are no marks. Each invalid result is stored, and each leader wakes.
+    NoMarks,
+    // Flights without a result.
+    /// A flight begins with a fruitless level of 0.
+    LevelNotInherited,
+    /// A refused result counts like an error.
+    RefusedIsAnError,
+    /// A flight that was void does not count as fruitless.
+    VoidIsNotCounted,
+    /// Callers wait also at level 2.
+    LevelIsIgnored,
+    // Sessions that end.
+    /// A session that dies keeps its flight.
+    DeathKeepsSlot,
+    /// A session that dies ends its flight and does not wake the waiters.
+    DeathDoesNotWake,
+    /// A session may die after it has ended its flight, before it wakes the waiters.
+    DiesBeforeWake,
+    /// A death forgets the mark of the slot.
+    DeathForgetsMark,
+    // Deadlocks.
+    /// A waiter does not look for deadlocks.
+    NoDeadlockCheck,
+    /// A waiter looks for a deadlock once, at any time.
+    ChecksOnce,
+    /// A waiter follows only locks from its leader on, and not flights.
+    ChecksLocksOnly,
+    /// A session that leads a flight waits for another flight.
+    LeaderWaits,
+    /// A session waits for its own flight.
+    WaitsForItself,
+    // Timeouts.
+    /// A waiter does not count the time since another waiter gave the flight up.
+    GivesUpByItself,
+}
+
+/// What the query of a scenario does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    Works,
+    /// Each run fails.
+    Fails,
+    /// Each run may fail.
+    MayFail,
+    /// Each run ends with a result that cannot be cached.
+    IsRefused,
+}
+
+/// The plan of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub key: u8,
+    /// The key of a call inside of the query.
+    pub nested: Option<u8>,
+    /// A lock that the session holds until it is done.
+    pub holds: Option<u8>,
+    /// A lock that the query needs.
+    pub needs: Option<u8>,
+}
+
+const PLAIN: Plan = Plan { key: 0, nested: None, holds: None, needs: None };
+
+/// The model: a variant and a scenario.
+#[derive(Clone, Debug)]
+pub struct Flights {
+    pub variant: Variant,
+    pub plans: &'static [Plan],
+    pub writers: usize,
+    /// Whether a writer may abort.
+    pub aborts: bool,
+    pub query: Query,
+    /// How many times the key may be removed, the space flushed, a session die, and a timeout pass.
+    pub removals: u8,
+    pub flushes: u8,
+    pub deaths: u8,
+    pub ticks: u8,
+    /// Whether waiters look for deadlocks.
+    pub checks: bool,
+}
+
+impl Flights {
+    fn of(variant: Variant, plans: &'static [Plan]) -> Self {
+        Self {
+            variant,
+            plans,
+            writers: 0,
+            aborts: false,
+            query: Query::Works,
+            removals: 0,
+            flushes: 0,
+            deaths: 0,
+            ticks: 0,
+            checks: false,
+        }
+    }
+
+    /// Four callers, and nothing that interferes.
+    pub fn calm(variant: Variant) -> Self {
+        Self::of(variant, &[PLAIN; 4])
+    }
+
+    /// Three callers and a writer, which may abort.
+    pub fn writer(variant: Variant) -> Self {
+        Self { writers: 1, aborts: true, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Three callers and two writers.
+    pub fn two_writers(variant: Variant) -> Self {
+        Self { writers: 2, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Four callers and a writer.
+    pub fn four_callers(variant: Variant) -> Self {
+        Self { writers: 1, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Four callers of a query that always fails.
+    pub fn fails(variant: Variant) -> Self {
+        Self { query: Query::Fails, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Five callers of a query that always fails. Only the long run has time for this.
+    pub fn five_fail(variant: Variant) -> Self {
+        Self { query: Query::Fails, ..Self::of(variant, &[PLAIN; 5]) }
+    }
+
+    /// Three callers of a query that may fail, and a writer.
+    pub fn may_fail(variant: Variant) -> Self {
+        Self { query: Query::MayFail, writers: 1, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Four callers of a query that may fail, and a writer. Only the long run has time for this.
+    pub fn four_may_fail(variant: Variant) -> Self {
+        Self { query: Query::MayFail, writers: 1, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Four callers of a query whose result is refused.
+    pub fn refused(variant: Variant) -> Self {
+        Self { query: Query::IsRefused, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Three callers of a key that is removed twice.
+    pub fn removals(variant: Variant) -> Self {
+        Self { removals: 2, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Four callers of a key that is removed three times. Only the long run has time to visit all states.
+    pub fn three_removals(variant: Variant) -> Self {
+        Self { removals: 3, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Three callers and a flush, which lets another flight replace the present one.
+    pub fn flush(variant: Variant) -> Self {
+        Self { flushes: 1, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Four callers, of which one may die.
+    pub fn death(variant: Variant) -> Self {
+        Self { deaths: 1, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Three callers, of which one may die, and a writer.
+    pub fn death_and_writer(variant: Variant) -> Self {
+        Self { deaths: 1, writers: 1, ..Self::of(variant, &[PLAIN; 3]) }
+    }
+
+    /// Four callers, and three timeouts.
+    pub fn timeouts(variant: Variant) -> Self {
+        Self { ticks: 3, ..Self::of(variant, &[PLAIN; 4]) }
+    }
+
+    /// Three callers. The query needs a lock that the second one holds.
+    pub fn lock(variant: Variant) -> Self {
+        const NEEDS: Plan = Plan { needs: Some(0), ..PLAIN };
+        Self { checks: true, ..Self::of(variant, &[NEEDS, Plan { holds: Some(0), ..NEEDS }, NEEDS]) }
+    }
+
+    /// Two keys. The query of each needs a lock that a caller of the other key holds.
+    pub fn two_locks(variant: Variant) -> Self {
+        const FIRST: Plan = Plan { key: 0, needs: Some(0), ..PLAIN };
+        const OTHER: Plan = Plan { key: 1, needs: Some(1), ..PLAIN };
+        const PLANS: [Plan; 4] =
+            [FIRST, Plan { holds: Some(1), ..FIRST }, OTHER, Plan { holds: Some(0), ..OTHER }];
+        Self { checks: true, ..Self::of(variant, &PLANS) }
+    }
+
+    /// Two sessions whose queries call each other's key, and another caller of the first key.
+    pub fn nested(variant: Variant) -> Self {
+        const PLANS: [Plan; 3] =
+            [Plan { nested: Some(1), ..PLAIN }, Plan { key: 1, nested: Some(0), ..PLAIN }, PLAIN];
+        Self::of(variant, &PLANS)
+    }
+
+    /// A session whose query calls its own key, and two other callers.
+    pub fn recursive(variant: Variant) -> Self {
+        Self::of(variant, &[Plan { nested: Some(0), ..PLAIN }, PLAIN, PLAIN])
+    }
+
+    pub fn is(&self, variant: Variant) -> bool {
+        self.variant == variant
+    }
+}

@@ -1,0 +1,243 @@
+//! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
+
+use crate::memory::Fence;
+
+/// The number of keys.
+pub const KEYS: usize = 2;
+
+/// One step of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// The call begins and looks for a valid result. It must see every change that is visible now. If there is no valid result,
+    /// it draws the number of its arrival from the clock of changes, and registers for wake-ups. (This could be a later step: a
+    /// caller that begins as late as possible must see the most changes.)
+    Begin,
+    /// Under the shard's lock: takes the result if it is valid or its flight began after the arrival, begins the flight, or marks
+    /// the present flight as waited for and goes to sleep.
+    Look,
+    /// Wakes up, and resets the wake-up, before it looks again.
+    Rise,
+    /// Gives the present flight up, because the timeout has passed.
+    GiveUp,
+    /// Looks whether it is among the blockers of its leader. If so, it gives the flight up.
+    CheckDeadlock,
+    /// Calls the cache for the plan's nested key, while it runs its own query.
+    Nest,
+    /// Runs the query of its flight on a new snapshot.
+    Run,
+    /// Runs the query without a flight.
+    RunAlone,
+    /// Under the shard's lock: ends the flight with a result, and stores it.
+    Land,
+    /// Under the shard's lock: ends the flight because the query has failed.
+    Fail,
+    /// Under the shard's lock: ends the flight because the result cannot be cached.
+    Refuse,
+    /// Wakes the callers that wait.
+    Wake,
+    /// The session is terminated. Its flight ends under the shard's lock.
+    Die,
+    // Only variants have the following steps.
+    /// Draws the number of its arrival.
+    Draw,
+    /// Marks the present flight as waited for.
+    Mark,
+    /// Resets the wake-up.
+    Reset,
+    /// Reads the stamp of the flight from the clock.
+    Stamp,
+}
+
+/// One step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Raise,
+    /// The commit: the change becomes visible.
+    Show,
+    Draw,
+    Lower,
+    /// Ends a transaction that aborts after it has raised the fence.
+    Withdraw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Caller(usize, Call),
+    Writer(usize, Write),
+    /// The key is removed: its result goes, and its flight is void.
+    Remove,
+    /// The space of the keys is flushed: all earlier results are invalid, and all flights are over.
+    Flush,
+    /// One timeout passes.
+    Tick,
+}
+
+/// Where a call is in its program. The name says what the call does next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Phase {
+    #[default]
+    Begins,
+    Looks,
+    /// It can go on only after a wake-up, after a timeout or to break a deadlock.
+    Sleeps,
+    /// It leads a flight and runs the query.
+    Runs,
+    /// It leads a flight and has the result.
+    Lands,
+    /// Its flight has ended.
+    Wakes,
+    /// It runs the query without a flight.
+    RunsAlone,
+    Done,
+    // Only variants have the following phases.
+    Draws,
+    Marks,
+    Resets,
+    Stamps,
+    WakesFirst,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Got a valid result without waiting.
+    Hit,
+    /// Waited, and got a valid result.
+    WaitedForValid,
+    /// Waited, and got a result because its flight began after the call's arrival.
+    WaitedForLater,
+    /// Led a flight, and ran the query.
+    Led,
+    /// Ran the query without a flight.
+    Alone,
+    /// Led a flight, and the query failed.
+    Failed,
+    Died,
+    /// Got a result as a valid one that lacks a change which was visible when the call began.
+    StaleHit,
+    /// Got a result because of its stamp that lacks a change which was visible when the call began.
+    StaleWait,
+}
+
+/// The state of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Frame {
+    pub phase: Phase,
+    pub key: u8,
+    /// The changes that were visible when the call began, as bits.
+    pub expected: u8,
+    /// The number of its arrival. 0 before it has one.
+    pub arrival: u8,
+    /// The timeout count at its arrival.
+    pub arrived_at: u8,
+    /// The stamp of its flight, and the changes in its result, as bits.
+    pub stamp: u8,
+    pub value: u8,
+    /// Whether it was woken since it last reset the wake-up.
+    pub woken: bool,
+    /// Whether it has looked for a deadlock.
+    pub checked: bool,
+    /// Whether its nested call has ended.
+    pub nested: bool,
+    /// The flight that it has marked last: the leader's number plus 1.
+    pub waits_for: u8,
+    /// Whether a flight that began after its arrival has landed with a result while it waited.
+    pub has_result: bool,
+    /// How many flights it has waited for or led.
+    pub flights: u8,
+    /// How many of them ended without a result.
+    pub fruitless: u8,
+    /// None while the call goes on.
+    pub outcome: Option<Outcome>,
+}
+
+/// A session: the present call, and the call that it is nested in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Session {
+    pub call: Frame,
+    pub outer: Option<Frame>,
+}
+
+impl Session {
+    pub fn is_done(&self) -> bool {
+        self.call.phase == Phase::Done && self.outer.is_none()
+    }
+}
+
+/// The flight of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flight {
+    /// The session that leads it. A session leads at most one flight of a key, so this is also the ID of the flight.
+    pub leader: u8,
+    pub stamp: u8,
+    /// Whether the key was removed since the flight began.
+    pub void: bool,
+    /// The timeout count when it began, and when a waiter last gave it up.
+    pub begun_at: u8,
+    pub given_up_at: u8,
+    /// How many waiters have given it up.
+    pub given_up: u8,
+}
+
+/// The slot of a key. It keeps `owed` and `fruitless` after the flight has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Slot {
+    pub flight: Option<Flight>,
+    /// Whether a caller has marked the present flight, because it waits.
+    pub waited: bool,
+    /// Whether callers that marked an earlier flight may not have looked again yet.
+    pub owed: bool,
+    /// How often flights have ended without a result. 2 if nothing should wait for the key.
+    pub fruitless: u8,
+}
+
+/// A stored result. `value` is the set of the changes that it contains, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    pub stamp: u8,
+    pub value: u8,
+    /// Whether it was invalid when it was stored.
+    pub born_invalid: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    /// How many steps it has taken.
+    pub at: u8,
+    pub aborted: bool,
+    pub number: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The clock of changes.
+    pub now: u8,
+    /// The fence of the relation that all results depend on.
+    pub fence: Fence,
+    /// The number of the last flush.
+    pub flushed: u8,
+    /// The changes, removals and flushes that are visible, as bits.
+    pub visible: u8,
+    pub writers: Vec<Writer>,
+    pub slots: [Slot; KEYS],
+    pub entries: [Option<Entry>; KEYS],
+    pub sessions: Vec<Session>,
+    /// How many timeouts have passed.
+    pub ticks: u8,
+    pub removals: u8,
+    pub flushes: u8,
+    pub deaths: u8,
+    // Facts that the model remembers in order to judge the outcome.
+    /// How many times the query was run.
+    pub runs: u8,
+    /// Whether a flight has ended.
+    pub landed: bool,
+    /// Whether a call has marked its first flight, or begun one without waiting, after a flight had ended. It may need a run of its own.
+    pub late: bool,
+    /// Whether a waiter has begun or marked a flight although a result for it had landed.
+    pub needless: bool,
+    /// Whether a deadlock check has found a deadlock.
+    pub broke_deadlock: bool,
+    /// Whether a flight has ended whose slot another flight had taken.
+    pub replaced: bool,
+}
