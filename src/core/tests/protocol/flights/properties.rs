@@ -42,6 +42,7 @@ impl Model for Flights {
             flushed: 0,
             visible: 0,
             writers: vec![Writer::default(); self.writers],
+            varies: false,
             slots: Default::default(),
             entries: [None; KEYS],
             sessions: self.plans.iter().map(session).collect(),
@@ -113,7 +114,10 @@ impl Model for Flights {
                 (0..KEYS as u8).all(|key| {
                     let leads = |session: &&Session| {
                         let is_at_work = |phase| {
-                            matches!(phase, Phase::Runs | Phase::Lands | Phase::Stamps | Phase::WakesFirst)
+                            matches!(
+                                phase,
+                                Phase::Plans | Phase::Runs | Phase::Lands | Phase::Stamps | Phase::WakesFirst
+                            )
                         };
                         let calls = [Some(session.call), session.outer];
                         calls.iter().flatten().any(|call| {
@@ -128,8 +132,9 @@ impl Model for Flights {
                 state.sessions.iter().all(|session| session.call.fruitless <= most)
             }),
         ];
-        // A removal takes the stored result, too.
-        if self.removals == 0 {
+        // A removal takes the stored result, too. A waiter that goes over to the key with its settings has not marked a flight of
+        // that key yet, and a new caller may begin and end one before.
+        if self.removals == 0 && self.plans.iter().all(|plan| plan.full.is_none()) {
             properties.push(Property::always(NO_NEEDLESS_RUN, |_, state: &State| !state.needless));
         }
         let never_fails = self.query == Query::Works && self.removals + self.flushes + self.ticks == 0;
@@ -138,6 +143,7 @@ impl Model for Flights {
             properties.push(Property::always(TWO_RUNS, |_, state: &State| {
                 state.late || state.runs <= 2 + state.deaths
             }));
+            // The flight of a key without settings does not count as one.
             properties.push(Property::always(TWO_FLIGHTS, |_, state: &State| {
                 state.sessions.iter().all(|session| session.call.flights <= 2 + state.deaths)
             }));
@@ -187,7 +193,12 @@ impl Flights {
                 }
             }
             Phase::Draws => offer(Call::Draw),
+            // It has found out under the shard's lock that the result varies on settings.
+            Phase::Looks if state.varies && self.plans[number].full.is_some_and(|full| full != call.key) => {
+                offer(Call::Move);
+            }
             Phase::Looks => offer(Call::Look),
+            Phase::Plans => offer(Call::Plan),
             Phase::Marks => offer(Call::Mark),
             Phase::Resets => offer(Call::Reset),
             Phase::Stamps => offer(Call::Stamp),
@@ -227,7 +238,7 @@ impl Flights {
                     }
                 };
             }
-            Phase::Wakes | Phase::WakesFirst => offer(Call::Wake),
+            Phase::Wakes | Phase::WakesFirst | Phase::WakesThenLooks => offer(Call::Wake),
             Phase::Done => {}
         }
         let may_die = match call.phase {
@@ -262,7 +273,7 @@ impl Flights {
         if self.writers > 0 && self.query == Query::Works {
             sometimes("a waiter gets an invalid result", |_, state| state.ends(Outcome::WaitedForLater) > 0);
             sometimes("a result is invalid when it lands", |_, state| {
-                state.entries[0].is_some_and(|entry| entry.born_invalid)
+                state.entries.iter().flatten().any(|entry| entry.born_invalid)
             });
             sometimes("two runs for callers that arrive together", |_, state| {
                 !state.late && state.runs == 2 && state.deaths == 0
@@ -277,6 +288,13 @@ impl Flights {
         if self.writers > 0 && self.plans.len() > 3 {
             sometimes("two waiters get an invalid result", |_, state| {
                 state.ends(Outcome::WaitedForLater) > 1
+            });
+        }
+        if self.plans.iter().any(|plan| plan.full.is_some()) {
+            sometimes("a leader waits for the key with its settings", |_, state| {
+                let has_moved =
+                    |session: &Session| session.call.moves_mark && session.call.phase == Phase::Sleeps;
+                state.sessions.iter().any(has_moved)
             });
         }
         if self.query == Query::Fails {

@@ -14,7 +14,7 @@ pub enum Variant {
     DrawsEachTime,
     /// A leader reads the stamp of its flight after it has run the query.
     StampAfterRun,
-    /// A waiter takes the result of the flight that it has waited for, whatever its stamp is.
+    /// A waiter takes the result of the flight that it has waited for, without comparing its stamp.
     TakesAny,
     // The storing of invalid results.
     /// A result that is invalid when it lands is not stored, although a caller waits for it.
@@ -34,7 +34,7 @@ pub enum Variant {
     OnlyWaitersInherit,
     /// The mark of a flight that lands with a valid result ends with it.
     ValidForgetsMark,
-    /// What a flight owes ends with it, also if it has no result.
+    /// A flight without a result does not pass on that it owes its result.
     FruitlessForgetsMark,
     /// A flight begins without the mark of the flight that it replaces.
     ReplacedForgetsMark,
@@ -81,12 +81,21 @@ pub enum Variant {
     LeaderWaits,
     /// A session waits for its own flight.
     WaitsForItself,
+    // Results that vary on settings.
+    /// The flight of the key with settings gets a new stamp, and the query runs on the snapshot of its plan.
+    MovesWithNewStamp,
+    /// The flight of the key with settings gets a new stamp, and the query runs on a new snapshot.
+    MovesWithNewSnapshot,
+    /// The mark of the key without settings ends with its flight.
+    MovesWithoutMark,
+    /// The mark of the key without settings counts like that of an earlier flight of the key with settings.
+    MovedMarkIsOwed,
     // Timeouts.
     /// A waiter does not count the time since another waiter gave the flight up.
     GivesUpByItself,
 }
 
-/// What the query of a scenario does.
+/// The fate of the query of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     Works,
@@ -102,6 +111,8 @@ pub enum Query {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub key: u8,
+    /// The key with the settings of the session, if the result varies on them.
+    pub full: Option<u8>,
     /// The key of a call inside of the query.
     pub nested: Option<u8>,
     /// A lock that the session holds until it is done.
@@ -110,7 +121,7 @@ pub struct Plan {
     pub needs: Option<u8>,
 }
 
-const PLAIN: Plan = Plan { key: 0, nested: None, holds: None, needs: None };
+const PLAIN: Plan = Plan { key: 0, full: None, nested: None, holds: None, needs: None };
 
 /// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
@@ -246,6 +257,11 @@ impl Flights {
     /// A session whose query calls its own key, and two other callers.
     pub fn recursive(variant: Variant) -> Self {
         Self::of(variant, &[Plan { nested: Some(0), ..PLAIN }, PLAIN, PLAIN])
+    }
+
+    /// Three callers with the same settings, of a query whose result varies on them, and a writer.
+    pub fn varies(variant: Variant) -> Self {
+        Self { writers: 1, ..Self::of(variant, &[Plan { full: Some(1), ..PLAIN }; 3]) }
     }
 
     pub fn is(&self, variant: Variant) -> bool {

@@ -23,13 +23,18 @@ pub enum Call {
     CheckDeadlock,
     /// Calls the cache for the plan's nested key, while it runs its own query.
     Nest,
-    /// Runs the query of its flight on a new snapshot.
+    /// Takes a snapshot, and plans the query. Finds that the result varies on settings: notes that, and ends the flight of the key
+    /// without settings under the shard's lock. Then it looks at the key with its settings.
+    Plan,
+    /// Goes over to the key with the settings of the session.
+    Move,
+    /// Runs the query of its flight on a new snapshot, or on that of its plan.
     Run,
     /// Runs the query without a flight.
     RunAlone,
     /// Under the shard's lock: ends the flight with a result, and stores it.
     Land,
-    /// Under the shard's lock: ends the flight because the query has failed.
+    /// The query fails. If the session leads, it ends the flight under the shard's lock.
     Fail,
     /// Under the shard's lock: ends the flight because the result cannot be cached.
     Refuse,
@@ -80,12 +85,16 @@ pub enum Phase {
     Looks,
     /// It can go on only after a wake-up, after a timeout or to break a deadlock.
     Sleeps,
+    /// It leads the flight of a key without settings, and plans the query.
+    Plans,
     /// It leads a flight and runs the query.
     Runs,
     /// It leads a flight and has the result.
     Lands,
     /// Its flight has ended.
     Wakes,
+    /// It has ended the flight of the key without settings.
+    WakesThenLooks,
     /// It runs the query without a flight.
     RunsAlone,
     Done,
@@ -137,11 +146,15 @@ pub struct Frame {
     pub woken: bool,
     /// Whether it has looked for a deadlock.
     pub checked: bool,
+    /// Whether it has a snapshot from its plan. Its stamp is then that of the key without settings.
+    pub planned: bool,
+    /// Whether it has ended a marked flight of the key without settings, and has not looked again yet.
+    pub moves_mark: bool,
     /// Whether its nested call has ended.
     pub nested: bool,
     /// The flight that it has marked last: the leader's number plus 1.
     pub waits_for: u8,
-    /// Whether a flight that began after its arrival has landed with a result while it waited.
+    /// Whether a flight of its key that began after its arrival has landed with a result while it waited.
     pub has_result: bool,
     /// How many flights it has waited for or led.
     pub flights: u8,
@@ -219,6 +232,8 @@ pub struct State {
     /// The changes, removals and flushes that are visible, as bits.
     pub visible: u8,
     pub writers: Vec<Writer>,
+    /// Whether it is known that the result varies on settings.
+    pub varies: bool,
     pub slots: [Slot; KEYS],
     pub entries: [Option<Entry>; KEYS],
     pub sessions: Vec<Session>,
@@ -232,7 +247,8 @@ pub struct State {
     pub runs: u8,
     /// Whether a flight has ended.
     pub landed: bool,
-    /// Whether a call has marked its first flight, or begun one without waiting, after a flight had ended. It may need a run of its own.
+    /// Whether a call has marked its first flight, or begun one without waiting, after a flight had ended. It may need a run of
+    /// its own.
     pub late: bool,
     /// Whether a waiter has begun or marked a flight although a result for it had landed.
     pub needless: bool,

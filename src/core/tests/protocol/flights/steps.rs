@@ -1,4 +1,4 @@
-//! What each step does. `mod.rs` explains the words.
+//! The steps of callers and writers. `mod.rs` explains the words.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};
@@ -19,6 +19,9 @@ impl State {
     /// Takes a step of the present call of a session.
     pub fn call(&mut self, model: &Flights, number: usize, step: Call) {
         let mut call = self.sessions[number].call;
+        if let Some(full) = model.plans[number].full.filter(|_| step == Call::Begin && self.varies) {
+            call.key = full;
+        }
         let key = usize::from(call.key);
         match step {
             Call::Begin => {
@@ -73,9 +76,19 @@ impl State {
                 let inner = Frame { key: model.plans[number].nested.unwrap_or_default(), ..Frame::default() };
                 self.sessions[number].outer = Some(std::mem::replace(&mut call, inner));
             }
+            Call::Plan => {
+                (self.varies, call.planned, call.value) = (true, true, self.visible);
+                call.moves_mark = self.slots[key].waited && !model.is(Variant::MovesWithoutMark);
+                call.phase = if self.slots[key].waited { Phase::WakesThenLooks } else { Phase::Looks };
+                self.slots[key].end_with_result(model, true);
+                call.key = model.plans[number].full.unwrap_or(call.key);
+            }
+            Call::Move => call.key = model.plans[number].full.unwrap_or(call.key),
             Call::Run => {
                 self.runs += 1;
-                call.value = self.visible;
+                if !call.planned {
+                    call.value = self.visible;
+                }
                 call.phase = match model.variant {
                     Variant::StampAfterRun => Phase::Stamps,
                     Variant::WakesFirst => Phase::WakesFirst,
@@ -98,6 +111,7 @@ impl State {
                 self.wake(&mut call);
                 match call.phase {
                     Phase::WakesFirst => call.phase = Phase::Lands,
+                    Phase::WakesThenLooks => call.phase = Phase::Looks,
                     _ => call.phase = Phase::Done,
                 }
             }
@@ -124,9 +138,8 @@ impl State {
 
     fn look(&mut self, model: &Flights, number: usize, call: &mut Frame) {
         use Variant::{
-            DrawsAfterLook, DrawsEachTime, LeaderWaits, LevelIsIgnored, LevelNotInherited, MarksAfterLook,
-            MarksBeforeLook, MarksBeforeLookTwice, NoMarks, OnlyWaitersInherit, ReplacedForgetsMark,
-            ResetsAfterLook, TakesAny, WaitsForItself,
+            DrawsAfterLook, DrawsEachTime, LeaderWaits, LevelIsIgnored, MarksAfterLook, MarksBeforeLook,
+            MarksBeforeLookTwice, MovesWithNewSnapshot, NoMarks, ResetsAfterLook, TakesAny, WaitsForItself,
         };
         let key = usize::from(call.key);
         let has_waited = call.waits_for > 0;
@@ -146,34 +159,10 @@ impl State {
         }
         self.late |= self.landed && !has_waited;
         self.needless |= call.has_result;
-        let (now, ticks) = (self.now, self.ticks);
-        let Some(flight) = self.leading(call.key).copied() else {
-            let slot = &mut self.slots[key];
-            // A flight that is over leaves its mark to the one that replaces it.
-            slot.waited &= !model.is(ReplacedForgetsMark);
-            slot.owed &= has_waited || !model.is(OnlyWaitersInherit);
-            if model.is(LevelNotInherited) {
-                slot.fruitless = 0;
-            }
-            slot.flight = Some(Flight {
-                leader: number as u8,
-                stamp: now,
-                void: false,
-                begun_at: ticks,
-                given_up_at: 0,
-                given_up: 0,
-            });
-            let (key, flights) = (call.key, call.flights + 1);
-            *call = Frame {
-                phase: Phase::Runs,
-                key,
-                stamp: now,
-                flights,
-                nested: call.nested,
-                ..Frame::default()
-            };
-            return;
-        };
+        if model.is(MovesWithNewSnapshot) {
+            call.planned = false;
+        }
+        let Some(flight) = self.leading(call.key).copied() else { return self.begin(model, number, call) };
         let leads = self.sessions[number].outer.is_some_and(|outer| outer.phase == Phase::Runs);
         let is_own = usize::from(flight.leader) == number;
         let may_wait = match model.variant {
@@ -191,6 +180,7 @@ impl State {
             return;
         }
         slot.waited |= !matches!(model.variant, MarksAfterLook | MarksBeforeLook | NoMarks);
+        (call.planned, call.stamp, call.value) = (false, 0, 0);
         if call.waits_for != flight.leader + 1 {
             (call.waits_for, call.flights) = (flight.leader + 1, call.flights + 1);
         }
@@ -200,6 +190,43 @@ impl State {
             DrawsAfterLook if call.arrival == 0 => Phase::Draws,
             _ => Phase::Sleeps,
         };
+    }
+
+    /// Begins the flight of a key, under the same hold of the lock as the look that has found none.
+    fn begin(&mut self, model: &Flights, number: usize, call: &mut Frame) {
+        use Variant::{
+            LevelNotInherited, MovedMarkIsOwed, MovesWithNewStamp, OnlyWaitersInherit, ReplacedForgetsMark,
+        };
+        let slot = &mut self.slots[usize::from(call.key)];
+        // A flight that is over leaves its mark to the flight that replaces it.
+        slot.waited &= !model.is(ReplacedForgetsMark);
+        slot.owed &= call.waits_for > 0 || !model.is(OnlyWaitersInherit);
+        if call.moves_mark {
+            slot.owed |= model.is(MovedMarkIsOwed);
+            slot.waited |= !model.is(MovedMarkIsOwed);
+        }
+        if model.is(LevelNotInherited) {
+            slot.fruitless = 0;
+        }
+        if !call.planned || model.is(MovesWithNewStamp) {
+            call.stamp = self.now;
+        }
+        slot.flight = Some(Flight {
+            leader: number as u8,
+            stamp: call.stamp,
+            void: false,
+            begun_at: self.ticks,
+            given_up_at: 0,
+            given_up: 0,
+        });
+        if model.plans[number].full.is_some_and(|full| full != call.key) {
+            // The call keeps its arrival, because it may have to wait for the other key.
+            call.phase = Phase::Plans;
+            return;
+        }
+        let Frame { key, stamp, value, planned, nested, flights, .. } = *call;
+        let phase = Phase::Runs;
+        *call = Frame { phase, key, stamp, value, planned, nested, flights: flights + 1, ..Frame::default() };
     }
 
     /// Ends the flight of a session: with a result, or without one.
@@ -359,6 +386,30 @@ impl State {
             }
         }
     }
+
+    /// Renumbers the clock, so that states which differ only in numbers that have no meaning any more become equal. Stamps and the
+    /// numbers of changes keep their order. An arrival is only compared with stamps, so it becomes the next number of these.
+    pub fn renumber(&mut self) {
+        let mut numbers: Vec<u8> = vec![0, self.now, self.flushed, self.fence.seq];
+        numbers.extend(self.writers.iter().map(|writer| writer.number));
+        numbers.extend(self.slots.iter().filter_map(|slot| slot.flight).map(|flight| flight.stamp));
+        numbers.extend(self.entries.iter().flatten().map(|entry| entry.stamp));
+        let calls = self.sessions.iter().flat_map(|session| [Some(session.call), session.outer]);
+        numbers.extend(calls.flatten().map(|call| call.stamp));
+        numbers.sort_unstable();
+        numbers.dedup();
+        let rank = |number: &mut u8| *number = numbers.partition_point(|other| other < number) as u8;
+        [&mut self.now, &mut self.flushed, &mut self.fence.seq].into_iter().for_each(rank);
+        self.writers.iter_mut().for_each(|writer| rank(&mut writer.number));
+        self.slots.iter_mut().flat_map(|slot| &mut slot.flight).for_each(|flight| rank(&mut flight.stamp));
+        self.entries.iter_mut().flatten().for_each(|entry| rank(&mut entry.stamp));
+        for session in &mut self.sessions {
+            for call in [Some(&mut session.call), session.outer.as_mut()].into_iter().flatten() {
+                rank(&mut call.stamp);
+                rank(&mut call.arrival);
+            }
+        }
+    }
 }
 
 impl Slot {
@@ -397,32 +448,6 @@ impl Flights {
         match self.variant {
             Variant::MarksBeforeLook | Variant::MarksBeforeLookTwice => Phase::Marks,
             _ => Phase::Looks,
-        }
-    }
-}
-
-impl State {
-    /// Renumbers the clock, so that states which differ only in numbers that have no meaning any more become equal. Stamps and the
-    /// numbers of changes keep their order. An arrival is only compared with stamps, so it becomes the next number of these.
-    pub fn renumber(&mut self) {
-        let mut numbers: Vec<u8> = vec![0, self.now, self.flushed, self.fence.seq];
-        numbers.extend(self.writers.iter().map(|writer| writer.number));
-        numbers.extend(self.slots.iter().filter_map(|slot| slot.flight).map(|flight| flight.stamp));
-        numbers.extend(self.entries.iter().flatten().map(|entry| entry.stamp));
-        let calls = self.sessions.iter().flat_map(|session| [Some(session.call), session.outer]);
-        numbers.extend(calls.flatten().map(|call| call.stamp));
-        numbers.sort_unstable();
-        numbers.dedup();
-        let rank = |number: &mut u8| *number = numbers.partition_point(|other| other < number) as u8;
-        [&mut self.now, &mut self.flushed, &mut self.fence.seq].into_iter().for_each(rank);
-        self.writers.iter_mut().for_each(|writer| rank(&mut writer.number));
-        self.slots.iter_mut().flat_map(|slot| &mut slot.flight).for_each(|flight| rank(&mut flight.stamp));
-        self.entries.iter_mut().flatten().for_each(|entry| rank(&mut entry.stamp));
-        for session in &mut self.sessions {
-            for call in [Some(&mut session.call), session.outer.as_mut()].into_iter().flatten() {
-                rank(&mut call.stamp);
-                rank(&mut call.arrival);
-            }
         }
     }
 }
