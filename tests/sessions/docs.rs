@@ -7,9 +7,10 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "docs/queries.md",
+    "docs/freshness.md",
     "docs/privileges.md",
     "docs/invalidation.md",
     "docs/tables.md",
