@@ -11,14 +11,26 @@
 //! - `views`: cached views and wrappers of functions.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
+//! - `flights`, `waits`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query. `slow` has
+//!   their queries.
+//! - `stale`: callers that accept an older result, and results that are computed again before they expire.
+//! - `pool`: callers behind pgbouncer.
 
 mod breaks;
 pub mod calls;
 mod changes;
+mod deadlocks;
 mod equivalence;
+mod flights;
 mod forms;
 mod isolation;
 mod lifetimes;
+mod nested;
+mod pool;
 mod refusals;
+mod slow;
+mod stale;
+mod storm;
 mod tpch;
 mod views;
+mod waits;

@@ -1,0 +1,188 @@
+//! Slow queries that many sessions ask for at once: a database for them, the number of their runs, and the sessions that wait.
+//!
+//! The statistics of the table `runs` count the runs of a query: each query of these tests scans that table once. A session reports
+//! its statistics after each call ([`ask`]), and at its end.
+
+use super::calls::{Answer, answer, call, run, text};
+use pg_cache_testbed::{Cluster, Conf, wait_until};
+use postgres::Client;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+// A static is never dropped: the keeper stops the cluster when the process ends.
+static CROWDED: OnceLock<Cluster> = OnceLock::new();
+
+/// What the tests need: the table `t` with one row, and functions in SQL that take a while. The functions are declared `STABLE`, so
+/// results of queries that call them are stored. They are no functions in PL/pgSQL, so that the results do not vary on all settings.
+pub const SETUP: &str = "CREATE TABLE runs AS SELECT 1 AS one; CREATE TABLE t AS SELECT 1 AS v;
+    CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$;
+    CREATE FUNCTION plpgsql_nap(seconds float8) RETURNS text STABLE LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep($1); RETURN ''; END $$;
+    CREATE FUNCTION waits_for(lock bigint) RETURNS text STABLE LANGUAGE sql AS
+        $$ SELECT '' FROM pg_advisory_xact_lock_shared($1) $$";
+
+/// A database in a cluster with room for hundreds of sessions. It has the extension and [`SETUP`], and is dropped with this value.
+#[derive(Debug)]
+pub struct Stand {
+    cluster: &'static Cluster,
+    name: String,
+}
+
+impl Stand {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("slow_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let conf = || Conf::preloaded().set("max_connections", "400");
+        let stand = Self { cluster: CROWDED.get_or_init(|| Cluster::start(&conf())), name };
+        run(&mut stand.cluster.connect("postgres"), &format!("CREATE DATABASE {}", stand.name));
+        run(&mut stand.connect(), &format!("CREATE EXTENSION pg_cache; {SETUP}"));
+        stand
+    }
+
+    /// Returns its cluster, which also holds databases of other tests.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn connect(&self) -> Client {
+        self.cluster.connect(&self.name)
+    }
+
+    /// Opens this number of sessions.
+    pub fn sessions(&self, number: usize) -> Vec<Client> {
+        (0..number).map(|_| self.connect()).collect()
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if let Ok(mut session) = self.cluster.try_connect("postgres") {
+            let _ = session.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        }
+    }
+}
+
+/// Returns a query that takes this number of seconds and returns the sum of `t`.
+pub fn slow(seconds: f64) -> String {
+    format!("SELECT (SELECT sum(v) FROM t)::text || nap({seconds}) AS v FROM runs")
+}
+
+/// Returns the call of `cache_query` for a query with one column of text.
+pub fn cache(query: &str) -> String {
+    call(query, "v text", "")
+}
+
+/// Returns the answer with one value.
+#[allow(clippy::unnecessary_wraps)] // It is compared with other answers.
+pub fn only(value: &str) -> Answer {
+    Ok(vec![vec![Some(value.to_owned())]])
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub answer: Answer,
+    /// Empty if the call failed.
+    pub status: String,
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Returns whether the call ran the query itself.
+    pub fn has_run(&self) -> bool {
+        !["hot", "stale", "waited"].contains(&&*self.status)
+    }
+}
+
+/// Runs a statement and asks for its status. Reports the statistics of the session, unless it is in a transaction.
+pub fn ask(session: &mut Client, statement: &str) -> Outcome {
+    let begin = Instant::now();
+    let answer = answer(session, statement);
+    let took = begin.elapsed();
+    let status = if answer.is_ok() { text(session, "SELECT public.cache_status()") } else { String::new() };
+    // This fails if the call has failed in a transaction block.
+    let _ = session.batch_execute("SELECT pg_stat_force_next_flush()");
+    Outcome { answer, status, took }
+}
+
+/// Runs the same call in all sessions at once, each with the number of its session, and returns the results in this order.
+pub fn rush<R: Send>(sessions: &mut [Client], call: impl Fn(usize, &mut Client) -> R + Sync) -> Vec<R> {
+    let barrier = Barrier::new(sessions.len());
+    let (call, barrier) = (&call, &barrier);
+    thread::scope(|threads| {
+        let rushing: Vec<_> = sessions
+            .iter_mut()
+            .enumerate()
+            .map(|(number, session)| {
+                threads.spawn(move || {
+                    barrier.wait();
+                    call(number, session)
+                })
+            })
+            .collect();
+        rushing.into_iter().map(|thread| thread.join().expect("no session fails")).collect()
+    })
+}
+
+/// Runs the same statement in all sessions at once.
+pub fn ask_all(sessions: &mut [Client], statement: &str) -> Vec<Outcome> {
+    rush(sessions, |_, session| ask(session, statement))
+}
+
+/// Does the same, and meanwhile waits until `witness` sees all sessions of the database run their query at once.
+pub fn ask_all_and_see_them_run(
+    sessions: &mut [Client],
+    witness: &mut Client,
+    statement: &str,
+) -> Vec<Outcome> {
+    let number = sessions.len() as i64;
+    thread::scope(|threads| {
+        let asking = threads.spawn(|| ask_all(sessions, statement));
+        wait_until("all to run at once", || running(witness) == number || asking.is_finished());
+        assert!(!asking.is_finished(), "they did not run at once");
+        asking.join().expect("no session fails")
+    })
+}
+
+/// Asserts that all calls have this answer.
+pub fn assert_all(outcomes: &[Outcome], expected: &Answer) {
+    let wrong: Vec<_> = outcomes.iter().filter(|outcome| outcome.answer != *expected).collect();
+    assert!(wrong.is_empty(), "{} of {} without {expected:?}: {wrong:?}", wrong.len(), outcomes.len());
+}
+
+/// Returns how often a query that scans the table `runs` has run, as far as sessions have reported it.
+pub fn runs(witness: &mut Client) -> i64 {
+    count(witness, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'runs'")
+}
+
+/// Returns how many sessions of the database wait for another session that computes.
+pub fn waiting(witness: &mut Client) -> i64 {
+    sessions_that(witness, "wait_event_type = 'Extension' AND backend_type = 'client backend'")
+}
+
+/// Returns how many sessions of the database are in a nap, that is, run the query itself.
+pub fn running(witness: &mut Client) -> i64 {
+    sessions_that(witness, "wait_event = 'PgSleep'")
+}
+
+/// Returns how many sessions of the database wait for a lock.
+pub fn locked(witness: &mut Client) -> i64 {
+    sessions_that(witness, "wait_event_type = 'Lock'")
+}
+
+fn sessions_that(witness: &mut Client, what: &str) -> i64 {
+    count(
+        witness,
+        &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {what}"),
+    )
+}
+
+fn count(witness: &mut Client, query: &str) -> i64 {
+    text(witness, query).parse().unwrap_or_else(|error| panic!("{query}: {error}"))
+}

@@ -1,0 +1,170 @@
+//! How long a session waits for the run of another session, and what ends its wait.
+
+use super::calls::{run, text};
+use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, only, running, runs, slow, waiting};
+use crate::memory::findings;
+use pg_cache_testbed::wait_until;
+use postgres::Client;
+use std::thread;
+
+/// The status of a call that ran the query beside another session.
+const BESIDE: &str = "miss: another session is computing the value";
+
+/// Runs `meanwhile` while a leader runs the query of `statement`. Asserts that the leader is not disturbed.
+fn while_led<R>(
+    stand: &Stand,
+    witness: &mut Client,
+    statement: &str,
+    meanwhile: impl FnOnce(&mut Client) -> R,
+) -> R {
+    let mut leader = stand.connect();
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| ask(&mut leader, statement));
+        wait_until("the leader to run", || running(witness) == 1);
+        let result = meanwhile(witness);
+        let outcome = leading.join().expect("it does not panic");
+        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "miss: not there"));
+        result
+    })
+}
+
+/// With `pg_cache.wait_timeout = 0`, a session runs the query itself at once.
+#[test]
+fn a_session_without_patience_runs_the_query_itself() {
+    let stand = Stand::new();
+    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
+    run(&mut session, "SET pg_cache.wait_timeout = 0");
+    let statement = cache(&slow(1.5));
+    let outcome = while_led(&stand, &mut witness, &statement, |witness| {
+        thread::scope(|threads| {
+            let asking = threads.spawn(|| ask(&mut session, &statement));
+            wait_until("both to run", || running(witness) == 2 || asking.is_finished());
+            assert!(!asking.is_finished(), "it waited");
+            asking.join().expect("it does not panic")
+        })
+    });
+    assert_eq!((outcome.answer, &*outcome.status), (only("1"), BESIDE));
+    assert_eq!(runs(&mut witness), 2);
+    assert_eq!(ask(&mut session, &statement).status, "hot");
+}
+
+/// A run that takes longer than `pg_cache.wait_timeout` costs one more run for each such time, not one for each waiting session.
+#[test]
+fn one_session_after_another_loses_patience() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(30);
+    sessions.iter_mut().for_each(|session| run(session, "SET pg_cache.wait_timeout = '200ms'"));
+    let statement = cache(&slow(2.0));
+    let outcomes = while_led(&stand, &mut witness, &statement, |_| ask_all(&mut sessions, &statement));
+    assert_all(&outcomes, &only("1"));
+    let beside = outcomes.iter().filter(|outcome| outcome.has_run()).count();
+    assert!(outcomes.iter().all(|outcome| !outcome.has_run() || outcome.status == BESIDE), "{outcomes:?}");
+    // One each 200 ms of 2 seconds, beside the leader.
+    assert!((1..=10).contains(&beside), "{beside} have run it themselves: {outcomes:?}");
+    assert_eq!(runs(&mut witness), 1 + beside as i64);
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A cancel, a terminate and the time limits end a wait with their error. The leader and the other waiting sessions go on.
+#[test]
+fn a_session_can_be_disturbed_while_it_waits() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut patient = stand.sessions(3);
+    for (number, (before, how, code)) in [
+        ("", "pg_cancel_backend", "57014: canceling statement due to user request"),
+        ("", "pg_terminate_backend", ""),
+        ("SET statement_timeout = '200ms'", "", "57014: canceling statement due to statement timeout"),
+        ("SET lock_timeout = '200ms'", "", "55P03: "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let statement = cache(&format!("{} WHERE one <> {}", slow(1.5), number + 10));
+        let runs_before = runs(&mut witness);
+        let mut disturbed = stand.connect();
+        run(&mut disturbed, before);
+        let pid = text(&mut disturbed, "SELECT pg_backend_pid()");
+        while_led(&stand, &mut witness, &statement, |witness| {
+            thread::scope(|threads| {
+                let others = threads.spawn(|| ask_all(&mut patient, &statement));
+                wait_until("the others to wait", || waiting(witness) == 3 || others.is_finished());
+                let asking = threads.spawn(|| disturbed.simple_query(&statement).map(|_| ()));
+                if !how.is_empty() {
+                    wait_until("it to wait", || waiting(witness) == 4 || others.is_finished());
+                    run(witness, &format!("SELECT {how}({pid})"));
+                }
+                let error = asking.join().expect("it does not panic").expect_err("it is disturbed");
+                let said =
+                    error.as_db_error().map(|said| format!("{}: {}", said.code().code(), said.message()));
+                // The client of a terminated session may only see that the connection is closed.
+                assert!(code.is_empty() || said.is_some_and(|said| said.starts_with(code)), "{error:?}");
+                assert!(!others.is_finished(), "the others wait on");
+                let outcomes = others.join().expect("it does not panic");
+                assert_all(&outcomes, &only("1"));
+                let none_has_run = outcomes.iter().all(|outcome| !outcome.has_run());
+                assert!(none_has_run, "{outcomes:?}");
+            });
+        });
+        assert_eq!(runs(&mut witness) - runs_before, 1);
+        if how != "pg_terminate_backend" {
+            assert_eq!(ask(&mut disturbed, &statement).status, "hot", "the session goes on");
+        }
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A session in a savepoint that is cancelled while it waits goes on after a rollback to the savepoint.
+#[test]
+fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
+    let stand = Stand::new();
+    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
+    let statement = cache(&slow(1.5));
+    while_led(&stand, &mut witness, &statement, |_| {
+        run(&mut session, "BEGIN; SET LOCAL statement_timeout = '200ms'; SAVEPOINT s");
+        let outcome = ask(&mut session, &statement);
+        assert_eq!(outcome.answer, Err("57014: canceling statement due to statement timeout".to_owned()));
+        run(&mut session, "ROLLBACK TO s; SET LOCAL statement_timeout = 0");
+        let Outcome { answer, status, .. } = ask(&mut session, &statement);
+        assert_eq!((answer, &*status), (only("1"), "waited"));
+        run(&mut session, "COMMIT");
+    });
+    assert_eq!(runs(&mut witness), 1);
+}
+
+/// `pg_stat_activity` shows that a session waits, and for what.
+#[test]
+fn the_wait_has_a_name() {
+    let stand = Stand::new();
+    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
+    let name = if stand.cluster().server().major() >= 17 { "PgCacheLease" } else { "Extension" };
+    let statement = cache(&slow(1.0));
+    let outcome = while_led(&stand, &mut witness, &statement, |witness| {
+        thread::scope(|threads| {
+            let asking = threads.spawn(|| ask(&mut session, &statement));
+            wait_until("the wait to be shown", || {
+                let shown = text(
+                    witness,
+                    "SELECT wait_event FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event_type = 'Extension' AND backend_type = 'client backend'",
+                );
+                shown == name || asking.is_finished()
+            });
+            assert!(!asking.is_finished(), "it was not shown");
+            asking.join().expect("it does not panic")
+        })
+    });
+    assert_eq!((outcome.answer, &*outcome.status), (only("1"), "waited"));
+}
+
+/// `pg_cache.wait_timeout` is a setting of the session with a default of three seconds.
+#[test]
+fn a_session_waits_three_seconds_by_default() {
+    let stand = Stand::new();
+    let mut session = stand.connect();
+    assert_eq!(text(&mut session, "SHOW pg_cache.wait_timeout"), "3s");
+    run(&mut session, "SET pg_cache.wait_timeout = '1min'");
+    assert_eq!(text(&mut session, "SHOW pg_cache.wait_timeout"), "1min");
+    assert!(session.batch_execute("SET pg_cache.wait_timeout = -1").is_err());
+}
