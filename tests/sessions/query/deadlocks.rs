@@ -1,1 +1,221 @@
-//! To be written.
+//! A session waits for the run of a leader, and the leader waits for the session, through locks. The server's own check sees only the
+//! locks. So a waiting session that blocks its leader must run the query itself, soon after `deadlock_timeout`, and no session may get
+//! an error that it would not get without the cache.
+
+use super::calls::{Answer, run};
+use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, runs, waiting};
+use crate::memory::findings;
+use pg_cache_testbed::wait_until;
+use postgres::Client;
+use std::thread;
+use std::time::Duration;
+
+/// The status of a call that ran the query beside another session.
+const BESIDE: &str = "miss: another session is computing the value";
+
+/// Opens a session whose waits end by the check for deadlocks only. The statement timeout makes a test fail instead of hanging.
+fn connect(stand: &Stand) -> Client {
+    let mut session = stand.connect();
+    run(
+        &mut session,
+        "SET deadlock_timeout = '200ms'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '20s'",
+    );
+    session
+}
+
+/// Asserts that the session has run the query itself, with this answer, and long before its statement timeout.
+fn assert_beside(outcome: &Outcome, expected: &Answer, what: &str) {
+    assert_eq!(outcome.answer, *expected, "{what}");
+    assert!(outcome.has_run(), "{what}: {outcome:?}");
+    assert!(outcome.took < Duration::from_secs(10), "{what}: {outcome:?}");
+}
+
+/// Returns the query that waits until no session holds this advisory lock.
+fn waits_for(lock: u32) -> String {
+    format!("SELECT (SELECT sum(v) FROM t)::text || waits_for({lock}) AS v FROM runs")
+}
+
+/// A session that holds an advisory lock needs no other lock for the query [`waits_unless_it_holds`], so it cannot deadlock without the
+/// cache.
+const UNLESS_IT_HOLDS: &str = "CREATE FUNCTION waits_unless_it_holds(lock bigint) RETURNS text STABLE LANGUAGE sql AS
+    $$ SELECT CASE WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid())
+                   THEN '' ELSE waits_for($1) END $$";
+
+/// Returns the query that waits until no session holds this advisory lock, unless its own session holds one.
+fn waits_unless_it_holds(lock: u32) -> String {
+    format!("SELECT sum(v)::text || waits_unless_it_holds({lock}) AS v FROM t, runs")
+}
+
+/// The leader waits for an advisory lock of the session that waits for the leader.
+#[test]
+fn a_session_whose_lock_the_leader_needs_runs_the_query_itself() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let [mut leader, mut holder] = [(); 2].map(|()| connect(&stand));
+    let mut others: Vec<_> = (0..5).map(|_| connect(&stand)).collect();
+    let statement = cache(&waits_for(1));
+    for (acquire, release) in [
+        ("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"),
+        ("BEGIN; SELECT pg_advisory_xact_lock(1)", "COMMIT"),
+        ("BEGIN; SAVEPOINT s; SELECT pg_advisory_xact_lock(1)", "ROLLBACK"),
+    ] {
+        run(&mut witness, "SELECT cache_flush()");
+        let before = runs(&mut witness);
+        run(&mut holder, acquire);
+        thread::scope(|threads| {
+            let leading = threads.spawn(|| ask(&mut leader, &statement));
+            wait_until("the leader to wait for the lock", || locked(&mut witness) == 1);
+            let waiting_others = threads.spawn(|| ask_all(&mut others, &statement));
+            wait_until("the others to wait", || waiting(&mut witness) == 5 || waiting_others.is_finished());
+            let outcome = ask(&mut holder, &statement);
+            assert_beside(&outcome, &only("1"), acquire);
+            assert_eq!(outcome.status, BESIDE, "{acquire}");
+            assert_eq!(waiting(&mut witness), 5, "the others do not hold up the leader");
+            run(&mut holder, release);
+            assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+            assert_all(&waiting_others.join().expect("no session fails"), &only("1"));
+        });
+        run(&mut holder, "SELECT pg_stat_force_next_flush()");
+        assert_eq!(runs(&mut witness) - before, 2, "{acquire}");
+        assert_eq!(ask(&mut holder, &statement).status, "hot");
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// The leader waits for a session that does not use the cache, and which waits for the lock of the waiting session.
+#[test]
+fn a_third_session_between_the_leader_and_the_waiting_session_is_seen() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let [mut leader, mut third, mut holder] = [(); 3].map(|()| connect(&stand));
+    run(&mut witness, UNLESS_IT_HOLDS);
+    let statement = cache(&waits_unless_it_holds(1));
+    run(&mut third, "SELECT pg_advisory_lock(1)");
+    run(&mut holder, "SELECT pg_advisory_lock(2)");
+    thread::scope(|threads| {
+        let third = threads.spawn(|| {
+            run(&mut third, "SELECT pg_advisory_lock(2)");
+            run(&mut third, "SELECT pg_advisory_unlock_all()");
+        });
+        wait_until("the third session to wait", || locked(&mut witness) == 1);
+        let leading = threads.spawn(|| ask(&mut leader, &statement));
+        wait_until("the leader to wait", || locked(&mut witness) == 2);
+        assert_beside(&ask(&mut holder, &statement), &only("1"), "the session that holds up the third one");
+        run(&mut holder, "SELECT pg_advisory_unlock_all()");
+        third.join().expect("it gets the lock");
+        assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+    });
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// `ALTER TABLE` waits for the session that has read the table, and the leader waits in the queue behind `ALTER TABLE`.
+#[test]
+fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let [mut leader, mut holder, mut altering] = [(); 3].map(|()| connect(&stand));
+    let statement = cache("SELECT sum(v)::text AS v FROM t, runs");
+    for column in ["a", "b"] {
+        let alter = format!("ALTER TABLE t ADD COLUMN {column} int");
+        run(&mut holder, "BEGIN; SELECT v FROM t");
+        thread::scope(|threads| {
+            let altering = threads.spawn(|| run(&mut altering, &alter));
+            wait_until("ALTER TABLE to wait", || locked(&mut witness) == 1);
+            let leading = threads.spawn(|| ask(&mut leader, &statement));
+            wait_until("the leader to wait", || locked(&mut witness) == 2);
+            assert_beside(&ask(&mut holder, &statement), &only("1"), column);
+            run(&mut holder, "COMMIT");
+            altering.join().expect("it alters");
+            assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+        });
+        assert_eq!(ask(&mut holder, &statement).answer, only("1"));
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Two sessions wait for each other through two flights and two locks. `acquire` are the statements by which they come to hold up the
+/// leaders, and `hold_up` the statements of other sessions that must wait before the leaders begin. The first session asks for the
+/// first query, whose leader waits for the second session, and the other way round.
+fn assert_resolved(stand: &Stand, acquire: [&str; 2], hold_up: &[&str], queries: [&str; 2], release: &str) {
+    let mut witness = stand.connect();
+    let mut leaders = [(); 2].map(|()| connect(stand));
+    let mut holders = [(); 2].map(|()| connect(stand));
+    let mut holding_up: Vec<_> = hold_up.iter().map(|_| connect(stand)).collect();
+    let statements = queries.map(cache);
+    for (holder, acquire) in holders.iter_mut().zip(acquire) {
+        run(holder, acquire);
+    }
+    thread::scope(|threads| {
+        let mut asking = Vec::new();
+        let mut number = 0;
+        for (session, statement) in holding_up.iter_mut().zip(hold_up) {
+            asking.push(threads.spawn(move || run(session, statement)));
+            number += 1;
+            wait_until("a session to wait", || locked(&mut witness) == number);
+        }
+        for (leader, statement) in leaders.iter_mut().zip(&statements) {
+            asking.push(threads.spawn(move || assert_eq!(ask(leader, statement).answer, only("1"))));
+            number += 1;
+            wait_until("a leader to wait", || locked(&mut witness) == number);
+        }
+        for (holder, statement) in holders.iter_mut().zip(&statements) {
+            asking.push(threads.spawn(move || {
+                assert_beside(&ask(holder, statement), &only("1"), statement);
+                run(holder, release);
+            }));
+        }
+        asking.into_iter().for_each(|thread| thread.join().expect("no session fails"));
+    });
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A cycle of two flights and two advisory locks.
+#[test]
+fn a_cycle_through_two_flights_and_two_locks_is_resolved() {
+    let stand = Stand::new();
+    run(&mut stand.connect(), UNLESS_IT_HOLDS);
+    assert_resolved(
+        &stand,
+        ["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_lock(2)"],
+        &[],
+        [&waits_unless_it_holds(2), &waits_unless_it_holds(1)],
+        "SELECT pg_advisory_unlock_all()",
+    );
+}
+
+/// A cycle of two flights and the queues of two tables. When both sessions run their query, each waits in a queue. The server
+/// resolves this by moving a session ahead in a queue.
+#[test]
+fn a_cycle_through_two_flights_and_two_queues_is_resolved() {
+    let stand = Stand::new();
+    run(&mut stand.connect(), "CREATE TABLE x AS SELECT 1 AS v; CREATE TABLE y AS SELECT 1 AS v");
+    assert_resolved(
+        &stand,
+        ["BEGIN; SELECT FROM y", "BEGIN; SELECT FROM x"],
+        &["ALTER TABLE x ADD COLUMN w int", "ALTER TABLE y ADD COLUMN w int"],
+        ["SELECT sum(v)::text AS v FROM x, runs", "SELECT sum(v)::text AS v FROM y, runs"],
+        "COMMIT",
+    );
+}
+
+/// The leader waits for the lock of a session that asks for nothing. This is no deadlock, however long it takes, so the others wait.
+#[test]
+fn a_slow_lock_of_another_session_is_no_deadlock() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions: Vec<_> = (0..6).map(|_| connect(&stand)).collect();
+    let statement = cache(&waits_for(1));
+    run(&mut witness, "SELECT pg_advisory_lock(1)");
+    thread::scope(|threads| {
+        let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
+        wait_until("all to wait", || (locked(&mut witness), waiting(&mut witness)) == (1, 5));
+        // Several times the deadlock timeout.
+        thread::sleep(Duration::from_millis(1200));
+        assert_eq!((locked(&mut witness), waiting(&mut witness)), (1, 5), "nobody has run the query");
+        run(&mut witness, "SELECT pg_advisory_unlock(1)");
+        let outcomes = asking.join().expect("no session fails");
+        assert_all(&outcomes, &only("1"));
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.has_run()).count(), 1, "{outcomes:?}");
+    });
+    assert_eq!(runs(&mut witness), 1);
+}

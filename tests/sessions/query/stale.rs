@@ -1,1 +1,474 @@
-//! To be written.
+//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. And early refresh: one caller computes a
+//! result again before its time is over, and the others get the stored one.
+
+use super::calls::{Expect, answer, cached_with, call, run, text};
+use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs};
+use crate::memory::findings;
+use pg_cache_testbed::{Database, wait_until};
+use postgres::Client;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The query of most tests here.
+const SUM: &str = "SELECT sum(v)::text AS v FROM t";
+
+/// Returns the statement with a call that accepts a result of this age.
+fn accept(query: &str, age: &str) -> String {
+    call(query, "v text", &format!("stale_ok => '{age}'"))
+}
+
+/// Asserts the value and the status of a call.
+fn assert_is(session: &mut Client, statement: &str, value: &str, status: &str) {
+    let outcome = ask(session, statement);
+    assert_eq!((outcome.answer, &*outcome.status), (only(value), status), "{statement}");
+}
+
+/// The commits of a writer: when each was acknowledged, and the value that it wrote.
+struct Commits(Mutex<Vec<(Instant, i64)>>);
+
+impl Commits {
+    fn note(&self, value: i64) {
+        self.0.lock().expect("no thread panics").push((Instant::now(), value));
+    }
+
+    /// Returns the last value that was acknowledged at this time.
+    fn at(&self, time: Option<Instant>) -> i64 {
+        let commits = self.0.lock().expect("no thread panics");
+        let earlier = commits.iter().rev().find(|(at, _)| time.is_some_and(|time| *at <= time));
+        earlier.map_or(1, |(_, value)| *value)
+    }
+}
+
+/// The pause of a reader between two calls.
+const PACE: Duration = Duration::from_millis(8);
+
+/// Calls the query with `options` for some seconds, while other sessions do the same and a writer commits every 10 ms. Returns what the
+/// calls found, in one list for each group of readers: the time before the call, the value and the outcome.
+fn read_while_a_writer_commits(
+    stand: &Stand,
+    seconds: f64,
+    query: &str,
+    groups: &[(usize, &str)],
+) -> (Vec<Vec<(Instant, i64, Outcome)>>, Commits) {
+    let (commits, over) = (Commits(Mutex::default()), AtomicBool::new(false));
+    let begin = Instant::now();
+    let is_over = || over.load(Ordering::Relaxed) || begin.elapsed() > Duration::from_secs_f64(seconds);
+    let mut writer = stand.connect();
+    let read = |statement: &str| {
+        let mut session = stand.connect();
+        let mut found = Vec::new();
+        while !is_over() {
+            let before = Instant::now();
+            let outcome = ask(&mut session, statement);
+            let value = match outcome.answer.as_deref() {
+                Ok([row]) => row[0].as_ref().and_then(|value| value.parse().ok()),
+                _ => None,
+            };
+            found.push((before, value.unwrap_or(0), outcome));
+            thread::sleep(PACE);
+        }
+        found
+    };
+    let found = thread::scope(|threads| {
+        threads.spawn(|| {
+            for v in 2.. {
+                run(&mut writer, &format!("UPDATE t SET v = {v}"));
+                commits.note(v);
+                thread::sleep(Duration::from_millis(10));
+                if is_over() {
+                    break;
+                }
+            }
+        });
+        let reading: Vec<Vec<_>> = groups
+            .iter()
+            .map(|(number, options)| {
+                let statement = call(query, "v text", options);
+                let spawn = |_| {
+                    let (read, statement) = (&read, statement.clone());
+                    threads.spawn(move || read(&statement))
+                };
+                (0..*number).map(spawn).collect()
+            })
+            .collect();
+        let join = |group: Vec<thread::ScopedJoinHandle<'_, Vec<_>>>| {
+            group.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
+        };
+        reading.into_iter().map(join).collect()
+    });
+    (found, commits)
+}
+
+/// Asserts that at least 95 % of the calls did not run the query.
+fn assert_mostly_served(found: &[(Instant, i64, Outcome)]) {
+    let ran: Vec<_> = found.iter().filter(|(_, _, outcome)| outcome.has_run()).map(|(.., it)| it).collect();
+    assert!(found.len() > 500, "only {} calls", found.len());
+    assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
+}
+
+/// Asserts that no answer lacks a change that was committed longer ago than `age` before the call, and none that it accepts.
+fn assert_not_older(found: &[(Instant, i64, Outcome)], commits: &Commits, age: Duration) {
+    let is_older =
+        |(before, value, _): &&(Instant, i64, Outcome)| *value < commits.at(before.checked_sub(age));
+    let older: Vec<_> = found.iter().filter(is_older).collect();
+    assert!(
+        older.is_empty(),
+        "{} of {} are older than {age:?}: {:?}",
+        older.len(),
+        found.len(),
+        older.first()
+    );
+}
+
+/// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that accept
+/// three seconds are served all the same, with rows of that age at most, and the query runs once for each refresh.
+#[test]
+fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let query = "SELECT v::text || nap(0.3) AS v FROM t, runs";
+    let (found, commits) = read_while_a_writer_commits(&stand, 8.0, query, &[(8, "stale_ok => '3 s'")]);
+    assert_mostly_served(&found[0]);
+    // The accepted age, a run, and some time for a slow machine.
+    assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 300 + 500));
+    let stale = found[0].iter().filter(|(_, _, outcome)| outcome.status == "stale").count();
+    assert!(stale * 2 > found[0].len(), "{stale} of {} were stale", found[0].len());
+    // Early refreshes come about a second after the last one at the earliest.
+    let runs = runs(&mut witness);
+    assert!((2..=12).contains(&runs), "{runs} runs");
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Callers with and without `stale_ok` share a key. The ones without never get an old result, and do not take the stored one from the
+/// others.
+#[test]
+fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
+    let stand = Stand::new();
+    let query = "SELECT v::text || nap(0.2) AS v FROM t, runs";
+    let (found, commits) =
+        read_while_a_writer_commits(&stand, 5.0, query, &[(6, "stale_ok => '3 s'"), (2, "")]);
+    assert_not_older(&found[1], &commits, Duration::ZERO);
+    assert!(found[1].iter().all(|(_, _, outcome)| outcome.status != "stale"), "it was not asked for");
+    assert!(found[1].len() > 5, "only {} calls", found[1].len());
+    assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 200 + 500));
+    assert_mostly_served(&found[0]);
+    assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+}
+
+/// What `stale_ok` never forgives: a change, what undoes it, and options of the call.
+const NEVER_FORGIVEN: &[(&str, &str, &str)] = &[
+    ("REVOKE SELECT ON t FROM stale_reader", "GRANT SELECT ON t TO stale_reader", ""),
+    ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "GRANT USAGE ON SCHEMA public TO PUBLIC", ""),
+    ("ALTER POLICY p ON t USING (v < 0)", "ALTER POLICY p ON t USING (true)", ""),
+    ("CREATE POLICY q ON t AS RESTRICTIVE USING (v < 0)", "DROP POLICY q ON t", ""),
+    ("ALTER TABLE t DISABLE ROW LEVEL SECURITY", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", ""),
+    ("ALTER TABLE t ADD COLUMN c int", "ALTER TABLE t DROP COLUMN c", ""),
+    ("CREATE TABLE ahead.t AS SELECT 100 AS v", "DROP TABLE ahead.t", ""),
+    ("GRANT stale_group TO stale_reader", "REVOKE stale_group FROM stale_reader", ""),
+    ("SELECT cache_invalidate_tag('x')", "", ", tags => '{x,y}'"),
+    ("SELECT cache_flush()", "", ""),
+    ("SELECT cache_flush('*')", "", ""),
+];
+
+/// Rows that have changed are forgiven. Privileges, policies, definitions, names, roles, tags and flushes are not, neither before nor
+/// after a change of rows.
+#[test]
+fn only_changes_of_rows_are_forgiven() {
+    let database = Database::create_where_roles_change();
+    let [mut admin, mut reader] = [(); 2].map(|()| database.connect());
+    run(&mut admin, SETUP);
+    run(
+        &mut admin,
+        "CREATE ROLE stale_reader; CREATE ROLE stale_group; SELECT cache_grant('default', 'stale_reader', 'write');
+         ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (true); GRANT SELECT ON t TO stale_reader;
+         CREATE SCHEMA ahead; GRANT USAGE ON SCHEMA ahead TO stale_reader;
+         ALTER DEFAULT PRIVILEGES IN SCHEMA ahead GRANT SELECT ON TABLES TO stale_reader",
+    );
+    run(&mut reader, "SET ROLE stale_reader; SET search_path = ahead, public");
+    let mut wrong = Vec::new();
+    for (change, undo, options) in NEVER_FORGIVEN {
+        let options = format!("stale_ok => '1 h'{options}");
+        let read = |session: &mut Client| cached_with(session, SUM, "v text", &options);
+        for rows_change_first in [true, false] {
+            // Another test may change roles of the cluster, which is not forgiven either.
+            wait_until("a result that is stored", || {
+                _ = read(&mut reader);
+                Expect::Hit.fits(&read(&mut reader).1)
+            });
+            if rows_change_first {
+                wait_until("a stale result", || {
+                    _ = read(&mut reader);
+                    let old = answer(&mut reader, SUM);
+                    run(&mut admin, "UPDATE t SET v = v + 1");
+                    let (rows, status) = read(&mut reader);
+                    assert!(status != "stale" || rows == old, "{change}: {rows:?} instead of {old:?}");
+                    status == "stale"
+                });
+                run(&mut admin, change);
+            } else {
+                run(&mut admin, change);
+                run(&mut admin, "UPDATE t SET v = v + 1");
+            }
+            let direct = answer(&mut reader, SUM);
+            let (rows, status) = read(&mut reader);
+            if rows != direct || direct.is_ok() && !Expect::Fresh.fits(&status) || status == "stale" {
+                wrong
+                    .push(format!("{change}, {rows_change_first}: {rows:?} instead of {direct:?}, {status}"));
+            }
+            run(&mut admin, undo);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(findings(&mut admin), Vec::<String>::new());
+    run(
+        &mut admin,
+        "DROP OWNED BY stale_reader; SELECT cache_revoke('default', 'stale_reader', 'write'); DROP ROLE stale_reader, stale_group",
+    );
+}
+
+/// A function that the query calls is a definition, and the key of a result may be deleted.
+#[test]
+fn a_changed_function_and_a_deleted_key_are_not_forgiven() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    run(
+        &mut session,
+        "CREATE FUNCTION f() RETURNS text STABLE LANGUAGE sql AS 'SELECT sum(v)::text FROM t'; UPDATE t SET v = 10",
+    );
+    let statement = accept("SELECT f() AS v", "1 h");
+    assert_is(&mut session, &statement, "10", "miss: not there");
+    run(&mut other, "UPDATE t SET v = 11");
+    assert_is(&mut session, &statement, "10", "stale");
+    run(&mut other, "CREATE OR REPLACE FUNCTION f() RETURNS text STABLE LANGUAGE sql AS 'SELECT 42::text'");
+    let outcome = ask(&mut session, &statement);
+    assert!(outcome.answer == only("42") && outcome.has_run(), "{outcome:?}");
+
+    let statement = accept(SUM, "1 h");
+    assert_is(&mut session, &statement, "11", "miss: not there");
+    run(&mut other, "UPDATE t SET v = 12");
+    assert_is(&mut session, &statement, "11", "stale");
+    run(&mut other, &format!("SELECT cache_delete(cache_key('{SUM}'))"));
+    let outcome = ask(&mut session, &statement);
+    assert!(outcome.answer == only("12") && outcome.has_run(), "{outcome:?}");
+
+    let fetch = "SELECT cache_fetch('k', 'SELECT sum(v) FROM t', stale_ok => '1 h')";
+    assert_is(&mut session, fetch, "12", "miss: not there");
+    run(&mut other, "UPDATE t SET v = 13");
+    assert_is(&mut session, fetch, "12", "stale");
+    run(&mut other, "SELECT cache_delete('k')");
+    assert_is(&mut session, fetch, "13", "miss: not there");
+}
+
+/// A transaction always sees its own changes.
+#[test]
+fn changes_of_the_own_transaction_are_not_forgiven() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let statement = call(SUM, "v text", "stale_ok => '1 h', tags => '{x}'");
+    assert_is(&mut session, &statement, "1", "miss: not there");
+    for (change, value) in [
+        ("UPDATE t SET v = v + 100", "102"),
+        ("INSERT INTO t VALUES (1000)", "1002"),
+        ("SELECT cache_invalidate_tag('x')", "2"),
+        ("SELECT cache_flush()", "2"),
+        ("ALTER TABLE t ADD COLUMN c int", "2"),
+    ] {
+        run(&mut other, "UPDATE t SET v = 2");
+        assert_is(&mut session, &statement, "1", "stale");
+        run(&mut session, &format!("BEGIN; {change}"));
+        let outcome = ask(&mut session, &statement);
+        assert!(outcome.answer == only(value) && outcome.has_run(), "{change}: {outcome:?}");
+        // The others see nothing of it.
+        let outcome = ask(&mut other, &statement);
+        assert!(change.starts_with("ALTER") || outcome.answer == only("1"), "{change}: {outcome:?}");
+        run(&mut session, "ROLLBACK");
+        assert_is(&mut session, &statement, "1", "stale");
+    }
+}
+
+/// The accepted age is a limit, and it does not extend the time to live.
+#[test]
+fn a_result_is_served_up_to_the_accepted_age() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let mut value = 1;
+    let mut change = |session: &mut Client| {
+        value += 1;
+        run(session, &format!("UPDATE t SET v = {value}"));
+        value.to_string()
+    };
+    assert_is(&mut session, &cache(SUM), "1", "miss: not there");
+    let new = change(&mut other);
+    assert_is(&mut session, &accept(SUM, "1 h"), "1", "stale");
+    // Without the argument, with a null, and with no age.
+    for statement in [cache(SUM), call(SUM, "v text", "stale_ok => NULL"), accept(SUM, "0")] {
+        let outcome = ask(&mut session, &statement);
+        assert!(outcome.answer == only(&new) && outcome.status != "stale", "{statement}: {outcome:?}");
+    }
+    for statement in [call(SUM, "v text", "stale_ok => NULL"), accept(SUM, "0")] {
+        let new = change(&mut other);
+        assert_is(&mut session, &statement, &new, "invalidated: table t");
+    }
+    // A result that is older than the accepted age.
+    let old = ask(&mut session, &cache(SUM)).answer;
+    let new = change(&mut other);
+    thread::sleep(Duration::from_millis(1300));
+    let outcome = ask(&mut session, &accept(SUM, "1 s"));
+    assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?} instead of {new}, not {old:?}");
+    // The time to live of the stored result, and that of the caller.
+    run(&mut session, "SELECT cache_flush()");
+    assert_is(
+        &mut session,
+        &call(SUM, "v text", "ttl => '500 ms', stale_ok => '1 h'"),
+        &new,
+        "miss: not there",
+    );
+    let new = change(&mut other);
+    thread::sleep(Duration::from_millis(700));
+    let outcome = ask(&mut session, &accept(SUM, "1 h"));
+    assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?}");
+    let new = change(&mut other);
+    thread::sleep(Duration::from_millis(500));
+    let outcome = ask(&mut session, &call(SUM, "v text", "ttl => '300 ms', stale_ok => '1 h'"));
+    assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?}");
+}
+
+/// A result that was valid a moment ago is as old as that moment, also if it was computed long before.
+#[test]
+fn a_hit_proves_that_the_result_was_valid() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    assert_is(&mut session, &cache(SUM), "1", "miss: not there");
+    thread::sleep(Duration::from_millis(2300));
+    assert_is(&mut session, &cache(SUM), "1", "hot");
+    run(&mut other, "UPDATE t SET v = 2");
+    assert_is(&mut session, &accept(SUM, "2 s"), "1", "stale");
+}
+
+/// A result that became invalid while its query ran is stored for callers with `stale_ok` if its own caller accepts such results.
+#[test]
+fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
+    let stand = Stand::new();
+    let [mut leader, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let query = "SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs";
+    for (number, statement) in [accept(query, "1 h"), cache(query)].into_iter().enumerate() {
+        run(&mut witness, "SELECT cache_flush(); UPDATE t SET v = 1");
+        let before = runs(&mut witness);
+        run(&mut witness, "SELECT pg_advisory_lock(1)");
+        thread::scope(|threads| {
+            let leading = threads.spawn(|| ask(&mut leader, &statement));
+            wait_until("the query to wait", || locked(&mut witness) == 1);
+            run(&mut witness, "UPDATE t SET v = 2; SELECT pg_advisory_unlock(1)");
+            assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+        });
+        let outcome = ask(&mut session, &accept(query, "1 h"));
+        let is_stored = number == 0;
+        let expected = if is_stored { ("1", false) } else { ("2", true) };
+        assert_eq!((&outcome.answer, outcome.has_run()), (&only(expected.0), expected.1), "{outcome:?}");
+        let outcome = ask(&mut session, &cache(query));
+        assert_eq!(outcome.answer, only("2"), "without stale_ok: {outcome:?}");
+        assert_eq!(runs(&mut witness) - before, 2, "{statement}");
+    }
+}
+
+/// Every function with the argument serves a stale result, and refuses a negative age.
+#[test]
+fn every_form_accepts_stale_results() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    run(
+        &mut session,
+        &format!(
+            "CREATE TYPE line AS (v text); CREATE FUNCTION called() RETURNS text STABLE LANGUAGE sql AS $$ {SUM} $$;
+             SELECT cache_create_view('seen', '{SUM}', stale_ok => '1 h')"
+        ),
+    );
+    for (statement, old, new) in [
+        (accept(SUM, "1 h"), "1", "2"),
+        (format!("SELECT * FROM cache_query(NULL::line, '{SUM}', stale_ok => '1 h')"), "1", "2"),
+        (
+            format!("SELECT cache_query_json('{SUM}', stale_ok => '1 h')"),
+            r#"[{"v": "1"}]"#,
+            r#"[{"v": "2"}]"#,
+        ),
+        (
+            format!("SELECT value FROM cache_query_json_status('{SUM}', stale_ok => '1 h')"),
+            r#"[{"v": "1"}]"#,
+            r#"[{"v": "2"}]"#,
+        ),
+        (format!("SELECT cache_fetch('k', '{SUM}', stale_ok => '1 h')"), r#""1""#, r#""2""#),
+        ("SELECT cache_call('called()', stale_ok => '1 h')".to_owned(), r#""1""#, r#""2""#),
+        ("SELECT v FROM seen".to_owned(), "1", "2"),
+    ] {
+        run(&mut other, "SELECT cache_flush(); UPDATE t SET v = 1");
+        assert_is(&mut session, &statement, old, "miss: not there");
+        assert_is(&mut session, &statement, old, "hot");
+        run(&mut other, "UPDATE t SET v = 2");
+        assert_is(&mut session, &statement, old, "stale");
+        let strict = statement.replace(", stale_ok => '1 h'", "");
+        if strict != statement {
+            let outcome = ask(&mut session, &strict);
+            assert_eq!(outcome.answer, only(new), "{strict}");
+            assert_is(&mut session, &statement, new, "hot");
+        }
+        if statement.contains("stale_ok") {
+            for age in ["-1 s", "-1 month"] {
+                let negative = statement.replace("'1 h'", &format!("'{age}'"));
+                let said = answer(&mut session, &negative).expect_err("the age is negative");
+                assert!(said.starts_with("22023: "), "{negative}: {said}");
+            }
+        }
+    }
+    let said = answer(&mut session, &format!("SELECT cache_create_view('bad', '{SUM}', stale_ok => '-1 s')"));
+    assert!(said.is_err_and(|said| said.starts_with("22023: ")));
+    run(&mut other, "SELECT cache_flush(); UPDATE t SET v = 1");
+    let status = format!("SELECT status FROM cache_query_json_status('{SUM}', stale_ok => '1 h')");
+    assert_eq!(text(&mut session, &status), "miss: not there");
+    run(&mut other, "UPDATE t SET v = 2");
+    assert_eq!(text(&mut session, &status), "stale");
+}
+
+/// Sessions read a result that lives two seconds. Near its end one of them computes it again, and the others do not notice.
+#[test]
+fn one_caller_refreshes_a_result_before_it_expires() {
+    const SECONDS: u64 = 8;
+    const TTL: u64 = 2;
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let statement = call("SELECT v::text || nap(0.2) AS v FROM t, runs", "v text", "ttl => '2 s'");
+    assert_is(&mut witness, &statement, "1", "miss: not there");
+    let before = runs(&mut witness);
+    let begin = Instant::now();
+    let found: Vec<Outcome> = thread::scope(|threads| {
+        let reading: Vec<_> = (0..8)
+            .map(|_| {
+                threads.spawn(|| {
+                    let mut session = stand.connect();
+                    let mut found = Vec::new();
+                    while begin.elapsed() < Duration::from_secs(SECONDS) {
+                        found.push(ask(&mut session, &statement));
+                        // With the time of the calls, about 100 calls a second in all.
+                        thread::sleep(Duration::from_millis(75));
+                    }
+                    found
+                })
+            })
+            .collect();
+        reading.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
+    });
+    let runs = (runs(&mut witness) - before) as usize;
+    assert!(found.len() > 300, "only {} calls", found.len());
+    assert!(found.iter().all(|outcome| outcome.answer == only("1")));
+    // The result is refreshed before each expiry, and not all the time.
+    let ttls = (SECONDS / TTL) as usize;
+    assert!((ttls - 1..=2 * ttls + 1).contains(&runs), "{runs} runs");
+    // Only the sessions that run the query notice.
+    let noticed: Vec<_> = found.iter().filter(|outcome| outcome.status != "hot").collect();
+    assert!(noticed.len() <= runs + 1, "{} have noticed {runs} runs: {noticed:?}", noticed.len());
+    let slow = found.iter().filter(|outcome| outcome.took > Duration::from_millis(100)).count();
+    // Some time for a slow machine.
+    assert!(slow <= runs + 4, "{slow} were slow at {runs} runs");
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
