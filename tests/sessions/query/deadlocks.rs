@@ -117,7 +117,7 @@ fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
     let statement = cache("SELECT sum(v)::text AS v FROM t, runs");
     for column in ["a", "b"] {
         let alter = format!("ALTER TABLE t ADD COLUMN {column} int");
-        run(&mut holder, "BEGIN; SELECT v FROM t");
+        run(&mut holder, "SELECT cache_flush(); BEGIN; SELECT v FROM t");
         thread::scope(|threads| {
             let altering = threads.spawn(|| run(&mut altering, &alter));
             wait_until("ALTER TABLE to wait", || locked(&mut witness) == 1);

@@ -1,1 +1,122 @@
-//! To be written.
+//! A hundred clients of a pool with twenty server connections ask for one slow result. A session that waits keeps its server
+//! connection, so the waiting sessions can take up the whole pool. Clients that ask with `cache_acquire` first do not.
+
+use super::calls::{answer, run, text};
+use super::slow::{Stand, assert_all_answers, cache, only, running, runs, rush, slow, waiting};
+use crate::memory::findings;
+use pg_cache_testbed::{Pooler, wait_until};
+use postgres::Client;
+use std::thread;
+use std::time::Duration;
+
+const CONNECTIONS: u32 = 20;
+const CLIENTS: usize = 100;
+
+/// A call that has nothing to do with the slow query.
+const UNRELATED: &str = "SELECT cache_get_text('unrelated')";
+
+/// Opens the pool, a session beside it, the clients, and one client that asks for something else.
+fn pooled() -> (Stand, Pooler, Client, Vec<Client>, Client) {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    run(&mut witness, "SELECT cache_set_text('unrelated', 'value')");
+    let pooler = Pooler::start(stand.cluster(), CONNECTIONS);
+    let clients = (0..CLIENTS).map(|_| pooler.connect(stand.name())).collect();
+    let other = pooler.connect(stand.name());
+    (stand, pooler, witness, clients, other)
+}
+
+/// Waits until all server connections of the pool have ended, and so reported how often the query has run.
+fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
+    drop(pooler);
+    wait_until("the end of the server connections", || {
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        text(witness, others) == "0"
+    });
+    runs(witness)
+}
+
+/// All clients get the result of one run. Meanwhile the leader and the waiting sessions have all connections, so a call of another client
+/// is only served when the leader has finished.
+#[test]
+fn waiting_sessions_take_up_the_pool() {
+    let (_stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let statement = cache(&slow(2.0));
+    thread::scope(|threads| {
+        let asking = threads.spawn(|| rush(&mut clients, |_, client| answer(client, &statement)));
+        wait_until("the pool to be taken up", || {
+            (running(&mut witness), waiting(&mut witness)) == (1, i64::from(CONNECTIONS) - 1)
+        });
+        assert_eq!(answer(&mut other, UNRELATED), only("value"));
+        assert_eq!(running(&mut witness), 0, "the leader has finished");
+        assert_all_answers(&asking.join().expect("no client fails"), &only("1"));
+    });
+    drop((clients, other));
+    assert_eq!(runs_of(pooler, &mut witness), 1);
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// With `cache_acquire(…, wait => '0')` in front, one client is told to compute, and the others ask again later. They keep no
+/// connection meanwhile, so a call of another client is served at once.
+#[test]
+fn clients_that_acquire_leave_the_pool_to_others() {
+    let (_stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let acquire =
+        "SELECT status, value #>> '{}', lease FROM cache_acquire('report', wait => '0', hold => '1 min')";
+    let get = |client: &mut Client| {
+        let mut has_computed = false;
+        loop {
+            let row = answer(client, acquire).expect("asking works").remove(0);
+            match [0, 1, 2].map(|column| row[column].as_deref()) {
+                [Some("hit"), Some(value), None] => return (value.to_owned(), has_computed),
+                [Some("compute"), None, Some(lease)] => {
+                    has_computed = true;
+                    let set = format!(
+                        "SELECT cache_set('report', to_jsonb(v), lease => {lease}) FROM ({}) AS q",
+                        slow(2.0)
+                    );
+                    assert_eq!(answer(client, &set), only("t"));
+                }
+                [Some("wait"), None, None] => thread::sleep(Duration::from_millis(100)),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    thread::scope(|threads| {
+        let asking = threads.spawn(|| rush(&mut clients, |_, client| get(client)));
+        wait_until("the leader to run", || running(&mut witness) == 1);
+        for _ in 0..5 {
+            assert_eq!(answer(&mut other, UNRELATED), only("value"));
+        }
+        assert_eq!(running(&mut witness), 1, "the leader has not finished");
+        let found = asking.join().expect("no client fails");
+        assert!(found.iter().all(|(value, _)| value == "1"), "{found:?}");
+        assert_eq!(found.iter().filter(|(_, has_computed)| *has_computed).count(), 1);
+    });
+    drop((clients, other));
+    assert_eq!(runs_of(pooler, &mut witness), 1);
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Callers with `stale_ok` do not wait while another session refreshes the result, so they take up nothing.
+#[test]
+fn callers_with_stale_ok_leave_the_pool_to_others() {
+    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let statement = cache(&slow(2.0)).replace("$cached$)", "$cached$, stale_ok => '1 min')");
+    let refresh = statement.replace("'1 min'", "'1 min', refresh => true");
+    assert_eq!(answer(&mut witness, &statement), only("1"));
+    run(&mut witness, "UPDATE t SET v = 2");
+    let mut refresher = stand.connect();
+    thread::scope(|threads| {
+        let refreshing = threads.spawn(|| answer(&mut refresher, &refresh));
+        wait_until("the query to run", || running(&mut witness) == 1);
+        assert_all_answers(&rush(&mut clients, |_, client| answer(client, &statement)), &only("1"));
+        assert_eq!(answer(&mut other, UNRELATED), only("value"));
+        assert_eq!(running(&mut witness), 1, "the query has not finished");
+        assert_eq!(refreshing.join().expect("it does not panic"), only("2"));
+    });
+    assert_all_answers(&rush(&mut clients, |_, client| answer(client, &statement)), &only("2"));
+    drop((clients, other, refresher));
+    run(&mut witness, "SELECT pg_stat_force_next_flush()");
+    assert_eq!(runs_of(pooler, &mut witness), 2);
+}

@@ -156,6 +156,12 @@ pub fn assert_all(outcomes: &[Outcome], expected: &Answer) {
     assert!(wrong.is_empty(), "{} of {} without {expected:?}: {wrong:?}", wrong.len(), outcomes.len());
 }
 
+/// Asserts that all answers are this one.
+pub fn assert_all_answers(answers: &[Answer], expected: &Answer) {
+    let wrong: Vec<_> = answers.iter().filter(|answer| *answer != expected).collect();
+    assert!(wrong.is_empty(), "{} of {} without {expected:?}: {wrong:?}", wrong.len(), answers.len());
+}
+
 /// Returns how often a query that scans the table `runs` has run, as far as sessions have reported it.
 pub fn runs(witness: &mut Client) -> i64 {
     count(witness, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'runs'")
