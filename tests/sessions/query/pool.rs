@@ -30,7 +30,8 @@ fn pooled() -> (Stand, Pooler, Client, Vec<Client>, Client) {
 fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
     drop(pooler);
     wait_until("the end of the server connections", || {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
         text(witness, others) == "0"
     });
     runs(witness)
