@@ -1,6 +1,6 @@
-//! A session waits for the run of a leader, and the leader waits for the session, through locks. The server's own check sees only the
-//! locks. So a waiting session that blocks its leader must run the query itself, soon after `deadlock_timeout`, and no session may get
-//! an error that it would not get without the cache.
+//! A session waits for the run of a leader, and the leader waits for the session, through locks. The server's own check sees only
+//! the locks. So a waiting session that blocks its leader must run the query itself, soon after `deadlock_timeout`, and no session
+//! may get an error that it would not get without the cache.
 
 use super::calls::{Answer, run};
 use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, runs, waiting};
@@ -35,8 +35,8 @@ fn waits_for(lock: u32) -> String {
     format!("SELECT (SELECT sum(v) FROM t)::text || waits_for({lock}) AS v FROM runs")
 }
 
-/// A session that holds an advisory lock needs no other lock for the query [`waits_unless_it_holds`], so it cannot deadlock without the
-/// cache.
+/// A session that holds an advisory lock needs no other lock for the query [`waits_unless_it_holds`], so it cannot deadlock without
+/// the cache.
 const UNLESS_IT_HOLDS: &str = "CREATE FUNCTION waits_unless_it_holds(lock bigint) RETURNS text STABLE LANGUAGE sql AS
     $$ SELECT CASE WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid())
                    THEN '' ELSE waits_for($1) END $$";
@@ -133,9 +133,9 @@ fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Two sessions wait for each other through two flights and two locks. `acquire` are the statements by which they come to hold up the
-/// leaders, and `hold_up` the statements of other sessions that must wait before the leaders begin. The first session asks for the
-/// first query, whose leader waits for the second session, and the other way round.
+/// Two sessions wait for each other through two flights and two locks. `acquire` are the statements by which they come to hold up
+/// the leaders, and `hold_up` the statements of other sessions that must wait before the leaders begin. The first session asks for
+/// the first query, whose leader waits for the second session, and the other way round.
 fn assert_resolved(stand: &Stand, acquire: [&str; 2], hold_up: &[&str], queries: [&str; 2], release: &str) {
     let mut witness = stand.connect();
     let mut leaders = [(); 2].map(|()| connect(stand));
@@ -198,7 +198,8 @@ fn a_cycle_through_two_flights_and_two_queues_is_resolved() {
     );
 }
 
-/// The leader waits for the lock of a session that asks for nothing. This is no deadlock, however long it takes, so the others wait.
+/// The leader waits for the lock of a session that asks for nothing. This is no deadlock, however long it takes, so the others
+/// wait.
 #[test]
 fn a_slow_lock_of_another_session_is_no_deadlock() {
     let stand = Stand::new();

@@ -20,8 +20,8 @@ fn assert_one_has_run(outcomes: &[Outcome], what: &str) {
     assert_eq!(runners[0].status, "miss: not there", "{what}");
 }
 
-/// One of a hundred sessions runs a query that takes a second, and all get its result. The same holds for a query whose result varies
-/// on settings, and for a thousand calls.
+/// One of a hundred sessions runs a query that takes a second, and all get its result. The same holds for a query whose result
+/// varies on settings, and for a thousand calls.
 #[test]
 fn of_a_hundred_sessions_one_runs_a_cold_query() {
     let stand = Stand::new();
@@ -47,8 +47,8 @@ fn of_a_hundred_sessions_one_runs_a_cold_query() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// If the leader is terminated, is cancelled or runs into its time limit, only the leader gets an error. One of the waiting sessions
-/// runs the query again, so there are two runs.
+/// If the leader is terminated, is cancelled or runs into its time limit, only the leader gets an error. One of the waiting
+/// sessions runs the query again, so there are two runs.
 #[test]
 fn the_next_session_leads_when_the_leader_ends() {
     let stand = Stand::new();
@@ -95,8 +95,8 @@ fn the_next_session_leads_when_the_leader_ends() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A leader stores its result when its call ends, so nobody waits for the end of its transaction, nor for a client that fetches the
-/// rows one by one. A rollback leaves the result.
+/// A leader stores its result when its call ends. So other sessions wait neither for the end of its transaction nor for a client
+/// that fetches the rows one by one. A rollback leaves the result.
 #[test]
 fn an_open_transaction_of_the_leader_holds_up_no_session() {
     let stand = Stand::new();
@@ -119,8 +119,8 @@ fn an_open_transaction_of_the_leader_holds_up_no_session() {
     }
 }
 
-/// While a writer commits every 10 ms, no result is valid when its run ends. Sessions that ask at the same time still share the runs,
-/// at most two, and no session gets a result that lacks a change which was committed before its call.
+/// While a writer commits every 10 ms, no result is valid when its run ends. Sessions that ask at the same time still share the
+/// runs, at most two, and no session gets a result that lacks a change which was committed before its call.
 #[test]
 fn sessions_share_runs_while_a_writer_commits() {
     const WAVES: usize = 6;
@@ -226,8 +226,8 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Sessions of two tenants ask for the same text at once, before the cache knows that its result varies on the setting. Each gets the
-/// rows of its own tenant, and sessions of one tenant share a run.
+/// Sessions of two tenants ask for the same text at once, before the cache knows that its result varies on the setting. Each gets
+/// the rows of its own tenant, and sessions of one tenant share a run.
 #[test]
 fn tenants_that_ask_at_once_get_their_own_rows() {
     let stand = Stand::new();
@@ -241,7 +241,7 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
              $$ BEGIN RETURN (SELECT tenant FROM rents WHERE tenant = current_setting('app.tenant')); END $$;
          CREATE FUNCTION hidden() RETURNS text STABLE LANGUAGE sql AS $$ SELECT plpgsql_seen() FROM rents LIMIT 1 $$",
     );
-    let tenant = |number: usize| if number % 2 == 0 { "one" } else { "two" };
+    let tenant = |number: usize| if number.is_multiple_of(2) { "one" } else { "two" };
     for (number, session) in sessions.iter_mut().enumerate() {
         run(session, &format!("SET app.tenant = '{}'", tenant(number)));
     }
@@ -350,8 +350,8 @@ fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A change that the leader's snapshot lacks must be in the answer of a session that asks after its commit. So a session that arrives
-/// while the leader runs takes the result of the next run.
+/// A change that the leader's snapshot lacks must be in the answer of a session that asks after its commit. So a session that
+/// arrives while the leader runs takes the result of the next run.
 #[test]
 fn a_session_that_arrives_after_a_change_gets_a_result_with_the_change() {
     let stand = Stand::new();

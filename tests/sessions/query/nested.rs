@@ -7,8 +7,8 @@ use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use std::thread;
 
-/// Functions that call each other's query through the cache, or their own. Which session is inside of such a call already is told by
-/// an advisory lock that it holds until the end of its transaction.
+/// Functions that call each other's query through the cache, or their own. Which session is inside of such a call already is told
+/// by an advisory lock that it holds until the end of its transaction.
 const FUNCTIONS: &str = "CREATE FUNCTION is_inside() RETURNS boolean STABLE LANGUAGE sql AS
         $$ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) $$;
     CREATE FUNCTION calls(name text, query text) RETURNS text STABLE LANGUAGE plpgsql AS
@@ -21,8 +21,8 @@ const FUNCTIONS: &str = "CREATE FUNCTION is_inside() RETURNS boolean STABLE LANG
     CREATE FUNCTION two() RETURNS text STABLE LANGUAGE sql AS $$ SELECT calls('two', 'SELECT one() AS v FROM runs') $$;
     CREATE FUNCTION same() RETURNS text STABLE LANGUAGE sql AS $$ SELECT calls('same', 'SELECT same() AS v FROM runs') $$";
 
-/// Opens sessions whose waits end neither by the check for deadlocks nor by the wait timeout. The statement timeout makes a test fail
-/// instead of hanging.
+/// Opens sessions whose waits end neither by the check for deadlocks nor by the wait timeout. The statement timeout makes a test
+/// fail instead of hanging.
 fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
     let mut sessions = stand.sessions(number);
     for session in &mut sessions {
@@ -34,7 +34,8 @@ fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
     sessions
 }
 
-/// The first query calls the second, and the second calls the first. Two sessions that lead one of them each would wait for each other.
+/// The first query calls the second, and the second calls the first. Two sessions that lead one of them each would wait for each
+/// other.
 #[test]
 fn two_queries_that_call_each_other_do_not_hang() {
     let stand = Stand::new();
@@ -43,12 +44,15 @@ fn two_queries_that_call_each_other_do_not_hang() {
     for number in [2, 2, 10] {
         let mut sessions = connect(&stand, number);
         let outcomes = rush(&mut sessions, |number, session| {
-            let query =
-                if number % 2 == 0 { "SELECT one() AS v FROM runs" } else { "SELECT two() AS v FROM runs" };
+            let query = if number.is_multiple_of(2) {
+                "SELECT one() AS v FROM runs"
+            } else {
+                "SELECT two() AS v FROM runs"
+            };
             ask(session, &cache(query))
         });
         for (number, outcome) in outcomes.into_iter().enumerate() {
-            let expected = if number % 2 == 0 { "one two" } else { "two one" };
+            let expected = if number.is_multiple_of(2) { "one two" } else { "two one" };
             assert_eq!(outcome.answer, only(expected), "{outcome:?}");
         }
     }

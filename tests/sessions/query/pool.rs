@@ -37,8 +37,8 @@ fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
     runs(witness)
 }
 
-/// All clients get the result of one run. Meanwhile the leader and the waiting sessions have all connections, so a call of another client
-/// is only served when the leader has finished.
+/// All clients get the result of one run. Meanwhile the leader and the waiting sessions have all connections, so a call of another
+/// client is only served when the leader has finished.
 #[test]
 fn waiting_sessions_take_up_the_pool() {
     let (_stand, pooler, mut witness, mut clients, mut other) = pooled();

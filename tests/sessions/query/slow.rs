@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 // A static is never dropped: the keeper stops the cluster when the process ends.
 static CROWDED: OnceLock<Cluster> = OnceLock::new();
 
-/// What the tests need: the table `t` with one row, and functions in SQL that take a while. The functions are declared `STABLE`, so
-/// results of queries that call them are stored. They are no functions in PL/pgSQL, so that the results do not vary on all settings.
+/// Creates the table `t` with one row, the table `runs`, and functions in SQL that take a while. The functions are declared
+/// `STABLE`, so results of queries that call them are stored. They are no functions in PL/pgSQL, so that the results do not vary on
+/// all settings.
 pub const SETUP: &str = "CREATE TABLE runs AS SELECT 1 AS one; CREATE TABLE t AS SELECT 1 AS v;
     CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$;
     CREATE FUNCTION plpgsql_nap(seconds float8) RETURNS text STABLE LANGUAGE plpgsql AS

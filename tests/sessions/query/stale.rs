@@ -1,5 +1,5 @@
-//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. And early refresh: one caller computes a
-//! result again before its time is over, and the others get the stored one.
+//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. And early refresh: one caller
+//! computes a result again before its time is over, and the others get the stored one.
 
 use super::calls::{Expect, answer, cached_with, call, run, text};
 use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs};
@@ -41,17 +41,20 @@ impl Commits {
     }
 }
 
+/// A call of a reader: the time before it, the value that it found, and its outcome.
+type Read = (Instant, i64, Outcome);
+
 /// The pause of a reader between two calls.
 const PACE: Duration = Duration::from_millis(8);
 
-/// Calls the query with `options` for some seconds, while other sessions do the same and a writer commits every 10 ms. Returns what the
-/// calls found, in one list for each group of readers: the time before the call, the value and the outcome.
+/// Calls the query with `options` for some seconds, while other sessions do the same and a writer commits every 10 ms. Returns what
+/// the calls found, in one list for each group of readers.
 fn read_while_a_writer_commits(
     stand: &Stand,
     seconds: f64,
     query: &str,
     groups: &[(usize, &str)],
-) -> (Vec<Vec<(Instant, i64, Outcome)>>, Commits) {
+) -> (Vec<Vec<Read>>, Commits) {
     let (commits, over) = (Commits(Mutex::default()), AtomicBool::new(false));
     let begin = Instant::now();
     let is_over = || over.load(Ordering::Relaxed) || begin.elapsed() > Duration::from_secs_f64(seconds);
@@ -102,16 +105,15 @@ fn read_while_a_writer_commits(
 }
 
 /// Asserts that at least 95 % of the calls did not run the query.
-fn assert_mostly_served(found: &[(Instant, i64, Outcome)]) {
+fn assert_mostly_served(found: &[Read]) {
     let ran: Vec<_> = found.iter().filter(|(_, _, outcome)| outcome.has_run()).map(|(.., it)| it).collect();
     assert!(found.len() > 500, "only {} calls", found.len());
     assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
 }
 
 /// Asserts that no answer lacks a change that was committed longer ago than `age` before the call, and none that it accepts.
-fn assert_not_older(found: &[(Instant, i64, Outcome)], commits: &Commits, age: Duration) {
-    let is_older =
-        |(before, value, _): &&(Instant, i64, Outcome)| *value < commits.at(before.checked_sub(age));
+fn assert_not_older(found: &[Read], commits: &Commits, age: Duration) {
+    let is_older = |(before, value, _): &&Read| *value < commits.at(before.checked_sub(age));
     let older: Vec<_> = found.iter().filter(is_older).collect();
     assert!(
         older.is_empty(),
@@ -122,8 +124,8 @@ fn assert_not_older(found: &[(Instant, i64, Outcome)], commits: &Commits, age: D
     );
 }
 
-/// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that accept
-/// three seconds are served all the same, with rows of that age at most, and the query runs once for each refresh.
+/// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that
+/// accept three seconds are served all the same, with rows of that age at most, and the query runs once for each refresh.
 #[test]
 fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     let stand = Stand::new();
@@ -141,8 +143,8 @@ fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Callers with and without `stale_ok` share a key. The ones without never get an old result, and do not take the stored one from the
-/// others.
+/// Callers with and without `stale_ok` share a key. The ones without never get an old result, and do not take the stored one from
+/// the others.
 #[test]
 fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
     let stand = Stand::new();
@@ -172,8 +174,8 @@ const NEVER_FORGIVEN: &[(&str, &str, &str)] = &[
     ("SELECT cache_flush('*')", "", ""),
 ];
 
-/// Rows that have changed are forgiven. Privileges, policies, definitions, names, roles, tags and flushes are not, neither before nor
-/// after a change of rows.
+/// Rows that have changed are forgiven. Privileges, policies, definitions, names, roles, tags and flushes are not, neither before
+/// nor after a change of rows.
 #[test]
 fn only_changes_of_rows_are_forgiven() {
     let database = Database::create_where_roles_change();

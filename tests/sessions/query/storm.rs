@@ -25,7 +25,7 @@ const FRAMES: [[&str; 2]; 10] = [
     ["BEGIN; SET LOCAL pg_cache.wait_timeout = '5ms'", "COMMIT"],
 ];
 
-/// What the sessions of the storm have done.
+/// Counts of what happened to the sessions of the storm.
 #[derive(Default)]
 struct Counts {
     /// The last value of `t` whose commit was acknowledged.
