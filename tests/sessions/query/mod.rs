@@ -11,8 +11,8 @@
 //! - `views`: cached views and wrappers of functions.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
-//! - `flights`, `waits`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query. `slow` has
-//!   their queries.
+//! - `flights`, `waits`, `taking`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
+//!   `slow` has their queries.
 //! - `stale`: callers that accept an older result, and results that are computed again before they expire.
 //! - `pool`: callers behind pgbouncer.
 
@@ -31,6 +31,7 @@ mod refusals;
 mod slow;
 mod stale;
 mod storm;
+mod taking;
 mod tpch;
 mod views;
 mod waits;

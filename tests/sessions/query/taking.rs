@@ -1,0 +1,241 @@
+//! Which results a waiting session takes: only those that a call would also find in the cache. And changes while the leader runs.
+
+use super::calls::{call, run};
+use super::slow::{
+    Outcome, SETUP, Stand, ask, ask_all, assert_all, cache, locked, only, running, runs, rush, slow, waiting,
+};
+use crate::memory::findings;
+use pg_cache_testbed::{Database, wait_until};
+use postgres::Client;
+use std::thread;
+
+/// Runs the calls of `meanwhile` in sessions that begin while a leader runs the statement. Calls `then` when this number of
+/// sessions wait, or when all of them have their answers.
+fn beside_a_leader(
+    stand: &Stand,
+    witness: &mut Client,
+    statement: &str,
+    sessions: &mut [Client],
+    number: i64,
+    calls: impl Fn(usize, &mut Client) -> Outcome + Send + Sync,
+    then: impl FnOnce(&mut Client),
+) -> (Outcome, Vec<Outcome>) {
+    let mut leader = stand.connect();
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| ask(&mut leader, statement));
+        wait_until("the leader to run", || running(witness) > 0 || leading.is_finished());
+        let asking = threads.spawn(|| rush(sessions, calls));
+        wait_until("the others to wait", || waiting(witness) >= number || asking.is_finished());
+        then(witness);
+        let others = asking.join().expect("no session fails");
+        (leading.join().expect("it does not panic"), others)
+    })
+}
+
+/// The leader has no tags, so its result is no result for callers with a tag. They need one more run.
+#[test]
+fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(6);
+    let query = slow(1.0);
+    let tagged = call(&query, "v text", "tags => '{x}'");
+    let (leader, others) = beside_a_leader(
+        &stand,
+        &mut witness,
+        &cache(&query),
+        &mut sessions,
+        6,
+        |_, session| ask(session, &tagged),
+        |_| (),
+    );
+    assert_eq!(leader.answer, only("1"));
+    assert_all(&others, &only("1"));
+    let count = runs(&mut witness);
+    assert!((2..=3).contains(&count), "{count} runs: {others:?}");
+    assert_eq!(ask(&mut witness, &tagged).status, "hot");
+    run(&mut witness, "SELECT cache_invalidate_tag('x')");
+    let outcome = ask(&mut witness, &tagged);
+    assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
+}
+
+/// A session with a temporary table of the same name, one with another column list, and one with other settings.
+#[test]
+fn a_session_that_would_get_other_rows_does_not_take_the_result() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(4);
+    run(&mut sessions[0], "CREATE TEMP TABLE t AS SELECT 100 AS v");
+    run(&mut sessions[2], "SET DateStyle = 'German'");
+    run(&mut witness, "CREATE TABLE days AS SELECT '2026-01-02'::date AS day");
+    let query =
+        "SELECT (SELECT sum(v) FROM t)::text || (SELECT day FROM days)::text || nap(1) AS v FROM runs";
+    let (leader, others) = beside_a_leader(
+        &stand,
+        &mut witness,
+        &cache(query),
+        &mut sessions,
+        1,
+        |number, session| match number {
+            1 => ask(session, &call(query, "v int", "")),
+            _ => ask(session, &cache(query)),
+        },
+        |_| (),
+    );
+    assert_eq!(leader.answer, only("12026-01-02"));
+    assert_eq!(others[0].answer, only("1002026-01-02"), "{others:?}");
+    assert!(others[1].answer.as_ref().is_err_and(|error| error.starts_with("42804: ")), "{others:?}");
+    assert_eq!(others[2].answer, only("102.01.2026"), "{others:?}");
+    assert_eq!(others[3].answer, only("12026-01-02"), "{others:?}");
+    assert!(!others[3].has_run(), "{others:?}");
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A flush, a deleted key and an invalidated tag while the leader runs. The others get a result that was computed after their call
+/// began, and only a few runs are needed.
+#[test]
+fn changes_while_the_leader_runs_leave_no_session_waiting() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(8);
+    let query = slow(0.8);
+    let statement = call(&query, "v text", "tags => '{x}'");
+    for change in [
+        "SELECT cache_flush()",
+        "SELECT cache_flush('*')",
+        &format!("SELECT cache_delete(cache_key($cached${query}$cached$))"),
+        "SELECT cache_invalidate_tag('x')",
+        "SELECT cache_invalidate_relation('t')",
+        "CREATE TABLE nap_table ()",
+        "UPDATE t SET v = v",
+    ] {
+        run(&mut witness, "SELECT cache_flush()");
+        let before = runs(&mut witness);
+        let ask_it = |_: usize, session: &mut Client| ask(session, &statement);
+        let apply = |witness: &mut Client| run(witness, change);
+        let (leader, others) =
+            beside_a_leader(&stand, &mut witness, &statement, &mut sessions, 8, ask_it, apply);
+        assert_eq!(leader.answer, only("1"), "{change}");
+        assert_all(&others, &only("1"));
+        let count = runs(&mut witness) - before;
+        assert!((1..=3).contains(&count), "{change}: {count} runs: {others:?}");
+        let outcome = ask(&mut witness, &statement);
+        assert_eq!(outcome.answer, only("1"), "{change}");
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A session that asks after a `REVOKE` gets its error, although the leader has begun before it.
+#[test]
+fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
+    let database = Database::create_where_roles_change();
+    let mut witness = database.connect();
+    run(&mut witness, SETUP);
+    run(
+        &mut witness,
+        "CREATE ROLE flight_reader; SELECT cache_grant('default', 'flight_reader', 'write');
+         GRANT SELECT ON t, runs TO flight_reader",
+    );
+    let mut sessions: Vec<_> = (0..6).map(|_| database.connect()).collect();
+    sessions.iter_mut().for_each(|session| run(session, "SET ROLE flight_reader"));
+    let statement = cache("SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs");
+    run(&mut witness, "SELECT pg_advisory_lock(1)");
+    let (leader, others) = sessions.split_at_mut(1);
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| ask(&mut leader[0], &statement));
+        wait_until("the leader to run", || locked(&mut witness) == 1);
+        run(&mut witness, "REVOKE SELECT ON t FROM flight_reader");
+        let asking = threads.spawn(|| ask_all(others, &statement));
+        wait_until("the others to wait", || waiting(&mut witness) == 5 || asking.is_finished());
+        run(&mut witness, "SELECT pg_advisory_unlock(1)");
+        assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+        let outcomes = asking.join().expect("no session fails");
+        assert_all(&outcomes, &Err("42501: permission denied for table t".to_owned()));
+    });
+    drop(sessions);
+    run(
+        &mut witness,
+        "DROP OWNED BY flight_reader; SELECT cache_revoke('default', 'flight_reader', 'write'); DROP ROLE flight_reader",
+    );
+}
+
+/// Sessions in which the cache is switched off do not wait for a leader.
+#[test]
+fn sessions_without_the_cache_do_not_wait() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(2);
+    run(&mut sessions[0], "SET pg_cache.enabled = off");
+    run(&mut sessions[1], "SET pg_cache.bypass = on");
+    let statement = cache(&slow(1.5));
+    let mut leader = stand.connect();
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| ask(&mut leader, &statement));
+        wait_until("the leader to run", || running(&mut witness) == 1);
+        let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
+        wait_until("all to run", || running(&mut witness) == 3 || asking.is_finished());
+        assert!(!asking.is_finished(), "they waited");
+        assert_all(&asking.join().expect("no session fails"), &only("1"));
+        assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+    });
+}
+
+/// Callers that want a new result get one that was computed after their call began. Other callers are served meanwhile.
+#[test]
+fn callers_that_refresh_get_a_new_result() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut sessions = stand.sessions(10);
+    // The result depends on nothing, so only a refresh shows a change.
+    let query = "SELECT v::text || nap(0.6) AS v FROM t, runs";
+    let statement = call(query, "v text", "depends => '{}'");
+    let refresh = call(query, "v text", "depends => '{}', refresh => true");
+    assert_eq!(ask(&mut witness, &statement).answer, only("1"));
+    for round in 2..4 {
+        run(&mut witness, &format!("UPDATE t SET v = {round}"));
+        let old = round - 1;
+        let asked = rush(&mut sessions, |number, session| match number {
+            0..5 => (true, ask(session, &refresh)),
+            _ => (false, ask(session, &statement)),
+        });
+        for (refreshes, outcome) in asked {
+            let right = [only(&round.to_string()), only(&old.to_string())];
+            assert!(right[..if refreshes { 1 } else { 2 }].contains(&outcome.answer), "{outcome:?}");
+            assert!(refreshes || outcome.status == "hot", "{outcome:?}");
+        }
+        assert_eq!(ask(&mut witness, &statement).answer, only(&round.to_string()));
+    }
+}
+
+/// A refresh writes the result with the dependencies and the tags of the new run.
+#[test]
+fn a_refreshed_result_has_the_dependencies_of_its_run() {
+    let stand = Stand::new();
+    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    run(
+        &mut other,
+        "CREATE TABLE choice AS SELECT true AS first; CREATE TABLE a AS SELECT 1 AS v; CREATE TABLE b AS SELECT 10 AS v;
+         CREATE FUNCTION chosen() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ BEGIN
+                  IF (SELECT first FROM choice) THEN RETURN (SELECT v FROM a); END IF;
+                  RETURN (SELECT v FROM b);
+                END $$",
+    );
+    let accept = call("SELECT chosen() AS v", "v text", "stale_ok => '1 h', tags => '{x}'");
+    let strict = call("SELECT chosen() AS v", "v text", "tags => '{x}'");
+    let assert_is = |session: &mut Client, statement: &str, value: &str, status: &str| {
+        let outcome = ask(session, statement);
+        assert_eq!((outcome.answer, &*outcome.status), (only(value), status), "{statement}");
+    };
+    assert_is(&mut session, &accept, "1", "miss: not there");
+    run(&mut other, "UPDATE choice SET first = false");
+    assert_is(&mut session, &accept, "1", "stale");
+    assert_is(&mut session, &strict, "10", "invalidated: table choice");
+    run(&mut other, "UPDATE a SET v = 2");
+    assert_is(&mut session, &accept, "10", "hot");
+    run(&mut other, "UPDATE b SET v = 20");
+    assert_is(&mut session, &accept, "10", "stale");
+    assert_is(&mut session, &strict, "20", "invalidated: table b");
+    run(&mut other, "SELECT cache_invalidate_tag('x')");
+    assert_is(&mut session, &accept, "20", "invalidated: tag x");
+}
