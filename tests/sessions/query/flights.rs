@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 fn assert_one_has_run(outcomes: &[Outcome], what: &str) {
     let runners: Vec<_> = outcomes.iter().filter(|outcome| outcome.has_run()).collect();
     assert_eq!(runners.len(), 1, "{what}: {runners:?}");
-    assert_eq!(runners[0].status, "miss: not there", "{what}");
+    let misses = ["miss: not there", "invalidated: space default"];
+    assert!(misses.contains(&&*runners[0].status), "{what}: {runners:?}");
 }
 
 /// One of a hundred sessions runs a query that takes a second, and all get its result. The same holds for a query whose result
@@ -117,6 +118,14 @@ fn an_open_transaction_of_the_leader_holds_up_no_session() {
         if end == "COMMIT" { transaction.commit() } else { transaction.rollback() }.expect(end);
         assert_eq!(ask(&mut witness, &cache(query)).status, "hot", "{end}");
     }
+    // The rows of a cached view, one by one.
+    run(&mut witness, &format!("SELECT cache_create_view('seen', $$ {query} $$)"));
+    run(&mut leader, "BEGIN; DECLARE c CURSOR FOR SELECT v FROM seen; FETCH 1 FROM c");
+    let outcomes = ask_all(&mut sessions, "SELECT v FROM seen");
+    assert_all(&outcomes, &three);
+    assert!(outcomes.iter().all(|outcome| outcome.status == "hot"), "{outcomes:?}");
+    assert_eq!(text(&mut leader, "FETCH 1 FROM c"), "2");
+    run(&mut leader, "COMMIT");
 }
 
 /// While a writer commits every 10 ms, no result is valid when its run ends. Sessions that ask at the same time still share the
@@ -277,7 +286,7 @@ fn every_form_of_a_cached_query_shares_the_run() {
     run(
         &mut witness,
         &format!(
-            "CREATE TYPE line AS (v text);
+            "CREATE TYPE one_text AS (v text);
              CREATE FUNCTION called() RETURNS text STABLE LANGUAGE sql AS $$ {query} $$;
              CREATE FUNCTION wrapped() RETURNS text STABLE LANGUAGE sql AS $$ {query} $$;
              SELECT cache_wrap('wrapped()'), cache_create_view('seen', $$ {query} $$)"
@@ -286,7 +295,7 @@ fn every_form_of_a_cached_query_shares_the_run() {
     let quoted = format!("$cached${query}$cached$");
     for (form, statement, expected) in [
         ("cache_query", cache(&query), "1"),
-        ("with a row type", format!("SELECT * FROM cache_query(NULL::line, {quoted})"), "1"),
+        ("with a row type", format!("SELECT * FROM cache_query(NULL::one_text, {quoted})"), "1"),
         (
             "with arguments",
             cache(&query.replace("0.3", "$1::float8")).replace("$cached$)", "$cached$, '[0.3]')"),

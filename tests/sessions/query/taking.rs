@@ -91,6 +91,25 @@ fn a_session_that_would_get_other_rows_does_not_take_the_result() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
+/// The callers of `cache_fetch` choose the key. Callers of one key with different queries or arguments get the value of their own.
+#[test]
+fn callers_of_one_key_with_different_queries_get_their_own_values() {
+    let stand = Stand::new();
+    let mut sessions = stand.sessions(12);
+    let fetch = |number: usize| match number % 3 {
+        0 => "SELECT cache_fetch('k', $$ SELECT '0' || nap(0.3) $$)",
+        1 => "SELECT cache_fetch('k', $$ SELECT $1::text || nap(0.3) $$, '[1]')",
+        _ => "SELECT cache_fetch('k', $$ SELECT $1::text || nap(0.3) $$, '[2]')",
+    };
+    for _ in 0..3 {
+        let outcomes = rush(&mut sessions, |number, session| ask(session, fetch(number)));
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            assert_eq!(outcome.answer, only(&format!("\"{}\"", number % 3)), "{outcome:?}");
+        }
+    }
+    assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+}
+
 /// A flush, a deleted key and an invalidated tag while the leader runs. The others get a result that was computed after their call
 /// began, and only a few runs are needed.
 #[test]

@@ -1,7 +1,9 @@
 //! How long a session waits for the run of another session, and what ends its wait.
 
 use super::calls::{run, text};
-use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, only, running, runs, slow, waiting};
+use super::slow::{
+    Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, running, runs, slow, waiting,
+};
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use postgres::Client;
@@ -131,6 +133,38 @@ fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
         run(&mut session, "COMMIT");
     });
     assert_eq!(runs(&mut witness), 1);
+}
+
+/// A function of the leader catches the error of the query and goes on. The others do not wait for the end of the function.
+#[test]
+fn an_error_that_the_leader_catches_ends_the_wait() {
+    let stand = Stand::new();
+    let [mut leader, mut witness] = [(); 2].map(|()| stand.connect());
+    let mut sessions = stand.sessions(3);
+    run(&mut witness, "CREATE TABLE divisors AS SELECT 0 AS d");
+    let statement = cache("SELECT waits_for(1) || (1 / (SELECT min(d) FROM divisors))::text AS v FROM runs");
+    let catches = format!(
+        "DO $do$ BEGIN
+             BEGIN
+                 PERFORM v FROM ({statement}) AS q;
+             EXCEPTION WHEN division_by_zero THEN NULL;
+             END;
+             PERFORM pg_advisory_lock(2);
+         END $do$"
+    );
+    run(&mut witness, "SELECT pg_advisory_lock(1), pg_advisory_lock(2)");
+    sessions.iter_mut().for_each(|session| run(session, "SET pg_cache.wait_timeout = '1h'"));
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| run(&mut leader, &catches));
+        wait_until("the leader to run", || locked(&mut witness) == 1);
+        let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
+        wait_until("the others to wait", || waiting(&mut witness) == 3 || asking.is_finished());
+        run(&mut witness, "UPDATE divisors SET d = 1; SELECT pg_advisory_unlock(1)");
+        assert_all(&asking.join().expect("no session fails"), &only("1"));
+        assert!(!leading.is_finished(), "the leader is still in its function");
+        run(&mut witness, "SELECT pg_advisory_unlock(2)");
+        leading.join().expect("it does not panic");
+    });
 }
 
 /// `pg_stat_activity` shows that a session waits, and for what.
