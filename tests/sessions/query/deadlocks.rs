@@ -214,7 +214,7 @@ fn a_slow_lock_of_another_session_is_no_deadlock() {
         // Several times the deadlock timeout. A session that runs the query waits for the lock, too.
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(1200) {
-            assert_eq!(locked(&mut witness), 1, "only the leader runs the query");
+            assert!(locked(&mut witness) <= 1, "only the leader runs the query");
         }
         run(&mut witness, "SELECT pg_advisory_unlock(1)");
         let outcomes = asking.join().expect("no session fails");

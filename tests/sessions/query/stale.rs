@@ -45,7 +45,7 @@ impl Commits {
 type Read = (Instant, i64, Outcome);
 
 /// The pause of a reader between two calls.
-const PACE: Duration = Duration::from_millis(8);
+const PACE: Duration = Duration::from_millis(20);
 
 /// Calls the query with `options` for some seconds, while other sessions do the same and a writer commits every 10 ms. Returns what
 /// the calls found, in one list for each group of readers.
@@ -107,7 +107,7 @@ fn read_while_a_writer_commits(
 /// Asserts that at least 95 % of the calls did not run the query.
 fn assert_mostly_served(found: &[Read]) {
     let ran: Vec<_> = found.iter().filter(|(_, _, outcome)| outcome.has_run()).map(|(.., it)| it).collect();
-    assert!(found.len() > 500, "only {} calls", found.len());
+    assert!(found.len() > 200, "only {} calls", found.len());
     assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
 }
 
@@ -153,7 +153,7 @@ fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
         read_while_a_writer_commits(&stand, 5.0, query, &[(6, "stale_ok => '3 s'"), (2, "")]);
     assert_not_older(&found[1], &commits, Duration::ZERO);
     assert!(found[1].iter().all(|(_, _, outcome)| outcome.status != "stale"), "it was not asked for");
-    assert!(found[1].len() > 5, "only {} calls", found[1].len());
+    assert!(found[1].len() > 2, "only {} calls: {:?}", found[1].len(), found[1]);
     assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 200 + 500));
     assert_mostly_served(&found[0]);
     assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
@@ -367,19 +367,19 @@ fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
             assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
         });
         let outcome = ask(&mut session, &accept(query, "1 h"));
-        let is_stored = number == 0;
-        let expected = if is_stored { ("1", false) } else { ("2", true) };
-        assert_eq!((&outcome.answer, outcome.has_run()), (&only(expected.0), expected.1), "{outcome:?}");
+        // Without `stale_ok` at the first call, the result may also be dropped.
+        let is_old = outcome.answer == only("1") && !outcome.has_run();
+        assert!(is_old || number > 0 && outcome.answer == only("2"), "{outcome:?}");
         let outcome = ask(&mut session, &cache(query));
         assert_eq!(outcome.answer, only("2"), "without stale_ok: {outcome:?}");
         assert_eq!(runs(&mut witness) - before, 2, "{statement}");
     }
 }
 
-/// The result of a caller without `stale_ok` that became invalid while its query ran is not stored. The stale result from before
-/// stays for callers with `stale_ok`, however often that happens.
+/// The result of a caller without `stale_ok` becomes invalid while its query runs, several times in a row. It takes no result from
+/// callers with `stale_ok`: they get it, or the one from before.
 #[test]
-fn a_result_that_is_not_stored_leaves_the_stale_one() {
+fn an_invalid_result_of_a_strict_caller_leaves_a_stale_one() {
     let stand = Stand::new();
     let [mut strict, mut session, mut witness] = [(); 3].map(|()| stand.connect());
     let query = "SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs";
@@ -394,7 +394,9 @@ fn a_result_that_is_not_stored_leaves_the_stale_one() {
             run(&mut witness, "SELECT pg_advisory_unlock(1)");
             assert_eq!(asking.join().expect("it does not panic").answer, only(&v.to_string()));
         });
-        assert_is(&mut session, &accept(query, "1 h"), "1", "stale");
+        let outcome = ask(&mut session, &accept(query, "1 h"));
+        let right = [only("1"), only(&v.to_string())];
+        assert!(right.contains(&outcome.answer) && outcome.status == "stale", "{outcome:?}");
     }
 }
 
