@@ -172,7 +172,9 @@ session() { # argument...
     set -a
     # shellcheck source=/dev/null
     . "$PG_CACHE_DIR/env"
-    exec "$(cat "$PG_CACHE_DIR/bin")/psql" "$@"
+    # Commands that psql runs find the same psql.
+    PATH=$(cat "$PG_CACHE_DIR/bin"):$PATH
+    exec psql "$@"
 }
 
 case ${1:-} in

@@ -10,6 +10,7 @@ mod freshness;
 mod job;
 mod refusals;
 pub mod result;
+mod run;
 mod text;
 mod texts;
 mod ticket;

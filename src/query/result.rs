@@ -14,6 +14,7 @@ use super::flight;
 use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
 use super::refusals;
+use super::run;
 use super::text;
 use super::texts::{Known, know};
 use crate::pg::environment;
@@ -285,7 +286,7 @@ impl<'a> Search<'a> {
 
     /// Returns whether the query may have meant a temporary object of this session, in its text or in a function.
     fn may_have_meant_temporary(&self, seen: &Seen) -> bool {
-        self.may_be_temporary() || fill::may_name_more(seen) && environment::has_temporary_objects()
+        self.may_be_temporary() || run::may_name_more(seen) && environment::has_temporary_objects()
     }
 
     /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search

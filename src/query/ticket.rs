@@ -1,10 +1,10 @@
 //! The ticket of a session: the right to store the result that it computes for a key.
 
 use super::compress::compress;
-use super::fill::{self, Run};
 use super::freshness::lifetime_ms;
 use super::job::{Job, Rules, Wanted};
 use super::refusals::{self, LEAVES_OUT, RELATIONS_MAX};
+use super::run::{self, Run};
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer;
 use crate::pg::query;
@@ -124,7 +124,7 @@ impl Ticket {
         wanted: &Wanted<'_>,
         job: &mut J,
     ) -> (J::Result, Result<(), Status>) {
-        fill::renew_session();
+        run::renew_session();
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
         // result that reads a foreign table is refused anyway.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
@@ -133,7 +133,7 @@ impl Ticket {
         let (tier, stamp) = (self.keyspace.tier, self.stamp);
         let by_settings = job.rules().key_by_settings();
         let (mut own, mut other, mut cursors) = (Some(self), None, None);
-        let mut run = fill::run(job, &mut |relations| {
+        let mut run = run::run(job, &mut |relations| {
             relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
             if !observer::may_read_settings() {
                 return;
@@ -215,7 +215,7 @@ impl Ticket {
             form: J::FORM,
             clock: seen.reads_clock,
             settings: seen.reads_settings,
-            names_more: fill::may_name_more(seen),
+            names_more: run::may_name_more(seen),
             role: Role::current().oid(),
             read: &bytes(&mut read.iter())?,
             defined: &bytes(&mut defined.into_iter())?,
@@ -385,7 +385,7 @@ fn dependencies<J: Job>(
     }
     let rows_and_tags = fences.len();
     memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
-    fill::add_definitions(job.rules().known(), seen, job.has_composites(result), &mut fences);
+    run::add_definitions(job.rules().known(), seen, job.has_composites(result), &mut fences);
     // If several dependencies have changed, the status names the last one of the list: rather a table than all definitions.
     fences.rotate_left(rows_and_tags);
     memory::check();

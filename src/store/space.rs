@@ -53,7 +53,7 @@ impl Privilege {
     }
 }
 
-/// What decides how long the result of a query lives, if its caller does not.
+/// The rule for the time to live of the result of a query whose caller passes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TtlPolicy {
     /// The default of the space.

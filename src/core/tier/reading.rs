@@ -190,7 +190,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Compares the present value of a key, valid or not, with other bytes. Returns its metadata, and whether both have the same
-    /// length and begin with the same [`COMPARED_BYTES`]. None if the key has no entry in memory.
+    /// length and begin with the same 64 KiB. None if the key has no entry in memory.
     pub fn compare(&self, key: &Key<'_>, value: &[u8]) -> Option<(Meta, bool)> {
         let guard = self.shard_of(key).lock(&self.host);
         let (entry, header) = guard.find(key).filter(|_| !guard.poisoned())?;
