@@ -224,3 +224,18 @@ COMMENT ON FUNCTION cache_wrap(regprocedure, interval, text[], text) IS
 
 COMMENT ON FUNCTION cache_wrapped(interval, text[], text, "any") IS
     'Internal to the wrappers of cache_wrap: returns the stored or new rows of a function. Behind the settings, the arguments are the function and its arguments.';
+
+COMMENT ON FUNCTION cache_warmer_add(text, text, jsonb, interval, interval, text[], text) IS
+    'Adds a warmer of the current role: a background worker keeps the result of the query stored, as cache_query stores it for a session of this role. The query does not run now.';
+COMMENT ON FUNCTION cache_warmer_drop(text) IS
+    'Removes a warmer of the current role. Returns whether there was one. A result that it has stored stays until it is invalidated or expires.';
+COMMENT ON FUNCTION cache_warm(text) IS
+    'Runs a warmer of the current role now, or all of them, in this session. Returns a row for each; a failure does not stop the others.';
+COMMENT ON FUNCTION pgcache.warmer_changed() IS
+    'Trigger of pgcache.warmers: tells all sessions and the launcher.';
+REVOKE ALL ON FUNCTION pgcache.warmer_changed() FROM PUBLIC;
+COMMENT ON FUNCTION pgcache.warmer_restored() IS
+    'Trigger of pgcache.dumped_warmers: restores a warmer from a dump.';
+REVOKE ALL ON FUNCTION pgcache.warmer_restored() FROM PUBLIC;
+COMMENT ON FUNCTION pgcache.visible_warmers() IS
+    'Returns the warmers that the caller may see. The view cache_warmers sorts them.';

@@ -84,6 +84,38 @@ CREATE TABLE pgcache.watches (
 );
 COMMENT ON TABLE pgcache.watches IS 'Tags that stand for relations. Written by cache_watch and cache_unwatch.';
 
+-- Warmers. src/pg/catalog.rs has the positions of the columns, so a new column must be the last one. `owner` is the role that added
+-- the warmer. The rows of a dropped role stay until the next cache_warmer_add, or until the server starts; they never run.
+CREATE TABLE pgcache.warmers (
+    number pg_catalog.oid PRIMARY KEY,
+    owner  pg_catalog.oid NOT NULL,
+    name   pg_catalog.text COLLATE pg_catalog."C" NOT NULL CHECK (
+        pg_catalog.octet_length(name) OPERATOR(pg_catalog.>=) 1
+        AND pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 63),
+    query  pg_catalog.text NOT NULL,
+    args   pg_catalog.jsonb,
+    every  pg_catalog.interval,
+    ttl    pg_catalog.interval,
+    tags   pg_catalog.text[],
+    space  pg_catalog.text NOT NULL,
+    UNIQUE (owner, name)
+);
+COMMENT ON TABLE pgcache.warmers IS 'Queries whose results are kept stored. Written by cache_warmer_add and cache_warmer_drop.';
+
+-- A dump has the warmers as rows of this table, with the names of their owners: in another cluster, the OID of a role may be that of
+-- another one. The trigger `restored` (warmers.sql) writes each row to pgcache.warmers instead, as for pgcache.dumped_grants.
+CREATE TABLE pgcache.dumped_warmers (
+    owner pg_catalog.text,
+    name  pg_catalog.text,
+    query pg_catalog.text,
+    args  pg_catalog.text,
+    every pg_catalog.interval,
+    ttl   pg_catalog.interval,
+    tags  pg_catalog.text,
+    space pg_catalog.text
+);
+COMMENT ON TABLE pgcache.dumped_warmers IS 'The form of pgcache.warmers in a dump.';
+
 SELECT pg_catalog.pg_extension_config_dump('pgcache.spaces', '');
 -- pg_dump appends this text to a SELECT of all columns of pgcache.dumped_grants. So the dump has the rows of pgcache.grants
 -- instead, without the grants of dropped roles.
@@ -94,5 +126,10 @@ SELECT pg_catalog.pg_extension_config_dump('pgcache.dumped_grants',
      LEFT JOIN pgcache.spaces AS s ON s.number OPERATOR(pg_catalog.=) g.space
      LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) g.role
      WHERE g.role OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR r.oid IS NOT NULL');
+SELECT pg_catalog.pg_extension_config_dump('pgcache.dumped_warmers',
+    'WHERE false UNION ALL
+     SELECT r.rolname::pg_catalog.text, w.name, w.query, w.args::pg_catalog.text, w.every, w.ttl, w.tags::pg_catalog.text, w.space
+     FROM pgcache.warmers AS w
+     JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) w.owner');
 SELECT pg_catalog.pg_extension_config_dump('pgcache.watches',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation)');

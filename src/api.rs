@@ -21,4 +21,5 @@ mod space;
 mod statistics;
 mod value;
 mod view;
+mod warmer;
 mod watch;

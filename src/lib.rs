@@ -45,6 +45,16 @@ pgrx::extension_sql_file!(
     name = "views",
     requires = ["schema", api::view::pgcache::view_owner_handler]
 );
+pgrx::extension_sql_file!(
+    "../sql/warmers.sql",
+    name = "warmers",
+    requires = [
+        "schema",
+        api::warmer::pgcache::visible_warmers,
+        api::warmer::pgcache::warmer_changed,
+        api::warmer::pgcache::warmer_restored
+    ]
+);
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an

@@ -57,6 +57,7 @@ pub mod signature;
 pub mod size;
 pub mod sleepers;
 pub mod snapshot;
+pub mod subtransaction;
 pub mod system;
 #[cfg(debug_assertions)]
 pub mod targets;
@@ -67,4 +68,5 @@ pub mod tree;
 pub mod typed;
 pub mod varlena;
 pub mod view_owner;
+pub mod warm_list;
 pub mod worker_slot;

@@ -22,6 +22,7 @@ fn cache_stats_reset() {
 mod pgcache {
     use crate::pg::error::OrRaise;
     use crate::pg::redis_state::RedisState;
+    use crate::pg::worker_slot::DATABASE_SLOTS;
     use crate::pg::{memory, relation, session, shared};
     use crate::store::changes;
     use crate::store::space;
@@ -297,7 +298,8 @@ mod pgcache {
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
         let reach = changes::reach_ms().map(|ms| Interval::from_micros(ms as i64 * 1000));
         // The slots have this order.
-        let kinds = ["launcher", "redis"].into_iter().chain(std::iter::repeat("worker"));
+        let workers = std::iter::repeat_n("worker", DATABASE_SLOTS);
+        let kinds = ["launcher", "redis"].into_iter().chain(workers).chain(std::iter::repeat("warmer"));
         let slots = shared::worker_slots().zip(kinds);
         let alive = slots.filter(|(slot, _)| session::is_alive(slot.pid.load(Relaxed)));
         TableIterator::new(alive.map(move |(slot, kind)| {

@@ -7,7 +7,8 @@
 #![allow(unsafe_code)]
 
 use super::encoding::shown;
-use super::error::SqlState;
+use super::error::{Failure, SqlState};
+use super::warm_list::Owner;
 use super::worker_slot::WorkerSlot;
 use super::{memory, session, shared, thread};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
@@ -16,7 +17,7 @@ use pgrx::pg_sys::pqsignal;
 #[cfg(feature = "pg18")]
 use pgrx::pg_sys::pqsignal_be as pqsignal;
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,16 @@ unsafe extern "C-unwind" {
     fn die(signal: std::ffi::c_int);
     fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
 }
+
+unsafe extern "C" {
+    // pgrx does not have these. They raise no errors for a timeout that the server has registered.
+    fn enable_timeout_after(id: c_int, ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+    fn disable_all_timeouts(keep_indicators: bool);
+}
+
+/// The server's number of the timeout of statements, on all supported versions.
+const STATEMENT_TIMEOUT: c_int = 3;
 
 const LIBRARY: &CStr = c"pg_cache";
 /// How long the postmaster waits before it starts the launcher again after it has failed.
@@ -55,13 +66,15 @@ fn copy(field: &mut [std::ffi::c_char], text: &CStr) {
     }
 }
 
-/// The main functions of the launcher, of the worker of a database, and of the Redis worker.
+/// The main functions of the launcher, of the worker of a database, of the Redis worker, and of a worker that runs warmers.
 #[derive(Clone, Copy, Debug)]
 pub struct Mains {
     pub launcher: fn(),
     /// The argument is the OID of the database.
     pub worker: fn(u32),
     pub redis: fn(),
+    /// The argument has the OIDs of the database and of the role whose warmers to run; role 0 stands for finding the owners.
+    pub warmer: fn(Owner),
 }
 
 static MAINS: OnceLock<Mains> = OnceLock::new();
@@ -106,6 +119,25 @@ pub extern "C-unwind" fn pg_cache_redis(_nothing: pg_sys::Datum) {
     }
 }
 
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_cache_warmer(database: pg_sys::Datum) {
+    let owner = Owner { database: database.value() as u32, role: number().unwrap_or_default() as u32 };
+    connect_as(owner.database, owner.role);
+    if owner.role != 0 {
+        // A session of a client loads these libraries when it begins. Their settings may be a part of the environment of a query.
+        // SAFETY: the server's own function, in a transaction, as in a session.
+        unsafe {
+            pg_sys::StartTransactionCommand();
+            pg_sys::process_session_preload_libraries();
+            pg_sys::CommitTransactionCommand();
+        }
+    }
+    if let Some(mains) = MAINS.get() {
+        (mains.warmer)(owner);
+    }
+}
+
 /// A worker that this process has started.
 #[derive(Debug)]
 pub struct Started {
@@ -117,11 +149,23 @@ pub struct Started {
 /// Starts a worker for a database, with a number that [`number`] returns in the worker; 0 stands for none. None if the server has no
 /// free slot for a worker.
 pub fn start(database: u32, number: u64) -> Option<Started> {
-    let mut worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
+    let worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
+    register_dynamic(numbered(worker, number), database)
+}
+
+/// Starts a worker that runs the warmers of a role in a database, or, with role 0, finds the roles that have warmers there. None if
+/// the server has no free slot for a worker.
+pub fn start_warmer(owner: Owner) -> Option<Started> {
+    let worker = describe(c"pg_cache warmer", c"pg_cache_warmer", pg_sys::BGW_NEVER_RESTART, owner.database);
+    register_dynamic(numbered(worker, owner.role.into()), owner.database)
+}
+
+/// Gives a worker a number that [`number`] returns in it.
+fn numbered(mut worker: pg_sys::BackgroundWorker, number: u64) -> pg_sys::BackgroundWorker {
     for (to, from) in worker.bgw_extra.iter_mut().zip(number.to_ne_bytes()) {
         *to = from as std::ffi::c_char;
     }
-    register_dynamic(worker, database)
+    worker
 }
 
 /// Starts the Redis worker. None if the server has no free slot for a worker.
@@ -157,12 +201,18 @@ impl Started {
 /// Connects this worker to a database, or to none if `database` is 0. Ends the process with an error if the database cannot be
 /// used.
 fn connect(database: u32) {
+    connect_as(database, 0);
+}
+
+/// Does the same as a role, with the settings of the role and the database, as for a session of the role. Role 0 stands for the
+/// superuser of the cluster. Ends the process with an error if the role may not log in, or may not use the database.
+fn connect_as(database: u32, role: u32) {
     // SAFETY: the first calls of a background worker, in the order that the server's own workers use.
     unsafe {
         pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pqsignal(pg_sys::SIGTERM as i32, Some(die));
         pg_sys::BackgroundWorkerUnblockSignals();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), role.into(), 0);
     }
 }
 
@@ -219,6 +269,58 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
         pg_sys::CommitTransactionCommand();
         result
     }
+}
+
+/// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, and with the
+/// session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is idle.
+pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
+    use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
+    // SAFETY: a worker outside of a transaction. Follows the server's own sessions.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as c_int;
+        if let Some(text) = activity {
+            pg_sys::pgstat_report_activity(STATE_RUNNING, text.as_ptr());
+            if pg_sys::StatementTimeout > 0 {
+                enable_timeout_after(STATEMENT_TIMEOUT, pg_sys::StatementTimeout);
+            }
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        if activity.is_some() {
+            disable_timeout(STATEMENT_TIMEOUT, false);
+        }
+        pg_sys::CommitTransactionCommand();
+        if activity.is_some() {
+            pg_sys::pgstat_report_stat(false);
+            pg_sys::pgstat_report_activity(STATE_IDLE, std::ptr::null());
+        }
+        result
+    }
+}
+
+/// Runs a function that calls [`as_statement`]. If it raises an error, aborts the transaction and returns the error. Logs nothing.
+pub fn attempt_statement<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
+    // SAFETY: a variable of the server. Frames that an error leaves on the stack of contexts are gone with their functions.
+    let contexts = unsafe { pg_sys::error_context_stack };
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|caught| match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                // SAFETY: as in `recover`. The order is that of the server's sessions.
+                unsafe {
+                    pg_sys::error_context_stack = contexts;
+                    disable_all_timeouts(false);
+                    pg_sys::AbortOutOfAnyTransaction();
+                    pg_sys::pgstat_report_stat(false);
+                    pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+                }
+                Err(Failure::of(&report))
+            }
+            other => other.rethrow(),
+        })
+        .execute()
 }
 
 /// Runs a function. If it raises an error, aborts the transaction that the function has begun, and logs the error.
@@ -309,7 +411,7 @@ pub fn all_databases() -> Vec<Database> {
 /// For how long a database stays closed to workers after a command has asked them to leave. The command holds a lock on the
 /// database afterwards, on which a new worker waits.
 const CLOSED_MS: u64 = 10_000;
-/// How long a command waits for the worker of a database to leave.
+/// How long a command waits for the workers of a database to leave.
 const LEAVE_MS: u64 = 5_000;
 
 /// Returns whether a database is closed to workers now.
@@ -326,12 +428,12 @@ pub fn workers() -> usize {
         let database = slot.database.load(Ordering::Acquire);
         database != 0 && session::is_worker_of(slot.pid.load(Ordering::Acquire), database)
     };
-    shared::worker_slots().filter(is_alive).count()
+    shared::database_slots().filter(is_alive).count()
 }
 
-/// Returns whether a worker of a database is alive, other than the one with this process ID.
+/// Returns whether a worker of a database is alive, other than the one with this process ID. A worker that runs warmers is none.
 pub fn has_worker(database: u32, except: u32) -> bool {
-    shared::worker_slots().any(|slot| {
+    shared::database_slots().any(|slot| {
         let pid = slot.pid.load(Ordering::Acquire);
         pid != except
             && slot.database.load(Ordering::Acquire) == database
@@ -339,7 +441,7 @@ pub fn has_worker(database: u32, except: u32) -> bool {
     })
 }
 
-/// Closes a database to workers for some time, and waits until its worker has left.
+/// Closes a database to workers for some time, and waits until its workers have left.
 pub fn close(database: u32) {
     let until = shared::tick_in(CLOSED_MS);
     let is_free = |slot: &&WorkerSlot| (slot.closed.load(Ordering::Relaxed) as u32) <= shared::tick();

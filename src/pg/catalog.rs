@@ -13,7 +13,7 @@ use super::local::local;
 use super::memory;
 use super::observer;
 use super::transaction;
-use super::varlena;
+use super::varlena::{self, OwnedJsonb};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -28,6 +28,7 @@ pub enum Table {
     Spaces,
     Grants,
     Watches,
+    Warmers,
 }
 
 impl Table {
@@ -36,6 +37,7 @@ impl Table {
             Self::Spaces => c"spaces",
             Self::Grants => c"grants",
             Self::Watches => c"watches",
+            Self::Warmers => c"warmers",
         }
     }
 }
@@ -61,6 +63,19 @@ pub mod spaces {
     pub const ENABLED: usize = 16;
 }
 
+/// The columns of `pgcache.warmers`, in the same way.
+pub mod warmers {
+    pub const NUMBER: usize = 0;
+    pub const OWNER: usize = 1;
+    pub const NAME: usize = 2;
+    pub const QUERY: usize = 3;
+    pub const ARGS: usize = 4;
+    pub const EVERY: usize = 5;
+    pub const TTL: usize = 6;
+    pub const TAGS: usize = 7;
+    pub const SPACE: usize = 8;
+}
+
 /// The rows of a table to read. `Named` and `OfSpace` use an index.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
@@ -79,7 +94,7 @@ local! {
     /// Whether this session has registered its callbacks.
     static WATCHING: Cell<bool> = Cell::new(false);
     /// The OIDs of the tables, once they have been found; 0 before.
-    static TABLES: Cell<[u32; 3]> = Cell::new([0; 3]);
+    static TABLES: Cell<[u32; 4]> = Cell::new([0; 4]);
 }
 
 /// Returns a counter that changes whenever data read from the tables may be outdated.
@@ -104,7 +119,7 @@ fn advance() {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
-        TABLES.set([0; 3]);
+        TABLES.set([0; 4]);
         advance();
     }
 }
@@ -164,6 +179,15 @@ pub fn schema_of_extension() -> Option<u32> {
     // SAFETY: looks up a catalog.
     let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema.into()) };
     (extension() == Some(owner.to_u32())).then_some(schema)
+}
+
+/// Returns whether a table is the one that CREATE EXTENSION has made. A caller that does for other roles what the rows of the table say
+/// must ask this: after DROP EXTENSION, another role may have created a schema and a table of these names.
+pub fn is_of_extension(table: Table) -> bool {
+    let Some(oid) = table_oid(table).filter(|_| schema_of_extension().is_some()) else { return false };
+    // SAFETY: looks up a catalog.
+    let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, oid.into()) };
+    extension() == Some(owner.to_u32())
 }
 
 /// Returns the OID of the extension. None if it does not exist in this database.
@@ -276,6 +300,13 @@ impl Row<'_> {
         let datum = self.datum(column, &[pg_sys::TEXTARRAYOID])?;
         // SAFETY: a Datum of an array of texts, in a tuple that lives as long as the row.
         Some(unsafe { varlena::contents(datum, pg_sys::TEXTOID) })
+    }
+
+    /// Returns a copy of a jsonb.
+    pub fn jsonb(&self, column: usize) -> Option<OwnedJsonb> {
+        let datum = self.datum(column, &[pg_sys::JSONBOID])?;
+        // SAFETY: a Datum of a jsonb, in a tuple that lives as long as the row.
+        Some(unsafe { OwnedJsonb::of(datum) })
     }
 
     pub fn interval(&self, column: usize) -> Option<Interval> {

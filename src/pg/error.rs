@@ -1,7 +1,7 @@
 //! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Most functions return an error as a
 //! `Refused`, and the outermost one raises it. A function whose comment says that it may raise errors raises them itself.
 
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
 use pgrx::prelude::*;
 
 /// The reason why a call is refused. The outermost function raises it as an error. So a function that returns it may have made only
@@ -82,6 +82,19 @@ impl std::fmt::Display for SqlState {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let character = |index: u32| char::from(b'0' + (self.0 >> (6 * index) & 0x3F) as u8);
         (0..5).try_for_each(|index| write!(out, "{}", character(index)))
+    }
+}
+
+/// An error that was caught: its SQLSTATE and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: SqlState,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn of(report: &ErrorReportWithLevel) -> Self {
+        Self { code: SqlState(report.sql_error_code() as u32), message: report.message().to_owned() }
     }
 }
 

@@ -164,6 +164,20 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     })
 }
 
+/// Checks a query that is to run later: its syntax, its names, and that its arguments have the types of its parameters. Does not plan
+/// it. Raises the errors of the query, with their position in it.
+pub fn check(query: &Query<'_>) {
+    context::within(query.caller, query.text, |context| {
+        // SAFETY: the SPI connection is open while anything that the query returns is in use.
+        within_spi(Snapshot::Active, || unsafe {
+            let parsed = parse(query)?;
+            refuse_utility(&parsed)?;
+            refuse_writes(&parsed)?;
+            bind(query.arguments, &parsed.types, context).map(|_| ())
+        })
+    });
+}
+
 /// How many cursors the session has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursors {

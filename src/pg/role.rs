@@ -61,6 +61,22 @@ impl Role {
         self.name().is_some()
     }
 
+    /// Returns whether the role may log in. False if it does not exist.
+    pub fn may_log_in(self) -> bool {
+        use pg_sys::SysCacheIdentifier::AUTHOID;
+        let oid = pg_sys::Oid::from(self.0);
+        // SAFETY: looks up a catalog, and reads the tuple before it is released.
+        unsafe {
+            let tuple = pg_sys::SearchSysCache1(AUTHOID as i32, oid.into());
+            if tuple.is_null() {
+                return false;
+            }
+            let may = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_authid>(tuple)).rolcanlogin;
+            pg_sys::ReleaseSysCache(tuple);
+            may
+        }
+    }
+
     /// Returns the role's name, without quotes.
     pub fn name(self) -> Option<CString> {
         // SAFETY: looks up a catalog; the server returns a new string or null.

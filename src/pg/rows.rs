@@ -173,6 +173,8 @@ pub struct Sink {
     /// Whether a column contains composite values.
     has_composites: bool,
     reader: Option<Reader>,
+    /// Whether the rows go nowhere but into the bytes to store.
+    discards: bool,
 }
 
 /// What [`Sink::replay`] did with stored rows.
@@ -243,7 +245,13 @@ impl Sink {
             anonymous_record: None,
             has_composites: false,
             reader: None,
+            discards: false,
         }
+    }
+
+    /// Makes a sink that only keeps the bytes to store of rows with any columns ([`keep`](Self::keep)).
+    pub fn discarding() -> Self {
+        Self { discards: true, ..Self::of_any_columns() }
     }
 
     /// Makes the query read a relation with the privileges of a role, as a view does with those of its owner.
@@ -305,7 +313,9 @@ impl Sink {
             // SAFETY: as the caller promises. `work_mem` is a global of this session.
             unsafe {
                 self.descriptor = pg_sys::CreateTupleDescCopy(query);
-                self.store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
+                if !self.discards {
+                    self.store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
+                }
             }
             return Ok(());
         }
@@ -388,6 +398,9 @@ impl Sink {
 
     /// Puts stored rows into the result. `room` must hold the bytes of rows that were stored by a sink.
     pub fn replay(&mut self, room: &Room) -> Replayed {
+        if self.discards {
+            return Replayed::Sent;
+        }
         let bytes = room.bytes();
         let Some((header, of_rows)) = header(bytes) else { return Replayed::Damaged };
         if header.1.len() != self.expected().len()
@@ -490,13 +503,16 @@ impl Target {
     }
 }
 
-/// Puts a tuple into the result.
+/// Puts a tuple into the result, if there is one.
 ///
 /// # Safety
 /// The tuple must have the columns of the slot. Must be called within a guard, while no value needs to be dropped.
 #[allow(ffi_unwind_calls)] // A guard catches the error, and no value on this stack needs to be dropped.
 #[inline]
 unsafe fn put(tuple: *mut pg_sys::MinimalTupleData, target: &Target) {
+    if target.store.is_null() {
+        return;
+    }
     // SAFETY: as the caller promises. The store copies the tuple.
     unsafe {
         ExecStoreMinimalTuple(tuple, target.slot, false);

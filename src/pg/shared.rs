@@ -6,6 +6,7 @@
 //! names     tags that were invalidated lately                       name_slot.rs
 //! sleepers  background workers that wait for changes                sleepers.rs
 //! redis     the state of the Redis worker                            redis_state.rs
+//! warmers   the owners of warmers, and the runs of warmers            warm_list.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! waits     for whom each backend waits                             deadlock.rs
@@ -31,7 +32,8 @@ use super::local::check_thread;
 use super::name_slot::{NAME_SLOTS, Slot};
 use super::redis_state::RedisState;
 use super::sleepers::Sleepers;
-use super::worker_slot::{WORKER_SLOTS, WorkerSlot};
+use super::warm_list::WarmList;
+use super::worker_slot::{DATABASE_SLOTS, WORKER_SLOTS, WorkerSlot};
 use super::{clock, prepared, restart, settings};
 use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
@@ -191,11 +193,12 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers and the
-/// state of Redis, the waits of backends, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers, the state of
+/// Redis and the list of warmers, the waits of backends, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
+    let workers = workers + size_of::<WarmList>();
     let waits = (sizes.backends as usize + 1) * size_of::<AtomicU64>();
     sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + waits + LINE
 }
@@ -273,10 +276,11 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the same holds for the names.
         unsafe { (*names(control).add(index)).format() };
     }
-    // SAFETY: the same holds for the sleepers and the state of Redis.
+    // SAFETY: the same holds for the sleepers, the state of Redis and the list of warmers.
     unsafe {
         (*sleepers(control)).format();
         (*redis_state_at(control)).clear(0);
+        (*warm_list_at(control)).format();
     }
     for index in 0..WORKER_SLOTS {
         // SAFETY: the same holds for the slots of workers.
@@ -424,8 +428,12 @@ fn redis_state_at(control: *mut Control) -> *mut RedisState {
     sleepers(control).wrapping_add(1).cast()
 }
 
-fn workers(control: *mut Control) -> *mut WorkerSlot {
+fn warm_list_at(control: *mut Control) -> *mut WarmList {
     redis_state_at(control).wrapping_add(1).cast()
+}
+
+fn workers(control: *mut Control) -> *mut WorkerSlot {
+    warm_list_at(control).wrapping_add(1).cast()
 }
 
 fn waits_at(control: *mut Control, sizes: Sizes) -> *mut AtomicU64 {
@@ -456,7 +464,19 @@ pub fn redis_slot() -> Option<&'static WorkerSlot> {
 
 /// Returns the slots of the workers of databases.
 pub fn database_slots() -> impl Iterator<Item = &'static WorkerSlot> {
-    worker_slots().skip(2)
+    worker_slots().skip(2).take(DATABASE_SLOTS)
+}
+
+/// Returns the slots of the workers that run warmers.
+pub fn warmer_slots() -> impl Iterator<Item = &'static WorkerSlot> {
+    worker_slots().skip(2 + DATABASE_SLOTS)
+}
+
+/// Returns the list of warmers. None if there is no cache.
+pub fn warm_list() -> Option<&'static WarmList> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has formatted it, and it exists as long as shared memory does.
+    (!control.is_null()).then(|| unsafe { &*warm_list_at(control) })
 }
 
 /// Returns what the Redis worker tells of itself. None if there is no cache.
@@ -466,8 +486,8 @@ pub fn redis_state() -> Option<&'static RedisState> {
     (!control.is_null()).then(|| unsafe { &*redis_state_at(control) })
 }
 
-/// Returns the slots of all background workers: the launcher's, the Redis worker's, and those of the workers of databases. There
-/// are none if there is no cache.
+/// Returns the slots of all background workers: the launcher's, the Redis worker's, those of the workers of databases, and those of
+/// the workers that run warmers. There are none if there is no cache.
 pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
     let control = CONTROL.load(Ordering::Relaxed);
     let count = if control.is_null() { 0 } else { WORKER_SLOTS };

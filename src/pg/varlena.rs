@@ -186,6 +186,23 @@ impl JsonbArgument<'_> {
     }
 }
 
+/// A copy of a jsonb that was read from a row.
+#[derive(Clone, Debug)]
+pub struct OwnedJsonb(Vec<u8>);
+
+impl OwnedJsonb {
+    /// # Safety
+    /// The Datum must be a jsonb.
+    pub(super) unsafe fn of(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as the caller promises.
+        Self(memory::copy(unsafe { content(datum) }))
+    }
+
+    pub fn as_argument(&self) -> JsonbArgument<'_> {
+        JsonbArgument(&self.0)
+    }
+}
+
 /// The bytes of a text in a row, in the database's encoding.
 #[derive(Debug)]
 pub struct OwnedText(pub Vec<u8>);

@@ -6,8 +6,10 @@
 use super::error::SqlState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The number of slots: one for the launcher, one for the Redis worker, and one for each worker of a database that may run.
-pub const WORKER_SLOTS: usize = 34;
+/// The number of slots of workers of databases, and also of workers that run warmers: the most that `pg_cache.max_workers` allows.
+pub const DATABASE_SLOTS: usize = 32;
+/// The number of slots: one for the launcher, one for the Redis worker, and one for each worker of the other two kinds.
+pub const WORKER_SLOTS: usize = 2 + 2 * DATABASE_SLOTS;
 
 /// A background worker.
 #[repr(C, align(64))]

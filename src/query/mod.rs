@@ -14,5 +14,6 @@ mod run;
 mod text;
 mod texts;
 mod ticket;
+pub mod warmer;
 
 pub use job::{Found, Wanted};

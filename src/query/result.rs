@@ -17,6 +17,7 @@ use super::refusals;
 use super::run;
 use super::text;
 use super::texts::{Known, know};
+use super::ticket::TIMES_UNTIL_LEFT_OUT;
 use crate::pg::environment;
 use crate::pg::jsonb::Element;
 use crate::pg::memory::{self, OutOfMemory};
@@ -620,4 +621,58 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
         refusals::admit_size(space, result.bytes().len())?;
         store(JSON, result.bytes())
     }
+}
+
+/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return them. Does not count as
+/// a read. The rows must have the tags of the call, unless they were stored at the tick `verified`.
+pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Option<Meta>, OutOfMemory> {
+    let mut search = Search::new(asked, Form::Rows)?;
+    let mut found = entry::peek(space, &search.key);
+    if found.is_some_and(|meta| meta.kind == VARIES) {
+        (search.key, search.is_full) = (search.full_key(), true);
+        found = entry::peek(space, &search.key);
+    }
+    let is_usable = |meta: &Meta| {
+        kind::behind(meta.kind).unwrap_or(meta.kind) == ROWS
+            && asked.ttl_ms.is_none_or(|ttl_ms| shared::ms_since(meta.created) < ttl_ms)
+    };
+    let mut has_tags = |meta: &Meta| {
+        asked.tags.is_empty()
+            || meta.created == verified
+            || search.peek(space).is_some_and(|(meta, note)| {
+                asked.tags.iter().all(|tag| note::tags(meta.kind, &note).any(|own| own == *tag))
+            })
+    };
+    Ok(found.filter(|meta| is_usable(meta) && has_tags(meta)))
+}
+
+/// Computes and stores the rows of a query, unless they are stored already and `asked.refresh` is false. `text` must be the text of
+/// `asked`. Returns whether they are stored now; if not, the status says why. If nothing can be stored, the query does not run. Raises
+/// the errors of the query.
+pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOfMemory> {
+    let search = Search::new(asked, Form::Rows)?;
+    let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());
+    let may_read = || entry::keyspace_for_reading(space).map(|_| ());
+    if let Err(status) = may_store.and_then(|()| may_read()) {
+        status::set(status);
+        return Ok(false);
+    }
+    let query = Query { caller: "query of a warmer", text, arguments: asked.arguments };
+    let (mut sink, most_bytes, wanted) = (Sink::discarding(), most_bytes(space), asked.wanted());
+    let mut job = Rows { search, query, sink: &mut sink, most_bytes };
+    if !asked.refresh && matches!(job.find(space, &wanted.look(false)), Found::Result(())) {
+        return Ok(true);
+    }
+    if job.search.times_left_out >= TIMES_UNTIL_LEFT_OUT && !asked.refresh {
+        status::set(refusals::LEAVES_OUT);
+        return Ok(false);
+    }
+    // A status from before the fill would stay after a success.
+    status::forget();
+    fill::fill(space, &wanted, None, &mut job);
+    let status = status::current();
+    let is_stored =
+        status == Some(Status::Done) || stored_rows(space, &Asked { refresh: false, ..*asked }, 0)?.is_some();
+    status.into_iter().for_each(status::set);
+    Ok(is_stored)
 }

@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 
 /// After this many results in a row that were invalid before they could be stored, the query is left out for a while: it runs, and
 /// nothing is stored unless a session waits for the result.
-const TIMES_UNTIL_LEFT_OUT: u8 = 2;
+pub const TIMES_UNTIL_LEFT_OUT: u8 = 2;
 /// For how long a query is left out, in milliseconds: ten times as long as it ran, within these limits.
 const LEFT_OUT_MS_MIN: u64 = 1_000;
 const LEFT_OUT_MS_MAX: u64 = 60_000;

@@ -29,4 +29,5 @@ pub mod table;
 pub mod transaction;
 pub mod usage;
 pub mod waiting;
+pub mod warmer;
 pub mod watch;

@@ -1,5 +1,5 @@
-//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of, and
-//! the Redis worker while there is a Redis.
+//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of,
+//! workers that run warmers (`warmth.rs`), and the Redis worker while there is a Redis.
 //!
 //! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
 //! it since its last worker was started, or if one of its segments is to be emptied. At most `pg_cache.max_workers` workers run. If
@@ -9,6 +9,7 @@
 //! started. So the launcher retires the segment after some time.
 
 use super::news::News;
+use super::warmth::Warmth;
 use crate::pg::background::{self, Started};
 use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
@@ -44,11 +45,13 @@ pub fn run() {
     slot.give_back(slot.pid.load(Relaxed));
     slot.take(session::pid(), 0, shared::tick());
     let databases = background::in_transaction(background::databases);
-    let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
+    let unseen: BTreeSet<u32> =
+        databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
+    let warmth = Warmth::new(unseen.clone());
     let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
     let news = News::default();
     let mut launcher =
-        Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news, redis: None };
+        Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news, warmth, redis: None };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -82,6 +85,7 @@ struct Launcher {
     /// The databases that were asked to free a segment while they had no worker, and since when.
     deserted: BTreeMap<u32, Instant>,
     news: News,
+    warmth: Warmth,
     /// When the Redis worker was started last.
     redis: Option<Instant>,
 }
@@ -108,7 +112,8 @@ impl Launcher {
         let stored = self.stored();
         let wanted = self.wanted(&stored);
         let has_redis = self.start_redis();
-        match (wanted.is_empty() || self.start(wanted, &stored)) && has_redis {
+        let has_warmers = self.warmth.manage();
+        match (wanted.is_empty() || self.start(wanted, &stored)) && has_redis && has_warmers {
             true => self.slot.note_success(),
             false => self.slot.note_error(SqlState::INSUFFICIENT_RESOURCES, shared::tick()),
         }

@@ -23,7 +23,7 @@ mod reading;
 mod removing;
 mod writing;
 
-pub use access::{keyspace_to_compute, keyspace_to_count};
+pub use access::{keyspace_for_reading, keyspace_to_compute, keyspace_to_count};
 pub use invalidating::{flush, invalidate_relation, invalidate_tag};
 pub use lifetime::{NO_LIFE, expires, touch};
 pub use listing::{RETURNED_BYTES_MAX, keys};

@@ -9,6 +9,7 @@
 //! - `forms`: protocols, large results, transactions and restarts.
 //! - `lifetimes`: how long results live.
 //! - `views`: cached views and wrappers of functions.
+//! - `warmers`: results that a background worker keeps stored.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
 //! - `flights`, `waits`, `taking`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
@@ -35,3 +36,4 @@ mod taking;
 mod tpch;
 mod views;
 mod waits;
+mod warmers;

@@ -1,0 +1,325 @@
+//! SQL functions for warmers: named queries whose results a background worker keeps stored.
+
+use super::arguments::{self, invalid, null};
+use crate::pg::encoding::shown;
+use crate::pg::error::{OrRaise, Refused};
+use crate::pg::jsonb::Array;
+use crate::pg::query::{self, Query};
+use crate::pg::role::{self, Role};
+use crate::pg::varlena::{Jsonb, JsonbArgument, OwnedText, Text, TextArgument, TextsArgument, Varlena};
+use crate::pg::{catalog, memory, shared, subtransaction};
+use crate::query::warmer as runner;
+use crate::store::space::Privilege;
+use crate::store::status::{self, Status};
+use crate::store::warmer::{self, NAME_BYTES_MAX, Outcome, TEXT_BYTES_MAX, Warmer};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use std::time::Instant;
+
+/// Returns the bytes of a name. Null, an empty name and one that is too long are errors.
+fn name_of<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
+    let name = argument.ok_or_else(|| null("name"))?.bytes();
+    match name.len() {
+        0 => Err(invalid("name must not be empty")),
+        length if length > NAME_BYTES_MAX => {
+            Err(invalid(format!("name must not be longer than {NAME_BYTES_MAX} bytes"))
+                .detail(format!("It has {length} bytes.")))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// Returns an error if a text is longer than that of a warmer may be.
+fn limit(what: &str, bytes: usize) -> Result<(), Refused> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    Err(Refused::new(code, format!("{what} of a warmer must not be longer than {TEXT_BYTES_MAX} bytes"))
+        .detail(format!("It has {bytes} bytes.")))
+}
+
+/// Adds a warmer of the current role. The query is parsed and checked, and does not run.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn cache_warmer_add(
+    name: Option<TextArgument<'_>>,
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
+    every: default!(Option<Interval>, "NULL"),
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) {
+    let add = || -> Result<(), Refused> {
+        let name = name_of(name)?;
+        let text = query.ok_or_else(|| null("query"))?.bytes();
+        limit("the query", text.len())?;
+        let array = args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
+            invalid("args must be an array of JSON")
+                .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
+        })?;
+        limit("the arguments", array.bytes().len())?;
+        every.map(|every| arguments::lifetime("every", every)).transpose()?;
+        ttl.map(|ttl| arguments::lifetime("ttl", ttl)).transpose()?;
+        let tags = arguments::tags(tags)?;
+        let space = space.ok_or_else(|| null("space"))?;
+        arguments::space(Some(space), Privilege::Write)?;
+        let terminated =
+            memory::terminated(text).ok_or_else(|| invalid("query must not contain a zero byte"))?;
+        let arguments = query::Arguments::Json(array);
+        query::check(&Query { caller: "query of cache_warmer_add", text: &terminated, arguments });
+        let owner = Role::current();
+        let owned = |bytes: &[u8]| OwnedText(memory::copy(bytes));
+        let args = args.map(|args| Jsonb(Varlena::of(args.bytes())));
+        let tags = memory::collect(tags.iter().map(|tag| owned(tag)));
+        let row: warmer::NewRow<'_> = [
+            catalog::new_oid().into(),
+            pg_sys::Oid::from(owner.oid()).into(),
+            owned(name).into(),
+            owned(text).into(),
+            args.map_or_else(DatumWithOid::null::<Jsonb>, Into::into),
+            every.map_or_else(DatumWithOid::null::<Interval>, Into::into),
+            ttl.map_or_else(DatumWithOid::null::<Interval>, Into::into),
+            tags.into(),
+            owned(space.bytes()).into(),
+        ];
+        warmer::write(owner, name, &row)?;
+        if !owner.may_log_in() {
+            let quoted = owner.quoted();
+            let code = PgSqlErrorCode::ERRCODE_WARNING;
+            Refused::new(code, format!("role {quoted} may not log in, so its warmers do not run"))
+                .hint(format!("Add the warmer as a role that the application logs in as, or run: ALTER ROLE {quoted} LOGIN;"))
+                .warn();
+        }
+        Ok(())
+    };
+    add().or_raise();
+    status::set(Status::Done);
+}
+
+/// Removes a warmer of the current role. Returns whether there was one. A result that it has stored stays.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_warmer_drop(name: Option<TextArgument<'_>>) -> bool {
+    let name = name_of(name).or_raise();
+    let removed = warmer::remove(Role::current(), name);
+    status::set(Status::Done);
+    removed
+}
+
+/// Runs a warmer of the current role, or all of them, in this session. Returns a row for each.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn cache_warm(
+    name: default!(Option<TextArgument<'_>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (name!(name, Text), name!(ok, bool), name!(duration, Interval), name!(error, Option<String>)),
+> {
+    let role = Role::current();
+    let mut warmers = warmer::all(|owner| owner == role);
+    if let Some(name) = name {
+        warmers.retain(|warmer| warmer.name == name.bytes());
+        if warmers.is_empty() {
+            let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+            let message = format!("role {} has no warmer \"{}\"", role.quoted(), shown(name.bytes()));
+            Refused::new(code, message)
+                .hint("To list the warmers, run: SELECT name, owner FROM cache_warmers;")
+                .raise();
+        }
+    }
+    let rows = memory::collect(warmers.iter().map(|warmer| {
+        let (ok, micros, error) = run(warmer);
+        (Text(Varlena::of(&warmer.name)), ok, Interval::from_micros(micros), error)
+    }));
+    status::set(Status::Done);
+    TableIterator::new(rows)
+}
+
+/// Runs a warmer now. Returns whether its result is stored, how many microseconds that took, and the error.
+fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
+    let (tick, began) = (shared::tick(), Instant::now());
+    let outcome = match subtransaction::attempt(|| runner::run(warmer, true).or_raise()) {
+        Ok(None) => Outcome::Stored,
+        Ok(Some(why)) => Outcome::NotStored(why),
+        Err(failure) => Outcome::Failed(failure),
+    };
+    let took = began.elapsed();
+    warmer.note(tick, took, &outcome);
+    let error = outcome.in_words();
+    (error.is_none(), i64::try_from(took.as_micros()).unwrap_or(i64::MAX), error)
+}
+
+/// A warmer in the form of a dump.
+struct Dumped {
+    owner: Vec<u8>,
+    name: Vec<u8>,
+    query: Vec<u8>,
+    args: Option<OwnedText>,
+    every: Option<Interval>,
+    ttl: Option<Interval>,
+    tags: Option<OwnedText>,
+    space: Vec<u8>,
+}
+
+impl Dumped {
+    /// Writes the warmer. If this cluster has no role of the owner's name, warns and leaves the warmer out, so that the others are
+    /// restored. No privilege is checked: only roles that may insert into `pgcache.dumped_warmers` get here, and no role is granted
+    /// that.
+    fn restore(self) {
+        let Some(owner) = Role::named(&self.owner).filter(|owner| !owner.is_everybody()) else {
+            let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+            let quoted = memory::terminated(&self.owner).map(|name| role::identifier(&name));
+            Refused::new(code, format!("role \"{}\" does not exist", shown(&self.owner)))
+                .detail(format!("Its warmer \"{}\" is not restored.", shown(&self.name)))
+                .hint(format!(
+                    "Run CREATE ROLE {} LOGIN; and then cache_warmer_add as this role.",
+                    quoted.unwrap_or_default()
+                ))
+                .warn();
+            return;
+        };
+        let text = |bytes| DatumWithOid::from(OwnedText(bytes));
+        catalog::write(
+            "INSERT INTO pgcache.warmers
+             VALUES ($1, $2, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8::pg_catalog.text[], $9) ON CONFLICT DO NOTHING",
+            &[
+                catalog::new_oid().into(),
+                pg_sys::Oid::from(owner.oid()).into(),
+                text(self.name),
+                text(self.query),
+                self.args.map_or_else(DatumWithOid::null::<OwnedText>, Into::into),
+                self.every.map_or_else(DatumWithOid::null::<Interval>, Into::into),
+                self.ttl.map_or_else(DatumWithOid::null::<Interval>, Into::into),
+                self.tags.map_or_else(DatumWithOid::null::<OwnedText>, Into::into),
+                text(self.space),
+            ],
+        );
+    }
+}
+
+/// Returns the state of a warmer in a word or a few.
+fn state(warmer: &Warmer) -> &'static str {
+    let run = warmer.run();
+    match run {
+        _ if !warmer.owner.exists() => "owner dropped",
+        _ if !warmer.owner.may_log_in() => "owner may not log in",
+        None => "not run yet",
+        Some(run) if run.failures == 0 => "warm",
+        Some(run) if run.code == 0 => "not stored",
+        Some(_) => "failing",
+    }
+}
+
+/// The functions of the triggers of `sql/warmers.sql`, and the function behind the view `cache_warmers`.
+#[pg_schema]
+mod pgcache {
+    use super::Dumped;
+    use crate::pg::catalog;
+    use crate::pg::error::SqlState;
+    use crate::pg::role::Role;
+    use crate::pg::varlena::{Jsonb, OwnedText, Text, Varlena};
+    use crate::pg::{memory, shared};
+    use crate::store::space;
+    use crate::store::warmer;
+    use pgrx::prelude::*;
+
+    /// Announces to all sessions, with the commit, that the table of warmers has changed, and tells the launcher that the owner of a
+    /// new row may have warmers.
+    #[pg_trigger]
+    fn warmer_changed<'a>(
+        trigger: &'a PgTrigger<'a>,
+    ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+        catalog::announce_change(trigger.relation()?.oid());
+        let owner = trigger.new().and_then(|row| row.get_by_name::<pg_sys::Oid>("owner").ok().flatten());
+        owner.into_iter().for_each(|owner| warmer::announce(Role::from_oid(owner.to_u32())));
+        Ok(None)
+    }
+
+    /// Writes each row that a restore copies into `pgcache.dumped_warmers` to `pgcache.warmers` instead: the result None keeps the
+    /// row out of `pgcache.dumped_warmers`, which stays empty.
+    #[pg_trigger]
+    fn warmer_restored<'a>(
+        trigger: &'a PgTrigger<'a>,
+    ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+        if let Some(row) = trigger.new() {
+            let text = |name| row.get_by_name::<OwnedText>(name).ok().flatten();
+            let required = |name| text(name).map(|text| text.0).unwrap_or_default();
+            let time = |name| row.get_by_name::<Interval>(name).ok().flatten();
+            let (owner, name, query) = (required("owner"), required("name"), required("query"));
+            let (args, tags, space) = (text("args"), text("tags"), required("space"));
+            let (every, ttl) = (time("every"), time("ttl"));
+            Dumped { owner, name, query, args, every, ttl, tags, space }.restore();
+        }
+        Ok(None)
+    }
+
+    /// Returns the warmers of the current role, and those of all roles if the caller may see statistics. Their queries, arguments, tags
+    /// and messages are shown to their owner, and to roles that may read the queries of all.
+    #[pg_extern(
+        volatile,
+        parallel_restricted,
+        sql = "
+        CREATE FUNCTION pgcache.\"visible_warmers\"()
+        RETURNS TABLE (name pg_catalog.text, owner pg_catalog.text, query pg_catalog.text, args pg_catalog.jsonb,
+            every pg_catalog.interval, ttl pg_catalog.interval, tags pg_catalog.text[], space pg_catalog.text, state pg_catalog.text,
+            last_run pg_catalog.timestamptz, duration pg_catalog.interval, runs pg_catalog.int8, error pg_catalog.text)
+        VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'visible_warmers_wrapper';
+    "
+    )]
+    #[allow(clippy::type_complexity)]
+    fn visible_warmers() -> TableIterator<
+        'static,
+        (
+            name!(name, Text),
+            name!(owner, Option<String>),
+            name!(query, Option<Text>),
+            name!(args, Option<Jsonb>),
+            name!(every, Option<Interval>),
+            name!(ttl, Option<Interval>),
+            name!(tags, Option<Vec<Text>>),
+            name!(space, Text),
+            name!(state, &'static str),
+            name!(last_run, Option<TimestampWithTimeZone>),
+            name!(duration, Option<Interval>),
+            name!(runs, i64),
+            name!(error, Option<String>),
+        ),
+    > {
+        let (role, sees_all, reads_all) = (Role::current(), space::may_monitor(), space::may_read_queries());
+        let all = warmer::all(|owner| owner == role || sees_all);
+        TableIterator::new(all.into_iter().map(move |warmer| {
+            memory::check();
+            let text = |bytes: &[u8]| Text(Varlena::of(bytes));
+            let is_readable = warmer.owner == role || reads_all;
+            let run = warmer.run().filter(|run| run.runs > 0);
+            let tags = memory::collect(warmer.tags.iter().filter(|_| is_readable).map(|tag| text(tag)));
+            let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
+            let error = run.filter(|run| run.failures > 0).map(|run| match (run.code, is_readable) {
+                (0, true) => run.message(),
+                (0, false) => "not stored".to_owned(),
+                (code, true) => format!("{}: {}", SqlState(code), run.message()),
+                (code, false) => SqlState(code).to_string(),
+            });
+            (
+                text(&warmer.name),
+                warmer.owner.exists().then(|| warmer.owner.quoted()),
+                is_readable.then(|| text(&warmer.query)),
+                warmer
+                    .args
+                    .as_ref()
+                    .filter(|_| is_readable)
+                    .map(|args| Jsonb(Varlena::of(args.as_argument().bytes()))),
+                warmer.every,
+                warmer.ttl,
+                (!tags.is_empty()).then_some(tags),
+                text(&warmer.space),
+                super::state(&warmer),
+                run.and_then(|run| time(run.began)),
+                run.map(|run| Interval::from_micros(run.duration_us as i64)),
+                run.map_or(0, |run| run.runs as i64),
+                error,
+            )
+        }))
+    }
+}

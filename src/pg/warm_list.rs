@@ -1,0 +1,265 @@
+//! What shared memory knows of warmers (`store/warmer.rs`): the *owners*, each a role of a database that may have warmers there, and
+//! the *runs*, what became of the latest run of each warmer.
+//!
+//! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
+//! here before the commit, and a worker of the database does so for all owners when the server has started. Only a worker that has
+//! found no warmer of an owner removes it. An owner that stays for no reason costs the start of a worker, and nothing else.
+//!
+//! Access: every field is an atomic word. A run is guarded by a version: it is odd while a process writes the run. A reader that sees
+//! an odd version, or another one afterwards, reads again.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+/// The most owners, in all databases together. Further ones get no worker.
+pub const OWNERS_MAX: usize = 512;
+/// The most warmers whose runs are known, in all databases together. With more, the run that ended first is forgotten.
+pub const RUNS_MAX: usize = 2048;
+/// The words of a message. Longer messages are cut off.
+const MESSAGE_WORDS: usize = 24;
+/// The most bytes of a message.
+pub const MESSAGE_BYTES_MAX: usize = MESSAGE_WORDS * 8;
+/// How often a reader or a writer of a run tries again.
+const TRIES: usize = 1000;
+
+/// A role of a database that may have warmers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    pub database: u32,
+    pub role: u32,
+}
+
+impl Owner {
+    fn word(self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.role)
+    }
+
+    fn of_word(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self { database: (word >> 32) as u32, role: word as u32 })
+    }
+}
+
+/// A place for an owner.
+#[repr(C)]
+#[derive(Debug)]
+struct OwnerSlot {
+    /// `database : 32 | role : 32`; 0 if the place is free.
+    owner: AtomicU64,
+    /// Grows when a warmer may have been added.
+    added: AtomicU64,
+}
+
+/// The outcome of the latest run of a warmer.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The tick at which it began; 0 if the warmer has not run.
+    pub began: u32,
+    /// The tick until which the warmer rests.
+    pub rests_until: u32,
+    pub duration_us: u64,
+    /// How many runs there were.
+    pub runs: u64,
+    /// How many runs in a row have failed, with this one.
+    pub failures: u32,
+    /// The SQLSTATE of the error as the server encodes it; 0 if there was none.
+    pub code: u32,
+    message: [u64; MESSAGE_WORDS],
+    length: u32,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        let message = [0; MESSAGE_WORDS];
+        Self { began: 0, rests_until: 0, duration_us: 0, runs: 0, failures: 0, code: 0, message, length: 0 }
+    }
+}
+
+impl Run {
+    /// Sets the message, or its beginning. Empty stands for none.
+    pub fn set_message(&mut self, text: &str) {
+        let mut bytes = [0; MESSAGE_BYTES_MAX];
+        let length = text.floor_char_boundary(bytes.len());
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        for (word, bytes) in self.message.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        self.length = length as u32;
+    }
+
+    /// Returns the message: why the run has failed, or why its result was not stored.
+    pub fn message(&self) -> String {
+        let mut bytes = [0; MESSAGE_BYTES_MAX];
+        for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.message) {
+            *chunk = word.to_ne_bytes();
+        }
+        let length = (self.length as usize).min(bytes.len());
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+}
+
+/// A place for the latest run of a warmer.
+#[repr(C, align(64))]
+#[derive(Debug)]
+struct RunSlot {
+    /// `database : 32 | number of the warmer : 32`; 0 if the place is free.
+    warmer: AtomicU64,
+    version: AtomicU32,
+    began: AtomicU32,
+    rests_until: AtomicU32,
+    failures: AtomicU32,
+    code: AtomicU32,
+    length: AtomicU32,
+    duration_us: AtomicU64,
+    runs: AtomicU64,
+    message: [AtomicU64; MESSAGE_WORDS],
+}
+
+/// The owners and the runs.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct WarmList {
+    owners: [OwnerSlot; OWNERS_MAX],
+    runs: [RunSlot; RUNS_MAX],
+}
+
+impl WarmList {
+    /// Empties the list. Must be called before any other process can access it.
+    pub fn format(&self) {
+        for slot in &self.owners {
+            slot.owner.store(0, Relaxed);
+            slot.added.store(0, Relaxed);
+        }
+        for slot in &self.runs {
+            slot.warmer.store(0, Relaxed);
+            slot.version.store(0, Relaxed);
+            slot.store(&Run::default());
+        }
+    }
+
+    /// Adds an owner, or notes that it may have one more warmer. Returns false if there is no place.
+    pub fn add(&self, owner: Owner) -> bool {
+        let word = owner.word();
+        for _ in 0..TRIES {
+            let known = self.owners.iter().find(|slot| slot.owner.load(SeqCst) == word);
+            let slot = known.or_else(|| {
+                let take = |slot: &&OwnerSlot| slot.owner.compare_exchange(0, word, SeqCst, SeqCst).is_ok();
+                self.owners.iter().find(take)
+            });
+            let Some(slot) = slot else { return false };
+            // A worker that removes the owner reads `added` afterwards, and puts the owner back if it has grown.
+            slot.added.fetch_add(1, SeqCst);
+            if slot.owner.load(SeqCst) == word {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns how often warmers of an owner were added. The sum over all places: two sessions may have added the owner twice.
+    pub fn added(&self, owner: Owner) -> u64 {
+        let places = self.owners.iter().filter(|slot| slot.owner.load(SeqCst) == owner.word());
+        places.map(|slot| slot.added.load(SeqCst)).sum()
+    }
+
+    /// Removes an owner that has no warmers, unless one was added since [`added`](Self::added) returned `added`.
+    pub fn remove(&self, owner: Owner, added: u64) {
+        let word = owner.word();
+        if self.added(owner) != added {
+            return;
+        }
+        let mut after = 0;
+        for slot in &self.owners {
+            if slot.owner.compare_exchange(word, 0, SeqCst, SeqCst).is_ok() {
+                after += slot.added.load(SeqCst);
+            }
+        }
+        if after != added {
+            self.add(owner);
+        }
+    }
+
+    /// Returns all owners, in any order.
+    pub fn owners(&self) -> impl Iterator<Item = Owner> {
+        self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)))
+    }
+
+    /// Returns the latest run of a warmer. `at` is the index where it was found before, and gets the index. None if the warmer has not
+    /// run, or if its run was forgotten.
+    pub fn run(&self, database: u32, number: u32, at: &mut usize) -> Option<Run> {
+        let slot = self.slot(database, number, at)?;
+        for _ in 0..TRIES {
+            let version = slot.version.load(Acquire);
+            let run = slot.load();
+            fence(Acquire);
+            if version % 2 == 0 && slot.version.load(Relaxed) == version {
+                return slot.is_of(database, number).then_some(run);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Changes the latest run of a warmer by `change`, which gets the run before. Does nothing if another process is writing it.
+    pub fn note(&self, database: u32, number: u32, at: &mut usize, change: impl FnOnce(&mut Run)) {
+        let slot = self.slot(database, number, at);
+        let is_known = slot.is_some();
+        let slot = slot.or_else(|| {
+            let oldest = |slot: &&RunSlot| (slot.warmer.load(Relaxed) != 0, slot.began.load(Relaxed));
+            self.runs.iter().min_by_key(oldest)
+        });
+        let Some(slot) = slot else { return };
+        let version = slot.version.load(Relaxed);
+        let taken =
+            version % 2 == 0 && slot.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
+        if !taken {
+            return;
+        }
+        fence(Release);
+        let mut run = if is_known && slot.is_of(database, number) { slot.load() } else { Run::default() };
+        change(&mut run);
+        slot.warmer.store(u64::from(database) << 32 | u64::from(number), Relaxed);
+        slot.store(&run);
+        slot.version.store(version.wrapping_add(2), Release);
+    }
+
+    /// Finds the place of a warmer, first where it was before.
+    fn slot(&self, database: u32, number: u32, at: &mut usize) -> Option<&RunSlot> {
+        if let Some(slot) = self.runs.get(*at).filter(|slot| slot.is_of(database, number)) {
+            return Some(slot);
+        }
+        *at = self.runs.iter().position(|slot| slot.is_of(database, number))?;
+        self.runs.get(*at)
+    }
+}
+
+impl RunSlot {
+    fn is_of(&self, database: u32, number: u32) -> bool {
+        self.warmer.load(Relaxed) == u64::from(database) << 32 | u64::from(number)
+    }
+
+    fn load(&self) -> Run {
+        let mut message = [0; MESSAGE_WORDS];
+        message.iter_mut().zip(&self.message).for_each(|(to, from)| *to = from.load(Relaxed));
+        Run {
+            began: self.began.load(Relaxed),
+            rests_until: self.rests_until.load(Relaxed),
+            duration_us: self.duration_us.load(Relaxed),
+            runs: self.runs.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            code: self.code.load(Relaxed),
+            message,
+            length: self.length.load(Relaxed),
+        }
+    }
+
+    fn store(&self, run: &Run) {
+        self.began.store(run.began, Relaxed);
+        self.rests_until.store(run.rests_until, Relaxed);
+        self.duration_us.store(run.duration_us, Relaxed);
+        self.runs.store(run.runs, Relaxed);
+        self.failures.store(run.failures, Relaxed);
+        self.code.store(run.code, Relaxed);
+        self.message.iter().zip(run.message).for_each(|(to, from)| to.store(from, Relaxed));
+        self.length.store(run.length, Relaxed);
+    }
+}

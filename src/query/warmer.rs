@@ -1,0 +1,81 @@
+//! Runs warmers (`store/warmer.rs`) and says when one must run.
+
+use super::result::{self, Asked};
+use crate::pg::error::Refused;
+use crate::pg::jsonb::Array;
+use crate::pg::query::Arguments;
+use crate::pg::{memory, shared};
+use crate::store::cause;
+use crate::store::space::{self, Privilege, Space};
+use crate::store::status;
+use crate::store::warmer::Warmer;
+use pg_cache_core::Meta;
+
+/// Whether a warmer must run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its result is stored and young enough. The tick at which it was stored.
+    No(u32),
+    /// It has no valid result.
+    Missing,
+    /// Its result is valid, but older than `every`, or about to expire.
+    Old,
+}
+
+/// Calls `with` with the space of a warmer and what it asks for.
+fn with_asked<R>(
+    warmer: &Warmer,
+    refresh: bool,
+    with: impl FnOnce(&Space, &Asked<'_>) -> Result<R, Refused>,
+) -> Result<R, Refused> {
+    let space = space::with_privilege(&warmer.space, Privilege::Write)?;
+    let array = warmer.args.as_ref().map(|args| args.as_argument());
+    let tags: Vec<&[u8]> = memory::collect(warmer.tags.iter().map(Vec::as_slice));
+    let asked = Asked {
+        text: &warmer.query,
+        arguments: Arguments::Json(array.and_then(Array::of).unwrap_or(Array::EMPTY)),
+        ttl_ms: warmer.ttl_ms(),
+        tags: &tags,
+        stale_ok_ms: None,
+        refresh,
+        depends: None,
+        reader: None,
+    };
+    with(&space, &asked)
+}
+
+/// Returns whether a warmer must run, in a session of its owner. Does not run a query. `verified` is the tick of the last `Due::No`.
+pub fn due(warmer: &Warmer, verified: u32) -> Due {
+    let stored = with_asked(warmer, false, |space, asked| Ok(result::stored_rows(space, asked, verified)?));
+    match stored {
+        Ok(Some(meta)) if is_old(warmer, &meta) => Due::Old,
+        Ok(Some(meta)) => Due::No(meta.created),
+        // The run raises the error of the space.
+        Ok(None) | Err(_) => Due::Missing,
+    }
+}
+
+/// Returns whether a valid result is older than `every`, or expires before a run that begins in a second can be expected to end. A
+/// result is refreshed in the second half of its life only.
+fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
+    const POLL_MS: u64 = 1000;
+    let (age_ms, left_ms) = (shared::ms_since(meta.created), shared::ms_until(meta.expires));
+    let left_ms = warmer.ttl_ms().map_or(left_ms, |ttl_ms| left_ms.min(ttl_ms.saturating_sub(age_ms)));
+    let took_ms = meta.cost.micros() / 1000;
+    warmer.every_ms().is_some_and(|every_ms| age_ms >= every_ms)
+        || left_ms <= age_ms && left_ms <= took_ms + POLL_MS
+}
+
+/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise why not.
+/// Raises the errors of the query.
+pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
+    with_asked(warmer, refresh, |space, asked| {
+        let text = memory::terminated(asked.text).unwrap_or_default();
+        status::forget();
+        let is_stored = result::warm(space, asked, &text)?;
+        Ok(match is_stored {
+            true => None,
+            false => Some(status::current().map_or_else(|| "not stored".to_owned(), cause::in_words)),
+        })
+    })
+}

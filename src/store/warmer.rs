@@ -1,0 +1,235 @@
+//! Warmers: named queries whose results a background worker keeps stored. A *warmer* is a row of `pgcache.warmers`, and belongs to
+//! the role that added it, its *owner*. What became of its latest run is in shared memory (`pg/warm_list.rs`).
+
+use crate::pg::catalog::{self, Row, Rows, Table, warmers};
+use crate::pg::encoding::shown;
+use crate::pg::error::{Failure, Refused};
+use crate::pg::role::Role;
+use crate::pg::varlena::{OwnedJsonb, OwnedText};
+use crate::pg::warm_list::{Owner, Run};
+use crate::pg::{interval, memory, shared};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::time::Duration;
+
+/// The most warmers of one owner in a database. The worker looks at all warmers of an owner once a second.
+pub const OF_OWNER_MAX: usize = 250;
+/// The most warmers in a database.
+pub const OF_DATABASE_MAX: usize = 1000;
+/// The most bytes of a query, and of its arguments as text.
+pub const TEXT_BYTES_MAX: usize = 1 << 16;
+/// The most bytes of a name.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// How long a warmer rests at least after a run.
+const REST_MIN: Duration = Duration::from_secs(1);
+/// How long it rests at most after failures.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// A warmer.
+#[derive(Debug)]
+pub struct Warmer {
+    /// Identifies the warmer in its database. Never used again.
+    pub number: u32,
+    pub owner: Role,
+    pub name: Vec<u8>,
+    pub query: Vec<u8>,
+    pub args: Option<OwnedJsonb>,
+    pub every: Option<Interval>,
+    pub ttl: Option<Interval>,
+    /// Sorted, without duplicates.
+    pub tags: Vec<Vec<u8>>,
+    pub space: Vec<u8>,
+    /// Where its run was found last.
+    at: Cell<usize>,
+}
+
+impl Warmer {
+    fn of(row: &Row<'_>) -> Self {
+        memory::check();
+        let bytes = |column| memory::copy(row.text(column).unwrap_or_default());
+        let tags = row.texts(warmers::TAGS).unwrap_or_default();
+        Self {
+            number: row.oid(warmers::NUMBER).unwrap_or_default(),
+            owner: Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default()),
+            name: bytes(warmers::NAME),
+            query: bytes(warmers::QUERY),
+            args: row.jsonb(warmers::ARGS),
+            every: row.interval(warmers::EVERY),
+            ttl: row.interval(warmers::TTL),
+            tags: memory::collect(tags.into_iter().flatten().map(memory::copy)),
+            space: bytes(warmers::SPACE),
+            at: Cell::new(0),
+        }
+    }
+
+    /// Returns after how many milliseconds a result is computed again although it is valid.
+    pub fn every_ms(&self) -> Option<u64> {
+        self.every.map(|every| u64::try_from(interval::ms(every)).unwrap_or(0).max(1))
+    }
+
+    pub fn ttl_ms(&self) -> Option<u64> {
+        self.ttl.map(|ttl| u64::try_from(interval::ms(ttl)).unwrap_or(0).max(1))
+    }
+
+    /// Returns the latest run, if it is known.
+    pub fn run(&self) -> Option<Run> {
+        let mut at = self.at.get();
+        let run = shared::warm_list()?.run(shared::database(), self.number, &mut at);
+        self.at.set(at);
+        run
+    }
+
+    /// Notes a run that began at a tick. After a success, the warmer rests for at least as long as the run took; after failures in a
+    /// row, longer and longer.
+    pub fn note(&self, began: u32, took: Duration, outcome: &Outcome) {
+        let Some(list) = shared::warm_list() else { return };
+        let mut at = self.at.get();
+        list.note(shared::database(), self.number, &mut at, |run| {
+            run.began = began.max(1);
+            run.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            run.runs += 1;
+            let (failures, code, message) = match outcome {
+                Outcome::Stored => (0, 0, ""),
+                Outcome::NotStored(why) => (run.failures + 1, 0, why.as_str()),
+                Outcome::Failed(failure) => (run.failures + 1, failure.code.0, failure.message.as_str()),
+            };
+            (run.failures, run.code) = (failures, code);
+            run.set_message(message);
+            let backoff = REST_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            let rest = took.max(backoff.min(REST_MAX));
+            run.rests_until = shared::tick_in(u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+        });
+        self.at.set(at);
+    }
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub enum Outcome {
+    Stored,
+    /// The status of the query says why its result was not stored.
+    NotStored(String),
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// Returns the error with its SQLSTATE, or why the result was not stored. None after a success.
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::Stored => None,
+            Self::NotStored(why) => Some(why.clone()),
+            Self::Failed(Failure { code, message }) => Some(format!("{code}: {message}")),
+        }
+    }
+}
+
+/// Calls `with` for each warmer of the database, in any order. Returns none if the table is not that of the extension.
+fn each(rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
+    if catalog::is_of_extension(Table::Warmers) {
+        catalog::read(Table::Warmers, rows, |row| with(row));
+    }
+}
+
+/// Returns the warmers that `wanted` asks for by their owner, ordered by name.
+pub fn all(wanted: impl Fn(Role) -> bool) -> Vec<Warmer> {
+    let mut all = Vec::new();
+    each(Rows::All, |row| {
+        if wanted(Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default())) {
+            memory::push(&mut all, Warmer::of(row));
+        }
+    });
+    all.sort_unstable_by(|one, other| (&one.name, one.owner.oid()).cmp(&(&other.name, other.owner.oid())));
+    all
+}
+
+/// Returns whether a running transaction may be about to commit a warmer of this owner.
+pub fn may_be_added(owner: Role) -> bool {
+    let mut found = false;
+    each(Rows::AllUncommitted, |row| found |= row.oid(warmers::OWNER) == Some(owner.oid()));
+    found
+}
+
+/// Tells the launcher that a role of this database may have warmers.
+pub fn announce(role: Role) {
+    if let Some(list) = shared::warm_list() {
+        list.add(Owner { database: shared::database(), role: role.oid() });
+    }
+}
+
+/// Tells the launcher which roles of this database have warmers.
+pub fn announce_all() {
+    each(Rows::All, |row| announce(Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default())));
+}
+
+/// Removes the warmers of dropped roles: another role may get their OIDs one day.
+pub fn forget_dropped_roles() {
+    let mut has_dropped = false;
+    each(Rows::All, |row| {
+        has_dropped |= !Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default()).exists();
+    });
+    if has_dropped {
+        catalog::clean_up(
+            "DELETE FROM pgcache.warmers WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+                 SELECT w.ctid FROM pgcache.warmers AS w
+                 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) w.owner)
+                 FOR UPDATE SKIP LOCKED))",
+        );
+    }
+}
+
+/// The columns of a new row, from the number on.
+pub type NewRow<'a> = [DatumWithOid<'a>; 9];
+
+/// Writes a warmer of a role. Returns an error if the role has one of this name, or if there would be too many. Raises errors.
+pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> {
+    forget_dropped_roles();
+    let count = catalog::write(
+        "INSERT INTO pgcache.warmers
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (owner, name) DO NOTHING",
+        row,
+    );
+    if count == 0 {
+        let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
+        let name = shown(name);
+        return Err(Refused::new(
+            code,
+            format!("warmer \"{name}\" of role {} already exists", owner.quoted()),
+        )
+        .hint(format!(
+            "To replace it, first run: SELECT cache_warmer_drop({});",
+            crate::pg::role::literal(&name)
+        )));
+    }
+    check_limits(owner)
+}
+
+/// Returns an error if there are too many warmers. Counts those that running transactions have added, so if several transactions
+/// exceed a limit together, at least the last of them is refused, and none waits for another.
+fn check_limits(owner: Role) -> Result<(), Refused> {
+    let (mut of_owner, mut of_database) = (0, 0);
+    each(Rows::AllUncommitted, |row| {
+        of_database += 1;
+        of_owner += usize::from(row.oid(warmers::OWNER) == Some(owner.oid()));
+    });
+    let message = if of_owner > OF_OWNER_MAX {
+        format!("role {} would have more than {OF_OWNER_MAX} warmers", owner.quoted())
+    } else if of_database > OF_DATABASE_MAX {
+        format!("the database would have more than {OF_DATABASE_MAX} warmers")
+    } else {
+        return Ok(());
+    };
+    let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    Err(Refused::new(code, message).hint(
+        "To remove a warmer that is not needed, run cache_warmer_drop. The view cache_warmers lists them.",
+    ))
+}
+
+/// Removes a warmer of a role. Returns whether there was one.
+pub fn remove(owner: Role, name: &[u8]) -> bool {
+    let statement = "DELETE FROM pgcache.warmers
+         WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";
+    let owner = pg_sys::Oid::from(owner.oid());
+    catalog::write(statement, &[owner.into(), OwnedText(memory::copy(name)).into()]) > 0
+}

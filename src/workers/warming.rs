@@ -1,0 +1,206 @@
+//! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role.
+//!
+//! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the warmers
+//! that are due one after the other, each in a transaction of its own. A warmer that has run rests, so the others get their turn.
+//!
+//! The worker leaves after some time, so that a new one takes over with the present settings of the role and the database. It also
+//! leaves if a query has changed its session: a client's session would not find what it stores then.
+//!
+//! With role 0, the worker only tells the launcher which roles have warmers in the database.
+
+use crate::pg::catalog;
+use crate::pg::environment;
+use crate::pg::error::OrRaise;
+use crate::pg::role::Role;
+use crate::pg::warm_list::Owner;
+use crate::pg::worker_slot::WorkerSlot;
+use crate::pg::{background, memory, session, settings, shared};
+use crate::query::warmer::{self as runner, Due};
+use crate::store::warmer::{self, Outcome, Warmer};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How often the worker looks at its warmers.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a worker stays.
+const STAY: Duration = Duration::from_secs(60);
+/// How long it stays at least while there are more owners than workers.
+const TURN: Duration = Duration::from_secs(1);
+
+/// The main function of the worker.
+pub fn run(owner: Owner) {
+    let (pid, tick) = (session::pid(), shared::tick());
+    let Some(slot) = shared::warmer_slots().find(|slot| {
+        let other = slot.pid.load(Relaxed);
+        if other != 0 && !session::is_alive(other) {
+            slot.give_back(other);
+        }
+        slot.take(pid, owner.database, tick)
+    }) else {
+        return;
+    };
+    if owner.role == 0 {
+        let find = || background::in_transaction(|| (warmer::forget_dropped_roles(), warmer::announce_all()));
+        if let Err(error) = background::attempt(find) {
+            slot.note_error(error, shared::tick());
+        }
+    } else {
+        Warming::new(owner, slot).work();
+    }
+    slot.give_back(pid);
+}
+
+/// What to do after a look at the warmers.
+enum Next {
+    /// Run the warmer with this index. Whether to compute a valid result again.
+    Run(usize, bool),
+    Wait,
+    Leave,
+}
+
+struct Warming {
+    owner: Owner,
+    slot: &'static WorkerSlot,
+    began: Instant,
+    /// The environment of the session before it has run a query.
+    environment: Option<[u8; 32]>,
+    /// The warmers, and the generation of the tables from before they were read.
+    warmers: Vec<Warmer>,
+    generation: u64,
+    /// The tick at which the result of each warmer was stored that was looked at in full.
+    verified: BTreeMap<u32, u32>,
+    /// The warmer to look at first.
+    next: usize,
+}
+
+impl Warming {
+    fn new(owner: Owner, slot: &'static WorkerSlot) -> Self {
+        Self {
+            owner,
+            slot,
+            began: Instant::now(),
+            environment: None,
+            warmers: Vec::new(),
+            generation: 0,
+            verified: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Works until it is time to leave.
+    fn work(&mut self) {
+        loop {
+            let next = background::attempt_statement(|| background::as_statement(None, || self.look()));
+            self.slot.worked.store(shared::tick(), Relaxed);
+            match next {
+                Ok(Next::Run(index, refresh)) => self.run(index, refresh),
+                Ok(Next::Leave) => return,
+                Ok(Next::Wait) if self.has_stayed() => return,
+                Ok(Next::Wait) => background::wait(LOOK),
+                Err(failure) => {
+                    self.slot.note_error(failure.code, shared::tick());
+                    background::wait(LOOK);
+                    return;
+                }
+            }
+            background::attend();
+            if background::is_closed(self.owner.database) {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether the worker has stayed for long enough.
+    fn has_stayed(&self) -> bool {
+        let owners = shared::warm_list().map_or(0, |list| list.owners().count());
+        let stay = if owners > settings::max_workers() { TURN } else { STAY };
+        self.began.elapsed() >= stay
+    }
+
+    /// Looks which warmer is due. Must run in a transaction.
+    fn look(&mut self) -> Next {
+        let role = Role::from_oid(self.owner.role);
+        let environment = environment::full();
+        if self.environment.is_none() && Role::current() != role {
+            self.refuse_other_role();
+        }
+        let is_own = *self.environment.get_or_insert(environment) == environment
+            && Role::current() == role
+            && !environment::has_temporary_schema();
+        if !is_own || !role.exists() {
+            return Next::Leave;
+        }
+        if self.generation != catalog::generation() {
+            self.generation = catalog::generation();
+            let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
+            self.warmers = warmer::all(|owner| owner == role);
+            self.verified.clear();
+            if self.warmers.is_empty() {
+                // The next look reads the table again.
+                self.generation = 0;
+                if warmer::may_be_added(role) {
+                    return Next::Wait;
+                }
+                shared::warm_list().into_iter().for_each(|list| list.remove(self.owner, added));
+                return Next::Leave;
+            }
+        }
+        let (first, count) = (self.next, self.warmers.len());
+        for index in (0..count).map(|at| (first + at) % count) {
+            if let Some(refresh) = self.is_due(index) {
+                self.next = index + 1;
+                return Next::Run(index, refresh);
+            }
+        }
+        Next::Wait
+    }
+
+    /// Notes that the warmers cannot run, because ALTER ROLE … SET role gives the sessions of their owner another current role.
+    fn refuse_other_role(&self) {
+        let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
+        for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
+            warmer.note(shared::tick(), Duration::ZERO, &why);
+        }
+    }
+
+    /// Returns None if a warmer is not due, and otherwise whether its result is valid.
+    fn is_due(&mut self, index: usize) -> Option<bool> {
+        let warmer = self.warmers.get(index)?;
+        if warmer.run().is_some_and(|run| shared::ms_until(run.rests_until) > 0) {
+            return None;
+        }
+        let verified = self.verified.get(&warmer.number).copied().unwrap_or(0);
+        match runner::due(warmer, verified) {
+            Due::No(created) => {
+                memory::check();
+                self.verified.insert(warmer.number, created);
+                None
+            }
+            Due::Missing => Some(false),
+            Due::Old => Some(true),
+        }
+    }
+
+    /// Runs a warmer in a transaction of its own.
+    fn run(&self, index: usize, refresh: bool) {
+        let Some(warmer) = self.warmers.get(index) else { return };
+        let text = CString::new(warmer.query.as_slice()).unwrap_or_default();
+        let (tick, began) = (shared::tick(), Instant::now());
+        let ran = background::attempt_statement(|| {
+            background::as_statement(Some(&text), || runner::run(warmer, refresh).or_raise())
+        });
+        let outcome = match ran {
+            Ok(None) => Outcome::Stored,
+            Ok(Some(why)) => Outcome::NotStored(why),
+            Err(failure) => Outcome::Failed(failure),
+        };
+        match &outcome {
+            Outcome::Failed(failure) => self.slot.note_error(failure.code, shared::tick()),
+            _ => self.slot.note_success(),
+        }
+        self.slot.useful.store(shared::tick(), Relaxed);
+        warmer.note(tick, began.elapsed(), &outcome);
+    }
+}

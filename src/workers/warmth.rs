@@ -1,0 +1,127 @@
+//! Starts the workers that run warmers (`warming.rs`), for the launcher.
+//!
+//! The list of owners in shared memory (`pg/warm_list.rs`) says which roles of which databases may have warmers. After the start of
+//! the server the list is empty, so a worker looks into each database once. At most `pg_cache.max_workers` of these workers run. If there are more owners, the owner whose last
+//! worker started first comes next, and the workers leave as soon as nothing is due.
+
+use crate::pg::background::{self, Started};
+use crate::pg::role::Role;
+use crate::pg::session;
+use crate::pg::warm_list::{Owner, WarmList};
+use crate::pg::{memory, settings, shared};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that have ended at once, for
+/// instance because the role may not log in.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A worker that has run for so long has been of use.
+const USEFUL: Duration = Duration::from_millis(900);
+
+/// The last worker of an owner.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    started: Instant,
+    /// How long to wait after the start before the next one.
+    pause: Duration,
+}
+
+/// The workers that run warmers.
+#[derive(Debug)]
+pub struct Warmth {
+    /// The databases that were not looked into since the launcher started.
+    unseen: BTreeSet<u32>,
+    running: Vec<(Owner, Started)>,
+    last: BTreeMap<Owner, Last>,
+}
+
+impl Warmth {
+    /// `unseen` are the databases to look into.
+    pub fn new(unseen: BTreeSet<u32>) -> Self {
+        Self { unseen, running: Vec::new(), last: BTreeMap::new() }
+    }
+
+    /// Starts workers that are missing. Returns false if the server has no free place for one.
+    pub fn manage(&mut self) -> bool {
+        let Some(list) = shared::warm_list() else { return true };
+        self.forget_ended();
+        let mut owners: Vec<Owner> = memory::collect(list.owners());
+        owners.sort_unstable();
+        owners.dedup();
+        self.last.retain(|owner, _| owner.role == 0 || owners.binary_search(owner).is_ok());
+        let look = self.unseen.iter().map(|database| Owner { database: *database, role: 0 }).next();
+        let may_start = |owner: &Owner| {
+            !self.running.iter().any(|(running, _)| running == owner)
+                && self.last.get(owner).is_none_or(|last| last.started.elapsed() >= last.pause)
+                && !background::is_closed(owner.database)
+        };
+        let mut wanted: Vec<Owner> = memory::collect(look.into_iter().chain(owners).filter(may_start));
+        if wanted.is_empty() {
+            return true;
+        }
+        wanted.sort_by_key(|owner| (owner.role != 0, self.last.get(owner).map(|last| last.started)));
+        self.start(list, wanted)
+    }
+
+    /// Takes the workers that have ended off the list of running ones.
+    fn forget_ended(&mut self) {
+        let (last, unseen) = (&mut self.last, &mut self.unseen);
+        self.running.retain(|(owner, worker)| {
+            let is_over = worker.is_over();
+            if is_over && let Some(last) = last.get_mut(owner) {
+                last.pause = match last.started.elapsed() >= USEFUL {
+                    true => PAUSE_MIN,
+                    false => PAUSE_MAX.min(last.pause * 2),
+                };
+            }
+            if is_over && owner.role == 0 {
+                unseen.remove(&owner.database);
+                last.remove(owner);
+            }
+            !is_over
+        });
+    }
+
+    /// Starts workers while there is room.
+    fn start(&mut self, list: &WarmList, wanted: Vec<Owner>) -> bool {
+        // The catalogs of the whole server tell, without a connection to a database.
+        let (databases, may_log_in) = background::in_transaction(|| {
+            let may = wanted.iter().map(|owner| owner.role == 0 || Role::from_oid(owner.role).may_log_in());
+            (background::databases(), memory::collect(may))
+        });
+        for (owner, may_log_in) in wanted.into_iter().zip(may_log_in) {
+            match databases.iter().find(|(oid, _)| *oid == owner.database) {
+                None => {
+                    self.unseen.remove(&owner.database);
+                    list.remove(owner, list.added(owner));
+                }
+                // The view of warmers says what is wrong. A role may get the right later.
+                Some((_, false)) if owner.role == 0 => {
+                    self.unseen.remove(&owner.database);
+                }
+                Some((_, connects)) if !connects || !may_log_in => {
+                    self.last.insert(owner, Last { started: Instant::now(), pause: PAUSE_MIN });
+                }
+                Some(_) if self.alive() >= settings::max_workers() => break,
+                Some(_) => {
+                    let Some(worker) = background::start_warmer(owner) else { return false };
+                    let pause = self.last.get(&owner).map_or(PAUSE_MIN, |last| last.pause);
+                    self.last.insert(owner, Last { started: Instant::now(), pause });
+                    self.running.push((owner, worker));
+                }
+            }
+        }
+        true
+    }
+
+    /// Returns how many of these workers run or are about to start. Those of a previous launcher are not in the list.
+    fn alive(&self) -> usize {
+        let is_alive = |slot: &&_| {
+            let slot: &crate::pg::worker_slot::WorkerSlot = slot;
+            session::is_alive(slot.pid.load(Relaxed))
+        };
+        self.running.len().max(shared::warmer_slots().filter(is_alive).count())
+    }
+}
