@@ -33,18 +33,19 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         restore();
         Ok(result)
     }))
-    .catch_others(|caught| match caught {
-        CaughtError::PostgresError(ref report) | CaughtError::ErrorReport(ref report)
-            if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
-        {
-            let failure = Failure::of(report);
-            restore();
-            // SAFETY: as above.
-            unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
-            restore();
-            Err(failure)
+    .catch_others(|caught| {
+        restore();
+        // SAFETY: as above. PL/pgSQL also rolls back before it decides whether the error is caught.
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        restore();
+        match caught {
+            CaughtError::PostgresError(ref report) | CaughtError::ErrorReport(ref report)
+                if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
+            {
+                Err(Failure::of(report))
+            }
+            other => other.rethrow(),
         }
-        other => other.rethrow(),
     })
     .execute()
 }

@@ -47,6 +47,8 @@ struct OwnerSlot {
     owner: AtomicU64,
     /// Grows when a warmer may have been added.
     added: AtomicU64,
+    /// How many workers have begun a session of the role.
+    begun: AtomicU64,
 }
 
 /// The outcome of the latest run of a warmer.
@@ -128,6 +130,7 @@ impl WarmList {
         for slot in &self.owners {
             slot.owner.store(0, Relaxed);
             slot.added.store(0, Relaxed);
+            slot.begun.store(0, Relaxed);
         }
         for slot in &self.runs {
             slot.warmer.store(0, Relaxed);
@@ -176,6 +179,18 @@ impl WarmList {
         if after != added {
             self.add(owner);
         }
+    }
+
+    /// Notes that a worker has begun a session of an owner.
+    pub fn begin(&self, owner: Owner) {
+        let slot = self.owners.iter().find(|slot| slot.owner.load(Relaxed) == owner.word());
+        slot.into_iter().for_each(|slot| drop(slot.begun.fetch_add(1, Relaxed)));
+    }
+
+    /// Returns how many workers have begun a session of an owner.
+    pub fn begun(&self, owner: Owner) -> u64 {
+        let slot = self.owners.iter().find(|slot| slot.owner.load(Relaxed) == owner.word());
+        slot.map_or(0, |slot| slot.begun.load(Relaxed))
     }
 
     /// Returns all owners, in any order.

@@ -17,7 +17,7 @@ use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, memory, session, settings, shared};
 use crate::query::warmer::{self as runner, Due};
 use crate::store::warmer::{self, Outcome, Warmer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -47,6 +47,7 @@ pub fn run(owner: Owner) {
             slot.note_error(error, shared::tick());
         }
     } else {
+        shared::warm_list().into_iter().for_each(|list| list.begin(owner));
         Warming::new(owner, slot).work();
     }
     slot.give_back(pid);
@@ -71,8 +72,8 @@ struct Warming {
     generation: u64,
     /// The tick at which the result of each warmer was stored that was looked at in full.
     verified: BTreeMap<u32, u32>,
-    /// The warmer to look at first.
-    next: usize,
+    /// The indexes of the warmers that were due at the last look at all of them, in the order in which they run.
+    due: VecDeque<usize>,
 }
 
 impl Warming {
@@ -85,7 +86,7 @@ impl Warming {
             warmers: Vec::new(),
             generation: 0,
             verified: BTreeMap::new(),
-            next: 0,
+            due: VecDeque::new(),
         }
     }
 
@@ -137,6 +138,7 @@ impl Warming {
             let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
             self.warmers = warmer::all(|owner| owner == role);
             self.verified.clear();
+            self.due.clear();
             if self.warmers.is_empty() {
                 // The next look reads the table again.
                 self.generation = 0;
@@ -147,14 +149,29 @@ impl Warming {
                 return Next::Leave;
             }
         }
-        let (first, count) = (self.next, self.warmers.len());
-        for index in (0..count).map(|at| (first + at) % count) {
+        if self.due.is_empty() {
+            self.find_due();
+        }
+        while let Some(index) = self.due.pop_front() {
             if let Some(refresh) = self.is_due(index) {
-                self.next = index + 1;
                 return Next::Run(index, refresh);
             }
         }
         Next::Wait
+    }
+
+    /// Finds the warmers that are due. The one that has waited for the longest time runs first, whichever worker has run it last.
+    fn find_due(&mut self) {
+        let mut due = Vec::new();
+        for index in 0..self.warmers.len() {
+            if self.is_due(index).is_some() {
+                let began = self.warmers.get(index).and_then(Warmer::run).map_or(0, |run| run.began);
+                memory::push(&mut due, (began, index));
+            }
+        }
+        due.sort_unstable();
+        memory::check();
+        self.due.extend(due.into_iter().map(|(_, index)| index));
     }
 
     /// Notes that the warmers cannot run, because ALTER ROLE … SET role gives the sessions of their owner another current role.

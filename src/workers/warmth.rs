@@ -13,17 +13,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that have ended at once, for
-/// instance because the role may not log in.
+/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that could not begin a session,
+/// for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A worker that has run for so long has been of use.
-const USEFUL: Duration = Duration::from_millis(900);
 
 /// The last worker of an owner.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     started: Instant,
+    /// How many workers had begun a session of the owner before it.
+    begun: u64,
     /// How long to wait after the start before the next one.
     pause: Duration,
 }
@@ -71,7 +71,7 @@ impl Warmth {
         self.running.retain(|(owner, worker)| {
             let is_over = worker.is_over();
             if is_over && let Some(last) = last.get_mut(owner) {
-                last.pause = match last.started.elapsed() >= USEFUL {
+                last.pause = match shared::warm_list().is_some_and(|list| list.begun(*owner) > last.begun) {
                     true => PAUSE_MIN,
                     false => PAUSE_MAX.min(last.pause * 2),
                 };
@@ -102,13 +102,15 @@ impl Warmth {
                     self.unseen.remove(&owner.database);
                 }
                 Some((_, connects)) if !connects || !may_log_in => {
-                    self.last.insert(owner, Last { started: Instant::now(), pause: PAUSE_MIN });
+                    let begun = list.begun(owner);
+                    self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }
                 Some(_) if self.alive() >= settings::max_workers() => break,
                 Some(_) => {
+                    let begun = list.begun(owner);
                     let Some(worker) = background::start_warmer(owner) else { return false };
                     let pause = self.last.get(&owner).map_or(PAUSE_MIN, |last| last.pause);
-                    self.last.insert(owner, Last { started: Instant::now(), pause });
+                    self.last.insert(owner, Last { started: Instant::now(), begun, pause });
                     self.running.push((owner, worker));
                 }
             }

@@ -463,7 +463,8 @@ fn a_running_warmer_is_in_nobodys_way() {
     run(&mut admin, "DROP DATABASE copied");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let mut session = run_long(&cluster, "postgres");
-    run(&mut admin, "CREATE DATABASE third; DROP DATABASE third");
+    run(&mut admin, "CREATE DATABASE third");
+    run(&mut admin, "DROP DATABASE third");
     run(&mut admin, "DROP EXTENSION pg_cache");
     drop((session.batch_execute("SELECT 1"), admin));
     let began = Instant::now();
@@ -600,7 +601,8 @@ fn as_many_warmers_as_there_may_be() {
 fn a_dump_has_the_warmers() {
     let cluster = start();
     let (mut session, mut admin) = (app(&cluster), cluster.connect("postgres"));
-    run(&mut admin, "CREATE ROLE leaves LOGIN; CREATE DATABASE copy");
+    run(&mut admin, "CREATE ROLE leaves LOGIN");
+    run(&mut admin, "CREATE DATABASE copy");
     add(&mut session, "count", COUNT, ", every => '1 day', tags => '{a,\"b,c\"}'");
     add(&mut session, "args", "SELECT $1::text AS n", ", args => '[\"it''s\"]', ttl => '1 hour'");
     add(&mut connect(&cluster, "postgres", "leaves"), "lost", "SELECT 1 AS n", "");
