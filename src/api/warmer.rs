@@ -7,7 +7,7 @@ use crate::pg::jsonb::Array;
 use crate::pg::query::{self, Query};
 use crate::pg::role::{self, Role};
 use crate::pg::varlena::{Jsonb, JsonbArgument, OwnedText, Text, TextArgument, TextsArgument, Varlena};
-use crate::pg::{catalog, memory, shared, subtransaction};
+use crate::pg::{catalog, interval, memory, shared, subtransaction};
 use crate::query::warmer as runner;
 use crate::store::space::Privilege;
 use crate::store::status::{self, Status};
@@ -39,6 +39,16 @@ fn limit(what: &str, bytes: usize) -> Result<(), Refused> {
         .detail(format!("It has {bytes} bytes.")))
 }
 
+/// Returns an error unless `every` is positive and at most a year.
+fn check_every(every: Interval) -> Result<(), Refused> {
+    if interval::ms(every) <= 0 {
+        return Err(invalid("every must be positive").hint(
+            "Omit every if the query is to run only when its result is missing. For every minute, use every => interval '1 minute'.",
+        ));
+    }
+    arguments::lifetime("every", every).map(|_| ())
+}
+
 /// Adds a warmer of the current role. The query is parsed and checked, and does not run.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
@@ -60,7 +70,7 @@ fn cache_warmer_add(
                 .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
         })?;
         limit("the arguments", array.bytes().len())?;
-        every.map(|every| arguments::lifetime("every", every)).transpose()?;
+        every.map_or(Ok(()), check_every)?;
         ttl.map(|ttl| arguments::lifetime("ttl", ttl)).transpose()?;
         let tags = arguments::tags(tags)?;
         let space = space.ok_or_else(|| null("space"))?;

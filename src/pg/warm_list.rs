@@ -1,5 +1,5 @@
-//! What shared memory knows of warmers (`store/warmer.rs`): the *owners*, each a role of a database that may have warmers there, and
-//! the *runs*, what became of the latest run of each warmer.
+//! The part of shared memory for warmers (`store/warmer.rs`): the *owners*, each a role of a database that may have warmers there,
+//! and the *runs*, the outcome of the latest run of each warmer.
 //!
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
 //! here before the commit, and a worker of the database does so for all owners when the server has started. Only a worker that has

@@ -1,5 +1,5 @@
 //! Warmers: named queries whose results a background worker keeps stored. A *warmer* is a row of `pgcache.warmers`, and belongs to
-//! the role that added it, its *owner*. What became of its latest run is in shared memory (`pg/warm_list.rs`).
+//! the role that added it, its *owner*. The outcome of its latest run is in shared memory (`pg/warm_list.rs`).
 
 use crate::pg::catalog::{self, Row, Rows, Table, warmers};
 use crate::pg::encoding::shown;
@@ -105,7 +105,7 @@ impl Warmer {
     }
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub enum Outcome {
     Stored,

@@ -53,7 +53,7 @@ pub fn run(owner: Owner) {
     slot.give_back(pid);
 }
 
-/// What to do after a look at the warmers.
+/// The next step of the worker, after a look at the warmers.
 enum Next {
     /// Run the warmer with this index. Whether to compute a valid result again.
     Run(usize, bool),

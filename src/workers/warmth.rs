@@ -1,8 +1,8 @@
 //! Starts the workers that run warmers (`warming.rs`), for the launcher.
 //!
 //! The list of owners in shared memory (`pg/warm_list.rs`) says which roles of which databases may have warmers. After the start of
-//! the server the list is empty, so a worker looks into each database once. At most `pg_cache.max_workers` of these workers run. If there are more owners, the owner whose last
-//! worker started first comes next, and the workers leave as soon as nothing is due.
+//! the server the list is empty, so a worker looks into each database once. At most `pg_cache.max_workers` of these workers run. If
+//! there are more owners, the owner whose last worker started first comes next, and a worker leaves as soon as nothing is due.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;

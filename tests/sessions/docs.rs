@@ -7,10 +7,11 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "docs/queries.md",
     "docs/freshness.md",
+    "docs/warmers.md",
     "docs/privileges.md",
     "docs/invalidation.md",
     "docs/tables.md",

@@ -120,7 +120,7 @@ fn make_twins(session: &mut Client, schema: &str, used: &Used, types: &BTreeSet<
                  FOREACH name IN ARRAY {relations} LOOP
                      EXECUTE format('CREATE VIEW {schema}.%I AS SELECT r.* FROM pg_catalog.%1$I AS r WHERE {schema}.ran(%1$L)', name);
                  END LOOP;
-                 FOREACH name IN ARRAY ARRAY['spaces', 'grants', 'watches'] LOOP
+                 FOREACH name IN ARRAY ARRAY['spaces', 'grants', 'watches', 'warmers'] LOOP
                      EXECUTE format('CREATE VIEW {schema}.%I AS SELECT {schema}.ran(%1$L)', name);
                  END LOOP;
                  FOREACH name IN ARRAY types LOOP
@@ -182,6 +182,12 @@ const CALLS: &[&str] = &[
         AS r (n pg_catalog.int8)",
     "counted_cached(8)",
     "cache_status() FROM public.cached",
+    "cache_warmer_add('w', 'SELECT $1::pg_catalog.int4', '[7]', '1 h', '1 h', '{t}', 's')",
+    "cache_warmer_add('v', 'SELECT 1')",
+    "cache_warm('w')",
+    "cache_warm()",
+    "cache_warmer_drop('w')",
+    "cache_warmer_drop('v')",
     "cache_watch('public.orders', '{t,u}')",
     "cache_watch('public.orders', '{v}')",
     "cache_set('k', '{\"a\": 1}', '1 h', '{t}', 's')",
@@ -341,6 +347,10 @@ fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
             restore.stdin.take().expect("a pipe").write_all(&dump.stdout).expect("psql reads");
             assert!(restore.wait().expect("psql ends").success());
             run(&mut superuser, "SELECT public.cache_drop_space('s')");
+            assert_eq!(
+                names(&mut superuser, "SELECT name FROM pgcache.warmers"),
+                BTreeSet::from(["dumped".to_owned()])
+            );
         }
         assert_eq!(names(&mut superuser, RESOLVED_TO_TWINS), BTreeSet::new(), "{database}");
         let views = names(
@@ -353,7 +363,8 @@ fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
             // These rows refer to objects that do not exist, so the clean-up has something to remove.
             run(
                 &mut superuser,
-                "INSERT INTO pgcache.watches VALUES (1, '{gone}'); INSERT INTO pgcache.grants VALUES (0, 1, 'read')",
+                "INSERT INTO pgcache.watches VALUES (1, '{gone}'); INSERT INTO pgcache.grants VALUES (0, 1, 'read');
+                 INSERT INTO pgcache.warmers VALUES (1, 1, 'gone', 'SELECT 1', NULL, NULL, NULL, NULL, 'default')",
             );
             run(
                 &mut superuser,
@@ -388,7 +399,9 @@ fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
         // These objects give the dump some content.
         run(
             &mut superuser,
-            "SELECT public.cache_create_space('s', jitter => 0.5), public.cache_grant('s', 'twins', 'admin')",
+            "SELECT public.cache_create_space('s', jitter => 0.5), public.cache_grant('s', 'twins', 'admin');
+             SELECT public.cache_warmer_drop('dumped');
+             SELECT public.cache_warmer_add('dumped', 'SELECT $1::pg_catalog.int4', '[7]', tags => '{t}')",
         );
         assert!(
             superuser.batch_execute("ALTER EXTENSION pg_cache SET SCHEMA ahead").is_err(),

@@ -65,6 +65,10 @@ INSERT INTO calls VALUES
     ('cache_watch', 'SELECT cache_watch(''calls'')'),
     ('cache_unwatch', 'SELECT cache_unwatch(''calls'')'),
     ('pgcache.visible_watches', 'SELECT count(*) FROM cache_watches'),
+    ('cache_warmer_add', 'SELECT cache_warmer_add(''w'', ''SELECT 1'', space => ''s'')'),
+    ('cache_warmer_drop', 'SELECT cache_warmer_drop(''w'')'),
+    ('cache_warm', 'SELECT * FROM cache_warm()'),
+    ('pgcache.visible_warmers', 'SELECT count(*) FROM cache_warmers'),
     ('cache_create_space', 'SELECT cache_create_space(''t'')'),
     ('cache_alter_space', 'SELECT cache_alter_space(''s'', jitter => 0)'),
     ('cache_drop_space', 'SELECT cache_drop_space(''s'')'),
@@ -92,8 +96,11 @@ INSERT INTO calls VALUES
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('pgcache.grant_restored', 'SELECT pgcache.grant_restored()'), -- by a trigger only
+    ('pgcache.warmer_changed', 'SELECT pgcache.warmer_changed()'), -- by a trigger only
+    ('pgcache.warmer_restored', 'SELECT pgcache.warmer_restored()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
-    ('the tables', 'SELECT count(*) FROM pgcache.grants');
+    ('the tables', 'SELECT count(*) FROM pgcache.grants'),
+    ('the tables', 'SELECT count(*) FROM pgcache.warmers');
 
 -- The list contains every function of the extension.
 SELECT DISTINCT p.oid::regproc

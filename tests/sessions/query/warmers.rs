@@ -274,7 +274,7 @@ fn one_failure_stops_no_other_warmer() {
     assert_eq!(shown(&mut session, "w3", "error"), "");
 }
 
-/// What a run must not do is shown, and tried again more and more rarely.
+/// The view shows why a result cannot be stored. The pauses between the runs grow.
 #[test]
 fn a_query_that_cannot_be_stored_is_shown() {
     let cluster = start();
