@@ -102,8 +102,8 @@ CREATE TABLE pgcache.warmers (
 );
 COMMENT ON TABLE pgcache.warmers IS 'Queries whose results are kept stored. Written by cache_warmer_add and cache_warmer_drop.';
 
--- A dump has the warmers as rows of this table, with the names of their owners: in another cluster, the OID of a role may be that of
--- another one. The trigger `restored` (warmers.sql) writes each row to pgcache.warmers instead, as for pgcache.dumped_grants.
+-- A dump has the warmers as rows of this table, with the names of their owners: in another cluster, the OID of a role may be that
+-- of another one. The trigger `restored` (warmers.sql) writes each row to pgcache.warmers instead, as for pgcache.dumped_grants.
 CREATE TABLE pgcache.dumped_warmers (
     owner pg_catalog.text,
     name  pg_catalog.text,

@@ -214,6 +214,7 @@ fn state(warmer: &Warmer) -> &'static str {
     match run {
         _ if !warmer.owner.exists() => "owner dropped",
         _ if !warmer.owner.may_log_in() => "owner may not log in",
+        _ if warmer.is_refused() => "owner cannot connect",
         None => "not run yet",
         Some(run) if run.failures == 0 => "warm",
         Some(run) if run.code == 0 => "not stored",
@@ -234,8 +235,8 @@ mod pgcache {
     use crate::store::warmer;
     use pgrx::prelude::*;
 
-    /// Announces to all sessions, with the commit, that the table of warmers has changed, and tells the launcher that the owner of a
-    /// new row may have warmers.
+    /// Announces to all sessions, with the commit, that the table of warmers has changed, and tells the launcher that the owner of
+    /// a new row may have warmers.
     #[pg_trigger]
     fn warmer_changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -264,8 +265,8 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Returns the warmers of the current role, and those of all roles if the caller may see statistics. Their queries, arguments, tags
-    /// and messages are shown to their owner, and to roles that may read the queries of all.
+    /// Returns the warmers of the current role, and those of all roles if the caller may see statistics. Their queries, arguments,
+    /// tags and messages are shown to their owner, and to roles that may read the queries of all.
     #[pg_extern(
         volatile,
         parallel_restricted,

@@ -146,8 +146,8 @@ pub struct Started {
     pub database: u32,
 }
 
-/// Starts a worker for a database, with a number that [`number`] returns in the worker; 0 stands for none. None if the server has no
-/// free slot for a worker.
+/// Starts a worker for a database, with a number that [`number`] returns in the worker; 0 stands for none. None if the server has
+/// no free slot for a worker.
 pub fn start(database: u32, number: u64) -> Option<Started> {
     let worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
     register_dynamic(numbered(worker, number), database)
@@ -272,7 +272,8 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, and with the
-/// session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is idle.
+/// session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is
+/// idle.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
     // SAFETY: a worker outside of a transaction. Follows the server's own sessions.

@@ -164,8 +164,8 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     })
 }
 
-/// Checks a query that is to run later: its syntax, its names, and that its arguments have the types of its parameters. Does not plan
-/// it. Raises the errors of the query, with their position in it.
+/// Checks a query that is to run later: its syntax, its names, and that its arguments have the types of its parameters. Does not
+/// plan it. Raises the errors of the query, with their position in it.
 pub fn check(query: &Query<'_>) {
     context::within(query.caller, query.text, |context| {
         // SAFETY: the SPI connection is open while anything that the query returns is in use.

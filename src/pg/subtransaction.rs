@@ -10,8 +10,9 @@ use std::panic::AssertUnwindSafe;
 /// Runs a function in a subtransaction. If the function raises an error, rolls the subtransaction back and returns the error. As in
 /// PL/pgSQL, a cancelled query is not caught, and neither is a statement that took too long.
 pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
-    // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the stack of
-    // error contexts of the caller. A frame of an error context that the error leaves on the stack is gone with its function.
+    // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the
+    // stack of error contexts of the caller. A frame of an error context that the error leaves on the stack is gone with its
+    // function.
     let (context, owner, contexts) = unsafe {
         let state = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::error_context_stack);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());

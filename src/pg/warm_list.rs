@@ -5,8 +5,8 @@
 //! here before the commit, and a worker of the database does so for all owners when the server has started. Only a worker that has
 //! found no warmer of an owner removes it. An owner that stays for no reason costs the start of a worker, and nothing else.
 //!
-//! Access: every field is an atomic word. A run is guarded by a version: it is odd while a process writes the run. A reader that sees
-//! an odd version, or another one afterwards, reads again.
+//! Access: every field is an atomic word. A run is guarded by a version: it is odd while a process writes the run. A reader that
+//! sees an odd version, or another one afterwards, reads again.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 /// The most owners, in all databases together. Further ones get no worker.
 pub const OWNERS_MAX: usize = 512;
 /// The most warmers whose runs are known, in all databases together. With more, the run that ended first is forgotten.
-pub const RUNS_MAX: usize = 2048;
+pub const RUNS_MAX: usize = 1024;
 /// The words of a message. Longer messages are cut off.
 const MESSAGE_WORDS: usize = 24;
 /// The most bytes of a message.
@@ -49,6 +49,8 @@ struct OwnerSlot {
     added: AtomicU64,
     /// How many workers have begun a session of the role.
     begun: AtomicU64,
+    /// 1 if the last worker could not begin one.
+    is_refused: AtomicU64,
 }
 
 /// The outcome of the latest run of a warmer.
@@ -131,6 +133,7 @@ impl WarmList {
             slot.owner.store(0, Relaxed);
             slot.added.store(0, Relaxed);
             slot.begun.store(0, Relaxed);
+            slot.is_refused.store(0, Relaxed);
         }
         for slot in &self.runs {
             slot.warmer.store(0, Relaxed);
@@ -183,14 +186,29 @@ impl WarmList {
 
     /// Notes that a worker has begun a session of an owner.
     pub fn begin(&self, owner: Owner) {
-        let slot = self.owners.iter().find(|slot| slot.owner.load(Relaxed) == owner.word());
-        slot.into_iter().for_each(|slot| drop(slot.begun.fetch_add(1, Relaxed)));
+        if let Some(slot) = self.place(owner) {
+            slot.begun.fetch_add(1, Relaxed);
+            slot.is_refused.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that a worker could not begin a session of an owner.
+    pub fn refuse(&self, owner: Owner) {
+        self.place(owner).into_iter().for_each(|slot| slot.is_refused.store(1, Relaxed));
+    }
+
+    /// Returns whether the last worker could not begin a session of an owner.
+    pub fn is_refused(&self, owner: Owner) -> bool {
+        self.place(owner).is_some_and(|slot| slot.is_refused.load(Relaxed) != 0)
+    }
+
+    fn place(&self, owner: Owner) -> Option<&OwnerSlot> {
+        self.owners.iter().find(|slot| slot.owner.load(Relaxed) == owner.word())
     }
 
     /// Returns how many workers have begun a session of an owner.
     pub fn begun(&self, owner: Owner) -> u64 {
-        let slot = self.owners.iter().find(|slot| slot.owner.load(Relaxed) == owner.word());
-        slot.map_or(0, |slot| slot.begun.load(Relaxed))
+        self.place(owner).map_or(0, |slot| slot.begun.load(Relaxed))
     }
 
     /// Returns all owners, in any order.
@@ -198,8 +216,8 @@ impl WarmList {
         self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)))
     }
 
-    /// Returns the latest run of a warmer. `at` is the index where it was found before, and gets the index. None if the warmer has not
-    /// run, or if its run was forgotten.
+    /// Returns the latest run of a warmer. `at` is the index where it was found before, and gets the index. None if the warmer has
+    /// not run, or if its run was forgotten.
     pub fn run(&self, database: u32, number: u32, at: &mut usize) -> Option<Run> {
         let slot = self.slot(database, number, at)?;
         for _ in 0..TRIES {

@@ -19,6 +19,8 @@ pub struct WorkerSlot {
     pub pid: AtomicU32,
     /// The OID of the database; 0 for the launcher and the Redis worker.
     pub database: AtomicU32,
+    /// The OID of the role whose warmers it runs; 0 for all other workers.
+    pub role: AtomicU32,
     /// The tick at which the worker started.
     pub started: AtomicU32,
     /// The tick of its last step.
@@ -50,7 +52,7 @@ pub struct WorkerSlot {
 impl WorkerSlot {
     /// Makes this a free slot. Must be called before any other process can access the slot.
     pub fn format(&self) {
-        for word in [&self.pid, &self.database, &self.started, &self.worked, &self.useful] {
+        for word in [&self.pid, &self.database, &self.role, &self.started, &self.worked, &self.useful] {
             word.store(0, Ordering::Relaxed);
         }
         self.clear();
@@ -73,6 +75,7 @@ impl WorkerSlot {
             self.started.store(tick, Ordering::Relaxed);
             self.worked.store(tick, Ordering::Relaxed);
             self.useful.store(tick, Ordering::Relaxed);
+            self.role.store(0, Ordering::Relaxed);
             self.database.store(database, Ordering::Release);
         }
         taken

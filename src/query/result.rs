@@ -623,8 +623,8 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
     }
 }
 
-/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return them. Does not count as
-/// a read. The rows must have the tags of the call, unless they were stored at the tick `verified`.
+/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return them. Does not count
+/// as a read. The rows must have the tags of the call, unless they were stored at the tick `verified`.
 pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Option<Meta>, OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
     let mut found = entry::peek(space, &search.key);
@@ -647,8 +647,8 @@ pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Op
 }
 
 /// Computes and stores the rows of a query, unless they are stored already and `asked.refresh` is false. `text` must be the text of
-/// `asked`. Returns whether they are stored now; if not, the status says why. If nothing can be stored, the query does not run. Raises
-/// the errors of the query.
+/// `asked`. Returns whether they are stored now; if not, the status says why. If nothing can be stored, the query does not run.
+/// Raises the errors of the query.
 pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOfMemory> {
     let search = Search::new(asked, Form::Rows)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());

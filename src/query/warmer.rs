@@ -44,7 +44,8 @@ fn with_asked<R>(
     with(&space, &asked)
 }
 
-/// Returns whether a warmer must run, in a session of its owner. Does not run a query. `verified` is the tick of the last `Due::No`.
+/// Returns whether a warmer must run, in a session of its owner. Does not run a query. `verified` is the tick of the last
+/// `Due::No`.
 pub fn due(warmer: &Warmer, verified: u32) -> Due {
     let stored = with_asked(warmer, false, |space, asked| Ok(result::stored_rows(space, asked, verified)?));
     match stored {
@@ -66,8 +67,8 @@ fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
         || left_ms <= age_ms && left_ms <= took_ms + POLL_MS
 }
 
-/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise why not.
-/// Raises the errors of the query.
+/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise why
+/// not. Raises the errors of the query.
 pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
     with_asked(warmer, refresh, |space, asked| {
         let text = memory::terminated(asked.text).unwrap_or_default();

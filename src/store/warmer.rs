@@ -73,6 +73,12 @@ impl Warmer {
         self.ttl.map(|ttl| u64::try_from(interval::ms(ttl)).unwrap_or(0).max(1))
     }
 
+    /// Returns whether the last worker could not begin a session of the owner.
+    pub fn is_refused(&self) -> bool {
+        let owner = Owner { database: shared::database(), role: self.owner.oid() };
+        shared::warm_list().is_some_and(|list| list.is_refused(owner))
+    }
+
     /// Returns the latest run, if it is known.
     pub fn run(&self) -> Option<Run> {
         let mut at = self.at.get();
@@ -81,8 +87,8 @@ impl Warmer {
         run
     }
 
-    /// Notes a run that began at a tick. After a success, the warmer rests for at least as long as the run took; after failures in a
-    /// row, longer and longer.
+    /// Notes a run that began at a tick. After a success, the warmer rests for at least as long as the run took; after failures in
+    /// a row, longer and longer.
     pub fn note(&self, began: u32, took: Duration, outcome: &Outcome) {
         let Some(list) = shared::warm_list() else { return };
         let mut at = self.at.get();

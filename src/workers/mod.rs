@@ -1,8 +1,8 @@
 //! The background workers: a launcher for the server, one worker for each database that has values to save in tables or changes to
 //! notify of, one for each role of a database that has warmers, and one that copies values to Redis.
 //!
-//! The cache works without them: nothing is then saved or copied, no notification is sent, and entries of no use stay in memory until
-//! their blocks are needed.
+//! The cache works without them: nothing is then saved or copied, no notification is sent, and entries of no use stay in memory
+//! until their blocks are needed.
 
 mod database;
 mod launcher;

@@ -1,7 +1,8 @@
 //! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role.
 //!
-//! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the warmers
-//! that are due one after the other, each in a transaction of its own. A warmer that has run rests, so the others get their turn.
+//! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the
+//! warmers that are due one after the other, each in a transaction of its own. A warmer that has run rests, so the others get their
+//! turn.
 //!
 //! The worker leaves after some time, so that a new one takes over with the present settings of the role and the database. It also
 //! leaves if a query has changed its session: a client's session would not find what it stores then.
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a worker stays.
 const STAY: Duration = Duration::from_secs(60);
-/// How long it stays at least while there are more owners than workers.
+/// The same, while there are more owners than workers. It runs at least one warmer that is due.
 const TURN: Duration = Duration::from_secs(1);
 
 /// The main function of the worker.
@@ -41,6 +42,7 @@ pub fn run(owner: Owner) {
     }) else {
         return;
     };
+    slot.role.store(owner.role, Relaxed);
     if owner.role == 0 {
         let find = || background::in_transaction(|| (warmer::forget_dropped_roles(), warmer::announce_all()));
         if let Err(error) = background::attempt(find) {
@@ -98,8 +100,8 @@ impl Warming {
             match next {
                 Ok(Next::Run(index, refresh)) => self.run(index, refresh),
                 Ok(Next::Leave) => return,
-                Ok(Next::Wait) if self.has_stayed() => return,
-                Ok(Next::Wait) => background::wait(LOOK),
+                Ok(Next::Wait) if !self.has_stayed() => background::wait(LOOK),
+                Ok(Next::Wait) => return,
                 Err(failure) => {
                     self.slot.note_error(failure.code, shared::tick());
                     background::wait(LOOK);
@@ -107,7 +109,7 @@ impl Warming {
                 }
             }
             background::attend();
-            if background::is_closed(self.owner.database) {
+            if self.has_stayed() || background::is_closed(self.owner.database) {
                 return;
             }
         }

@@ -8,15 +8,25 @@ use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
 use crate::pg::session;
 use crate::pg::warm_list::{Owner, WarmList};
+use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{memory, settings, shared};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that could not begin a session,
-/// for instance because the role may not connect to the database.
+/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that could not begin a
+/// session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Returns whether an owner has a worker, also one that a previous launcher has started.
+fn has_worker(owner: Owner) -> bool {
+    shared::warmer_slots().any(|slot| {
+        slot.role.load(Relaxed) == owner.role
+            && slot.database.load(Relaxed) == owner.database
+            && session::is_worker_of(slot.pid.load(Relaxed), owner.database)
+    })
+}
 
 /// The last worker of an owner.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +64,7 @@ impl Warmth {
         let look = self.unseen.iter().map(|database| Owner { database: *database, role: 0 }).next();
         let may_start = |owner: &Owner| {
             !self.running.iter().any(|(running, _)| running == owner)
+                && !has_worker(*owner)
                 && self.last.get(owner).is_none_or(|last| last.started.elapsed() >= last.pause)
                 && !background::is_closed(owner.database)
         };
@@ -73,7 +84,10 @@ impl Warmth {
             if is_over && let Some(last) = last.get_mut(owner) {
                 last.pause = match shared::warm_list().is_some_and(|list| list.begun(*owner) > last.begun) {
                     true => PAUSE_MIN,
-                    false => PAUSE_MAX.min(last.pause * 2),
+                    false => {
+                        shared::warm_list().into_iter().for_each(|list| list.refuse(*owner));
+                        PAUSE_MAX.min(last.pause * 2)
+                    }
                 };
             }
             if is_over && owner.role == 0 {
@@ -120,10 +134,7 @@ impl Warmth {
 
     /// Returns how many of these workers run or are about to start. Those of a previous launcher are not in the list.
     fn alive(&self) -> usize {
-        let is_alive = |slot: &&_| {
-            let slot: &crate::pg::worker_slot::WorkerSlot = slot;
-            session::is_alive(slot.pid.load(Relaxed))
-        };
+        let is_alive = |slot: &&WorkerSlot| session::is_alive(slot.pid.load(Relaxed));
         self.running.len().max(shared::warmer_slots().filter(is_alive).count())
     }
 }

@@ -336,6 +336,14 @@ fn a_warmer_that_cannot_run_says_why() {
     wait_shown(&mut admin, "secret", "state", "owner may not log in");
     run(&mut admin, "ALTER ROLE other LOGIN; UPDATE secret SET v = 2");
     assert_eq!(wait_warm(&mut other, of_secret, "n int"), "2");
+    run(&mut admin, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; UPDATE secret SET v = 3");
+    run(
+        &mut admin,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'",
+    );
+    wait_shown(&mut admin, "secret", "state", "owner cannot connect");
+    run(&mut admin, "GRANT CONNECT ON DATABASE postgres TO PUBLIC");
+    assert_eq!(wait_warm(&mut other, of_secret, "n int"), "3");
 
     assert_eq!(runs(&mut admin, "gone"), after, "a dropped role runs nothing");
     add(&mut session, "next", COUNT, "");
@@ -519,6 +527,31 @@ fn a_slow_warmer_neither_piles_up_nor_starves_others() {
     let took: f64 = shown(&mut session, "slow", "extract(epoch FROM duration)").parse().expect("a number");
     assert!(elapsed.as_secs_f64() >= 3.0, "four runs in {elapsed:?}, one in {took} s");
     assert!(runs(&mut session, "fast") >= fast_before + 2);
+    // The worker is replaced although it always has something to do.
+    let pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer' AND usename = 'app'";
+    let first = text(&mut session, pid);
+    let other = |pid: String| !pid.is_empty() && pid != first;
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !other(text(&mut session, pid)) {
+        assert!(Instant::now() < deadline, "the worker stays");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A busy owner leaves its place to others.
+#[test]
+fn a_busy_owner_leaves_its_place() {
+    let cluster = start_with(&Conf::preloaded().set("pg_cache.max_workers", "1"));
+    let (mut session, mut other) = (app(&cluster), connect(&cluster, "postgres", "other"));
+    let slow = "SELECT count(*) + $1 AS n FROM generate_series(1, 700) AS a, generate_series(1, 700) AS b";
+    let many = format!(
+        "SELECT count(cache_warmer_add('w' || n, '{slow}', jsonb_build_array(n), every => '1 ms')) FROM generate_series(1, 30) AS n"
+    );
+    assert_eq!(text(&mut session, &many), "30");
+    wait_until("the first run", || text(&mut session, "SELECT max(runs) FROM cache_warmers") != "0");
+    add(&mut other, "one", "SELECT 1 AS n", ", every => '1 ms'");
+    wait_until("turns of the other", || runs(&mut other, "one") >= 3);
+    wait_until("all of the busy one", || text(&mut session, "SELECT min(runs) FROM cache_warmers") != "0");
 }
 
 /// More owners than workers take turns.
