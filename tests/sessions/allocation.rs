@@ -42,7 +42,7 @@ fn failing_cluster() -> Cluster {
 
 /// Calls of the SQL functions, some with long arguments, and other statements that run code of the library. ` ;; ` separates
 /// statements that must not share a message: `COMMIT PREPARED` is not allowed among several statements.
-const CALLS: [&str; 51] = [
+const CALLS: [&str; 52] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
@@ -84,6 +84,8 @@ const CALLS: [&str; 51] = [
     "SELECT * FROM cache_usage",
     "SELECT * FROM cache_workers",
     "SELECT * FROM cache_watches",
+    "SELECT cache_warmer_add('w', 'SELECT sum(v) + $1::int FROM t', '[1]', tags => '{t}');
+     SELECT count(*) FROM cache_warm(), cache_warmers; SELECT cache_warmer_drop('w')",
     "SELECT * FROM cache_relations",
     "SELECT cache_stats_reset()",
     "SELECT cache_create_space('new', default_ttl => '1 h', scope => 'role'), cache_drop_space('new')",
