@@ -127,7 +127,7 @@ fn cache_warm(
     (name!(name, Text), name!(ok, bool), name!(duration, Interval), name!(error, Option<String>)),
 > {
     let role = Role::current();
-    let mut warmers = warmer::all(|owner| owner == role);
+    let mut warmers = warmer::to_run(role);
     if let Some(name) = name {
         warmers.retain(|warmer| warmer.name == name.bytes());
         if warmers.is_empty() {
@@ -174,8 +174,7 @@ struct Dumped {
 
 impl Dumped {
     /// Writes the warmer. If this cluster has no role of the owner's name, warns and leaves the warmer out, so that the others are
-    /// restored. No privilege is checked: only roles that may insert into `pgcache.dumped_warmers` get here, and no role is granted
-    /// that.
+    /// restored. Raises an error if the current role may not act for the owner.
     fn restore(self) {
         let Some(owner) = Role::named(&self.owner).filter(|owner| !owner.is_everybody()) else {
             let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
@@ -189,6 +188,7 @@ impl Dumped {
                 .warn();
             return;
         };
+        warmer::require_rights_of(owner).or_raise();
         let text = |bytes| DatumWithOid::from(OwnedText(bytes));
         catalog::write(
             "INSERT INTO pgcache.warmers
@@ -213,6 +213,7 @@ fn state(warmer: &Warmer) -> &'static str {
     let run = warmer.run();
     match run {
         _ if !warmer.owner.exists() => "owner dropped",
+        _ if !warmer::is_trusted(warmer.owner) => "not trusted",
         _ if !warmer.owner.may_log_in() => "owner may not log in",
         _ if warmer.is_refused() => "owner cannot connect",
         None => "not run yet",
@@ -227,7 +228,7 @@ fn state(warmer: &Warmer) -> &'static str {
 mod pgcache {
     use super::Dumped;
     use crate::pg::catalog;
-    use crate::pg::error::SqlState;
+    use crate::pg::error::{OrRaise, SqlState};
     use crate::pg::role::Role;
     use crate::pg::varlena::{Jsonb, OwnedText, Text, Varlena};
     use crate::pg::{memory, shared};
@@ -235,6 +236,7 @@ mod pgcache {
     use crate::store::warmer;
     use pgrx::prelude::*;
 
+    /// Raises an error if the current role may not act for the owner of a new row.
     /// Announces to all sessions, with the commit, that the table of warmers has changed, and tells the launcher that the owner of
     /// a new row may have warmers.
     #[pg_trigger]
@@ -242,8 +244,12 @@ mod pgcache {
         trigger: &'a PgTrigger<'a>,
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
         catalog::announce_change(trigger.relation()?.oid());
-        let owner = trigger.new().and_then(|row| row.get_by_name::<pg_sys::Oid>("owner").ok().flatten());
-        owner.into_iter().for_each(|owner| warmer::announce(Role::from_oid(owner.to_u32())));
+        if let Some(row) = trigger.new() {
+            let owner = row.get_by_name::<pg_sys::Oid>("owner").ok().flatten();
+            let owner = Role::from_oid(owner.map_or(0, pg_sys::Oid::to_u32));
+            warmer::require_rights_of(owner).or_raise();
+            warmer::announce(owner);
+        }
         Ok(None)
     }
 

@@ -4,6 +4,7 @@
 use crate::pg::catalog::{self, Row, Rows, Table, warmers};
 use crate::pg::encoding::shown;
 use crate::pg::error::{Failure, Refused};
+use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::{OwnedJsonb, OwnedText};
 use crate::pg::warm_list::{Owner, Run};
@@ -148,6 +149,32 @@ pub fn all(wanted: impl Fn(Role) -> bool) -> Vec<Warmer> {
     });
     all.sort_unstable_by(|one, other| (&one.name, one.owner.oid()).cmp(&(&other.name, other.owner.oid())));
     all
+}
+
+/// Returns whether the rows of a role may be run. The owner of the table can write any row, so it must be able to act for the role:
+/// it is a superuser, unless the tables were given to another role.
+pub fn is_trusted(role: Role) -> bool {
+    let owner = catalog::table_oid(Table::Warmers).and_then(|table| RelationOid::of(table).owner());
+    owner.is_some_and(|owner| owner.has_rights_of(role))
+}
+
+/// Returns the warmers of a role that may be run, ordered by name.
+pub fn to_run(role: Role) -> Vec<Warmer> {
+    match is_trusted(role) {
+        true => all(|owner| owner == role),
+        false => Vec::new(),
+    }
+}
+
+/// Returns an error unless the current role may write a row of an owner. A role that may write to all tables (`pg_write_all_data`)
+/// must not run queries as another role.
+pub fn require_rights_of(owner: Role) -> Result<(), Refused> {
+    if Role::current().has_rights_of(owner) && !owner.is_everybody() {
+        return Ok(());
+    }
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Err(Refused::new(code, format!("permission denied to write a warmer of role {}", owner.quoted()))
+        .hint("As this role, run cache_warmer_add."))
 }
 
 /// Returns whether a running transaction may be about to commit a warmer of this owner.

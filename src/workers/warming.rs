@@ -138,7 +138,7 @@ impl Warming {
         if self.generation != catalog::generation() {
             self.generation = catalog::generation();
             let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
-            self.warmers = warmer::all(|owner| owner == role);
+            self.warmers = warmer::to_run(role);
             self.verified.clear();
             self.due.clear();
             if self.warmers.is_empty() {

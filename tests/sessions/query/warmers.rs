@@ -429,6 +429,51 @@ fn a_malicious_query_gains_nothing() {
     assert_eq!(wait_warm(&mut session, COUNT, COLUMNS), "11");
 }
 
+/// A role that may write to all tables, or that owns the tables of the extension, must not run queries as another role.
+#[test]
+fn no_role_writes_a_warmer_of_another() {
+    let cluster = start();
+    let (mut session, mut admin) = (app(&cluster), cluster.connect("postgres"));
+    add(&mut session, "count", COUNT, ", every => '1 s'");
+    run(&mut admin, "CREATE ROLE writer LOGIN IN ROLE pg_write_all_data, pg_read_all_data, pg_monitor");
+    let mut writer = connect(&cluster, "postgres", "writer");
+    for (attack, of) in [
+        (
+            "INSERT INTO pgcache.warmers VALUES (1, 10, 'w', 'SELECT 1', NULL, NULL, NULL, NULL, 'default')",
+            "postgres",
+        ),
+        ("UPDATE pgcache.warmers SET query = 'SELECT 2'", "app"),
+        ("UPDATE pgcache.warmers SET owner = 10", "postgres"),
+        (
+            "INSERT INTO pgcache.dumped_warmers VALUES ('postgres', 'w', 'SELECT 1', NULL, NULL, NULL, NULL, 'default')",
+            "postgres",
+        ),
+    ] {
+        let refused = format!("42501: permission denied to write a warmer of role {of}");
+        assert_eq!(answer(&mut writer, attack), Err(refused), "{attack}");
+    }
+    wait_shown(&mut session, "count", "state", "warm");
+    // The owner of the tables can disable the triggers.
+    run(&mut admin, "ALTER TABLE pgcache.warmers OWNER TO writer; GRANT USAGE ON SCHEMA pgcache TO writer");
+    run(
+        &mut writer,
+        "ALTER TABLE pgcache.warmers DISABLE TRIGGER ALL;
+         INSERT INTO pgcache.warmers VALUES (1, 10, 'forged', 'SELECT 1', NULL, NULL, NULL, NULL, 'default')",
+    );
+    cluster.restart(Stop::Fast, &Conf::preloaded());
+    let (mut admin, mut writer) = (cluster.connect("postgres"), connect(&cluster, "postgres", "writer"));
+    let own = "INSERT INTO pgcache.warmers
+         VALUES (2, 'writer'::regrole, 'own', 'SELECT 1 AS n', NULL, NULL, NULL, NULL, 'default');
+         ALTER TABLE pgcache.warmers ENABLE ALWAYS TRIGGER changed;
+         UPDATE pgcache.warmers SET every = '1 s' WHERE name = 'own'";
+    run(&mut writer, own);
+    wait_shown(&mut writer, "own", "state", "warm");
+    for name in ["forged", "count"] {
+        assert_eq!(shown(&mut admin, name, "state || ' ' || runs"), "not trusted 0");
+    }
+    assert_eq!(text(&mut admin, "SELECT count(*) FROM cache_warm()"), "0");
+}
+
 /// A query that runs for long. Returns once it runs.
 fn run_long(cluster: &Cluster, database: &str) -> Client {
     let mut session = connect(cluster, database, "app");
