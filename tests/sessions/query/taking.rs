@@ -117,7 +117,7 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(8);
-    let query = slow(0.8);
+    let query = slow(0.5);
     let statement = call(&query, "v text", "tags => '{x}'");
     for change in [
         "SELECT cache_flush()",
