@@ -2,8 +2,8 @@
 
 use super::calls::{call, run, text};
 use super::slow::{
-    Outcome, Stand, ask, ask_all, ask_all_and_see_them_run, assert_all, cache, only, running, runs, rush,
-    slow, waiting,
+    Outcome, Stand, ask, ask_all, ask_all_and_see_run, assert_all, cache, only, running, runs, rush, slow,
+    waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
@@ -188,7 +188,7 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     assert_all(&outcomes, &error);
     // Three runs one after another, and some time for a slow machine.
     assert!(took < Duration::from_secs_f64(5.0 * NAP), "{took:?}");
-    assert_all(&ask_all_and_see_them_run(&mut sessions, &mut witness, &cache(&query)), &error);
+    assert_all(&ask_all_and_see_run(&mut sessions, &mut witness, &cache(&query), 30), &error);
     // A result that is stored ends this.
     run(&mut witness, "UPDATE divisors SET d = 1");
     let outcome = ask(&mut witness, &cache(&query));
@@ -227,7 +227,7 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
         assert_all(&first, &expected);
         assert!(first.iter().all(is_told), "{query}: {first:?}");
         let before = runs(&mut witness);
-        let second = ask_all_and_see_them_run(&mut sessions, &mut witness, &statement);
+        let second = ask_all_and_see_run(&mut sessions, &mut witness, &statement, 20);
         assert_all(&second, &expected);
         assert!(second.iter().all(is_told), "{query}: {second:?}");
         assert_eq!(runs(&mut witness) - before, 20);
@@ -255,6 +255,7 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
         run(session, &format!("SET app.tenant = '{}'", tenant(number)));
     }
     for (query, expected_runs) in [
+        // For the first two, this is known from their plan, so that the two tenants run the query at the same time.
         ("SELECT current_setting('app.tenant') || nap(0.5) AS v FROM runs", 2..=2),
         ("SELECT tenant || nap(0.5) AS v FROM seen, runs", 2..=2),
         ("SELECT plpgsql_seen() || nap(0.5) AS v FROM runs", 2..=2),
@@ -263,7 +264,11 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
     ] {
         for round in 0..2 {
             let before = runs(&mut witness);
-            let outcomes = ask_all(&mut sessions, &cache(query));
+            let outcomes = if round == 0 && !query.contains("plpgsql_seen") && !query.contains("hidden") {
+                ask_all_and_see_run(&mut sessions, &mut witness, &cache(query), 2)
+            } else {
+                ask_all(&mut sessions, &cache(query))
+            };
             for (number, outcome) in outcomes.iter().enumerate() {
                 assert_eq!(outcome.answer, only(tenant(number)), "{query}, {round}: {outcome:?}");
             }

@@ -136,17 +136,19 @@ pub fn ask_all(sessions: &mut [Client], statement: &str) -> Vec<Outcome> {
     rush(sessions, |_, session| ask(session, statement))
 }
 
-/// Does the same, and meanwhile waits until `witness` sees all sessions of the database run their query at once.
-pub fn ask_all_and_see_them_run(
+/// Does the same, and meanwhile waits until `witness` sees this number of sessions run the query at once.
+pub fn ask_all_and_see_run(
     sessions: &mut [Client],
     witness: &mut Client,
     statement: &str,
+    number: usize,
 ) -> Vec<Outcome> {
-    let number = sessions.len() as i64;
     thread::scope(|threads| {
         let asking = threads.spawn(|| ask_all(sessions, statement));
-        wait_until("all to run at once", || running(witness) == number || asking.is_finished());
-        assert!(!asking.is_finished(), "they did not run at once");
+        wait_until("the sessions to run at once", || {
+            running(witness) == number as i64 || asking.is_finished()
+        });
+        assert!(!asking.is_finished(), "no {number} sessions ran at once: {statement}");
         asking.join().expect("no session fails")
     })
 }
