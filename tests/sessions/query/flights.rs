@@ -143,7 +143,7 @@ fn sessions_share_runs_while_a_writer_commits() {
         threads.spawn(|| {
             let mut v = 1;
             // The number is bounded, so that the thread also ends if the test fails.
-            while !over.load(Ordering::Relaxed) && v < 1_500 {
+            while !over.load(Ordering::Relaxed) && v < 5_000 {
                 v += 1;
                 run(&mut writer, &format!("UPDATE t SET v = {v}"));
                 committed.store(v, Ordering::SeqCst);
