@@ -49,7 +49,7 @@ declare -A cfg=([models]=loom [counting]=counting)
 export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
 read -ra chosen <<<"${ONLY:-${stages[*]}}"
 
-need_packages server headers clang cc bwrap git redis openssl
+need_packages server headers clang cc bwrap git redis openssl pgbouncer
 pg_config=$("$ROOT/make/build.sh" dev)
 need_server_account
 export PG_CACHE_TEST_PG_CONFIG=$pg_config
