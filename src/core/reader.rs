@@ -22,7 +22,7 @@ pub struct Reader<'r> {
     /// The reader also accepts an *outdated* value: one that was known to be valid at this tick or later, if only the rows of
     /// relations have changed since. Changes of other dependencies are never forgiven, nor those of the space and the database.
     pub outdated_since: Option<u32>,
-    /// Whether the reader repeats a look: then a miss is not counted again.
+    /// Whether the reader repeats a look that was counted: then neither a hit nor a miss is counted.
     pub repeats: bool,
 }
 
@@ -116,6 +116,12 @@ pub trait Buffer {
     /// return one without asking, so a buffer that refuses values must not be used for it.
     #[inline(always)]
     fn accepts(&mut self, _meta: &Meta) -> bool {
+        true
+    }
+
+    /// Returns whether a read that returns this value counts as a hit: false for a value that only tells the caller where to look.
+    #[inline(always)]
+    fn is_hit(&self, _meta: &Meta) -> bool {
         true
     }
 }

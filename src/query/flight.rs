@@ -33,6 +33,10 @@ pub fn may_renew() -> bool {
     may_lead() && !transaction::is_parallel()
 }
 
+/// A call waits for at most so many fills: for the one that was under way when it arrived, and for the next. If it can use the result of
+/// neither, for instance because the other sessions ask for other tags, it can probably use none.
+const FILLS_MAX: u32 = 2;
+
 /// A call that has found no result, and may have to wait for one.
 #[derive(Debug)]
 pub struct Waiting {
@@ -40,6 +44,8 @@ pub struct Waiting {
     /// The number that the session has drawn when it began to wait.
     arrived: Option<Stamp>,
     leader: Option<Leader>,
+    /// How many fills the call has waited for.
+    fills: u32,
 }
 
 /// The session that a call waits for.
@@ -55,7 +61,7 @@ struct Leader {
 
 impl Waiting {
     pub fn begin() -> Self {
-        Self { wait: Wait::begin(), arrived: None, leader: None }
+        Self { wait: Wait::begin(), arrived: None, leader: None, fills: 0 }
     }
 
     /// Returns the number that the session has drawn when it began to wait, if it waits.
@@ -76,6 +82,10 @@ impl Waiting {
         self.arrived = Some(arrived);
         let (now_ms, hash) = (queue::now_ms(), hash(key));
         if self.leader.as_ref().is_none_or(|leader| leader.fill != other.id) {
+            if self.fills == FILLS_MAX {
+                return false;
+            }
+            self.fills += 1;
             // The note of the previous leader must go first: both are the same word.
             self.leader = None;
             let note = Note::of(other.owner);

@@ -20,7 +20,7 @@ pub struct Look {
     pub may_renew: bool,
     /// The stamp of the result that the call renews.
     pub old: Option<Stamp>,
-    /// Whether the call has looked before: a miss is not counted again.
+    /// Whether the call has looked before: this look is not counted.
     pub repeats: bool,
 }
 

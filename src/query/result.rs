@@ -26,7 +26,7 @@ use crate::pg::query::{self, Arguments, Query, Snapshot, Value};
 use crate::pg::rows::{Reader, Replayed, Room, Sink};
 use crate::pg::shared;
 use crate::pg::varlena::Varlena;
-use crate::store::entry;
+use crate::store::entry::{self, Accepts};
 use crate::store::keyspace::Keyspace;
 use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
 use crate::store::note::{self, Form};
@@ -126,6 +126,10 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
         self.room.was_allocated()
     }
 
+    fn is_hit(&self, meta: &Meta) -> bool {
+        !kind::is_mark(meta.kind)
+    }
+
     fn accepts(&mut self, meta: &Meta) -> bool {
         let asked = self.search.asked;
         let is_older = |ttl_ms| shared::ms_since(meta.created) >= ttl_ms;
@@ -202,7 +206,10 @@ impl<'a> Search<'a> {
     fn find(&mut self, space: &Space, kind: Kind, look: &Look) -> Found<(Meta, Room)> {
         match self.find_any(space, kind, look) {
             Some((meta, _)) if look.renews(&meta) => Found::Old(meta.stamp),
-            Some(found) => Found::Result(found),
+            Some(found) => {
+                count_saved(space, found.0.cost);
+                Found::Result(found)
+            }
             None => Found::Nothing,
         }
     }
@@ -231,19 +238,17 @@ impl<'a> Search<'a> {
             status::set(Status::Miss("the key holds another kind of value"));
             return None;
         }
-        if let Some(Keyspace { tier, scope, .. }) = space.keyspace().filter(|_| meta.cost != Cost::NONE) {
-            tier.note(&scope, Counter::Saved, meta.cost.micros());
-        }
         Some((meta, room))
     }
 
-    /// Returns the metadata and the note of the stored result, with any tags and of any age. If there is none, the status says
-    /// why.
+    /// Returns the metadata and the note of the stored result, with any tags and of any age. Does not count as a read. If there is
+    /// none, the status says why.
     pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
         let look = |key: &[u8]| {
             let mut only_note = OnlyNote(Vec::new());
             memory::reserve(&mut only_note.0, NOTE_BYTES_MAX);
-            entry::read(space, key, &mut only_note).map(|meta| (meta, only_note.0))
+            let accepts = Accepts { repeats: true, ..Accepts::default() };
+            entry::read_accepting(space, key, accepts, &mut only_note).map(|meta| (meta, only_note.0))
         };
         let (mut meta, mut note) = look(&self.key)?;
         if meta.kind == VARIES {
@@ -364,6 +369,13 @@ impl Rules for Search<'_> {
 
     fn times_left_out(&self) -> u8 {
         self.times_left_out
+    }
+}
+
+/// Counts the cost of computing a result as time saved.
+fn count_saved(space: &Space, cost: Cost) {
+    if let Some(Keyspace { tier, scope, .. }) = space.keyspace().filter(|_| cost != Cost::NONE) {
+        tier.note(&scope, Counter::Saved, cost.micros());
     }
 }
 

@@ -282,6 +282,7 @@ impl Ticket {
         match (outcome, too_late) {
             (Stored::Dropped, _) => Err(Unstored::by_chance(Status::Refused(CHANGED))),
             (_, Some(too_late)) if stored.is_ok() && wanted.stale_ok_ms.is_none() => Err(too_late),
+            _ if stored == Err(entry::NO_LIFE) => stored.map_err(Unstored::by_chance),
             _ => Ok(stored?),
         }
     }

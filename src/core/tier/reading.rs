@@ -36,7 +36,9 @@ impl<H: Host> Tier<'_, H> {
         let (reader, now) = (reader.into(), self.host.now());
         match self.try_look(key, reader, now, Some(&mut *into)) {
             Some(Ok(meta)) if into.accepts(&meta) => {
-                self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
+                if !reader.repeats && into.is_hit(&meta) {
+                    self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
+                }
                 Ok(meta)
             }
             Some(outcome) => Err(self.missed(key, outcome.err(), reader.repeats)),
@@ -56,7 +58,9 @@ impl<H: Host> Tier<'_, H> {
     ) -> Result<Meta, Miss> {
         match self.look_again(key, reader, now, Some(&mut *into)) {
             Ok(meta) if into.accepts(&meta) => {
-                self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
+                if !reader.repeats && into.is_hit(&meta) {
+                    self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
+                }
                 Ok(meta)
             }
             outcome => Err(self.missed(key, outcome.err(), reader.repeats)),

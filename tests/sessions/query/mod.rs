@@ -12,7 +12,7 @@
 //! - `warmers`: results that a background worker keeps stored.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
-//! - `flights`, `waits`, `taking`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
+//! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
 //!   `slow` has their queries.
 //! - `stale`: callers that accept an older result, and results that are computed again before they expire.
 //! - `pool`: callers behind pgbouncer.
@@ -20,6 +20,7 @@
 mod breaks;
 pub mod calls;
 mod changes;
+mod convoys;
 mod deadlocks;
 mod equivalence;
 mod flights;

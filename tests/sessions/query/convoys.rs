@@ -1,0 +1,97 @@
+//! Sessions that ask for one key at once but cannot use each other's results: they must not wait in line. Also, each call must be
+//! counted once, however often it looks.
+
+use super::calls::{run, text};
+use super::slow::{Outcome, Stand, ask, ask_all, cache, only, running, rush, slow};
+use pg_cache_testbed::wait_until;
+use postgres::Client;
+use std::thread;
+
+/// The number of sessions. Two of them run the query one after the other, and the others then run it at once.
+const SESSIONS: usize = 8;
+
+/// Runs a statement for each session, and asserts that no more than two of the calls run one after the other.
+fn assert_no_line(stand: &Stand, sessions: &mut [Client], statement: impl Fn(usize) -> String + Sync) {
+    let mut witness = stand.connect();
+    let outcomes: Vec<Outcome> = thread::scope(|threads| {
+        let asking = threads.spawn(|| rush(sessions, |number, session| ask(session, &statement(number))));
+        wait_until("the sessions to run at once", || {
+            running(&mut witness) >= SESSIONS as i64 - 2 || asking.is_finished()
+        });
+        assert!(!asking.is_finished(), "the sessions ran one after the other: {}", statement(0));
+        asking.join().expect("no session fails")
+    });
+    assert!(outcomes.iter().all(|outcome| outcome.answer == only("1")), "{outcomes:?}");
+}
+
+/// With other tags, a session cannot use the result of another one.
+#[test]
+fn sessions_with_different_tags_do_not_wait_in_line() {
+    let stand = Stand::new();
+    let query = slow(0.8);
+    let statement = |number| {
+        format!(
+            "SELECT * FROM public.cache_query($q${query}$q$, tags => '{{tag_{number}}}') AS result(v text)"
+        )
+    };
+    assert_no_line(&stand, &mut stand.sessions(SESSIONS), statement);
+}
+
+/// A key of `cache_fetch` holds the result of one query.
+#[test]
+fn different_queries_for_one_key_do_not_wait_in_line() {
+    let stand = Stand::new();
+    let statement =
+        |number| format!("SELECT public.cache_fetch('k', $q${} LIMIT 1 + {number}$q$)#>>'{{}}'", slow(0.8));
+    assert_no_line(&stand, &mut stand.sessions(SESSIONS), statement);
+}
+
+/// The own transaction has invalidated what the result depends on, so the session must run the query itself.
+#[test]
+fn sessions_with_changes_of_their_own_do_not_wait_in_line() {
+    let stand = Stand::new();
+    let mut sessions = stand.sessions(SESSIONS);
+    // A result that depends on the table gives it a fence of its own, by which the invalidations below are known.
+    ask(&mut sessions[0], &cache("SELECT v::text FROM t"));
+    sessions.iter_mut().for_each(|session| run(session, "BEGIN; SELECT cache_invalidate_relation('t')"));
+    assert_no_line(&stand, &mut sessions, |_| cache(&slow(0.8)));
+}
+
+/// A caller that wants its result not stored must not keep others from sharing a run.
+#[test]
+fn a_ttl_of_zero_does_not_end_single_flight() {
+    let stand = Stand::new();
+    let query = slow(0.3);
+    let mut sessions = stand.sessions(SESSIONS);
+    let unstored = format!("SELECT * FROM public.cache_query($q${query}$q$, ttl => '0') AS result(v text)");
+    assert_eq!(ask(&mut sessions[0], &unstored).status, "refused: ttl is not positive");
+    let outcomes = ask_all(&mut sessions, &cache(&query));
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.has_run()).count(), 1, "{outcomes:?}");
+}
+
+/// Each call must count as one hit or one miss: a call that waits has missed, and a mark that says where the result lies is no hit.
+#[test]
+fn each_call_is_counted_once() {
+    let stand = Stand::new();
+    let mut sessions = stand.sessions(SESSIONS);
+    let mut witness = stand.connect();
+    let mut expect = |hits: usize, misses: usize, what: &str| {
+        let counts = "SELECT hits || ' ' || misses FROM cache_stats WHERE space = 'default'";
+        assert_eq!(text(&mut witness, counts), format!("{hits} {misses}"), "{what}");
+        run(&mut witness, "SELECT cache_stats_reset()");
+    };
+    run(&mut sessions[0], "SELECT cache_stats_reset()");
+    ask_all(&mut sessions, &cache(&slow(0.3)));
+    expect(0, SESSIONS, "one run, and sessions that wait for it");
+    ask_all(&mut sessions, &cache(&slow(0.3)));
+    expect(SESSIONS, 0, "hits");
+    let varies = cache("SELECT current_setting('app.tenant', true) || nap(0.01) AS v FROM runs");
+    sessions.iter_mut().for_each(|session| run(session, "SET app.tenant = 'a'"));
+    ask(&mut sessions[0], &varies);
+    expect(0, 1, "a query that varies on settings");
+    ask_all(&mut sessions, &varies);
+    expect(SESSIONS, 0, "hits of such a query");
+    let json = format!("SELECT value FROM cache_query_json_status($q${}$q$)", slow(0.01));
+    ask(&mut sessions[0], &json);
+    expect(0, 1, "a result with its metadata");
+}
