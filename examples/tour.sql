@@ -52,7 +52,7 @@ SELECT cache_status();
 \echo '-- An order comes in, and ten sessions ask for the dashboard at the same moment. One runs the query, the others wait for its rows:'
 \echo
 INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders;
-\! for session in 1 2 3 4 5 6 7 8 9 10; do psql -X -q -At -c "SELECT FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard') LIMIT 0" -c "SELECT cache_status()" & done | grep . | sort | uniq -c
+\! for session in 1 2 3 4 5 6 7 8 9 10; do psql -X -q -At -c "SELECT cache_status() FROM (SELECT count(*) FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard')) AS rows" & done | sort | uniq -c
 \echo
 
 \echo '-- With stale_ok, a call accepts the rows of a moment ago, so an order makes nobody wait:'
