@@ -74,7 +74,7 @@ fn cache_view_rows(
     call: Call,
 ) -> Sent {
     let rows = || -> Result<(), Refused> {
-        let view = RelationOid::of_row_type(call.argument_type(1))
+        let view = RelationOid::of_row_type_of_view(call.argument_type(1))
             .ok_or_else(|| invalid("view must be a null of the row type of a view"))?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;

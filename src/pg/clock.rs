@@ -121,6 +121,13 @@ pub fn ticks(ms: u64) -> u32 {
     u32::try_from((ms / TICK_MS).max(1)).unwrap_or(u32::MAX)
 }
 
+/// Returns the first tick of which every moment is at most so many milliseconds ago. None if the present tick is not one.
+pub fn tick_before(began_ms: u64, ms: u64) -> Option<u32> {
+    // The present moment may be the end of the present tick, and the clock may lag.
+    let whole = u32::try_from(ms.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX);
+    (whole > 0).then(|| (tick(began_ms) + 1).saturating_sub(whole))
+}
+
 /// Returns the milliseconds from the beginning of the clock to a tick.
 pub fn ms_of(tick: u32) -> u64 {
     u64::from(tick) * TICK_MS

@@ -263,6 +263,11 @@ pub fn reads_settings() -> bool {
     FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.reads_settings))
 }
 
+/// Calls `look` with what is known of the innermost running fill. `look` must not call the server: the server may report more.
+pub fn look<E>(look: impl FnOnce(&Seen) -> Result<(), E>) -> Result<(), E> {
+    FILLS.with_borrow(|fills| fills.last().map_or(Ok(()), look))
+}
+
 /// Returns whether the innermost running fill may call functions that are not built in, as far as is known.
 pub fn calls_functions() -> bool {
     FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.lost || !fill.functions.is_empty()))

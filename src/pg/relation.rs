@@ -65,11 +65,14 @@ impl RelationOid {
         self.0
     }
 
-    /// Returns the relation that has a row type. None for any other type.
-    pub fn of_row_type(kind: u32) -> Option<Self> {
-        // SAFETY: looks up a catalog. The server returns 0 for any other type.
-        let oid = unsafe { pg_sys::get_typ_typrelid(kind.into()) };
-        (oid != pg_sys::InvalidOid).then(|| Self(oid.to_u32()))
+    /// Returns the view that has a row type. None for any other type.
+    pub fn of_row_type_of_view(kind: u32) -> Option<Self> {
+        // SAFETY: looks up catalogs. The server returns 0 for any other type, and for what does not exist.
+        let (oid, kind) = unsafe {
+            let oid = pg_sys::get_typ_typrelid(kind.into());
+            (oid, pg_sys::get_rel_relkind(oid))
+        };
+        (kind as u8 == pg_sys::RELKIND_VIEW).then(|| Self(oid.to_u32()))
     }
 
     /// Returns a query for all rows of the relation, which must exist.

@@ -670,6 +670,11 @@ pub fn ticks(ms: u64) -> u32 {
     clock::ticks(ms)
 }
 
+/// Returns the first tick of which every moment is at most so many milliseconds ago. None if there is none.
+pub fn tick_before(ms: u64) -> Option<u32> {
+    clock::tick_before(began_ms(), ms)
+}
+
 /// Converts ticks to milliseconds.
 pub fn ms_of(ticks: u32) -> u64 {
     clock::ms_of(ticks)

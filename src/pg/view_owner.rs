@@ -7,8 +7,9 @@
 //!
 //! The foreign table has one row with a *token*: the role with whose privileges the table is read, and a proof. That role is the
 //! view's owner if the table is read in a view, and the current role otherwise. A cached view reads the token and passes it to its
-//! function. The proof is a keyed hash. Its key is a random number that never leaves this session's memory, so no session can make a
-//! token of another role, and a token that was kept is worth nothing in another session.
+//! function. The proof is a keyed hash of the role and of the transaction. Its key is a random number that never leaves this session's
+//! memory. So no session can make a token of another role, and a token that was kept is worth nothing in another session, and nothing
+//! in a later transaction, when the session may have lost the role.
 
 #![allow(unsafe_code)]
 
@@ -46,15 +47,26 @@ fn key() -> Key {
 }
 
 fn proof(role: [u8; 4]) -> [u8; 32] {
-    Sha256::new().chain_update(key()).chain_update(role).finalize().into()
+    let transaction = transaction().to_le_bytes();
+    Sha256::new().chain_update(key()).chain_update(role).chain_update(transaction).finalize().into()
 }
 
-/// Returns the role of a token. Returns an error if it is not a token of this session.
+/// Returns the number of the transaction, which no other transaction of this session has.
+fn transaction() -> u32 {
+    // SAFETY: a session has an entry in the process array, and only the session itself changes this field.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    return unsafe { (*pg_sys::MyProc).lxid };
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: as above.
+    return unsafe { (*pg_sys::MyProc).vxid.lxid };
+}
+
+/// Returns the role of a token. Returns an error if it is not a token of this transaction.
 pub fn role(token: &[u8]) -> Result<Role, Refused> {
     let role = token.split_first_chunk::<4>().filter(|(role, given)| proof(**role) == *given);
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     role.map(|(role, _)| Role::from_oid(u32::from_ne_bytes(*role)))
-        .ok_or_else(|| Refused::new(code, "token does not belong to this session"))
+        .ok_or_else(|| Refused::new(code, "token does not belong to this transaction"))
 }
 
 /// The state of a scan: the token, and whether it was returned.

@@ -11,6 +11,7 @@ use super::job::{Found, Job, Rules, Wanted};
 use super::run::run;
 use super::ticket::{Asked, Ticket};
 use crate::pg::observer;
+use crate::store::flights::IfBusy;
 use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use pg_cache_core::Stamp;
@@ -27,8 +28,12 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
     let mut waiting = Waiting::begin();
     let mut renewed = old;
     let why_not = loop {
-        let may_wait = !wanted.refresh && renewed.is_none() && flight::may_wait();
-        let asked = Ticket::ask(space, job.rules().key(), may_wait.then(|| waiting.arrived()));
+        let if_busy = match wanted.refresh {
+            true => IfBusy::TakeOver,
+            false if renewed.is_none() && flight::may_wait() => IfBusy::Wait(waiting.arrived()),
+            false => IfBusy::GiveWay,
+        };
+        let asked = Ticket::ask(space, job.rules().key(), if_busy);
         match asked {
             Ok(Asked::Ticket(ticket)) => match stored_meanwhile(space, wanted, renewed, &waiting, job) {
                 Found::Result(result) => {

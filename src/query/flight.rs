@@ -7,9 +7,8 @@
 //! result before it is stored, sessions that ask at once cost at most two runs: the one that was under way, and the next.
 //!
 //! A session does not wait if that could harm others or itself: if its transaction has written something or keeps one snapshot, if
-//! it computes a value itself, or if the leader waits for a lock that this session holds (`pg/deadlock.rs`).
+//! it computes a value itself, or if the leader waits for a lock that this session holds (`store/waiting.rs`).
 
-use crate::pg::deadlock::{self, Note};
 use crate::pg::error::OrRaise;
 use crate::pg::{locks, queue, settings, transaction};
 use crate::store::keyspace::{Keyspace, hash};
@@ -54,9 +53,6 @@ struct Leader {
     fill: u64,
     /// Since when the call waits for it, on the clock of `queue::now_ms`.
     since_ms: u64,
-    /// When the call last looked for a deadlock.
-    checked_ms: u64,
-    _note: Option<Note>,
 }
 
 impl Waiting {
@@ -86,27 +82,15 @@ impl Waiting {
                 return false;
             }
             self.fills += 1;
-            // The note of the previous leader must go first: both are the same word.
-            self.leader = None;
-            let note = Note::of(other.owner);
-            self.leader = Some(Leader { fill: other.id, since_ms: now_ms, checked_ms: now_ms, _note: note });
+            self.leader = Some(Leader { fill: other.id, since_ms: now_ms });
         }
-        let Some(leader) = &mut self.leader else { return false };
+        let Some(leader) = &self.leader else { return false };
         let patience_ms = settings::wait_timeout_ms();
         let mut left_ms = patience_ms.saturating_sub(now_ms.saturating_sub(leader.since_ms));
         if left_ms == 0 {
             let Some(name) = keyspace.key(key, hash) else { return false };
             left_ms = keyspace.tier.give_up(&name, other.id, now_ms, patience_ms);
         }
-        let check_ms = deadlock::timeout_ms();
-        let mut checked_ago_ms = now_ms.saturating_sub(leader.checked_ms);
-        if checked_ago_ms >= check_ms {
-            if deadlock::waits_for_me(other.owner) {
-                return false;
-            }
-            (leader.checked_ms, checked_ago_ms) = (now_ms, 0);
-        }
-        let most_ms = left_ms.min(check_ms - checked_ago_ms);
-        left_ms > 0 && self.wait.sleep(hash, most_ms).or_raise()
+        left_ms > 0 && self.wait.sleep(hash, other.owner, left_ms).or_raise()
     }
 }

@@ -29,8 +29,11 @@ const RENEWED_COSTS_BEFORE: u64 = 10;
 
 impl Look {
     pub fn accepts(&self) -> Accepts {
-        let oldest = |ms| shared::tick().saturating_sub(shared::ticks(ms));
-        Accepts { arrived: self.arrived, outdated_since: self.stale_ok_ms.map(oldest), repeats: self.repeats }
+        Accepts {
+            arrived: self.arrived,
+            outdated_since: self.stale_ok_ms.and_then(shared::tick_before),
+            repeats: self.repeats,
+        }
     }
 
     /// Returns whether the call should renew this result. May draw a lot, so two calls of this function may return different answers.

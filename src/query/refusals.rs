@@ -25,6 +25,17 @@ pub fn check_before(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen) -> Result<
     relations_of(wanted, seen).map(|_| ())
 }
 
+/// Returns an error if the plan of a query shows already that its result will not be stored.
+pub fn check_plan(wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
+    match seen {
+        seen if seen.writes => Err(Status::Refused("the query writes")),
+        seen if seen.locks_rows => Err(Status::Refused("the query locks rows")),
+        seen if seen.sampled => Err(Status::Refused("the query uses TABLESAMPLE")),
+        seen if wanted.depends.is_none() => seen.volatile.map_or(Ok(()), |function| Err(volatile(function))),
+        _ => Ok(()),
+    }
+}
+
 /// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
 /// accessed a foreign table before the query ran.
 pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {

@@ -12,7 +12,7 @@ use crate::pg::role::Role;
 use crate::pg::shared::HotTier;
 use crate::pg::{locks, shared, transaction};
 use crate::store::entry;
-use crate::store::flights::{self, Begun};
+use crate::store::flights::{self, Begun, IfBusy};
 use crate::store::keyspace::{Keyspace, hash, tag};
 use crate::store::kind::{self, LEFT_OUT};
 use crate::store::note::{self, Facts};
@@ -91,9 +91,9 @@ impl Unstored {
 }
 
 impl Ticket {
-    /// Acquires the right to store a result. With `waits`, the session waits if another one computes the result; it contains the
-    /// moment at which the session began to wait, if it waits already. The error says why the result cannot be stored.
-    pub fn ask(space: &Space, key: &[u8], waits: Option<Option<Stamp>>) -> Result<Asked, Status> {
+    /// Acquires the right to store a result. `if_busy` says what to do if another session computes it. The error says why the result
+    /// cannot be stored.
+    pub fn ask(space: &Space, key: &[u8], if_busy: IfBusy) -> Result<Asked, Status> {
         let keyspace = entry::keyspace_to_compute(space, key)?;
         if !space.allows(Privilege::Write) {
             return Err(Status::Refused("the role does not have the privilege write"));
@@ -105,7 +105,7 @@ impl Ticket {
             return Err(Status::Bypass("the transaction keeps one snapshot"));
         }
         let (key, began) = (memory::try_copy(key)?, shared::tick());
-        Ok(match flights::begin_fill(&keyspace, &key, waits)? {
+        Ok(match flights::begin_fill(&keyspace, &key, if_busy)? {
             Begun::Fill(number, stamp) => Asked::Ticket(Self { keyspace, key, number, stamp, began }),
             Begun::Busy(leader, arrived) => Asked::Busy(keyspace, leader, arrived),
         })
@@ -132,8 +132,14 @@ impl Ticket {
         let wrote = locks::has_written().then(transaction::command_id);
         let (tier, stamp) = (self.keyspace.tier, self.stamp);
         let by_settings = job.rules().key_by_settings();
-        let (mut own, mut other, mut cursors) = (Some(self), None, None);
+        let (mut own, mut other, mut cursors, mut refused) = (Some(self), None, None, None);
         let mut run = run::run(job, &mut |relations| {
+            if let Err(status) = observer::look(|seen| refusals::check_plan(wanted, seen)) {
+                // The other sessions need not wait until the query has run.
+                refused = Some(status);
+                own.take().into_iter().for_each(|ticket| ticket.give_back(FAILURES_MAX));
+                return;
+            }
             relations.iter().for_each(|relation| watch::claim_record(tier, *relation));
             if !observer::may_read_settings() {
                 return;
@@ -143,7 +149,7 @@ impl Ticket {
             let reads_settings = observer::reads_settings();
             observer::apart(|| {
                 // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
-                if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, None) {
+                if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, IfBusy::GiveWay) {
                     other = Some(ticket);
                 }
                 // Sessions with other settings must not wait for this run. If it is not known yet that the query reads settings,
@@ -158,7 +164,10 @@ impl Ticket {
                 }
             });
         });
-        let stored = if locks::has_written().then(transaction::command_id) == wrote {
+        let stored = if let Some(status) = refused {
+            let calls_cache = Status::Refused("the query calls the cache");
+            Err(if run.seen.cache { calls_cache } else { status }.into())
+        } else if locks::has_written().then(transaction::command_id) == wrote {
             admit(space, &run, job.rules())
                 .and_then(|()| refusals::check(tier, wanted, &run.seen, has_seen_foreign))
                 .and_then(|()| job.check())
@@ -232,12 +241,16 @@ impl Ticket {
         if times >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh && !is_wanted {
             return Err(Unstored::by_chance(LEAVES_OUT));
         }
-        let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, stamp);
-        let changed = dependencies.iter().find(has_changed).copied();
-        let too_late = changed.filter(|_| !is_chosen).map(|fence| {
+        let first_changed = || {
+            let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, stamp);
+            dependencies.iter().find(has_changed).copied()
+        };
+        let is_late = |fence| {
             let changed = Object::Dependency(fence, self.keyspace.scope.space);
-            Unstored::by_chance(Status::Of("refused: {} changed while the query ran", changed))
-        });
+            Status::Of("refused: {} changed while the query ran", changed)
+        };
+        let changed = first_changed();
+        let too_late = changed.filter(|_| !is_chosen).map(|fence| Unstored::by_chance(is_late(fence)));
         if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
             self.leave_out(fence, times, *cost, facts)?;
             return too_late.map_or(Ok(()), Err);
@@ -245,8 +258,6 @@ impl Ticket {
         // The others have no use for an invalid result.
         let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
         let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
-        let may_be_stale = stale_ticks > 0 || changed.is_some();
-        let stale_ok = may_be_stale.then_some(StaleOk { ticks: stale_ticks, valid_at: self.began });
         let note = note::of_result(wanted.tags, &facts)?;
         let mut outcome = Stored::New;
         let stored = job.with_value(space, result, |kind, bytes| {
@@ -263,6 +274,13 @@ impl Ticket {
             let previous = || tier.compare(name.as_ref()?, bytes);
             let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost, previous));
             let ttl_ms = ttl_ms_max.map_or(ttl_ms, |most| Some(space.options.ttl_ms(ttl_ms).min(most)));
+            // Compressing takes a while. A value without a note of when it was valid must be valid now.
+            let changed = changed.or_else(first_changed);
+            if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
+                return Err(is_late(fence));
+            }
+            let may_be_stale = stale_ticks > 0 || changed.is_some();
+            let stale_ok = may_be_stale.then_some(StaleOk { ticks: stale_ticks, valid_at: self.began });
             let value = NewValue {
                 bytes,
                 note: &note,
@@ -282,8 +300,13 @@ impl Ticket {
         match (outcome, too_late) {
             (Stored::Dropped, _) => Err(Unstored::by_chance(Status::Refused(CHANGED))),
             (_, Some(too_late)) if stored.is_ok() && wanted.stale_ok_ms.is_none() => Err(too_late),
-            _ if stored == Err(entry::NO_LIFE) => stored.map_err(Unstored::by_chance),
-            _ => Ok(stored?),
+            _ => stored.map_err(|status| match status {
+                // These are not reasons of the query.
+                entry::NO_LIFE | Status::Of("refused: {} changed while the query ran", _) => {
+                    Unstored::by_chance(status)
+                }
+                status => status.into(),
+            }),
         }
     }
 

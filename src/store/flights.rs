@@ -50,11 +50,21 @@ pub enum Begun {
     Busy(InFlight, Option<Stamp>),
 }
 
+/// What a session does if another one computes the value already.
+#[derive(Clone, Copy, Debug)]
+pub enum IfBusy {
+    /// It computes the value for itself.
+    GiveWay,
+    /// It waits, if that session may be awaited. The moment is that at which it began to wait, if it waits already.
+    Wait(Option<Stamp>),
+    /// It takes over: the value of the other session will not be stored.
+    TakeOver,
+}
+
 /// Begins a fill: the right to store the value that this session computes for a key. A fill takes precedence over a lease of the
-/// key. It ends with [`end_fill`], when the transaction or savepoint is rolled back, or after [`FILL_MS_MAX`]. With
-/// `waits`, the session waits if another one computes the value and may be awaited: then the answer has the moment at which the
-/// session began to wait, which is the argument if there is one. The error says why the session cannot store the value.
-pub fn begin_fill(keyspace: &Keyspace, key: &[u8], waits: Option<Option<Stamp>>) -> Result<Begun, Status> {
+/// key. It ends with [`end_fill`], when the transaction or savepoint is rolled back, or after [`FILL_MS_MAX`]. If
+/// the session waits, the answer has the moment at which it began to wait. The error says why the session cannot store the value.
+pub fn begin_fill(keyspace: &Keyspace, key: &[u8], if_busy: IfBusy) -> Result<Begun, Status> {
     let own = prepare(keyspace, key)?;
     let name = keyspace.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
     let mut request = FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX));
@@ -62,9 +72,11 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8], waits: Option<Option<Stamp>>)
         // The transaction has locks that a waiting session may need.
         request = request.lone();
     }
-    if let Some(arrived) = waits {
-        request = request.or_wait(arrived);
-    }
+    request = match if_busy {
+        IfBusy::GiveWay => request,
+        IfBusy::Wait(arrived) => request.or_wait(arrived),
+        IfBusy::TakeOver => request.take_over(),
+    };
     match keyspace.tier.acquire(&name, request) {
         Acquired::Lead(fill) => {
             pending::hold(own, fill.id, HeldKind::Fill);

@@ -93,7 +93,7 @@ pub fn acquire(
                     Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
                 };
                 let left_ms = options.wait_ms.saturating_sub(wait.elapsed_ms());
-                if left_ms == 0 || !wait.sleep(hash, left_ms.min(overdue_ms))? {
+                if left_ms == 0 || !wait.sleep(hash, leader.owner, left_ms.min(overdue_ms))? {
                     status::set(IN_FLIGHT);
                     return Ok(Answer::Wait);
                 }

@@ -1,5 +1,6 @@
-//! Waiting for another session to finish its work on a key.
+//! Waiting for another session, the *leader*, to finish its work on a key.
 
+use crate::pg::deadlock::{self, Note};
 use crate::pg::error::Refused;
 use crate::pg::queue::{self, Waiter};
 use pgrx::prelude::PgSqlErrorCode;
@@ -22,12 +23,22 @@ pub struct Wait {
     began_ms: u64,
     /// The hash of the key and the session's membership in its queue, once it waits.
     waiter: Option<(u64, Waiter)>,
+    leader: Option<Leader>,
+}
+
+/// The session that another one waits for.
+#[derive(Debug)]
+struct Leader {
+    process: u32,
+    /// When the waiting session last looked for a deadlock, or began to wait.
+    checked_ms: u64,
+    _note: Option<Note>,
 }
 
 impl Wait {
     /// Notes when a call began that may have to wait.
     pub fn begin() -> Self {
-        Self { began_ms: queue::now_ms(), waiter: None }
+        Self { began_ms: queue::now_ms(), waiter: None, leader: None }
     }
 
     /// Must be called before each look for the value: every change after it wakes the session.
@@ -48,21 +59,42 @@ impl Wait {
     }
 
     /// The first call for a key enters its queue, and later calls sleep in it, for at most `most_ms`. After each call the caller
-    /// must look again: a change before the session entered the queue does not wake it. Returns false if there is no queue. Raises
-    /// an error if the session is cancelled.
-    pub fn sleep(&mut self, hash: u64, most_ms: u64) -> Result<bool, LockTimeout> {
-        let Some((_, waiter)) = self.waiter.as_ref().filter(|(of, _)| *of == hash) else {
+    /// must look again: a change before the session entered the queue does not wake it. `leader` is the process that the session
+    /// waits for, or 0. Returns false if the session must not wait: there is no queue, or the leader waits for this session. Raises an
+    /// error if the session is cancelled.
+    pub fn sleep(&mut self, hash: u64, leader: u32, most_ms: u64) -> Result<bool, LockTimeout> {
+        if self.waiter.as_ref().is_none_or(|(of, _)| *of != hash) {
             // A session is in one queue at a time.
             self.waiter = None;
             self.waiter = Waiter::of(hash).map(|waiter| (hash, waiter));
             return Ok(self.has_begun());
-        };
+        }
         let patience_ms =
             queue::lock_timeout_ms().map_or(u64::MAX, |most| most.saturating_sub(self.elapsed_ms()));
         if patience_ms == 0 {
             return Err(LockTimeout);
         }
-        waiter.sleep(most_ms.min(patience_ms));
+        let Some(check_ms) = self.until_check(leader) else { return Ok(false) };
+        if let Some((_, waiter)) = &self.waiter {
+            waiter.sleep(most_ms.min(patience_ms).min(check_ms));
+        }
         Ok(true)
+    }
+
+    /// Looks for a deadlock if it is time. Returns the milliseconds until the next look, or None if there is a deadlock.
+    fn until_check(&mut self, process: u32) -> Option<u64> {
+        let (now_ms, timeout_ms) = (queue::now_ms(), deadlock::timeout_ms());
+        if self.leader.as_ref().is_none_or(|leader| leader.process != process) {
+            // The note of the previous leader must go first: both are the same word.
+            self.leader = None;
+            self.leader = Some(Leader { process, checked_ms: now_ms, _note: Note::of(process) });
+        }
+        let leader = self.leader.as_mut()?;
+        let checked_ago_ms = now_ms.saturating_sub(leader.checked_ms);
+        if checked_ago_ms < timeout_ms {
+            return Some(timeout_ms - checked_ago_ms);
+        }
+        leader.checked_ms = now_ms;
+        (process == 0 || !deadlock::waits_for_me(process)).then_some(timeout_ms)
     }
 }

@@ -207,6 +207,20 @@ fn a_lone_fill_gives_way() {
     });
 }
 
+/// A fill that takes over must end the other one, whose value is then refused. The sessions that wait go on waiting.
+#[test]
+fn a_fill_can_take_over() {
+    with_bed(|bed| {
+        let first = bed.lead(1);
+        bed.wait(2, None);
+        let Acquired::Lead(second) = bed.ask(3, |request| request.take_over()) else {
+            panic!("it takes over")
+        };
+        assert!(bed.tier.is_awaited(&bed.key, second.id));
+        assert_eq!((bed.land(first), bed.land(second)), (Stored::Dropped, Stored::New));
+    });
+}
+
 /// Each session that gives up must double the patience of the others.
 #[test]
 fn few_sessions_give_up_waiting() {

@@ -22,6 +22,7 @@ pub struct FlightRequest<'r> {
     safe_stamp: Stamp,
     reader: Option<Reader<'r>>,
     is_lone: bool,
+    takes_over: bool,
     waits: Waits,
 }
 
@@ -44,6 +45,7 @@ impl<'r> FlightRequest<'r> {
             safe_stamp: Stamp::LATEST,
             reader: None,
             is_lone: false,
+            takes_over: false,
             waits: Waits::No,
         }
     }
@@ -57,6 +59,11 @@ impl<'r> FlightRequest<'r> {
     /// Lets no session wait for the fill: the session that computes may wait for the others. A fill that is not lone replaces it.
     pub fn lone(self) -> Self {
         Self { is_lone: true, ..self }
+    }
+
+    /// Lets the fill replace another fill of the key, whose value will then be refused.
+    pub fn take_over(self) -> Self {
+        Self { takes_over: true, ..self }
     }
 
     /// Says that the caller waits for the session that computes the value, if there is one that [may be
@@ -166,7 +173,8 @@ impl<H: Host> Tier<'_, H> {
     /// it with [`publish_leased`](Self::publish_leased) or [`release_lease`](Self::release_lease); otherwise it ends by itself at
     /// its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
-        let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, waits } = request;
+        let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, takes_over, waits } =
+            request;
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
@@ -181,7 +189,11 @@ impl<H: Host> Tier<'_, H> {
             }
         }
         let goes_before = |leader: &InFlight| {
-            let is_weaker = leader.purpose == Purpose::Lease || leader.is_lone && !is_lone;
+            let is_weaker = match leader.purpose {
+                Purpose::Lease => true,
+                Purpose::Fill => takes_over || leader.is_lone && !is_lone,
+                Purpose::Claim => false,
+            };
             purpose == Purpose::Fill && is_weaker
         };
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {

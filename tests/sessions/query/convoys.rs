@@ -2,7 +2,9 @@
 //! counted once, however often it looks.
 
 use super::calls::{run, text};
-use super::slow::{Outcome, Stand, ask, ask_all, cache, only, running, rush, slow};
+use super::slow::{
+    Outcome, Stand, ask, ask_all, ask_all_and_see_run, cache, locked, only, running, rush, slow,
+};
 use pg_cache_testbed::wait_until;
 use postgres::Client;
 use std::thread;
@@ -55,6 +57,59 @@ fn sessions_with_changes_of_their_own_do_not_wait_in_line() {
     ask(&mut sessions[0], &cache("SELECT v::text FROM t"));
     sessions.iter_mut().for_each(|session| run(session, "BEGIN; SELECT cache_invalidate_relation('t')"));
     assert_no_line(&stand, &mut sessions, |_| cache(&slow(0.8)));
+}
+
+/// The plan of a volatile query shows that its result will not be stored, so no session must wait for its end.
+#[test]
+fn sessions_do_not_wait_for_a_query_whose_plan_is_refused() {
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let volatile = cache("SELECT (random() < 2)::text AS v FROM runs, pg_sleep(0.8)");
+    let outcomes = ask_all_and_see_run(&mut stand.sessions(SESSIONS), &mut witness, &volatile, SESSIONS);
+    assert!(outcomes.iter().all(|outcome| outcome.answer == only("true")), "{outcomes:?}");
+}
+
+/// A call with `refresh` replaces the result also if an older run is under way: the result of that run must not be stored later.
+#[test]
+fn a_refresh_takes_over_from_an_older_run() {
+    let stand = Stand::new();
+    let [mut older, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let call = |more: &str| {
+        let query = "SELECT v::text || waits_for(1) AS v FROM t";
+        format!("SELECT * FROM public.cache_query($q${query}$q$, depends => '{{}}'{more}) AS result(v text)")
+    };
+    run(&mut witness, "SELECT pg_advisory_lock(1)");
+    thread::scope(|threads| {
+        let running = threads.spawn(|| ask(&mut older, &call("")));
+        wait_until("the query to wait", || locked(&mut witness) == 1 || running.is_finished());
+        run(&mut witness, "UPDATE t SET v = 2");
+        let refreshing = threads.spawn(|| ask(&mut session, &call(", refresh => true")));
+        wait_until("the second run to wait", || locked(&mut witness) == 2 || refreshing.is_finished());
+        run(&mut witness, "SELECT pg_advisory_unlock(1)");
+        assert_eq!(running.join().expect("it does not panic").answer, only("1"));
+        let outcome = refreshing.join().expect("it does not panic");
+        assert_eq!((outcome.answer, &*outcome.status), (only("2"), "done"));
+    });
+    let outcome = ask(&mut session, &call(""));
+    assert_eq!((outcome.answer, &*outcome.status), (only("2"), "hot"));
+}
+
+/// A caller of `cache_acquire` that holds the lock which the computing session needs must not wait until its time is over.
+#[test]
+fn cache_acquire_ends_a_deadlock_with_a_query() {
+    let stand = Stand::new();
+    let [mut holder, mut leader, mut witness] = [(); 3].map(|()| stand.connect());
+    run(&mut holder, "SET deadlock_timeout = '100ms'; SELECT pg_advisory_lock(1)");
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| {
+            ask(&mut leader, "SELECT cache_fetch('k', 'SELECT v::text || waits_for(1) FROM t')#>>'{}'")
+        });
+        wait_until("the query to wait", || locked(&mut witness) == 1 || leading.is_finished());
+        // The answer comes long before the end of the wait, which no test could outlast.
+        assert_eq!(text(&mut holder, "SELECT status FROM cache_acquire('k', wait => '1 hour')"), "wait");
+        run(&mut holder, "SELECT pg_advisory_unlock(1)");
+        assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+    });
 }
 
 /// A caller that wants its result not stored must not keep others from sharing a run.

@@ -64,7 +64,8 @@ fn a_write_makes_a_cached_view_fresh_for_every_session() {
     run(&mut one, "COMMIT");
 }
 
-/// A token of a view's owner gives its rights to no other role: it is valid in its own session only.
+/// A token of a view's owner gives its rights to no other role: it is valid in its own transaction only. After that, the session may
+/// have lost the role.
 #[test]
 fn a_token_of_another_session_or_role_is_refused() {
     let database = Database::create_where_roles_change();
@@ -80,10 +81,17 @@ fn a_token_of_another_session_or_role_is_refused() {
             "SELECT * FROM cache_view_rows({token}, NULL::revealed_uncached, NULL, NULL, NULL, 'default') AS r"
         )
     };
+    run(&mut owner, "BEGIN");
     let token = text(&mut owner, "SELECT token FROM cache_view_owner");
     assert_eq!(text(&mut owner, &read(&format!("'{token}'"))), "x");
-    let refused = Err("42501: token does not belong to this session".to_owned());
+    run(&mut owner, "COMMIT");
+    let refused = Err("42501: token does not belong to this transaction".to_owned());
+    assert_eq!(answer(&mut owner, &read(&format!("'{token}'"))), refused);
     assert_eq!(answer(&mut other, &read(&format!("'{token}'"))), refused);
+    // It reads views only.
+    let table = read("(SELECT token FROM cache_view_owner)").replace("revealed_uncached", "secrets");
+    let no_view = "22023: view must be a null of the row type of a view".to_owned();
+    assert_eq!(answer(&mut owner, &table), Err(no_view));
     run(&mut other, "SET ROLE views_thief");
     assert_eq!(answer(&mut other, &read(&format!("'{token}'"))), refused);
     let denied = Err("42501: permission denied for view revealed_uncached".to_owned());
