@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# make bench: measures pg_cache and writes the results to bench/results: JSON, Markdown tables (also printed), and an
-# SVG chart of the comparisons. The parts, and about how long they take:
+# make bench: measures pg_cache and writes the results to bench/results: JSON, Markdown tables (also printed), and SVG
+# charts of the comparisons and of the day. The parts, and about how long they take:
 #
 # - pg_cache next to a hand-written cache table and a real Redis, 10 minutes;
 # - tags, sizes, given rates, and the work of a commit, 4 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
 # - hits and misses of cached queries, and reads beside writes, 6 minutes;
+# - a day with cached dashboards, beside other ways to serve them, 19 minutes;
 # - the table tier, next to a server without it, 10 minutes;
 # - the broadcast of changes with NOTIFY, and the copies of values in Redis, 4 minutes;
 # - the hot tier (the core without a server), 7 minutes: in 5 of them, entries are watched beside a writer.
 #
 #   QUICK=1 takes 15 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
 #   ONLY=queries measures cached queries (queries-hit, -large, -dashboard, -writes and -tpch)
+#   ONLY=day measures the day; DAY_SCALE=1 does not shorten its five minutes, and DAY_SESSIONS=N and DAY_SEED=N choose the
+#   number of sessions and the seed
 #   ONLY=outward measures the broadcast and the copies in Redis
 #   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server, but the extension is built
 set -euo pipefail
@@ -42,4 +45,6 @@ results=bench/results
 PG_CACHE_TEST_PG_CONFIG=$pg_config cargo run --release -q -p pg_cache_bench -- --output "$results" \
     ${QUICK:+--quick} ${ONLY:+--only "$ONLY"} 9>&-
 say ""
-say "written: $(echo "$results"/latest.*)"
+# There are no charts of measurements that were left out.
+shopt -s nullglob
+say "written: $(echo "$results"/{latest,day}.*)"

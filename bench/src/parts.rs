@@ -1,6 +1,7 @@
 //! The parts of the report. Some parts start their own server; the others measure the core crate alone. Each line of [`PARTS`] is
 //! one part.
 
+use crate::day;
 use crate::eviction;
 use crate::hot_tier::{get, innocents, memory, put};
 use crate::outward;
@@ -26,7 +27,7 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 24] = [
+pub const PARTS: [Part; 25] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
@@ -62,6 +63,7 @@ pub const PARTS: [Part; 24] = [
         measure: queries::tpch::measure,
         estimate: queries::tpch::estimate,
     },
+    Part { id: "day", served: true, measure: day::measure, estimate: day::estimate },
     Part {
         id: "tables-read",
         served: true,

@@ -1,10 +1,11 @@
 //! The report: the results as JSON, and the tables and the chart that are made from it. The files are `latest.json`, `latest.md`
-//! and `latest.svg` in the directory of the command line.
+//! and `latest.svg` in the directory of the command line, and `day.svg`, the chart of the part `day`.
 //!
 //! `results` computes the results of the plan from the samples, [`section`] holds those of a part, and [`target`] judges a
-//! figure by a goal and a floor. `markdown` and `chart` draw the results, with the help of `table`, `text` and [`notation`].
+//! figure by a goal and a floor. `markdown`, `chart` and [`day`] draw the results, with the help of `table`, `text` and [`notation`].
 
 mod chart;
+pub mod day;
 mod markdown;
 pub mod notation;
 mod results;
@@ -32,11 +33,16 @@ impl Report {
     pub fn write(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;
-        // The chart shows only measurements of the plan. If there are none, no chart is written and an older chart is removed.
+        // A chart shows only some measurements. If there are none of them, no chart is written and an older chart is removed.
         let chart = (!self.measurements.is_empty()).then(|| chart::draw(self));
-        let files = [("json", Some(json + "\n")), ("md", Some(self.markdown())), ("svg", chart)];
-        for (ending, content) in files {
-            let path = directory.join(format!("latest.{ending}"));
+        let files = [
+            ("latest.json", Some(json + "\n")),
+            ("latest.md", Some(self.markdown())),
+            ("latest.svg", chart),
+            ("day.svg", day::draw(self)),
+        ];
+        for (name, content) in files {
+            let path = directory.join(name);
             let Some(content) = content else {
                 if path.exists() {
                     std::fs::remove_file(&path)

@@ -7,8 +7,8 @@
 pub mod dashboard;
 pub mod hit;
 pub mod large;
-mod race;
-mod shop;
-mod stage;
+pub mod race;
+pub mod shop;
+pub mod stage;
 pub mod tpch;
 pub mod writes;

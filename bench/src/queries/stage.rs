@@ -5,7 +5,7 @@ use crate::drive::one_core::OneCore;
 use crate::drive::wire::{Other, Pool, Task, Until};
 use crate::drive::{Load, Run};
 use crate::plan::Given;
-use pg_cache_testbed::Cluster;
+use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant};
@@ -15,6 +15,18 @@ pub const SPACE: &str = "default";
 /// How often a loop inside SQL evaluates a statement of some microseconds before the client looks at the clock.
 pub const MANY_PASSES: i32 = 200;
 
+/// Returns the settings of the server. Results are stored also if their query took less than the default of `pg_cache.min_cost`.
+/// Commits do not wait for the disk, and no worker of the server vacuums tables, so that turns are alike.
+pub fn conf() -> Conf {
+    bed::conf()
+        .set("synchronous_commit", "off")
+        .set("autovacuum", "off")
+        .set("checkpoint_timeout", "1d")
+        .set("max_wal_size", "8GB")
+        .set("pg_cache.min_cost", "0")
+        .set("pg_cache.default_ttl", "1d")
+}
+
 /// A server with pg_cache, a superuser's session with it, and the sessions of the measurements over the wire.
 pub struct Stage {
     pub cluster: Cluster,
@@ -23,17 +35,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts a server with pg_cache installed. Results are stored also if their query took less than the default of
-    /// `pg_cache.min_cost`. Commits do not wait for the disk, and no worker of the server vacuums tables, so that turns are alike.
+    /// Starts a server with pg_cache installed and the settings of [`conf`].
     pub fn start() -> Self {
-        let conf = bed::conf()
-            .set("synchronous_commit", "off")
-            .set("autovacuum", "off")
-            .set("checkpoint_timeout", "1d")
-            .set("max_wal_size", "8GB")
-            .set("pg_cache.min_cost", "0")
-            .set("pg_cache.default_ttl", "1d");
-        let cluster = Cluster::start(&conf);
+        Self::start_with(&conf())
+    }
+
+    /// Starts a server with pg_cache installed.
+    pub fn start_with(conf: &Conf) -> Self {
+        let cluster = Cluster::start(conf);
         let session = RefCell::new(cluster.connect("postgres"));
         let stage = Self { cluster, session, pool: RefCell::default() };
         stage.execute("CREATE EXTENSION pg_cache");

@@ -189,7 +189,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// Escapes the characters that have a meaning in XML text.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -1,0 +1,220 @@
+//! The dashboards of the day: queries over the tables of the sample shop, with parameters that are drawn from a seed.
+//!
+//! All dashboards return rows of the same columns. The column `newest` is the largest primary key of the table that the dashboard is
+//! about, in the snapshot of the query. So each answer tells which orders it may contain ([`Subject`]).
+
+use crate::eviction::traces::Random;
+use postgres::{Client, SimpleQueryMessage};
+use std::time::{Duration, Instant};
+
+/// The columns of a dashboard, as `cache_query` wants them.
+pub const COLUMNS: &str = "label text, amount numeric, pieces bigint, newest bigint";
+/// A part of the text of each dashboard. No other statement of the day contains it.
+pub const MARK: &str = "AS newest";
+/// The time that a dashboard takes without a cache. Candidates that take less or more are left out.
+pub const COST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
+/// How many candidates are drawn for each dashboard, at most.
+const DRAWN: usize = 40;
+/// The days of the sample shop's orders, from 2024-01-01 on.
+pub const DAYS: u64 = 730;
+const COUNTRIES: [&str; 11] = ["BR", "DE", "CN", "FR", "NO", "ML", "ES", "LB", "JP", "US", "IN"];
+const CATEGORIES: [&str; 8] =
+    ["light", "furniture", "kitchen", "travel", "paper", "sound", "textile", "outdoor"];
+
+/// The table whose newest row a dashboard names. New customers and products commit together with an order, so the newest order
+/// also tells which of them a dashboard about orders may contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Orders,
+    Customers,
+    Products,
+}
+
+impl Subject {
+    /// All subjects, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Orders, Self::Customers, Self::Products];
+
+    /// Returns the query of the newest row.
+    pub fn newest(self) -> &'static str {
+        match self {
+            Self::Orders => "(SELECT max(order_id) FROM orders)::bigint AS newest",
+            Self::Customers => "(SELECT max(customer_id) FROM customers)::bigint AS newest",
+            Self::Products => "(SELECT max(product_id) FROM products)::bigint AS newest",
+        }
+    }
+}
+
+/// A dashboard.
+#[derive(Clone, Debug)]
+pub struct Dashboard {
+    pub text: String,
+    pub subject: Subject,
+    /// The time of one run without a cache, in a session of its own.
+    pub cost: Duration,
+}
+
+/// Draws dashboards that take as long as [`COST`] says and return rows. Panics if too few candidates do.
+pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
+    let mut random = Random::of_seed(seed);
+    let mut dashboards: Vec<Dashboard> = Vec::new();
+    for _ in 0..count * DRAWN {
+        if dashboards.len() == count {
+            return dashboards;
+        }
+        let (text, subject) = candidate(&mut random);
+        if dashboards.iter().any(|other| other.text == text) {
+            continue;
+        }
+        // The first run reads the pages that the second one finds in memory.
+        let costs = [(); 2].map(|()| cost(session, &text));
+        let [Some(_), Some(cost)] = costs else { continue };
+        if (COST[0]..=COST[1]).contains(&cost) {
+            dashboards.push(Dashboard { text, subject, cost });
+        }
+    }
+    panic!("only {} dashboards of {count} take between {:?} and {:?}", dashboards.len(), COST[0], COST[1]);
+}
+
+/// Runs a query, and returns its time. `None` if it returned no rows: such an answer would not tell its newest row.
+fn cost(session: &mut Client, text: &str) -> Option<Duration> {
+    let started = Instant::now();
+    let messages = session.simple_query(text).unwrap_or_else(|error| panic!("{error:?}: {text}"));
+    let cost = started.elapsed();
+    messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))).then_some(cost)
+}
+
+/// Draws the text of a dashboard. The labels of its rows are unique, which the index of a materialized view needs.
+fn candidate(random: &mut Random) -> (String, Subject) {
+    let kind = random.below(20);
+    let subject = match kind {
+        18.. => Subject::Customers,
+        17 => Subject::Products,
+        _ => Subject::Orders,
+    };
+    let newest = subject.newest();
+    let sold = "sum(i.quantity * i.unit_price)";
+    let lines = "FROM orders AS o JOIN order_items AS i USING (order_id)";
+    let (since, until) = window(random);
+    let during = format!("o.ordered_at >= {since} AND o.ordered_at < {until}");
+    let country = any(random, &COUNTRIES);
+    let category = any(random, &CATEGORIES);
+    let text = match kind {
+        0..=3 => format!(
+            "SELECT p.category AS label, {sold} AS amount, count(DISTINCT o.order_id) AS pieces, {newest}
+             {lines} JOIN products AS p USING (product_id)
+             WHERE {during} AND o.status <> 'returned' GROUP BY p.category ORDER BY amount DESC"
+        ),
+        4..=6 => format!(
+            "SELECT c.name AS label, {sold} AS amount, count(DISTINCT o.order_id) AS pieces, {newest}
+             {lines} JOIN customers AS c USING (customer_id)
+             WHERE {during} AND c.country = '{country}' GROUP BY c.customer_id, c.name ORDER BY amount DESC, label LIMIT 10"
+        ),
+        7..=9 => format!(
+            "SELECT date_trunc('day', o.ordered_at AT TIME ZONE 'UTC')::date::text AS label,
+                    round(100.0 * count(*) FILTER (WHERE o.status = 'returned') / count(*), 1) AS amount,
+                    count(*) AS pieces, {newest}
+             FROM orders AS o WHERE {during} GROUP BY label ORDER BY label"
+        ),
+        10..=11 => format!(
+            "SELECT date_trunc('month', o.ordered_at AT TIME ZONE 'UTC')::date::text AS label, {sold} AS amount,
+                    sum(i.quantity)::bigint AS pieces, {newest}
+             {lines} WHERE i.product_id = {} GROUP BY label ORDER BY label",
+            popular_product(random)
+        ),
+        12 => format!(
+            "SELECT p.name AS label, {sold} AS amount, count(DISTINCT i.order_id) AS pieces, {newest}
+             FROM order_items AS mine JOIN order_items AS i USING (order_id) JOIN products AS p ON p.product_id = i.product_id
+             WHERE mine.product_id = {} AND i.product_id <> mine.product_id
+             GROUP BY p.product_id, p.name ORDER BY pieces DESC, label LIMIT 10",
+            popular_product(random)
+        ),
+        13..=14 => format!(
+            "SELECT lines::text AS label, round(avg(total), 2) AS amount, count(*) AS pieces, {newest}
+             FROM (SELECT count(*) AS lines, {sold} AS total {lines} WHERE {during} GROUP BY o.order_id) AS basket
+             GROUP BY lines ORDER BY lines"
+        ),
+        15..=16 => format!(
+            "SELECT c.country AS label, {sold} AS amount, count(DISTINCT o.customer_id) AS pieces, {newest}
+             {lines} JOIN customers AS c USING (customer_id) JOIN products AS p USING (product_id)
+             WHERE {during} AND p.category = '{category}' GROUP BY c.country ORDER BY amount DESC"
+        ),
+        17 => format!(
+            "SELECT p.name AS label, p.price AS amount, rank() OVER (PARTITION BY p.category ORDER BY p.price) AS pieces, {newest}
+             FROM products AS p WHERE p.category <> '{category}' AND p.product_id % 50 <> {} ORDER BY amount DESC, label LIMIT {}",
+            random.below(50),
+            10 + random.below(10)
+        ),
+        _ => format!(
+            "SELECT date_trunc('month', c.joined_on)::date::text AS label,
+                    round(100.0 * count(*) FILTER (WHERE c.country = '{country}') / count(*), 1) AS amount,
+                    count(*) AS pieces, {newest}
+             FROM customers AS c WHERE c.joined_on >= date '2022-01-01' + {} GROUP BY label ORDER BY label",
+            random.below(1000)
+        ),
+    };
+    (text, subject)
+}
+
+/// Returns the begin and the end of a week, a month, a quarter or half a year.
+fn window(random: &mut Random) -> (String, String) {
+    let days = [7, 7, 7, 7, 30, 30, 30, 91, 91, 182][random.below(10) as usize];
+    let first = random.below(DAYS - days + 1);
+    let day = |number: u64| format!("timestamptz '2024-01-01 00:00:00+00' + interval '{number} days'");
+    (day(first), day(first + days))
+}
+
+/// Returns a product that sells often: those with small numbers sell more.
+fn popular_product(random: &mut Random) -> u64 {
+    1 + (random.fraction().powi(2) * 400.0) as u64
+}
+
+fn any<'a>(random: &mut Random, words: &[&'a str]) -> &'a str {
+    words[random.below(words.len() as u64) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// Fails if two runs of the program would draw other dashboards, or if a dashboard cannot be counted or checked.
+    #[test]
+    fn a_seed_always_gives_the_same_dashboards() {
+        let texts = |seed| {
+            let mut random = Random::of_seed(seed);
+            (0..500).map(|_| candidate(&mut random)).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(1), texts(1));
+        assert_ne!(texts(1), texts(2));
+        for (text, subject) in texts(1) {
+            assert_eq!(text.matches(MARK).count(), 1, "{text}");
+            assert!(text.contains(subject.newest()) && text.contains("AS label"), "{text}");
+            assert!(text.contains("AS amount") && text.contains("AS pieces"), "{text}");
+        }
+    }
+
+    /// Fails if a part of the candidates is about one subject only, or if almost all are alike.
+    #[test]
+    fn candidates_are_a_mix() {
+        let mut random = Random::of_seed(1);
+        let drawn: Vec<_> = (0..1000).map(|_| candidate(&mut random)).collect();
+        for subject in Subject::ALL {
+            assert!(drawn.iter().any(|(_, found)| *found == subject), "{subject:?}");
+        }
+        let orders = drawn.iter().filter(|(_, subject)| *subject == Subject::Orders).count();
+        assert!((750..950).contains(&orders), "{orders}");
+        assert!(drawn.iter().map(|(text, _)| text).collect::<HashSet<_>>().len() > 700);
+    }
+
+    /// Fails if a window reaches beyond the days that have orders.
+    #[test]
+    fn windows_lie_within_the_days() {
+        let mut random = Random::of_seed(3);
+        let number = |text: &str| text.rsplit('\'').nth(1)?.strip_suffix(" days")?.parse::<u64>().ok();
+        for _ in 0..1000 {
+            let (since, until) = window(&mut random);
+            let [since, until] = [since, until].map(|text| number(&text).expect("it has a number of days"));
+            assert!(since < until && until <= DAYS);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One period of a column: the sessions ask, the orders arrive, and after a warm-up everything is noted.
+
+use super::column::{self, Column, Source};
+use super::dashboards::{Dashboard, Subject};
+use super::orders::{self, Log, Written};
+use crate::eviction::traces::{Random, Zipf};
+use crate::queries::stage::Stage;
+use postgres::Client;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What stays the same in all periods.
+pub struct Plan<'a> {
+    pub dashboards: &'a [Dashboard],
+    /// The mean time between an answer and the next request of a session. The times are drawn from an exponential distribution.
+    pub think: Duration,
+    pub orders_per_second: u32,
+    /// The time that stands for five minutes.
+    pub fresh_for: Duration,
+    pub seed: u64,
+}
+
+/// The sessions of all periods, which stay connected.
+pub struct Sessions {
+    pub readers: Vec<Client>,
+    pub writer: Client,
+    pub refresher: Client,
+}
+
+/// A request that was made while everything was noted.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    started: Instant,
+    took: Duration,
+    source: Source,
+    subject: Subject,
+    newest: i64,
+    /// The newest row of the subject whose commit was acknowledged when the request began.
+    acknowledged: i64,
+}
+
+/// What a period has shown. The results of periods of the same column can be added.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The time of each request in nanoseconds.
+    pub times: Vec<u64>,
+    /// How long each answer was outdated when it was asked for, in nanoseconds. 0 if it was not outdated.
+    pub ages: Vec<u64>,
+    pub stored: u64,
+    pub waited: u64,
+    pub computed: u64,
+    /// The runs that the server has counted.
+    pub executed: u64,
+    /// How long everything was noted.
+    pub seconds: f64,
+    pub warm_up_seconds: f64,
+    /// Whether the hit ratio was not level at the end of the warm-up.
+    pub unlevel: bool,
+    pub orders: u64,
+    pub order_seconds: f64,
+    pub most_behind: Duration,
+}
+
+impl Outcome {
+    /// Adds the results of another period.
+    pub fn add(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.ages.extend(other.ages);
+        self.stored += other.stored;
+        self.waited += other.waited;
+        self.computed += other.computed;
+        self.executed += other.executed;
+        self.seconds += other.seconds;
+        self.warm_up_seconds += other.warm_up_seconds;
+        self.unlevel |= other.unlevel;
+        self.orders += other.orders;
+        self.order_seconds += other.order_seconds;
+        self.most_behind = self.most_behind.max(other.most_behind);
+    }
+
+    /// Adds a request.
+    fn note(&mut self, sample: &Sample, log: &Log) {
+        let since = log.outdated_since(sample.subject, sample.newest, sample.acknowledged);
+        let age =
+            since.map(|since| sample.started.saturating_duration_since(since).max(Duration::from_nanos(1)));
+        self.ages.push(nanoseconds(age.unwrap_or_default()));
+        self.times.push(nanoseconds(sample.took));
+        match sample.source {
+            Source::Stored => self.stored += 1,
+            Source::Waited => self.waited += 1,
+            Source::Computed => self.computed += 1,
+        }
+    }
+
+    /// Returns how many answers missed a commit that was acknowledged before their request.
+    pub fn outdated(&self) -> u64 {
+        self.ages.iter().filter(|age| **age > 0).count() as u64
+    }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Tells when the hit ratio is level: when two windows in a row differ by at most [`LEVEL`].
+struct Levels {
+    last: Option<f64>,
+    counts: [u64; 2],
+}
+
+/// The largest difference of two hit ratios that count as equal.
+const LEVEL: f64 = 0.03;
+
+impl Levels {
+    fn begin() -> Self {
+        Self { last: None, counts: [0, 0] }
+    }
+
+    /// Ends a window. The arguments count from the beginning of the period.
+    fn is_level(&mut self, requests: u64, hits: u64) -> bool {
+        let [requests_before, hits_before] = std::mem::replace(&mut self.counts, [requests, hits]);
+        let ratio = (hits - hits_before) as f64 / (requests - requests_before).max(1) as f64;
+        let last = self.last.replace(ratio);
+        last.is_some_and(|last| (last - ratio).abs() <= LEVEL)
+    }
+}
+
+/// What the threads of a period share.
+#[derive(Default)]
+struct Shared {
+    requests: AtomicU64,
+    hits: AtomicU64,
+    notes: AtomicBool,
+    ends: AtomicBool,
+}
+
+impl Plan<'_> {
+    /// Returns how long the warm-up of a column takes at least and at most. Where results expire, it must be longer than they live.
+    pub fn warm_up(&self, column: Column) -> [Duration; 2] {
+        let [least, most] = if column.is_exact() { [1, 4] } else { [4, 8] };
+        [self.fresh_for * least / 4, self.fresh_for * most / 4]
+    }
+
+    /// Runs a period. The results of a column with an expiry are noted for as long as they live, so that each of them expires once.
+    pub fn run(
+        &self,
+        stage: &Stage,
+        sessions: &mut Sessions,
+        log: &Log,
+        column: Column,
+        number: u64,
+    ) -> Outcome {
+        column.prepare(stage, self.dashboards);
+        let shared = Shared::default();
+        let ends = || shared.ends.load(Ordering::Relaxed);
+        let popularity = Zipf::new(self.dashboards.len() as u32, 1.0);
+        let samples = Mutex::new(Vec::new());
+        let mut outcome = Outcome::default();
+        std::thread::scope(|scope| {
+            for (place, reader) in sessions.readers.iter_mut().enumerate() {
+                let (shared, samples, popularity) = (&shared, &samples, &popularity);
+                let seed = (self.seed + number) << 32 | place as u64;
+                scope.spawn(move || {
+                    let noted = self.read(reader, log, column, shared, popularity, seed);
+                    samples.lock().expect("no session panics with it").extend(noted);
+                });
+            }
+            let began = Instant::now();
+            let writer = &mut sessions.writer;
+            let writes =
+                scope.spawn(|| orders::write(writer, log, self.orders_per_second, self.seed + number, ends));
+            if column == Column::Views {
+                let refresher = &mut sessions.refresher;
+                scope.spawn(|| column::refresh(refresher, self.dashboards.len(), self.fresh_for, ends));
+            }
+            let guard = EndsOnPanic(&shared);
+            outcome.unlevel = !self.wait_until_level(column, &shared);
+            outcome.warm_up_seconds = began.elapsed().as_secs_f64();
+            let before = column::executed(stage);
+            shared.notes.store(true, Ordering::Relaxed);
+            let noting = Instant::now();
+            std::thread::sleep(self.fresh_for);
+            shared.notes.store(false, Ordering::Relaxed);
+            outcome.seconds = noting.elapsed().as_secs_f64();
+            outcome.executed = column::executed(stage) - before;
+            drop(guard);
+            let Written { orders, most_behind } = writes.join().expect("the orders are written");
+            (outcome.orders, outcome.most_behind) = (orders, most_behind);
+            outcome.order_seconds = began.elapsed().as_secs_f64();
+        });
+        column.clean(stage, self.dashboards);
+        for sample in samples.into_inner().expect("no session panics with it") {
+            outcome.note(&sample, log);
+        }
+        outcome
+    }
+
+    /// Waits until the hit ratio is level. Returns false if it is not at the end of the longest warm-up.
+    fn wait_until_level(&self, column: Column, shared: &Shared) -> bool {
+        let [least, most] = self.warm_up(column);
+        let (began, window, mut levels) = (Instant::now(), self.fresh_for / 4, Levels::begin());
+        loop {
+            std::thread::sleep(window);
+            let counts = [&shared.requests, &shared.hits].map(|count| count.load(Ordering::Relaxed));
+            let is_level = levels.is_level(counts[0], counts[1]);
+            let elapsed = began.elapsed();
+            if is_level && elapsed >= least || elapsed >= most {
+                return is_level;
+            }
+        }
+    }
+
+    /// Asks for dashboards until the period ends. Returns the requests that began while everything was noted.
+    fn read(
+        &self,
+        session: &mut Client,
+        log: &Log,
+        column: Column,
+        shared: &Shared,
+        popularity: &Zipf,
+        seed: u64,
+    ) -> Vec<Sample> {
+        let (mut random, mut samples) = (Random::of_seed(seed), Vec::new());
+        loop {
+            // The longest pause is cut, so that the period ends soon.
+            let pause = self.think.mul_f64((-(1.0 - random.fraction()).ln()).min(5.0));
+            std::thread::sleep(pause);
+            if shared.ends.load(Ordering::Relaxed) {
+                return samples;
+            }
+            let place = popularity.draw(&mut random) as usize;
+            let dashboard = &self.dashboards[place];
+            let is_noted = shared.notes.load(Ordering::Relaxed);
+            let acknowledged = log.newest(dashboard.subject);
+            let started = Instant::now();
+            let answer = column.request(session, place, dashboard, self.dashboards.len(), self.fresh_for);
+            let took = started.elapsed();
+            shared.hits.fetch_add(u64::from(answer.source == Source::Stored), Ordering::Relaxed);
+            shared.requests.fetch_add(1, Ordering::Relaxed);
+            if is_noted {
+                let (source, newest) = (answer.source, answer.newest);
+                samples.push(Sample {
+                    started,
+                    took,
+                    source,
+                    subject: dashboard.subject,
+                    newest,
+                    acknowledged,
+                });
+            }
+        }
+    }
+}
+
+/// Ends the period when it is dropped, also by a panic: the threads would otherwise go on for ever.
+struct EndsOnPanic<'a>(&'a Shared);
+
+impl Drop for EndsOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.ends.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails if the first window counts as level, or if the hit ratio is that since the beginning.
+    #[test]
+    fn two_equal_windows_are_level() {
+        let mut levels = Levels::begin();
+        assert!(!levels.is_level(100, 50));
+        assert!(!levels.is_level(200, 140), "50 % and 90 %");
+        assert!(levels.is_level(300, 229), "90 % and 89 %");
+    }
+
+    /// Fails if a period counts twice or not at all, or if an answer that is not outdated counts as such.
+    #[test]
+    fn periods_are_added() {
+        let period = |ages: &[u64], executed| Outcome {
+            ages: ages.to_vec(),
+            times: vec![7; ages.len()],
+            executed,
+            seconds: 2.0,
+            ..Outcome::default()
+        };
+        let mut sum = Outcome::default();
+        sum.add(period(&[0, 5], 3));
+        sum.add(period(&[0, 0, 9], 4));
+        assert_eq!((sum.times.len(), sum.executed, sum.outdated(), sum.seconds), (5, 7, 2, 4.0));
+    }
+}
