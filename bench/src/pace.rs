@@ -9,7 +9,7 @@ use std::time::Duration;
 /// - the parts tags, sizes, rates and walk: 4 minutes and 1;
 /// - the tax on writes: 10 minutes and 3;
 /// - the parts about cached queries: 6 minutes and 2;
-/// - the part day: 19 minutes and 1;
+/// - the part day: 32 minutes and 1;
 /// - the parts about the table tier: 10 minutes and 4;
 /// - the parts about NOTIFY and Redis: 4 minutes and 1;
 /// - the core alone: 7 minutes and 1. In the full run, 5 of the 7 are `beside`.
@@ -78,10 +78,10 @@ impl Pace {
         turn: Duration::from_millis(40),
         turns: 12,
         pairs_per_start: 1,
-        day_scale: 4.0,
+        day_scale: 2.5,
         day_rounds: 2,
         day_dashboards: 500,
-        day_orders: 150_000,
+        day_orders: 60_000,
         traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
@@ -101,10 +101,10 @@ impl Pace {
         turn: Duration::from_millis(20),
         turns: 2,
         pairs_per_start: 10,
-        day_scale: 75.0,
+        day_scale: 100.0,
         day_rounds: 1,
         day_dashboards: 50,
-        day_orders: 60_000,
+        day_orders: 30_000,
         traces: Extent { keys: 20_000, requests: 200_000 },
     };
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const COLUMNS: &str = "label text, amount numeric, pieces bigint, newest bigint";
 /// A part of the text of each dashboard. No other statement of the day contains it.
 pub const MARK: &str = "AS newest";
-/// The time that a dashboard takes without a cache. Candidates that take less or more are left out.
+/// The time that a dashboard takes without a cache ([`Dashboard::cost`]). Candidates that take less or more are left out.
 pub const COST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
 /// How many candidates are drawn for each dashboard, at most.
 const DRAWN: usize = 40;
@@ -49,12 +49,14 @@ impl Subject {
 pub struct Dashboard {
     pub text: String,
     pub subject: Subject,
-    /// The time of one run without a cache, in a session of its own.
+    /// The time of one run without a cache, on a core of its own: the processor time of the session's backend. All pages are in
+    /// memory, and no worker takes part.
     pub cost: Duration,
 }
 
 /// Draws dashboards that take as long as [`COST`] says and return rows. Panics if too few candidates do.
 pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
+    let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it tells").get(0);
     let mut random = Random::of_seed(seed);
     let mut dashboards: Vec<Dashboard> = Vec::new();
     for _ in 0..count * DRAWN {
@@ -66,8 +68,10 @@ pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
             continue;
         }
         // The first run reads the pages that the second one finds in memory.
-        let costs = [(); 2].map(|()| cost(session, &text));
-        let [Some(_), Some(cost)] = costs else { continue };
+        if cost(session, backend, &text).is_none_or(|first| first > COST[1] * 2) {
+            continue;
+        }
+        let Some(cost) = cost(session, backend, &text) else { continue };
         if (COST[0]..=COST[1]).contains(&cost) {
             dashboards.push(Dashboard { text, subject, cost });
         }
@@ -76,11 +80,19 @@ pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
 }
 
 /// Runs a query, and returns its time. `None` if it returned no rows: such an answer would not tell its newest row.
-fn cost(session: &mut Client, text: &str) -> Option<Duration> {
-    let started = Instant::now();
+fn cost(session: &mut Client, backend: i32, text: &str) -> Option<Duration> {
+    let (started, used) = (Instant::now(), processor_time(backend));
     let messages = session.simple_query(text).unwrap_or_else(|error| panic!("{error:?}: {text}"));
-    let cost = started.elapsed();
+    let elapsed = started.elapsed();
+    // A machine with other work beside it makes the query wait, and not more expensive.
+    let cost = used.zip(processor_time(backend)).map_or(elapsed, |(before, after)| after - before);
     messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))).then_some(cost)
+}
+
+/// Returns how long a process has run on a core, or `None` if the kernel does not tell.
+fn processor_time(process: i32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
 /// Draws the text of a dashboard. The labels of its rows are unique, which the index of a materialized view needs.
@@ -155,9 +167,15 @@ fn candidate(random: &mut Random) -> (String, Subject) {
     (text, subject)
 }
 
-/// Returns the begin and the end of a week, a month, a quarter or half a year.
+/// Returns the begin and the end of a week, a month, a quarter, half a year or all days. Most dashboards are about a week.
 fn window(random: &mut Random) -> (String, String) {
-    let days = [7, 7, 7, 7, 30, 30, 30, 91, 91, 182][random.below(10) as usize];
+    let days = match random.below(80) {
+        0..57 => 7,
+        57..73 => 30,
+        73..77 => 91,
+        77..79 => 182,
+        _ => DAYS,
+    };
     let first = random.below(DAYS - days + 1);
     let day = |number: u64| format!("timestamptz '2024-01-01 00:00:00+00' + interval '{number} days'");
     (day(first), day(first + days))

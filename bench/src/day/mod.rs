@@ -74,7 +74,8 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub fn estimate(pace: &Pace) -> Duration {
     let fresh_for = Choice::read(pace).fresh_for();
     let rounds = pace.day_rounds as u32;
-    let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 6 } else { 10 } / 4);
+    // The warm-up mostly takes one or two windows of a quarter of the time more than its least.
+    let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 4 } else { 9 } / 4);
     periods.iter().sum::<Duration>() * rounds + flight::estimate(pace) + Duration::from_secs(15)
 }
 
@@ -99,6 +100,7 @@ pub fn measure(pace: &Pace) -> Section {
     stage.execute("CREATE EXTENSION pg_stat_statements; CREATE INDEX ON orders (ordered_at); ANALYZE");
     let dashboards = dashboards::draw(&mut stage.session(), choice.seed, pace.day_dashboards);
     let mean_cost = mean_cost(&dashboards);
+    eprintln!("    {} dashboards, {} ms on average", dashboards.len(), digits(mean_cost.as_secs_f64() * 1e3));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
         dashboards: &dashboards,
@@ -371,11 +373,12 @@ fn explained(
         format!(
             "**Five minutes are shortened to {} s** (DAY_SCALE = {}): `stale_ok`, the time to live of the cache table, and the pause \
              between refreshes. The same requests in five minutes would give more hits. Each column has a warm-up until two windows of \
-             {} s differ by at most 3 points in their hit ratio, at least {} s if results expire, and then a period of {} s; {} in turns. {unlevel}",
+             {} s differ by at most 3 points in their hit ratio, at least {} s if results expire, and then a period of {} s, or of {} s if results expire; {} in turns. {unlevel}",
             digits(fresh_for),
             digits(choice.scale),
             digits(fresh_for / 4.0),
             digits(fresh_for),
+            digits(fresh_for / 2.0),
             digits(fresh_for),
             if pace.day_rounds == 1 { "1 round".into() } else { format!("{} rounds", pace.day_rounds) },
         ),

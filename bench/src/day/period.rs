@@ -142,7 +142,12 @@ impl Plan<'_> {
         [self.fresh_for * least / 4, self.fresh_for * most / 4]
     }
 
-    /// Runs a period. The results of a column with an expiry are noted for as long as they live, so that each of them expires once.
+    /// Returns how long everything is noted. Where results expire, it is as long as they live, so that each of them expires once.
+    pub fn span(&self, column: Column) -> Duration {
+        if column.is_exact() { self.fresh_for / 2 } else { self.fresh_for }
+    }
+
+    /// Runs a period.
     pub fn run(
         &self,
         stage: &Stage,
@@ -180,7 +185,7 @@ impl Plan<'_> {
             let before = column::executed(stage);
             shared.notes.store(true, Ordering::Relaxed);
             let noting = Instant::now();
-            std::thread::sleep(self.fresh_for);
+            std::thread::sleep(self.span(column));
             shared.notes.store(false, Ordering::Relaxed);
             outcome.seconds = noting.elapsed().as_secs_f64();
             outcome.executed = column::executed(stage) - before;
