@@ -171,8 +171,8 @@ pub fn refresh(session: &mut Client, dashboards: usize, every: Duration, ends: i
     }
 }
 
-/// Returns how many runs of dashboards and of refreshes the server has counted. A refresh runs its query once, and the server counts
-/// it as the statement REFRESH.
+/// Returns how many runs of dashboards and of refreshes the server has counted. A refresh runs its query once, and the server
+/// counts it as the statement REFRESH.
 pub fn executed(stage: &Stage) -> u64 {
     stage.number(&format!(
         "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements

@@ -1,7 +1,7 @@
 //! The dashboards of the day: queries over the tables of the sample shop, with parameters that are drawn from a seed.
 //!
-//! All dashboards return rows of the same columns. The column `newest` is the largest primary key of the table that the dashboard is
-//! about, in the snapshot of the query. So each answer tells which orders it may contain ([`Subject`]).
+//! All dashboards return rows of the same columns. The column `newest` is the largest primary key of the table that the dashboard
+//! is about, in the snapshot of the query. So each answer tells which orders it may contain ([`Subject`]).
 
 use crate::eviction::traces::Random;
 use postgres::{Client, SimpleQueryMessage};

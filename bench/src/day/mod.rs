@@ -1,8 +1,8 @@
 //! The part about a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. Each way to
 //! serve the dashboards ([`column`]) has periods of its own ([`period`]).
 //!
-//! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what single
-//! flight costs. The chart is `report/day.rs`.
+//! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what
+//! single flight costs. The chart is `report/day.rs`.
 
 mod column;
 mod dashboards;
@@ -351,7 +351,7 @@ fn explained(
     vec![
         format!(
             "{} dashboards over the tables of a shop with {} orders: {orders} read orders, {customers} only customers, {products} only \
-             products. Without a cache, they take {} to {most}, half of them at most {median}; a request takes {} on average. Requests \
+             products. Without a cache, they take {} to {most}, half of them at most {median}; a request takes {} on average, all by the processor time of the session. Requests \
              choose a dashboard by Zipf's law with skew 1.0, seed {}. Queries do not run in parallel.",
             plan.dashboards.len(),
             count(f64::from(pace.day_orders)),

@@ -139,8 +139,8 @@ pub fn write(session: &mut Client, log: &Log, rate: u32, seed: u64, ends: impl F
 mod tests {
     use super::*;
 
-    /// Fails if an answer counts as outdated because of a commit that was not acknowledged before the request, or if its age is that
-    /// of another commit than the first that it misses.
+    /// Fails if an answer counts as outdated because of a commit that was not acknowledged before the request, or if its age is
+    /// that of another commit than the first that it misses.
     #[test]
     fn an_answer_is_as_old_as_the_first_commit_that_it_misses() {
         let log = Log::after([100, 10, 10]);

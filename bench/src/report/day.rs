@@ -141,8 +141,7 @@ fn draw_day(day: &Day, machine: &Machine, quick: bool) -> String {
     let notes = [
         format!("Answers from a stored result: {}.", hits.join(", ")),
         format!(
-            "Five minutes are shortened to {} s; with all of them, the last three have more hits. Oldest answer: the time since the first \
-             commit that it misses.",
+            "Five minutes are shortened to {} s, which lowers the hits of the last three. Oldest answer: since the first commit that it misses.",
             digits(300.0 / day.scale)
         ),
         format!(
@@ -157,7 +156,7 @@ fn draw_day(day: &Day, machine: &Machine, quick: bool) -> String {
     ];
     let mut y = bottom + 10.0;
     for note in &notes {
-        for line in lines(note, 118) {
+        for line in lines(note, 125) {
             y += 18.0;
             text(MARGIN, y, "start", 12.0, 400, "faint", &line);
         }
