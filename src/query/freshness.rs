@@ -1,13 +1,17 @@
 //! How fresh a stored result must be for a call, how long a new one lives, and when a call renews a result that it could still use.
 //!
 //! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next one. So shortly before
-//! that, a call draws a lot, and a winner runs the query while the other calls use the old result. The longer the query takes and
-//! the less time is left, the more lots win (XFetch, Vattani et al. 2015).
+//! that, a lot decides whether a call runs the query while the other calls use the old result. The longer the query takes and the
+//! less time is left, the more lots win (XFetch, Vattani et al. 2015). Lots are drawn twice in the time that the query takes, and all
+//! calls in between have the same one. So it does not matter how many calls there are, and results that were stored together are
+//! not renewed together.
 
-use crate::pg::shared;
+use crate::pg::{queue, shared};
 use crate::store::entry::Accepts;
 use crate::store::space::{Space, TtlPolicy};
+use foldhash::quality::FixedState;
 use pg_cache_core::{Cost, Meta, Stamp};
+use std::hash::BuildHasher;
 
 /// The terms on which a call looks for a stored result.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +40,7 @@ impl Look {
         }
     }
 
-    /// Returns whether the call should renew this result. May draw a lot, so two calls of this function may return different answers.
+    /// Returns whether the call should renew this result.
     #[inline]
     pub fn renews(&self, meta: &Meta) -> bool {
         if !self.may_renew || meta.cost == Cost::NONE {
@@ -44,8 +48,8 @@ impl Look {
         }
         let (left_ms, cost_ms) = (self.left_ms(meta), meta.cost.micros() / 1000);
         left_ms < cost_ms * RENEWED_COSTS_BEFORE && {
-            let lot = 1.0 - shared::chance();
-            -lot.ln() * cost_ms as f64 >= left_ms as f64
+            let turn = queue::now_ms() / (cost_ms / 2).max(1);
+            -lot(meta.stamp.as_u64(), turn).ln() * cost_ms as f64 >= left_ms as f64
         }
     }
 
@@ -59,6 +63,12 @@ impl Look {
         };
         shared::ms_until(ends)
     }
+}
+
+/// Returns the lot of a result for a turn: a number above 0 and at most 1, evenly distributed.
+fn lot(result: u64, turn: u64) -> f64 {
+    let hash = FixedState::with_seed(result).hash_one(turn);
+    ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
 /// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that

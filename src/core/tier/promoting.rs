@@ -41,6 +41,34 @@ impl<H: Host> Tier<'_, H> {
         if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
     }
 
+    /// Decides the same for a reader that may accept an [outdated](Reader::outdated_since) value. Returns what [`Meta::valid_at`] must
+    /// be.
+    ///
+    /// [`Meta::valid_at`]: crate::Meta::valid_at
+    pub fn judge_saved_outdated(
+        &self,
+        scope: &Scope,
+        saved: &SavedValue<'_>,
+        reader: Reader<'_>,
+    ) -> Result<u32, Miss> {
+        let miss = match self.judge_saved(scope, saved, reader) {
+            Ok(()) => return Ok(u32::MAX),
+            Err(miss) => miss,
+        };
+        let fences = self.fences();
+        let is_forgiven = |fence: &FenceId| {
+            let is_of_rows = fences.is_of_relation(*fence) || fences.is_of_unclaimed(*fence);
+            is_of_rows || fences.holds(*fence, saved.meta.stamp, reader.safe_stamp)
+        };
+        let valid_at = saved.stale_ok.map_or(saved.meta.created, |noted| noted.valid_at);
+        let is_recent = reader.outdated_since.is_some_and(|oldest| valid_at >= oldest);
+        let is_accepted = miss == Miss::Fenced
+            && is_recent
+            && scope.fences.iter().chain(saved.dependencies).all(is_forgiven)
+            && !self.is_own(scope, saved, reader);
+        if is_accepted { Ok(valid_at) } else { Err(miss) }
+    }
+
     /// Decides the same by the rules of [`get_stale`](Self::get_stale), and returns whether the value is still valid or stale.
     pub fn judge_saved_stale<'r>(
         &self,

@@ -31,12 +31,12 @@ pub fn read(
     reader: Reader<'_>,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<Meta, Miss> {
-    let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved(&keyspace.scope, saved, reader);
+    let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved_outdated(&keyspace.scope, saved, reader);
     let outcome = fetch(keyspace, key, location, judge, into);
-    if into.is_some() {
+    if into.is_some() && !reader.repeats {
         count(keyspace, key, outcome.as_ref().err().copied());
     }
-    outcome.map(|(meta, ())| meta)
+    outcome.map(|(meta, valid_at)| Meta { valid_at, ..meta })
 }
 
 /// Does the same for a reader that accepts a stale value.
