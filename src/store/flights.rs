@@ -50,7 +50,7 @@ pub enum Begun {
     Busy(InFlight, Option<Stamp>),
 }
 
-/// What a session does if another one computes the value already.
+/// The behaviour of a session if another one computes the value already.
 #[derive(Clone, Copy, Debug)]
 pub enum IfBusy {
     /// It computes the value for itself.

@@ -39,7 +39,7 @@ pub enum Source {
     Computed,
 }
 
-/// What a request got.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     /// The newest row that the snapshot of the result contains.

@@ -1,4 +1,4 @@
-//! What single flight costs a session that does not wait: on a hit, and on a miss.
+//! The cost of single flight for a session that does not wait: on a hit, and on a miss.
 
 use crate::hot_tier::duel::Lane;
 use crate::pace::Pace;

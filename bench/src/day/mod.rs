@@ -1,5 +1,5 @@
 //! The part about a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. Each way to
-//! serve the dashboards ([`column`]) has periods of its own ([`period`]).
+//! serve the dashboards ([`mod@column`]) has periods of its own ([`period`]).
 //!
 //! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what
 //! single flight costs. The chart is `report/day.rs`.
@@ -41,7 +41,7 @@ const HITS_MIN: f64 = 0.90;
 const SAVED_MIN: f64 = 0.95;
 const P95_MAX: f64 = 200e6;
 
-/// What the user may choose by environment variables.
+/// The numbers that the user may choose by environment variables.
 struct Choice {
     /// By how much five minutes are shortened.
     scale: f64,

@@ -67,7 +67,7 @@ impl Log {
     }
 }
 
-/// What a writer has done.
+/// The work of a writer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written {
     pub orders: u64,

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What stays the same in all periods.
+/// The setting of all periods.
 pub struct Plan<'a> {
     pub dashboards: &'a [Dashboard],
     /// The mean time between an answer and the next request of a session. The times are drawn from an exponential distribution.
@@ -40,7 +40,7 @@ struct Sample {
     acknowledged: i64,
 }
 
-/// What a period has shown. The results of periods of the same column can be added.
+/// The results of a period. The results of periods of the same column can be added.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The time of each request in nanoseconds.
@@ -126,7 +126,7 @@ impl Levels {
     }
 }
 
-/// What the threads of a period share.
+/// The state that the threads of a period share.
 #[derive(Default)]
 struct Shared {
     requests: AtomicU64,

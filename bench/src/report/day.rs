@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
-/// What the part has measured.
+/// The measurements of the part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Day {
     /// By how much five minutes were shortened.

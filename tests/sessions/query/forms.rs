@@ -198,6 +198,25 @@ fn results_are_hits_after_a_clean_restart() {
     assert_right(&mut session, "SELECT f()::text AS v", "v text", Expect::Stored);
 }
 
+/// A result that is only in the tables of the cache is served outdated to a caller that accepts it, as one in memory is.
+#[test]
+fn an_outdated_result_is_served_from_a_table() {
+    let cluster = cluster(&conf("64MB").set("pg_cache.hot_size", "16MB"));
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    run(&mut session, "CREATE TABLE t AS SELECT 1 AS v");
+    let mut ask = |more: &str| {
+        let value =
+            text(&mut session, &format!("SELECT * FROM cache_query('SELECT v FROM t'{more}) AS r(v int)"));
+        (value, text(&mut session, "SELECT cache_status()"))
+    };
+    let accepts = ", stale_ok => '1 hour'";
+    wait_until("the result to be saved", || ask(accepts) == ("1".to_owned(), "hit: table".to_owned()));
+    run(&mut cluster.connect("postgres"), "UPDATE t SET v = 2");
+    assert_eq!(ask(accepts), ("1".to_owned(), "stale".to_owned()));
+    assert_eq!(ask("").0, "2");
+}
+
 /// Results that are only in the tables of the cache are hits, also large ones, until something that they depend on changes.
 #[test]
 fn results_in_the_table_tier_are_hits_until_a_change() {
