@@ -3,7 +3,7 @@
 //! A result that other callers may get is stored at once, not with the commit, because its query only read committed data
 //! (`run.rs`). If the transaction itself has changed a dependency, it runs the query for itself and stores nothing. The [`Job`] says
 //! how the query runs and what is stored of its result. Sessions that miss the same result at once compute it once (`flight.rs`).
-//! The [`Ticket`](super::ticket::Ticket) is the right to store a result.
+//! The [`Ticket`] is the right to store a result.
 
 use super::flight::{self, Waiting};
 use super::freshness::Look;
