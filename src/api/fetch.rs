@@ -78,7 +78,7 @@ fn cache_fetch(
         let wanted = Wanted { ttl_ms, tags: &tags, stale_ok_ms, refresh, depends: depends.as_deref() };
         let old = match refresh {
             true => None,
-            false => match fetch::find(&space, key, identity, &wanted.look(fetch::may_renew())) {
+            false => match fetch::find(&space, key, identity, &wanted.look(true)) {
                 Found::Result((found, value)) => return of_found(key, found, value),
                 Found::Old(stamp) => Some(stamp),
                 Found::Nothing => None,

@@ -77,8 +77,6 @@ impl Buffer for Candidate {
 const OTHER_QUERY: Status = Status::Miss("the key holds the result of another query or of other arguments");
 const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not the result of a query");
 
-pub use super::flight::may_renew;
-
 /// Looks for the value of this key as a result of this query. Counts the cost of computing it as time saved.
 pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found<(Meta, Varlena)> {
     let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };

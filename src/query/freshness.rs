@@ -6,6 +6,7 @@
 //! calls in between have the same one. So it does not matter how many calls there are, and results that were stored together are
 //! not renewed together.
 
+use super::flight;
 use crate::pg::{queue, shared};
 use crate::store::entry::Accepts;
 use crate::store::space::{Space, TtlPolicy};
@@ -20,7 +21,7 @@ pub struct Look {
     pub arrived: Option<Stamp>,
     /// For how many milliseconds the call accepts a result after rows that it depends on have changed.
     pub stale_ok_ms: Option<u64>,
-    /// Whether the call may renew a result that it could still use.
+    /// Whether the call renews a result that it could still use, if the session may and the lot wins.
     pub may_renew: bool,
     /// The stamp of the result that the call renews.
     pub old: Option<Stamp>,
@@ -47,7 +48,7 @@ impl Look {
             return self.old == Some(meta.stamp);
         }
         let (left_ms, cost_ms) = (self.left_ms(meta), meta.cost.micros() / 1000);
-        left_ms < cost_ms * RENEWED_COSTS_BEFORE && {
+        left_ms < cost_ms * RENEWED_COSTS_BEFORE && flight::may_renew() && {
             let turn = queue::now_ms() / (cost_ms / 2).max(1);
             -lot(meta.stamp.as_u64(), turn).ln() * cost_ms as f64 >= left_ms as f64
         }

@@ -10,7 +10,6 @@
 
 use super::compress;
 use super::fill;
-use super::flight;
 use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
 use super::refusals;
@@ -418,7 +417,7 @@ fn obtain<J: Job>(space: &Space, asked: &Asked<'_>, job: &mut J) -> J::Result {
     let wanted = asked.wanted();
     let old = match wanted.refresh {
         true => None,
-        false => match job.find(space, &wanted.look(flight::may_renew())) {
+        false => match job.find(space, &wanted.look(true)) {
             Found::Result(result) => return result,
             Found::Old(stamp) => Some(stamp),
             Found::Nothing => None,
