@@ -1,9 +1,9 @@
-//! Finds out whether a session that waits for a value takes part in a deadlock, which the server's deadlock detector cannot see: it
-//! knows waits for locks only.
+//! Finds out whether a session that waits for a value takes part in a deadlock. The server's deadlock detector cannot see such a
+//! deadlock, because it only knows waits for locks.
 //!
-//! A session that waits for a value notes the process that computes it, its *leader*, in a word of shared memory. The session is
-//! part of a deadlock if its leader waits, directly or through others, for a lock that the session holds. The other processes in
-//! between may wait for locks or for values.
+//! A session that waits for a value notes the process that computes the value, its *leader*, in a word of shared memory. The
+//! session is part of a deadlock if its leader waits, directly or through other processes, for the session. Each process of this
+//! chain waits for a lock or for a value.
 
 #![allow(unsafe_code)]
 
@@ -12,8 +12,8 @@ use pgrx::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The note that this session waits for a leader, until dropped. If the session is terminated, the note stays. It names a process
-/// that is gone, so it does no harm.
+/// The note that this session waits for a leader, until dropped. If the session is terminated, the note stays. The waiting process
+/// that it names is then gone, so it does no harm.
 #[derive(Debug)]
 pub struct Note(&'static AtomicU64);
 
@@ -38,8 +38,8 @@ fn leader_of(pid: u32) -> Option<u32> {
     notes.into_iter().find(|note| note >> 32 == u64::from(pid)).map(|note| note as u32)
 }
 
-/// Returns the processes that keep a process from a lock that it waits for, also those ahead of it in the queue of the lock. The
-/// call takes all locks of the server's lock table for a moment, so it must be rare. May raise errors.
+/// Returns the processes that keep a process from the lock that it waits for, including the processes ahead of it in the queue of
+/// the lock. The call takes all locks of the server's lock table for a moment, so it must be rare. May raise errors.
 fn blockers_of(pid: u32) -> Vec<u32> {
     let Ok(pid) = i32::try_from(pid) else { return Vec::new() };
     // SAFETY: the function of the server has one argument of this type, and returns an array of integers.
@@ -53,7 +53,7 @@ fn blockers_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Returns whether a process waits, directly or through others, for this session. May raise errors.
+/// Returns whether a process waits, directly or through other processes, for this session. May raise errors.
 pub fn waits_for_me(process: u32) -> bool {
     let me = session::pid();
     let (mut known, mut left) = (BTreeSet::from([process]), vec![process]);

@@ -1,5 +1,5 @@
-//! Returns a value by its key, or computes it by running a query (`cache_fetch`). `fill.rs` has the rules by which a result is
-//! stored.
+//! Returns a value by its key, or computes it by running a query (`cache_fetch`). `fill.rs` has the steps for a missing result,
+//! `ticket.rs` and `refusals.rs` the rules for storing it.
 
 use super::fill;
 use super::freshness::Look;
@@ -21,12 +21,12 @@ use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, Stamp};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
-/// The bytes of an identity: those of a SHA-256 hash. A value of the kind `RESULT` is the bytes of a jsonb and behind them the
-/// identity. A value of the kind `NOTHING` is only the identity.
+/// The length of an identity: that of a SHA-256 hash. A value of the kind `RESULT` consists of the bytes of a jsonb and of the
+/// identity behind them. A value of the kind `NOTHING` is only the identity.
 pub const IDENTITY_BYTES: usize = 32;
 
-/// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has
-/// named as its dependencies. A value with another identity must never be returned, so it must be infeasible to find two queries
+/// The identity of a result besides its key: a SHA-256 hash of the query's text, its arguments, and the relations that the caller
+/// has named as dependencies. A value with another identity must never be returned. So it must be infeasible to find two queries
 /// with the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity([u8; IDENTITY_BYTES]);
@@ -94,7 +94,7 @@ pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found
     Found::Result((found, candidate.value))
 }
 
-/// A call of `cache_fetch` that has found no value.
+/// A call of `cache_fetch` that has found no value, or a value that it should renew.
 #[derive(Debug)]
 pub struct Fetch<'a> {
     pub key: &'a [u8],
@@ -109,7 +109,7 @@ pub enum Answer {
     New(Option<Value>),
 }
 
-/// Computes the value, or waits for the session that computes it (`fill.rs`). `old` is the stamp of a value that is to be renewed.
+/// Computes the value, or waits for the session that computes it (`fill.rs`). `old` is the stamp of the value that the call renews.
 pub fn fill(
     space: &Space,
     wanted: &Wanted<'_>,
@@ -122,7 +122,7 @@ pub fn fill(
     Ok(fill::fill(space, wanted, old, &mut job))
 }
 
-/// The key of a call, and what the call puts under it.
+/// The key that a call has chosen, the identity of its result, and the known facts about its query.
 struct Chosen<'a> {
     key: &'a [u8],
     identity: Identity,

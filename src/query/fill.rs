@@ -1,9 +1,9 @@
 //! Computes the result of a query that was not found, or waits for the session that computes it.
 //!
 //! A result that other callers may get is stored at once, not with the commit, because its query only read committed data
-//! (`run.rs`). If the transaction itself has changed a dependency, it runs the query for itself and stores nothing. The [`Job`] says
-//! how the query runs and what is stored of its result. Sessions that miss the same result at once compute it once (`flight.rs`).
-//! The [`Ticket`] is the right to store a result.
+//! (`run.rs`). If the transaction itself has changed a dependency, the session runs the query for itself and stores nothing. The
+//! [`Job`] says how the query runs and what is stored of its result. If several sessions miss the same result at once, one of them
+//! computes it (`flight.rs`). The [`Ticket`] is the right to store a result.
 
 use super::flight::{self, Waiting};
 use super::freshness::Look;
@@ -16,14 +16,15 @@ use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use pg_cache_core::Stamp;
 
-/// Computes the result of a query, or waits for the session that computes it, and returns it. The caller must have looked for a
-/// result, and found nothing, or an old one, with this stamp, that is to be renewed. With `refresh`, the caller has not looked. If
-/// this call runs the query, it stores the result if it can be stored; if it cannot, the status says why. If it was stored, the
-/// status still says why there was no result before, and is `Done` with `refresh`, and after a renewal.
+/// Computes the result of a query, or waits for the session that computes it, and returns it.
+///
+/// Unless `refresh` is set, the caller must have looked for a result. Either it found none, or it found one that it should renew:
+/// `old` is the stamp of that result. If this call runs the query and cannot store the result, the status says why. If it stores
+/// the result, the status is still the reason of the miss; with `refresh` and after a renewal, the status is `Done`.
 pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job: &mut J) -> J::Result {
     let missed = status::current().filter(|_| !wanted.refresh && old.is_none());
-    // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
-    // tracked.
+    // This call may run inside the query of another fill. The outer result then depends on what the cache returns here, and such a
+    // dependency is not tracked.
     observer::note_cache();
     let mut waiting = Waiting::begin();
     let mut renewed = old;
@@ -68,8 +69,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
     result
 }
 
-/// Looks for a result that another session has stored after this call has looked and before it has got the ticket. `old` is the
-/// stamp of the result that this call renews.
+/// Looks for a result that another session has stored between the last look of this call and the moment at which it got the ticket.
+/// `old` is the stamp of the result that this call renews.
 fn stored_meanwhile<J: Job>(
     space: &Space,
     wanted: &Wanted<'_>,

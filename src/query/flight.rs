@@ -1,13 +1,14 @@
-//! Waits for another session that runs the same query (*single flight*), so that sessions that miss a result at once compute it
-//! once.
+//! Waits for another session that runs the same query (*single flight*). So if several sessions miss a result at once, one of them
+//! computes it.
 //!
 //! The session that computes a result is its *leader*; the right to compute it is a fill (`store/flights.rs`). A session that waits
-//! draws a number from the clock of changes when it begins to wait. It takes a valid result, and also a result with a stamp that is
-//! not before its number: that result was computed on a snapshot from after the call began. So even if writers invalidate each
-//! result before it is stored, sessions that ask at once cost at most two runs: the one that was under way, and the next.
+//! draws a number from the clock of changes when it begins to wait. It takes a valid result. It also takes an invalid result whose
+//! stamp is not before its number, because that result was computed on a snapshot from after the call began. So sessions that ask
+//! at the same time cost at most two runs, the run that was under way and the next one, even if writers invalidate each result
+//! before it is stored.
 //!
-//! A session does not wait if that could harm others or itself: if its transaction has written something or keeps one snapshot, if
-//! it computes a value itself, or if the leader waits for a lock that this session holds (`store/waiting.rs`).
+//! A session must not wait if waiting could harm other sessions or itself: if its transaction has written something or keeps one
+//! snapshot, if it computes a value itself, or if the leader waits for a lock that this session holds (`store/waiting.rs`).
 
 use crate::pg::error::OrRaise;
 use crate::pg::{locks, queue, settings, transaction};
@@ -26,21 +27,21 @@ pub fn may_lead() -> bool {
     !transaction::keeps_one_snapshot() && !locks::has_written() && !pending::has_fill()
 }
 
-/// Returns whether a call of this session may renew a result that it could still use: the call then keeps other sessions waiting, if
-/// the result ends meanwhile.
+/// Returns whether a call of this session may renew a result that it could still use. If the result expires during the run, other
+/// sessions wait for this call.
 pub fn may_renew() -> bool {
     may_lead() && !transaction::is_parallel()
 }
 
-/// A call waits for at most so many fills: for the one that was under way when it arrived, and for the next. If it can use the result of
-/// neither, for instance because the other sessions ask for other tags, it can probably use none.
+/// The most fills that a call waits for: the fill that was under way when the call arrived, and the next one. If the call can use
+/// the result of neither, for instance because the other sessions ask for other tags, it could probably use no later one.
 const FILLS_MAX: u32 = 2;
 
 /// A call that has found no result, and may have to wait for one.
 #[derive(Debug)]
 pub struct Waiting {
     wait: Wait,
-    /// The number that the session has drawn when it began to wait.
+    /// The number that the session drew when it began to wait.
     arrived: Option<Stamp>,
     leader: Option<Leader>,
     /// How many fills the call has waited for.
@@ -51,7 +52,7 @@ pub struct Waiting {
 #[derive(Debug)]
 struct Leader {
     fill: u64,
-    /// Since when the call waits for it, on the clock of `queue::now_ms`.
+    /// The time at which the call began to wait for this fill, on the clock of `queue::now_ms`.
     since_ms: u64,
 }
 
@@ -60,20 +61,20 @@ impl Waiting {
         Self { wait: Wait::begin(), arrived: None, leader: None, fills: 0 }
     }
 
-    /// Returns the number that the session has drawn when it began to wait, if it waits.
+    /// Returns the number that the session drew when it began to wait. None if it has not waited.
     pub fn arrived(&self) -> Option<Stamp> {
         self.arrived
     }
 
-    /// Must be called before each look for the result: every change after that wakes the session. Returns the same as
+    /// Must be called before each look for the result. Every change after this call wakes the session. Returns the same as
     /// [`arrived`](Self::arrived).
     pub fn mark(&self) -> Option<Stamp> {
         self.wait.mark();
         self.arrived
     }
 
-    /// Waits until something has changed: then the caller must look again. Returns false if the call must not wait any longer.
-    /// Raises an error if the session is cancelled, or if `lock_timeout` is over.
+    /// Waits until the key has changed or it is time to check again. The caller must then look again. Returns false if the call
+    /// must not wait any longer. Raises an error if the session is cancelled or `lock_timeout` has passed.
     pub fn goes_on(&mut self, keyspace: &Keyspace, key: &[u8], other: InFlight, arrived: Stamp) -> bool {
         self.arrived = Some(arrived);
         let (now_ms, hash) = (queue::now_ms(), hash(key));

@@ -1,10 +1,11 @@
 //! How fresh a stored result must be for a call, how long a new one lives, and when a call renews a result that it could still use.
 //!
-//! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next one. So shortly before
-//! that, a lot decides whether a call runs the query while the other calls use the old result. The longer the query takes and the
-//! less time is left, the more lots win (XFetch, Vattani et al. 2015). Lots are drawn twice in the time that the query takes, and all
-//! calls in between have the same one. So it does not matter how many calls there are, and results that were stored together are
-//! not renewed together.
+//! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next run. So shortly before the
+//! end, a random lot decides whether a call runs the query while the other calls use the old result. The longer the query takes and
+//! the less time is left, the more likely a lot wins (XFetch, Vattani et al. 2015).
+//!
+//! All calls within half the duration of the query have the same lot, so the chance does not depend on the number of calls. The lot
+//! depends on the stamp of the result, so results that were stored together are not renewed together.
 
 use super::flight;
 use crate::pg::{queue, shared};
@@ -19,17 +20,17 @@ use std::hash::BuildHasher;
 pub struct Look {
     /// See [`Accepts::arrived`].
     pub arrived: Option<Stamp>,
-    /// For how many milliseconds the call accepts a result after rows that it depends on have changed.
+    /// The number of milliseconds for which the call accepts a result after rows that the result depends on have changed.
     pub stale_ok_ms: Option<u64>,
     /// Whether the call renews a result that it could still use, if the session may and the lot wins.
     pub may_renew: bool,
     /// The stamp of the result that the call renews.
     pub old: Option<Stamp>,
-    /// Whether the call has looked before: this look is not counted.
+    /// Whether the call has looked before. A further look is not counted.
     pub repeats: bool,
 }
 
-/// No lot wins earlier than this many times the cost of a result before its end. The chance would be one in 20 000.
+/// No lot wins while more time is left than this many times the cost of the result. The chance would be less than one in 20 000.
 const RENEWED_COSTS_BEFORE: u64 = 10;
 
 impl Look {
@@ -54,7 +55,7 @@ impl Look {
         }
     }
 
-    /// Returns for how many more milliseconds this call could use the result.
+    /// Returns the number of milliseconds for which this call could still use the result.
     fn left_ms(&self, meta: &Meta) -> u64 {
         let ends = match self.stale_ok_ms {
             Some(ms) if meta.valid_at != u32::MAX => {
@@ -66,14 +67,14 @@ impl Look {
     }
 }
 
-/// Returns the lot of a result for a turn: a number above 0 and at most 1, evenly distributed.
+/// Returns the lot of a result for a turn: a number above 0 and at most 1, evenly distributed. `result` is the stamp of the result.
 fn lot(result: u64, turn: u64) -> f64 {
     let hash = FixedState::with_seed(result).hash_one(turn);
     ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
-/// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that
-/// took longer than so many seconds lives for so many minutes; the first pair that fits counts. If none fits, the result lives for
+/// The time to live of a result in spaces with `ttl_policy => 'cost'`: pairs of a cost in seconds and a life in minutes. A result
+/// that took longer than the seconds of a pair lives for its minutes. The first such pair counts. Without one, the result lives for
 /// one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
@@ -81,8 +82,9 @@ const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 const ADAPTED_MS_MIN: u64 = 1_000;
 const ADAPTED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// Returns the time to live of a result in milliseconds, by the policy of the space. None if the space has a fixed one. `previous`
-/// returns the metadata of the result before it, and whether that has the same value.
+/// Returns the time to live of a result in milliseconds, by the policy of the space. None stands for the default of the space: with
+/// the policy `fixed`, and with `adaptive` if no previous result is stored. `previous` returns the metadata of the previous result,
+/// and whether it has the same value.
 pub fn lifetime_ms(
     space: &Space,
     cost: Cost,
@@ -98,9 +100,10 @@ pub fn lifetime_ms(
     }
 }
 
-/// Returns the time to live of a result by how the previous one has ended. If the query returns the same value at the end of the
-/// previous time to live, the time was too short and is doubled. If it returns another value, the time was too long, because the
-/// value had changed without invalidating the result, and is halved. A result that was invalidated before its end tells nothing.
+/// Returns the time to live of a result, from the time to live of the previous result. If the query returns the same value in the
+/// last quarter of that time or later, the time was too short and is doubled. If it returns another value then, the value has
+/// changed without invalidating the result: the time was too long and is halved. If the query runs again before the last quarter,
+/// the time stays the same.
 fn adapted_ms(previous: &Meta, is_same: bool) -> u64 {
     let lived_ms = shared::ms_of(previous.expires.saturating_sub(previous.created));
     let has_ended = shared::ms_until(previous.expires) <= lived_ms / 4;

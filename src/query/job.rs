@@ -1,5 +1,5 @@
-//! A query whose result is looked for, computed and stored: what the functions of pg_cache have in common, and what each of them
-//! does in its own way.
+//! A query whose result a function of pg_cache looks for, computes and stores. The traits [`Job`] and [`Rules`] are the interface
+//! between the steps that all these functions share (`fill.rs`, `ticket.rs`) and the steps that differ.
 
 use super::freshness::Look;
 use super::texts::Known;
@@ -13,24 +13,24 @@ use pg_cache_core::{Kind, Stamp};
 /// The caller's wishes for the result of a query.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// The time to live in milliseconds. None: by the cost of the query, or the default. With 0 the result is not stored.
+    /// The time to live in milliseconds. None: the space's policy decides (`freshness.rs`). With 0 the result is not stored.
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
-    /// For how many milliseconds the caller accepts a result after rows that it depends on have changed.
+    /// The number of milliseconds for which the caller accepts a result after rows that the result depends on have changed.
     pub stale_ok_ms: Option<u64>,
-    /// Whether to compute the result even if there is a value.
+    /// Whether to compute the result even if a result is stored.
     pub refresh: bool,
     /// The relations that the result depends on, instead of those that the query reads.
     pub depends: Option<&'a [u32]>,
 }
 
 impl Wanted<'_> {
-    /// Returns the terms on which the call looks for a result first.
+    /// Returns the terms of the call's first look for a result.
     pub fn look(&self, may_renew: bool) -> Look {
         Look { stale_ok_ms: self.stale_ok_ms, may_renew, ..Look::default() }
     }
 
-    /// Returns the terms on which the call looks again. `arrived` is the moment at which it began to wait.
+    /// Returns the terms of each further look of the call. `arrived` is the moment at which the call began to wait.
     pub fn look_again(&self, arrived: Option<Stamp>) -> Look {
         Look { arrived, repeats: true, ..self.look(false) }
     }
@@ -40,15 +40,15 @@ impl Wanted<'_> {
 #[derive(Debug)]
 pub enum Found<R> {
     Result(R),
-    /// There is a result, with this stamp, and the call should renew it.
+    /// A result with this stamp is stored, and the call should renew it.
     Old(Stamp),
-    /// There is none that the caller accepts. The status says why.
+    /// No result is stored that the caller accepts. The status says why.
     Nothing,
 }
 
-/// The rules for storing the result of a query that follow from how its key is made.
+/// The rules for storing the result of a query. They depend on how the function makes the key.
 pub trait Rules {
-    /// Whether the caller has chosen the key, so that it may hold a value of something else.
+    /// Whether the caller has chosen the key. Such a key may hold a value that is no result of this query.
     const KEY_IS_CHOSEN: bool;
 
     fn key(&self) -> &[u8];
@@ -64,7 +64,7 @@ pub trait Rules {
         Ok(())
     }
 
-    /// Returns the least cost in milliseconds of a result that is stored, if there is one.
+    /// Returns the least cost, in milliseconds, that a result must have to be stored. None: no such limit.
     fn min_cost_ms(&self, space: &Space) -> Option<u64>;
 
     /// Returns the longest time to live in milliseconds for a caller that has asked for none.
@@ -72,13 +72,13 @@ pub trait Rules {
         None
     }
 
-    /// Returns how many results in a row were invalid before they could be stored.
+    /// Returns how many results of the query in a row were invalid before they could be stored.
     fn times_left_out(&self) -> u8 {
         0
     }
 
-    /// Returns the key that the result belongs under if its query reads settings, and the kind of the marker that is then stored
-    /// under the other key. None if the key is the same for all settings.
+    /// Returns the key for the result if its query reads settings, and the kind of the marker that is then stored under the basic
+    /// key, [`key`](Self::key). None if the key is the same with and without settings.
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         None
     }
@@ -100,7 +100,7 @@ pub trait Job {
     /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result;
 
-    /// Returns an error if a result of this form is not stored.
+    /// Returns an error if the form of the result keeps it from being stored.
     fn check(&self) -> Result<(), Status> {
         Ok(())
     }
@@ -114,7 +114,8 @@ pub trait Job {
     /// Returns how many rows the query has returned.
     fn rows(&self, result: &Self::Result) -> u64;
 
-    /// Calls `store` with the value to store for a result. The error says why it was not stored, by `store` or by the job.
+    /// Calls `store` with the value to store for a result. The error says why the value was not stored. It comes from `store` or
+    /// from the job.
     fn with_value(
         &mut self,
         space: &Space,

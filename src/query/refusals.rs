@@ -11,21 +11,21 @@ use crate::store::space::Space;
 use crate::store::status::{Object, Status};
 use crate::store::transaction::table_writes;
 
-/// The most relations on which a result may depend. A result with more is not stored. Each relation needs up to three of the 255
-/// dependencies that an entry can have (`watch::add_relation`).
+/// The most relations that a result may depend on. A result with more is not stored. A relation takes up to three of the 255
+/// dependencies that an entry has room for (`watch::add_relation`).
 pub const RELATIONS_MAX: usize = 64;
 const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
-/// The status of a query that is left out for a while.
+/// The status of a query that is left out for a while (`TIMES_UNTIL_LEFT_OUT` in `ticket.rs`).
 pub const LEAVES_OUT: Status = Status::Refused("the query is invalidated faster than it runs");
 
-/// Returns why a result would not be stored, as far as is known of its query. The other reasons are those of the job.
+/// Returns an error if it is known before the run that the result would not be stored. The job may have further reasons.
 pub fn check_before(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
     check(tier, wanted, seen, false)?;
     relations_of(wanted, seen).map(|_| ())
 }
 
-/// Returns an error if the plan of a query shows already that its result will not be stored.
+/// Returns an error if the plan of a query already shows that its result will not be stored.
 pub fn check_plan(wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
     match seen {
         seen if seen.writes => Err(Status::Refused("the query writes")),
@@ -36,8 +36,8 @@ pub fn check_plan(wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
     }
 }
 
-/// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
-/// accessed a foreign table before the query ran.
+/// Returns an error if other sessions must not get the result. `has_seen_foreign` says whether the transaction had accessed a
+/// foreign table before the query ran.
 pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign: bool) -> Result<(), Status> {
     if seen.writes || seen.locks_rows {
         return Err(Status::Refused(if seen.writes { "the query writes" } else { "the query locks rows" }));
@@ -60,7 +60,7 @@ pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign:
     if let Some(oid) = table_writes::first_written(tier, is_read) {
         return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
     }
-    // The locks do not tell whether the transaction has written to these objects.
+    // The locks of the transaction do not show whether it has written to these objects.
     let unobserved = || {
         let native = |oid: &u32| function::is_native(*oid);
         seen.volatile.is_some()
@@ -90,8 +90,8 @@ pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign:
     Ok(())
 }
 
-/// Returns an error if a function of the query may have used a cursor of the session. `before` are the cursors before the query ran,
-/// if it may call functions.
+/// Returns an error if a function of the query may have used a cursor of the session. `before` is the state of the cursors before
+/// the query ran; None if the query calls no function that could use one.
 pub fn check_cursors(before: Option<Cursors>) -> Result<(), Status> {
     match before {
         Some(Cursors { held: 1.., .. }) => {
@@ -104,7 +104,7 @@ pub fn check_cursors(before: Option<Cursors>) -> Result<(), Status> {
     }
 }
 
-/// Returns the relations that the result depends on. The error says why they are not all known.
+/// Returns the relations that the result depends on. The error says why not all of them are known.
 pub fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
     match wanted.depends {
@@ -126,7 +126,7 @@ pub fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status
     }
 }
 
-/// Returns the status for a query that calls a volatile function; 0 stands for an unknown one.
+/// Returns the status for a query that calls a volatile function. 0 stands for an unknown function.
 fn volatile(function: u32) -> Status {
     match function {
         0 => Status::Refused("the query is volatile"),

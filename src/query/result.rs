@@ -1,12 +1,13 @@
-//! Returns the result of a query, stored or new (`cache_query` and its family). `fill.rs` has the rules for storing a result.
+//! Returns the result of a query, stored or new (`cache_query` and its family). `fill.rs` has the steps for a missing result,
+//! `ticket.rs` and `refusals.rs` the rules for storing it.
 //!
 //! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
 //! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
 //! settings (`pg/environment.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
 //!
 //! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
-//! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. Both are stored by the
-//! same fill.
+//! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. One run of the query
+//! stores both, with a fill for each key (`ticket.rs`).
 
 use super::compress;
 use super::fill;
@@ -186,7 +187,7 @@ pub(super) struct Search<'a> {
     pub(super) key: Vec<u8>,
     /// Whether the key has the digest of the full environment.
     pub(super) is_full: bool,
-    /// How many results in a row were invalid before they could be stored, as a marker under the key says.
+    /// The number of results in a row that were invalid before they could be stored. A marker under the key counts them.
     times_left_out: u8,
 }
 
@@ -213,7 +214,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks for a stored result of this kind, also one that the call should renew. If there is none, the status says why.
+    /// Looks for a stored result of this kind. Also returns a result that the call should renew. If there is no result, the status
+    /// says why.
     fn find_any(&mut self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         if self.may_be_temporary() {
             status::set(Status::Miss(TEMPORARY));
@@ -319,7 +321,7 @@ impl Rules for Search<'_> {
         if seen.system_columns {
             return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
         }
-        // The status of a query that is volatile itself says so.
+        // A volatile query has another status, which says that it is volatile.
         let is_volatile = seen.volatile.is_some() && !is_declared;
         if let Some(function) = seen.server_state.filter(|_| !is_volatile) {
             return Err(Status::Of("refused: {} reads the state of the server", Object::Function(function)));
@@ -634,8 +636,9 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
     }
 }
 
-/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return them. Does not count
-/// as a read. The rows must have the tags of the call, unless they were stored at the tick `verified`.
+/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return these rows. Does not
+/// count as a read. The tags of rows that were stored at the tick `verified` are not compared again. The session must have no
+/// temporary objects.
 pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Option<Meta>, OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
     let mut found = entry::peek(space, &search.key);
@@ -658,8 +661,8 @@ pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Op
 }
 
 /// Computes and stores the rows of a query, unless they are stored already and `asked.refresh` is false. `text` must be the text of
-/// `asked`. Returns whether they are stored now; if not, the status says why. If nothing can be stored, the query does not run.
-/// Raises the errors of the query.
+/// `asked`. Returns whether the rows are stored now; if not, the status says why. The query does not run if the session may not
+/// compute or read values of the space, or if the query is left out. Raises the errors of the query.
 pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOfMemory> {
     let search = Search::new(asked, Form::Rows)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());
@@ -678,7 +681,7 @@ pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOf
         status::set(refusals::LEAVES_OUT);
         return Ok(false);
     }
-    // A status from before the fill would stay after a success.
+    // After a success, `fill` keeps the status of the miss. Without a miss, it sets `Done`.
     status::forget();
     fill::fill(space, &wanted, None, &mut job);
     let status = status::current();

@@ -16,19 +16,19 @@ use pg_cache_core::{Cost, FenceId, Reserved, Stamp};
 use std::cell::Cell;
 use std::time::Instant;
 
-/// With more dependencies than this, a result depends on all definitions together instead of each by itself. The rest of the 255
-/// dependencies of an entry is for what is added behind them.
+/// A result with more dependencies than this depends on one fence for all definitions, and not on one fence for each definition. An
+/// entry has room for 255 dependencies; the rest of the room is for dependencies that are added later.
 const FENCES_MAX: usize = 240;
 
-/// Returns whether the query may use names that are not identifiers of its text: in the text of a function, in a query that a function
-/// in C has run, or in a literal or an argument that names an object.
+/// Returns whether the query may use a name that is no identifier in its text. Such a name may be in the text of a function, in a
+/// query that a C function has run, or in a literal or an argument that names an object.
 pub fn may_name_more(seen: &Seen) -> bool {
     let runs_queries = !seen.functions.is_empty() && seen.plans > 1;
     seen.user_function || seen.names_objects || runs_queries
 }
 
-/// Adds the fences of the definitions that a result depends on. Composite values have a form that follows types, which are not
-/// known here. May raise errors.
+/// Adds the fences of the definitions that a result depends on. The form of a composite value depends on types that are not known
+/// here, so a result with composite values depends on all definitions. May raise errors.
 pub fn add_definitions(known: &Known, seen: &Seen, has_composites: bool, fences: &mut Vec<FenceId>) {
     let Some(tier) = shared::tier() else { return };
     let path = environment::search_path_names();
@@ -45,25 +45,25 @@ thread_local! {
     static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
-/// Drops the session's plans and search path if definitions or roles have changed since it last did so, or if the functions that
-/// the query calls would not be observed otherwise.
+/// Drops the session's plans and search path if definitions or roles have changed since the session last dropped them. Also drops
+/// them if the functions that the query calls would not be observed otherwise.
 ///
-/// Cached plans, PL/pgSQL expressions and the resolved search path outlive the invalidation messages that make them wrong. A
-/// session may keep reading a table that another table shadows by now, or a schema whose USAGE was revoked. For the session
-/// itself this is PostgreSQL's normal behaviour, but a stored result is served to other sessions.
+/// Cached plans, PL/pgSQL expressions and the resolved search path stay in use after the change that makes them wrong. A session
+/// may keep reading a table that another table shadows by now, or a schema whose USAGE was revoked. For the session itself this is
+/// PostgreSQL's normal behaviour, but a stored result is served to other sessions.
 pub fn renew_session() {
     let Some(tier) = shared::tier() else { return };
     let fences = tier.fences();
     let known = RENEWED.get();
     let catalogs = [definitions::any(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
-    // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
-    // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
-    // outdated types.
+    // After its plan was dropped, PostgreSQL prepares an expression again, and the observer then sees its functions. Functions that
+    // are not built in need this only if definitions have changed since this session first compiled one of them: a compiled
+    // function may then keep outdated types.
     let have_moved = || fences.has_changed_since(catalogs[0], function::compiled_since());
     let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
     if have_changed || unseen() {
-        // The stamp must be taken first: a change that is announced after it is found the next time.
+        // The stamp must be taken first. The next call then finds every change that is announced after the stamp.
         RENEWED.set(fences.now());
         query::forget_catalogs();
     }
@@ -76,8 +76,9 @@ pub struct Run<R> {
     pub cost: Cost,
 }
 
-/// Runs the query and observes what it reads. In a parallel query or a transaction that keeps one snapshot, it runs on the snapshot
-/// that is there, and its result must not be stored. Before it runs, `before` is called with the relations that it names.
+/// Runs the query and observes what it reads. In a parallel query or in a transaction that keeps one snapshot, the query runs on
+/// the present snapshot, and its result must not be stored. Calls `before` with the relations that the query names, before the
+/// query runs.
 pub fn run<J: Job>(job: &mut J, before: &mut dyn FnMut(&[u32])) -> Run<J::Result> {
     let on = if transaction::is_parallel() {
         Snapshot::Active

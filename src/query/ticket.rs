@@ -25,10 +25,10 @@ use pg_cache_core::{
 };
 use std::collections::BTreeSet;
 
-/// After this many results in a row that were invalid before they could be stored, the query is left out for a while: it runs, and
-/// nothing is stored unless a session waits for the result.
+/// After this many results in a row that were invalid before they could be stored, the query is *left out* for a while: its results
+/// are not stored, unless a session waits for the result, a caller accepts outdated results, or the call has `refresh`.
 pub const TIMES_UNTIL_LEFT_OUT: u8 = 2;
-/// For how long a query is left out, in milliseconds: ten times as long as it ran, within these limits.
+/// The limits, in milliseconds, of the time for which a query is left out. The time is ten times the duration of its run.
 const LEFT_OUT_MS_MIN: u64 = 1_000;
 const LEFT_OUT_MS_MAX: u64 = 60_000;
 
@@ -45,7 +45,7 @@ pub struct Ticket {
     key: Vec<u8>,
     /// The number of the fill.
     number: u64,
-    /// The stamp of the result, which was taken before the snapshot of its query.
+    /// The stamp of the result. It was taken before the snapshot of the query.
     stamp: Stamp,
     /// The tick at which the ticket was acquired.
     began: u32,
@@ -54,15 +54,16 @@ pub struct Ticket {
 /// The answer to a session that asks for a ticket.
 pub enum Asked {
     Ticket(Ticket),
-    /// Another session computes the result, or is about to set the key. The moment at which this session began to wait is there if
-    /// it may wait.
+    /// Another session computes the result, or is about to set the key. If this session may wait, the answer has the moment at
+    /// which it began to wait.
     Busy(Keyspace, InFlight, Option<Stamp>),
 }
 
 /// The reason why a result was not stored.
 struct Unstored {
     status: Status,
-    /// How many failures of the query this counts as: if the query cannot be stored, no session should wait for it.
+    /// The number of failures that the fill counts. If the results of the query can never be stored, it is [`FAILURES_MAX`], so
+    /// that no session waits for the query.
     failures: u8,
 }
 
@@ -84,15 +85,15 @@ impl From<OutOfMemory> for Unstored {
 }
 
 impl Unstored {
-    /// The next run of the query may be stored.
+    /// Makes a reason that says nothing about the next run: its result may be stored.
     fn by_chance(status: Status) -> Self {
         Self { status, failures: 0 }
     }
 }
 
 impl Ticket {
-    /// Acquires the right to store a result. `if_busy` says what to do if another session computes it. The error says why the result
-    /// cannot be stored.
+    /// Acquires the right to store a result. `if_busy` says what to do if another session computes the result. The error says why
+    /// the result cannot be stored.
     pub fn ask(space: &Space, key: &[u8], if_busy: IfBusy) -> Result<Asked, Status> {
         let keyspace = entry::keyspace_to_compute(space, key)?;
         if !space.allows(Privilege::Write) {
@@ -128,14 +129,14 @@ impl Ticket {
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
         // result that reads a foreign table is refused anyway.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
-        // This changes if the query writes: the transaction gets a transaction id, or the id of the command grows.
+        // If the query writes, this value changes: the transaction gets a transaction ID, or its command ID grows.
         let wrote = locks::has_written().then(transaction::command_id);
         let (tier, stamp) = (self.keyspace.tier, self.stamp);
         let by_settings = job.rules().key_by_settings();
         let (mut own, mut other, mut cursors, mut refused) = (Some(self), None, None, None);
         let mut run = run::run(job, &mut |relations| {
             if let Err(status) = observer::look(|seen| refusals::check_plan(wanted, seen)) {
-                // The other sessions need not wait until the query has run.
+                // The result will not be stored, so the other sessions must not wait until the query has run.
                 refused = Some(status);
                 own.take().into_iter().for_each(|ticket| ticket.give_back(FAILURES_MAX));
                 return;
@@ -148,17 +149,18 @@ impl Ticket {
             let Some((key, kind)) = &by_settings else { return };
             let reads_settings = observer::reads_settings();
             observer::apart(|| {
-                // The second ticket has a later stamp, and its own is not used: both are from before the query's snapshot.
+                // The result gets the stamp of the first ticket. The later stamp of the second one is not used. Both stamps are
+                // from before the query's snapshot.
                 if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, IfBusy::GiveWay) {
                     other = Some(ticket);
                 }
-                // Sessions with other settings must not wait for this run. If it is not known yet that the query reads settings,
-                // they wait once.
+                // Sessions with other settings must not wait for this run. They wait once if the plan does not show that the query
+                // reads settings.
                 if let Some(basic) = own.take_if(|_| reads_settings) {
                     if basic.is_awaited() {
                         other.iter().for_each(Self::set_awaited);
                     }
-                    // Without memory for the marker, the sessions wait for each other once.
+                    // If there is no memory for the marker, sessions with different settings wait for each other once.
                     let _ = basic.store_marker(*kind);
                     basic.give_back(0);
                 }
@@ -231,8 +233,8 @@ impl Ticket {
             text: job.text(),
             is_cut: false,
         };
-        // An invalid result is stored for the sessions that have waited for it, and for callers that accept it. That there are such
-        // callers is known from this call or from the result that was stored before.
+        // An invalid result is stored for the sessions that have waited for it, and for callers with `stale_ok`. Such callers exist
+        // if this call has `stale_ok`, or if the previous result of the key was stored for them.
         let name = self.name();
         let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
         let stale_ticks = wanted.stale_ok_ms.map_or(0, shared::ticks).max(stale_ticks);
@@ -255,7 +257,7 @@ impl Ticket {
             self.leave_out(fence, times, *cost, facts)?;
             return too_late.map_or(Ok(()), Err);
         }
-        // The others have no use for an invalid result.
+        // If no caller has `stale_ok`, only the sessions that have waited can use an invalid result, so it must not live long.
         let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
         let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
         let note = note::of_result(wanted.tags, &facts)?;
@@ -274,7 +276,7 @@ impl Ticket {
             let previous = || tier.compare(name.as_ref()?, bytes);
             let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost, previous));
             let ttl_ms = ttl_ms_max.map_or(ttl_ms, |most| Some(space.options.ttl_ms(ttl_ms).min(most)));
-            // Compressing takes a while. A value without a note of when it was valid must be valid now.
+            // A dependency may have changed during the compression. Without a note of when it was valid, a value must be valid now.
             let changed = changed.or_else(first_changed);
             if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
                 return Err(is_late(fence));
@@ -301,7 +303,7 @@ impl Ticket {
             (Stored::Dropped, _) => Err(Unstored::by_chance(Status::Refused(CHANGED))),
             (_, Some(too_late)) if stored.is_ok() && wanted.stale_ok_ms.is_none() => Err(too_late),
             _ => stored.map_err(|status| match status {
-                // These are not reasons of the query.
+                // These reasons do not come from the query, so the next run may be stored.
                 entry::NO_LIFE | Status::Of("refused: {} changed while the query ran", _) => {
                     Unstored::by_chance(status)
                 }
@@ -310,7 +312,8 @@ impl Ticket {
         }
     }
 
-    /// Stores a marker that the result lies under another key. A marker is never wrong, so it depends on nothing.
+    /// Stores a marker that says that the result lies under the key with settings. A marker is never wrong, so it has no
+    /// dependencies.
     fn store_marker(&self, kind: pg_cache_core::Kind) -> Result<(), Status> {
         let marker = NewValue {
             bytes: &[],
@@ -324,7 +327,7 @@ impl Ticket {
         self.publish(&marker, None, false).map(|_| ())
     }
 
-    /// Stores a marker that the result was invalid before it could be stored, because of this dependency.
+    /// Stores a marker that says that the result was invalid before it could be stored, because this dependency changed.
     fn leave_out(&self, fence: FenceId, times: u8, cost: Cost, facts: Facts<'_>) -> Result<(), Status> {
         let relation = self.keyspace.tier.fences().relation_of(fence);
         let culprit = relation.map(|(_, oid)| oid.to_ne_bytes());
@@ -365,20 +368,20 @@ impl Ticket {
         let Some(key) = self.name() else { return Ok(Stored::Dropped) };
         let reservation = self.keyspace.reserve(&key, value, stale_ok)?;
         let stored = self.keyspace.tier.publish_leased(&key, reservation, self.number);
-        // No cache outside of the database can know a key that the caller has not chosen.
+        // Caches outside of the database can only hold keys that a caller has chosen.
         if stored != Stored::Dropped && is_chosen {
             journal::key_changed(&self.keyspace, &self.key);
         }
         Ok(stored)
     }
 
-    /// Releases the right to store the result. `failures` is how many failures of the query this counts as.
+    /// Releases the right to store the result, and counts this number of failures of the query.
     pub fn give_back(self, failures: u8) {
         flights::end_fill(&self.keyspace, &self.key, self.number, failures);
     }
 }
 
-/// The reason when the key was set or removed while the query ran.
+/// The reason if the key was set or removed while the query ran.
 const CHANGED: &str = "another session has changed the key meanwhile";
 
 /// Returns an error if the result was computed too fast to be stored.
@@ -403,14 +406,16 @@ fn dependencies<J: Job>(
     fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
     relations.iter().for_each(|oid| watch::add_relation(tier, *oid, stamp, &mut fences));
     if wanted.depends.is_none() {
-        // The leaves of a partitioned table stand for it. `cache_invalidate_relation` for the table itself raises this fence.
+        // The result depends on the rows of the leaves of a partitioned table. `cache_invalidate_relation` for the partitioned
+        // table itself raises this fence.
         let above = seen.relations.union(&seen.parts).filter(|oid| !relations.contains(oid));
         above.for_each(|oid| memory::push(&mut fences, definitions::of_relation(tier, *oid)));
     }
     let rows_and_tags = fences.len();
     memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
     run::add_definitions(job.rules().known(), seen, job.has_composites(result), &mut fences);
-    // If several dependencies have changed, the status names the last one of the list: rather a table than all definitions.
+    // If several dependencies of a stored result have changed, the status of a miss names the last one of the list. So the fences
+    // of definitions come first, and the status names a table if it can.
     fences.rotate_left(rows_and_tags);
     memory::check();
     let mut known = BTreeSet::new();

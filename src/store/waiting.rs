@@ -19,9 +19,9 @@ impl From<LockTimeout> for Refused {
 /// [`sleep`](Self::sleep).
 #[derive(Debug)]
 pub struct Wait {
-    /// When the call began, on the clock of `queue::now_ms`.
+    /// The time at which the call began, on the clock of `queue::now_ms`.
     began_ms: u64,
-    /// The hash of the key and the session's membership in its queue, once it waits.
+    /// The hash of the key, and the session's place in the queue of that hash. None until the session waits.
     waiter: Option<(u64, Waiter)>,
     leader: Option<Leader>,
 }
@@ -30,18 +30,18 @@ pub struct Wait {
 #[derive(Debug)]
 struct Leader {
     process: u32,
-    /// When the waiting session last looked for a deadlock, or began to wait.
+    /// The time at which the waiting session last looked for a deadlock, or began to wait for this leader.
     checked_ms: u64,
     _note: Option<Note>,
 }
 
 impl Wait {
-    /// Notes when a call began that may have to wait.
+    /// Notes the time at which a call begins that may have to wait.
     pub fn begin() -> Self {
         Self { began_ms: queue::now_ms(), waiter: None, leader: None }
     }
 
-    /// Must be called before each look for the value: every change after it wakes the session.
+    /// Must be called before each look for the value. Every change after this call wakes the session.
     pub fn mark(&self) {
         if let Some((_, waiter)) = &self.waiter {
             waiter.mark();
@@ -58,10 +58,12 @@ impl Wait {
         queue::now_ms().saturating_sub(self.began_ms)
     }
 
-    /// The first call for a key enters its queue, and later calls sleep in it, for at most `most_ms`. After each call the caller
-    /// must look again: a change before the session entered the queue does not wake it. `leader` is the process that the session
-    /// waits for, or 0. Returns false if the session must not wait: there is no queue, or the leader waits for this session. Raises an
-    /// error if the session is cancelled.
+    /// The first call for a key enters its queue. Later calls sleep in the queue for at most `most_ms`. After each call the caller
+    /// must look again, because a change before the session entered the queue does not wake the session. `leader` is the process
+    /// that the session waits for; 0 if no process computes the value.
+    ///
+    /// Returns false if the session must not wait: there is no queue, or the leader waits for this session. Raises an error if the
+    /// session is cancelled.
     pub fn sleep(&mut self, hash: u64, leader: u32, most_ms: u64) -> Result<bool, LockTimeout> {
         if self.waiter.as_ref().is_none_or(|(of, _)| *of != hash) {
             // A session is in one queue at a time.
@@ -81,11 +83,12 @@ impl Wait {
         Ok(true)
     }
 
-    /// Looks for a deadlock if it is time. Returns the milliseconds until the next look, or None if there is a deadlock.
+    /// Looks for a deadlock if `deadlock_timeout` has passed since the last look. Returns the milliseconds until the next look, or
+    /// None if there is a deadlock.
     fn until_check(&mut self, process: u32) -> Option<u64> {
         let (now_ms, timeout_ms) = (queue::now_ms(), deadlock::timeout_ms());
         if self.leader.as_ref().is_none_or(|leader| leader.process != process) {
-            // The note of the previous leader must go first: both are the same word.
+            // The note of the previous leader must be dropped first: both notes use the same word, and dropping clears it.
             self.leader = None;
             self.leader = Some(Leader { process, checked_ms: now_ms, _note: Note::of(process) });
         }

@@ -11,7 +11,7 @@ use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};
 use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader, Stamp};
 
-/// The values that a caller accepts besides valid ones, and whether it repeats a look. The fields are those of [`Reader`].
+/// The values that a caller accepts besides valid ones, and whether the caller repeats a look. [`Reader`] explains the fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accepts {
     pub arrived: Option<Stamp>,
@@ -26,7 +26,7 @@ pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     read_accepting(space, key, Accepts::default(), into)
 }
 
-/// Does the same for a caller that also accepts other values than valid ones.
+/// Does the same for a caller that also accepts some values that are not valid.
 #[inline(always)]
 pub fn read_accepting(space: &Space, key: &[u8], accepts: Accepts, into: &mut impl Buffer) -> Option<Meta> {
     look_as_told(space, key, accepts, &mut Some(into))
@@ -103,7 +103,7 @@ fn look_accepting(
     accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
-    // A key that cannot be stored may have a gigabyte, so it is never hashed.
+    // A key that cannot be stored may be a gigabyte long, so it is never hashed.
     if let Some(why) = unfit(bytes) {
         return Err(Status::Miss(why));
     }
@@ -124,6 +124,7 @@ fn ask(
     accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
+    // A transaction that keeps one snapshot must only get values that fit its snapshot.
     let mut reader = Reader { repeats: accepts.repeats, ..safe_stamp::reader(changed) };
     if reader.safe_stamp == Stamp::LATEST {
         (reader.arrived, reader.outdated_since) = (accepts.arrived, accepts.outdated_since);
