@@ -16,7 +16,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::time::Instant;
 
-/// Returns the bytes of a name. Null, an empty name and one that is too long are errors.
+/// Returns the bytes of a name. Null, an empty name and a name that is too long are errors.
 fn name_of<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
     let name = argument.ok_or_else(|| null("name"))?.bytes();
     match name.len() {
@@ -29,7 +29,7 @@ fn name_of<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> 
     }
 }
 
-/// Returns an error if a text is longer than that of a warmer may be.
+/// Returns an error if a text is too long for a warmer. `what` names the text.
 fn limit(what: &str, bytes: usize) -> Result<(), Refused> {
     if bytes <= TEXT_BYTES_MAX {
         return Ok(());
@@ -49,7 +49,7 @@ fn check_every(every: Interval) -> Result<(), Refused> {
     arguments::lifetime("every", every).map(|_| ())
 }
 
-/// Adds a warmer of the current role. The query is parsed and checked, and does not run.
+/// Adds a warmer of the current role. Parses and checks the query, and does not run it.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_warmer_add(
@@ -108,7 +108,7 @@ fn cache_warmer_add(
     status::set(Status::Done);
 }
 
-/// Removes a warmer of the current role. Returns whether there was one. A result that it has stored stays.
+/// Removes a warmer of the current role. Returns whether the role had it. A result that the warmer has stored stays.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_warmer_drop(name: Option<TextArgument<'_>>) -> bool {
     let name = name_of(name).or_raise();
@@ -117,7 +117,7 @@ fn cache_warmer_drop(name: Option<TextArgument<'_>>) -> bool {
     removed
 }
 
-/// Runs a warmer of the current role, or all of them, in this session. Returns a row for each.
+/// Runs one warmer of the current role, or all its warmers, in this session. Returns a row for each warmer.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn cache_warm(
@@ -146,7 +146,7 @@ fn cache_warm(
     TableIterator::new(rows)
 }
 
-/// Runs a warmer now. Returns whether its result is stored, how many microseconds that took, and the error.
+/// Runs a warmer now. Returns whether its result is stored, the duration of the run in microseconds, and the error.
 fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
     let (tick, began) = (shared::tick(), Instant::now());
     let outcome = match subtransaction::attempt(|| runner::run(warmer, true).or_raise()) {
@@ -173,8 +173,8 @@ struct Dumped {
 }
 
 impl Dumped {
-    /// Writes the warmer. If this cluster has no role of the owner's name, warns and leaves the warmer out, so that the others are
-    /// restored. Raises an error if the current role may not act for the owner.
+    /// Writes the warmer. If this cluster has no role of the owner's name, the call warns and leaves the warmer out, so that the
+    /// other warmers are restored. Raises an error if the current role may not act for the owner.
     fn restore(self) {
         let Some(owner) = Role::named(&self.owner).filter(|owner| !owner.is_everybody()) else {
             let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
@@ -208,7 +208,7 @@ impl Dumped {
     }
 }
 
-/// Returns the state of a warmer in a word or a few.
+/// Returns the state of a warmer, for the view.
 fn state(warmer: &Warmer) -> &'static str {
     let run = warmer.run();
     match run {
@@ -236,9 +236,8 @@ mod pgcache {
     use crate::store::warmer;
     use pgrx::prelude::*;
 
-    /// Raises an error if the current role may not act for the owner of a new row.
-    /// Announces to all sessions, with the commit, that the table of warmers has changed, and tells the launcher that the owner of
-    /// a new row may have warmers.
+    /// Announces to all sessions, with the commit, that the table of warmers has changed. For a new row, also tells the launcher
+    /// that its owner may have warmers. Raises an error if the current role may not act for that owner.
     #[pg_trigger]
     fn warmer_changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -253,8 +252,8 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Writes each row that a restore copies into `pgcache.dumped_warmers` to `pgcache.warmers` instead: the result None keeps the
-    /// row out of `pgcache.dumped_warmers`, which stays empty.
+    /// Writes each row that a restore copies into `pgcache.dumped_warmers` to `pgcache.warmers` instead. The result None keeps the
+    /// row out of `pgcache.dumped_warmers`, so that table is always empty.
     #[pg_trigger]
     fn warmer_restored<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -271,8 +270,8 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Returns the warmers of the current role, and those of all roles if the caller may see statistics. Their queries, arguments,
-    /// tags and messages are shown to their owner, and to roles that may read the queries of all.
+    /// Returns the warmers of the current role, or those of all roles if the current role may see statistics. Only the owner of a
+    /// warmer, and roles that may read the queries of other roles, see its query, arguments, tags and messages.
     #[pg_extern(
         volatile,
         parallel_restricted,

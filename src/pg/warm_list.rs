@@ -1,25 +1,26 @@
-//! The part of shared memory for warmers (`store/warmer.rs`): the *owners*, each a role of a database that may have warmers there,
-//! and the *runs*, the outcome of the latest run of each warmer.
+//! The part of shared memory for warmers (`store/warmer.rs`). It has the *owners*, which are the roles that may have warmers in a
+//! database, and the *runs*, which are the outcomes of the latest run of each warmer.
 //!
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
-//! here before the commit, and a worker of the database does so for all owners when the server has started. Only a worker that has
-//! found no warmer of an owner removes it. An owner that stays for no reason costs the start of a worker, and nothing else.
+//! here before the commit, and a worker of the database adds all owners when the server has started. A worker that finds no warmer
+//! of an owner removes the owner, and the launcher removes the owners of a dropped database. An owner without warmers costs only
+//! the start of a worker.
 //!
-//! Access: every field is an atomic word. A run is guarded by a version: it is odd while a process writes the run. A reader that
-//! sees an odd version, or another one afterwards, reads again.
+//! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
+//! the run again if the version was odd, or has changed during the read.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-/// The most owners, in all databases together. Further ones get no worker.
+/// The most owners, in all databases together. Further owners get no worker.
 pub const OWNERS_MAX: usize = 512;
-/// The most warmers whose runs are known, in all databases together. With more, the run that ended first is forgotten.
+/// The most warmers whose latest run is known, in all databases together. With more warmers, the run that began first is forgotten.
 pub const RUNS_MAX: usize = 1024;
 /// The words of a message. Longer messages are cut off.
 const MESSAGE_WORDS: usize = 24;
 /// The most bytes of a message.
 pub const MESSAGE_BYTES_MAX: usize = MESSAGE_WORDS * 8;
-/// How often a reader or a writer of a run tries again.
+/// The most attempts to read a run, and to add an owner.
 const TRIES: usize = 1000;
 
 /// A role of a database that may have warmers there.
@@ -45,27 +46,27 @@ impl Owner {
 struct OwnerSlot {
     /// `database : 32 | role : 32`; 0 if the place is free.
     owner: AtomicU64,
-    /// Grows when a warmer may have been added.
+    /// Grows with each warmer that may have been added.
     added: AtomicU64,
-    /// How many workers have begun a session of the role.
+    /// The number of workers that have begun a session of the role.
     begun: AtomicU64,
-    /// 1 if the last worker could not begin one.
+    /// 1 if the last worker could not begin a session of the role.
     is_refused: AtomicU64,
 }
 
 /// The outcome of the latest run of a warmer.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// The tick at which it began; 0 if the warmer has not run.
+    /// The tick at which the run began; 0 if the warmer has not run.
     pub began: u32,
     /// The tick until which the warmer rests.
     pub rests_until: u32,
     pub duration_us: u64,
-    /// How many runs there were.
+    /// The number of runs.
     pub runs: u64,
-    /// How many runs in a row have failed, with this one.
+    /// The number of runs in a row, including this one, that have failed or whose result was not stored.
     pub failures: u32,
-    /// The SQLSTATE of the error as the server encodes it; 0 if there was none.
+    /// The SQLSTATE of the error as the server encodes it; 0 if there was no error.
     pub code: u32,
     message: [u64; MESSAGE_WORDS],
     length: u32,
@@ -79,7 +80,7 @@ impl Default for Run {
 }
 
 impl Run {
-    /// Sets the message, or its beginning. Empty stands for none.
+    /// Sets the message. A long message is cut off. An empty one stands for no message.
     pub fn set_message(&mut self, text: &str) {
         let mut bytes = [0; MESSAGE_BYTES_MAX];
         let length = text.floor_char_boundary(bytes.len());
@@ -142,7 +143,7 @@ impl WarmList {
         }
     }
 
-    /// Adds an owner, or notes that it may have one more warmer. Returns false if there is no place.
+    /// Adds an owner, or notes that the owner may have one more warmer. Returns false if there is no free place.
     pub fn add(&self, owner: Owner) -> bool {
         let word = owner.word();
         for _ in 0..TRIES {
@@ -152,7 +153,7 @@ impl WarmList {
                 self.owners.iter().find(take)
             });
             let Some(slot) = slot else { return false };
-            // A worker that removes the owner reads `added` afterwards, and puts the owner back if it has grown.
+            // A process that removes the owner reads `added` afterwards, and adds the owner again if `added` has grown.
             slot.added.fetch_add(1, SeqCst);
             if slot.owner.load(SeqCst) == word {
                 return true;
@@ -161,7 +162,8 @@ impl WarmList {
         false
     }
 
-    /// Returns how often warmers of an owner were added. The sum over all places: two sessions may have added the owner twice.
+    /// Returns how often warmers of an owner were added. Sums up all places of the owner: two sessions that add an owner at the
+    /// same time may give it two places.
     pub fn added(&self, owner: Owner) -> u64 {
         let places = self.owners.iter().filter(|slot| slot.owner.load(SeqCst) == owner.word());
         places.map(|slot| slot.added.load(SeqCst)).sum()
@@ -216,8 +218,8 @@ impl WarmList {
         self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)))
     }
 
-    /// Returns the latest run of a warmer. `at` is the index where it was found before, and gets the index. None if the warmer has
-    /// not run, or if its run was forgotten.
+    /// Returns the latest run of a warmer. None if the warmer has not run, or if its run was forgotten. `at` is the index at which
+    /// the run was found before; the call updates it.
     pub fn run(&self, database: u32, number: u32, at: &mut usize) -> Option<Run> {
         let slot = self.slot(database, number, at)?;
         for _ in 0..TRIES {
@@ -232,7 +234,7 @@ impl WarmList {
         None
     }
 
-    /// Changes the latest run of a warmer by `change`, which gets the run before. Does nothing if another process is writing it.
+    /// Changes the latest run of a warmer. `change` gets the previous run. Does nothing if another process is writing the run.
     pub fn note(&self, database: u32, number: u32, at: &mut usize, change: impl FnOnce(&mut Run)) {
         let slot = self.slot(database, number, at);
         let is_known = slot.is_some();
@@ -255,7 +257,7 @@ impl WarmList {
         slot.version.store(version.wrapping_add(2), Release);
     }
 
-    /// Finds the place of a warmer, first where it was before.
+    /// Finds the place of a warmer. Looks first at the index where the warmer was found before.
     fn slot(&self, database: u32, number: u32, at: &mut usize) -> Option<&RunSlot> {
         if let Some(slot) = self.runs.get(*at).filter(|slot| slot.is_of(database, number)) {
             return Some(slot);

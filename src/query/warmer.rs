@@ -1,4 +1,4 @@
-//! Runs warmers (`store/warmer.rs`) and says when one must run.
+//! Runs warmers (`store/warmer.rs`), and says when a warmer must run.
 
 use super::result::{self, Asked};
 use crate::pg::error::Refused;
@@ -14,7 +14,7 @@ use pg_cache_core::Meta;
 /// Whether a warmer must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Its result is stored and young enough. The tick at which it was stored.
+    /// Its result is stored and young enough. The field is the tick at which the result was stored.
     No(u32),
     /// It has no valid result.
     Missing,
@@ -22,7 +22,7 @@ pub enum Due {
     Old,
 }
 
-/// Calls `with` with the space of a warmer and what it asks for.
+/// Calls `with` with the space of a warmer, and with the call of `cache_query` that the warmer stands for.
 fn with_asked<R>(
     warmer: &Warmer,
     refresh: bool,
@@ -44,20 +44,20 @@ fn with_asked<R>(
     with(&space, &asked)
 }
 
-/// Returns whether a warmer must run, in a session of its owner. Does not run a query. `verified` is the tick of the last
-/// `Due::No`.
+/// Returns whether a warmer must run. Must be called in a session of its owner. Does not run the query. `verified` is the tick of
+/// the last `Due::No`.
 pub fn due(warmer: &Warmer, verified: u32) -> Due {
     let stored = with_asked(warmer, false, |space, asked| Ok(result::stored_rows(space, asked, verified)?));
     match stored {
         Ok(Some(meta)) if is_old(warmer, &meta) => Due::Old,
         Ok(Some(meta)) => Due::No(meta.created),
-        // The run raises the error of the space.
+        // If the space has an error, the run raises it.
         Ok(None) | Err(_) => Due::Missing,
     }
 }
 
-/// Returns whether a valid result is older than `every`, or expires before a run that begins in a second can be expected to end. A
-/// result is refreshed in the second half of its life only.
+/// Returns whether a valid result is older than `every`, or is about to expire. It is about to expire if a run that begins in one
+/// second would probably end later than the result, but never in the first half of its life.
 fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
     const POLL_MS: u64 = 1000;
     let (age_ms, left_ms) = (shared::ms_since(meta.created), shared::ms_until(meta.expires));
@@ -67,8 +67,8 @@ fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
         || left_ms <= age_ms && left_ms <= took_ms + POLL_MS
 }
 
-/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise why
-/// not. Raises the errors of the query.
+/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise the
+/// reason why not. Raises the errors of the query.
 pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
     with_asked(warmer, refresh, |space, asked| {
         let text = memory::terminated(asked.text).unwrap_or_default();

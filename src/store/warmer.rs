@@ -23,15 +23,15 @@ pub const TEXT_BYTES_MAX: usize = 1 << 16;
 /// The most bytes of a name.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// How long a warmer rests at least after a run.
+/// The shortest rest of a warmer after a run.
 const REST_MIN: Duration = Duration::from_secs(1);
-/// How long it rests at most after failures.
+/// The longest rest because of failures. A warmer whose run took longer rests longer.
 const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A warmer.
 #[derive(Debug)]
 pub struct Warmer {
-    /// Identifies the warmer in its database. Never used again.
+    /// Identifies the warmer in its database. A number must never be used again.
     pub number: u32,
     pub owner: Role,
     pub name: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct Warmer {
     /// Sorted, without duplicates.
     pub tags: Vec<Vec<u8>>,
     pub space: Vec<u8>,
-    /// Where its run was found last.
+    /// The index at which the list in shared memory had the latest run of the warmer.
     at: Cell<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Warmer {
         }
     }
 
-    /// Returns after how many milliseconds a result is computed again although it is valid.
+    /// Returns the age in milliseconds at which a valid result is computed again.
     pub fn every_ms(&self) -> Option<u64> {
         self.every.map(|every| u64::try_from(interval::ms(every)).unwrap_or(0).max(1))
     }
@@ -88,8 +88,9 @@ impl Warmer {
         run
     }
 
-    /// Notes a run that began at a tick. After a success, the warmer rests for at least as long as the run took; after failures in
-    /// a row, longer and longer.
+    /// Notes a run that began at a tick. After each run, the warmer rests for as long as the run took, and at least for one second.
+    /// After the second failure in a row, it rests at least for two seconds, and each further failure doubles this time, up to
+    /// [`REST_MAX`].
     pub fn note(&self, began: u32, took: Duration, outcome: &Outcome) {
         let Some(list) = shared::warm_list() else { return };
         let mut at = self.at.get();
@@ -132,14 +133,14 @@ impl Outcome {
     }
 }
 
-/// Calls `with` for each warmer of the database, in any order. Returns none if the table is not that of the extension.
+/// Calls `with` for each warmer of the database, in any order. Reads nothing if the table does not belong to the extension.
 fn each(rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     if catalog::is_of_extension(Table::Warmers) {
         catalog::read(Table::Warmers, rows, |row| with(row));
     }
 }
 
-/// Returns the warmers that `wanted` asks for by their owner, ordered by name.
+/// Returns the warmers of the owners for which `wanted` returns true, ordered by name.
 pub fn all(wanted: impl Fn(Role) -> bool) -> Vec<Warmer> {
     let mut all = Vec::new();
     each(Rows::All, |row| {
@@ -151,14 +152,14 @@ pub fn all(wanted: impl Fn(Role) -> bool) -> Vec<Warmer> {
     all
 }
 
-/// Returns whether the rows of a role may be run. The owner of the table can write any row, so it must be able to act for the role:
-/// it is a superuser, unless the tables were given to another role.
+/// Returns whether the warmers of a role may run. The owner of the table can write any row, so it must have the rights of the role.
+/// The owner is a superuser, unless the tables were given to another role.
 pub fn is_trusted(role: Role) -> bool {
     let owner = catalog::table_oid(Table::Warmers).and_then(|table| RelationOid::of(table).owner());
     owner.is_some_and(|owner| owner.has_rights_of(role))
 }
 
-/// Returns the warmers of a role that may be run, ordered by name.
+/// Returns the warmers of a role, ordered by name, if they may run.
 pub fn to_run(role: Role) -> Vec<Warmer> {
     match is_trusted(role) {
         true => all(|owner| owner == role),
@@ -167,7 +168,7 @@ pub fn to_run(role: Role) -> Vec<Warmer> {
 }
 
 /// Returns an error unless the current role may write a row of an owner. A role that may write to all tables (`pg_write_all_data`)
-/// must not run queries as another role.
+/// must not be able to run queries as another role.
 pub fn require_rights_of(owner: Role) -> Result<(), Refused> {
     if Role::current().has_rights_of(owner) && !owner.is_everybody() {
         return Ok(());
@@ -196,7 +197,7 @@ pub fn announce_all() {
     each(Rows::All, |row| announce(Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default())));
 }
 
-/// Removes the warmers of dropped roles: another role may get their OIDs one day.
+/// Removes the warmers of dropped roles, because a new role may get the OID of a dropped one.
 pub fn forget_dropped_roles() {
     let mut has_dropped = false;
     each(Rows::All, |row| {
@@ -212,10 +213,11 @@ pub fn forget_dropped_roles() {
     }
 }
 
-/// The columns of a new row, from the number on.
+/// The columns of a new row, in the order of the table.
 pub type NewRow<'a> = [DatumWithOid<'a>; 9];
 
-/// Writes a warmer of a role. Returns an error if the role has one of this name, or if there would be too many. Raises errors.
+/// Writes a warmer of a role. Returns an error if the role has a warmer of this name, or if there would be too many warmers. Raises
+/// the errors of the server.
 pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> {
     forget_dropped_roles();
     let count = catalog::write(
@@ -238,8 +240,8 @@ pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> 
     check_limits(owner)
 }
 
-/// Returns an error if there are too many warmers. Counts those that running transactions have added, so if several transactions
-/// exceed a limit together, at least the last of them is refused, and none waits for another.
+/// Returns an error if there are too many warmers. Also counts the warmers that running transactions have added. So if several
+/// transactions exceed a limit together, at least the last of them gets the error, and no transaction waits for another.
 fn check_limits(owner: Role) -> Result<(), Refused> {
     let (mut of_owner, mut of_database) = (0, 0);
     each(Rows::AllUncommitted, |row| {
@@ -259,7 +261,7 @@ fn check_limits(owner: Role) -> Result<(), Refused> {
     ))
 }
 
-/// Removes a warmer of a role. Returns whether there was one.
+/// Removes a warmer of a role. Returns whether the role had it.
 pub fn remove(owner: Role, name: &[u8]) -> bool {
     let statement = "DELETE FROM pgcache.warmers
          WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";

@@ -1,13 +1,15 @@
 //! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role.
 //!
 //! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the
-//! warmers that are due one after the other, each in a transaction of its own. A warmer that has run rests, so the others get their
-//! turn.
+//! warmers that are due one after the other, each in a transaction of its own. A warmer rests after its run, so that the other
+//! warmers get their turn.
 //!
-//! The worker leaves after some time, so that a new one takes over with the present settings of the role and the database. It also
-//! leaves if a query has changed its session: a client's session would not find what it stores then.
+//! The worker leaves after some time, so that a new worker takes over with the present settings of the role and the database. It
+//! also leaves if a query has changed the settings of its session: sessions of clients would not find the results that it then
+//! stores.
 //!
-//! With role 0, the worker only tells the launcher which roles have warmers in the database.
+//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers in the
+//! database.
 
 use crate::pg::catalog;
 use crate::pg::environment;
@@ -25,9 +27,10 @@ use std::time::{Duration, Instant};
 
 /// How often the worker looks at its warmers.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a worker stays.
+/// The time after which a worker leaves.
 const STAY: Duration = Duration::from_secs(60);
-/// The same, while there are more owners than workers. It runs at least one warmer that is due.
+/// The time after which a worker leaves while there are more owners than workers. If a warmer is due, the worker runs at least one
+/// before it leaves.
 const TURN: Duration = Duration::from_secs(1);
 
 /// The main function of the worker.
@@ -57,7 +60,7 @@ pub fn run(owner: Owner) {
 
 /// The next step of the worker, after a look at the warmers.
 enum Next {
-    /// Run the warmer with this index. Whether to compute a valid result again.
+    /// Run the warmer with this index. The second field says whether to compute a valid result again.
     Run(usize, bool),
     Wait,
     Leave,
@@ -67,14 +70,15 @@ struct Warming {
     owner: Owner,
     slot: &'static WorkerSlot,
     began: Instant,
-    /// The environment of the session before it has run a query.
+    /// The environment of the session before its first query.
     environment: Option<[u8; 32]>,
-    /// The warmers, and the generation of the tables from before they were read.
+    /// The warmers, and the generation of the catalog tables. The generation must be read before the warmers.
     warmers: Vec<Warmer>,
     generation: u64,
-    /// The tick at which the result of each warmer was stored that was looked at in full.
+    /// By the number of a warmer: the tick at which its result was stored, if the worker has already compared the tags of that
+    /// result.
     verified: BTreeMap<u32, u32>,
-    /// The indexes of the warmers that were due at the last look at all of them, in the order in which they run.
+    /// The indexes of the warmers that were due at the last look at all warmers, in the order in which they run.
     due: VecDeque<usize>,
 }
 
@@ -115,14 +119,14 @@ impl Warming {
         }
     }
 
-    /// Returns whether the worker has stayed for long enough.
+    /// Returns whether it is time for the worker to leave.
     fn has_stayed(&self) -> bool {
         let owners = shared::warm_list().map_or(0, |list| list.owners().count());
         let stay = if owners > settings::max_workers() { TURN } else { STAY };
         self.began.elapsed() >= stay
     }
 
-    /// Looks which warmer is due. Must run in a transaction.
+    /// Finds the next step of the worker. Must run in a transaction.
     fn look(&mut self) -> Next {
         let role = Role::from_oid(self.owner.role);
         let environment = environment::full();
@@ -162,7 +166,7 @@ impl Warming {
         Next::Wait
     }
 
-    /// Finds the warmers that are due. The one that has waited for the longest time runs first, whichever worker has run it last.
+    /// Finds the warmers that are due. The warmer whose latest run began first comes first, also if another worker ran it.
     fn find_due(&mut self) {
         let mut due = Vec::new();
         for index in 0..self.warmers.len() {
@@ -176,7 +180,7 @@ impl Warming {
         self.due.extend(due.into_iter().map(|(_, index)| index));
     }
 
-    /// Notes that the warmers cannot run, because ALTER ROLE … SET role gives the sessions of their owner another current role.
+    /// Notes that the warmers of the owner cannot run, because ALTER ROLE … SET role gives its sessions another current role.
     fn refuse_other_role(&self) {
         let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
         for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
@@ -184,7 +188,7 @@ impl Warming {
         }
     }
 
-    /// Returns None if a warmer is not due, and otherwise whether its result is valid.
+    /// Returns None if a warmer is not due. Otherwise returns whether its stored result is still valid and must be computed again.
     fn is_due(&mut self, index: usize) -> Option<bool> {
         let warmer = self.warmers.get(index)?;
         if warmer.run().is_some_and(|run| shared::ms_until(run.rests_until) > 0) {

@@ -1,8 +1,9 @@
 //! Starts the workers that run warmers (`warming.rs`), for the launcher.
 //!
-//! The list of owners in shared memory (`pg/warm_list.rs`) says which roles of which databases may have warmers. After the start of
+//! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. After the start of
 //! the server the list is empty, so a worker looks into each database once. At most `pg_cache.max_workers` of these workers run. If
-//! there are more owners, the owner whose last worker started first comes next, and a worker leaves as soon as nothing is due.
+//! there are more owners than workers, the owner whose last worker started first comes next, and each worker leaves about a second
+//! after its start.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
@@ -14,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long the launcher waits before it starts the next worker of an owner, and the most after workers that could not begin a
-/// session, for instance because the role may not connect to the database.
+/// The least time between the starts of two workers of an owner. It doubles, up to `PAUSE_MAX`, with each worker that could not
+/// begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Returns whether an owner has a worker, also one that a previous launcher has started.
+/// Returns whether an owner has a worker. Also finds a worker that a previous launcher has started.
 fn has_worker(owner: Owner) -> bool {
     shared::warmer_slots().any(|slot| {
         slot.role.load(Relaxed) == owner.role
@@ -32,28 +33,28 @@ fn has_worker(owner: Owner) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Last {
     started: Instant,
-    /// How many workers had begun a session of the owner before it.
+    /// The number of workers that had begun a session of the owner before this one started.
     begun: u64,
-    /// How long to wait after the start before the next one.
+    /// The least time from the start of this worker to the start of the next one.
     pause: Duration,
 }
 
 /// The workers that run warmers.
 #[derive(Debug)]
 pub struct Warmth {
-    /// The databases that were not looked into since the launcher started.
+    /// The databases into which no worker has looked since the launcher started.
     unseen: BTreeSet<u32>,
     running: Vec<(Owner, Started)>,
     last: BTreeMap<Owner, Last>,
 }
 
 impl Warmth {
-    /// `unseen` are the databases to look into.
+    /// `unseen` has the databases into which a worker must look.
     pub fn new(unseen: BTreeSet<u32>) -> Self {
         Self { unseen, running: Vec::new(), last: BTreeMap::new() }
     }
 
-    /// Starts workers that are missing. Returns false if the server has no free place for one.
+    /// Starts workers that are missing. Returns false if the server has no free place for a worker.
     pub fn manage(&mut self) -> bool {
         let Some(list) = shared::warm_list() else { return true };
         self.forget_ended();
@@ -76,7 +77,7 @@ impl Warmth {
         self.start(list, wanted)
     }
 
-    /// Takes the workers that have ended off the list of running ones.
+    /// Removes the workers that have ended from the list of running workers.
     fn forget_ended(&mut self) {
         let (last, unseen) = (&mut self.last, &mut self.unseen);
         self.running.retain(|(owner, worker)| {
@@ -98,9 +99,9 @@ impl Warmth {
         });
     }
 
-    /// Starts workers while there is room.
+    /// Starts workers until `pg_cache.max_workers` of them run. Returns false if the server has no free place for a worker.
     fn start(&mut self, list: &WarmList, wanted: Vec<Owner>) -> bool {
-        // The catalogs of the whole server tell, without a connection to a database.
+        // Shared catalogs have these facts, so the launcher needs no connection to a database.
         let (databases, may_log_in) = background::in_transaction(|| {
             let may = wanted.iter().map(|owner| owner.role == 0 || Role::from_oid(owner.role).may_log_in());
             (background::databases(), memory::collect(may))
@@ -111,10 +112,10 @@ impl Warmth {
                     self.unseen.remove(&owner.database);
                     list.remove(owner, list.added(owner));
                 }
-                // The view of warmers says what is wrong. A role may get the right later.
                 Some((_, false)) if owner.role == 0 => {
                     self.unseen.remove(&owner.database);
                 }
+                // The view of warmers says why the warmers do not run. The role may get the right later.
                 Some((_, connects)) if !connects || !may_log_in => {
                     let begun = list.begun(owner);
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
@@ -132,7 +133,8 @@ impl Warmth {
         true
     }
 
-    /// Returns how many of these workers run or are about to start. Those of a previous launcher are not in the list.
+    /// Returns how many of these workers run or are about to start. `running` lacks the workers of a previous launcher, and the
+    /// slots lack the workers that are about to start.
     fn alive(&self) -> usize {
         let is_alive = |slot: &&WorkerSlot| session::is_alive(slot.pid.load(Relaxed));
         self.running.len().max(shared::warmer_slots().filter(is_alive).count())
