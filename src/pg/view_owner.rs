@@ -1,15 +1,15 @@
-//! The foreign table `cache_view_owner`: it tells whose view is being read.
+//! The foreign table `cache_view_owner`, which tells a function whose view the server is reading.
 //!
 //! PostgreSQL reads the tables of a view with the privileges of the view's owner, but calls its functions as the current role. So a
-//! function in a view cannot know whose view it is in, or whether it is called by a view at all. A cached view needs both: its
-//! function must read the hidden view with the privileges of the public view's owner, and must not do so for a caller who names the
-//! hidden view in a call of his own.
+//! function in a view cannot know the owner of the view, or whether a view calls it at all. The function of a cached view needs to
+//! know both. It must read the hidden view with the privileges of the public view's owner, and must not do so for a role that calls
+//! the function itself and names the hidden view.
 //!
 //! The foreign table has one row with a *token*: the role with whose privileges the table is read, and a proof. That role is the
-//! view's owner if the table is read in a view, and the current role otherwise. A cached view reads the token and passes it to its
-//! function. The proof is a keyed hash of the role and of the transaction. Its key is a random number that never leaves this session's
-//! memory. So no session can make a token of another role, and a token that was kept is worth nothing in another session, and nothing
-//! in a later transaction, when the session may have lost the role.
+//! view's owner if a view reads the table, and the current role otherwise. A cached view reads the token and passes it to its
+//! function. The proof is a keyed hash of the role and of the transaction. The key is a random number that never leaves the memory
+//! of this session. So no session can make a token of another role. A token is not valid in another session, nor in a later
+//! transaction, when the session may have lost the role.
 
 #![allow(unsafe_code)]
 
@@ -75,7 +75,7 @@ struct Scan {
     is_over: bool,
 }
 
-/// The functions of a foreign data wrapper, as the result of its handler.
+/// The result of the handler of a foreign data wrapper: a pointer to the functions of the wrapper.
 #[derive(Debug)]
 pub struct Handler(*mut pg_sys::FdwRoutine);
 
