@@ -12,17 +12,17 @@ pub struct Reader<'r> {
     pub safe_stamp: Stamp,
     /// The fences of the dependencies that the reader has changed and not committed yet. They must be sorted.
     pub changed_fences: &'r [FenceId],
-    /// Whether the server must see every relation that the reader reads, as in a SERIALIZABLE transaction. A tracked reader never
-    /// gets an entry that depends on a relation.
+    /// Whether the server must know every relation that the reader reads, as in a SERIALIZABLE transaction. A tracked reader never
+    /// gets an entry that depends on a relation, because a hit would hide the relation from the server.
     pub tracked: bool,
-    /// When the reader began to wait for a value, as a number that it has [drawn](crate::Fences::draw). A value whose stamp is not
-    /// before that number was computed on a snapshot from after the reader's call began. The reader gets it even if a dependency
-    /// has changed since.
+    /// The moment at which the reader began to wait for a value: a number that it has [drawn](crate::Fences::draw). A value whose
+    /// stamp is not before that number was computed on a snapshot from after the beginning of the reader's call. The reader gets
+    /// such a value even if a dependency has changed since.
     pub arrived: Option<Stamp>,
-    /// The reader also accepts an *outdated* value: one that was known to be valid at this tick or later, if only the rows of
-    /// relations have changed since. Changes of other dependencies are never forgiven, nor those of the space and the database.
+    /// The reader also accepts an *outdated* value. Such a value was known to be valid at this tick or later, and only the rows of
+    /// relations have changed since. Changes of other dependencies, of the space and of the database are never forgiven.
     pub outdated_since: Option<u32>,
-    /// Whether the reader repeats a look that was counted: then neither a hit nor a miss is counted.
+    /// Whether the reader repeats a look that was counted. The repeated look counts neither a hit nor a miss.
     pub repeats: bool,
 }
 
@@ -60,7 +60,7 @@ pub enum Miss {
     Off,
 }
 
-/// The reason for a miss by [`Miss::Fenced`] or [`Miss::Own`]: why an entry is not valid for a reader.
+/// The reason why an entry is not valid for a reader. It explains [`Miss::Fenced`] and [`Miss::Own`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidBecause {
     /// Another transaction is about to commit a change of the key itself.
@@ -119,7 +119,8 @@ pub trait Buffer {
         true
     }
 
-    /// Returns whether a read that returns this value counts as a hit: false for a value that only tells the caller where to look.
+    /// Returns whether a read that returns this value counts as a hit. False for a marker, which only tells the caller where to
+    /// look or why there is no result.
     #[inline(always)]
     fn is_hit(&self, _meta: &Meta) -> bool {
         true

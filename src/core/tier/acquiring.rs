@@ -1,5 +1,5 @@
-//! Begins and ends flights: leases, fills and claims. `flight.rs` explains them. The functions here take the lock that its rules
-//! demand; the caller must not hold one.
+//! Begins and ends flights: leases, fills and claims. `flight.rs` explains them. The functions here take the lock of the shard; the
+//! caller must not hold a lock.
 
 use super::Tier;
 
@@ -30,7 +30,7 @@ pub struct FlightRequest<'r> {
 #[derive(Clone, Copy, Debug)]
 enum Waits {
     No,
-    /// It waits, and began to wait at this moment, if it waits already.
+    /// The caller waits. If it waits already, the field is the moment at which it began to wait.
     Since(Option<Stamp>),
 }
 
@@ -56,7 +56,8 @@ impl<'r> FlightRequest<'r> {
         Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
     }
 
-    /// Lets no session wait for the fill: the session that computes may wait for the others. A fill that is not lone replaces it.
+    /// Lets no session wait for the fill, because the session that computes the value may hold locks that others need. A fill that
+    /// is not lone replaces a lone one.
     pub fn lone(self) -> Self {
         Self { is_lone: true, ..self }
     }
@@ -66,15 +67,14 @@ impl<'r> FlightRequest<'r> {
         Self { takes_over: true, ..self }
     }
 
-    /// Says that the caller waits for the session that computes the value, if there is one that [may be
-    /// awaited](InFlight::may_be_awaited). The answer is then [`Acquired::Wait`]. `arrived` is the moment in the previous such
-    /// answer, if the caller waits already.
+    /// Lets the caller wait if another session computes the value and [may be awaited](InFlight::may_be_awaited). The answer is
+    /// then [`Acquired::Wait`]. If the caller waits already, `arrived` must be the moment in its previous such answer.
     pub fn or_wait(self, arrived: Option<Stamp>) -> Self {
         Self { waits: Waits::Since(arrived), ..self }
     }
 
-    /// Sets the stamp of a caller that computes on a snapshot it has already. If the stamp is earlier than the present moment, the
-    /// flight gets this stamp.
+    /// Sets the safe stamp of a caller that computes the value on an older snapshot. If the safe stamp is earlier than the present
+    /// moment, the flight gets the safe stamp.
     pub fn as_of(self, safe_stamp: Stamp) -> Self {
         Self { safe_stamp, ..self }
     }
@@ -93,12 +93,14 @@ pub enum Acquired {
     Lead(Lease),
     /// Another flight of this key is under way. Its owner may be the same session.
     Busy(InFlight),
-    /// The same, and the caller has asked to wait. The moment is that at which it began to wait, for [`Reader::arrived`].
+    /// Another flight is under way, and the caller may wait for it. The stamp is the moment at which the caller began to wait, for
+    /// [`Reader::arrived`].
     Wait(InFlight, Stamp),
-    /// The key has a value by now. Only callers that asked to be told get this answer.
+    /// The key has a value by now. Only requests with [`unless_present`](FlightRequest::unless_present) get this answer.
     Present,
-    /// The key has no value in memory, but one may be saved at this location. Only callers that asked to be told of values get this
-    /// answer. The caller must promote the saved value or forget the location, and ask again.
+    /// The key has no value in memory, but a value may be saved at this location. Only requests with
+    /// [`unless_present`](FlightRequest::unless_present) get this answer. The caller must promote the saved value or forget the
+    /// location, and ask again.
     Saved(Location),
     /// There is no slot for a flight. The caller may compute the value but cannot publish it.
     NoSlot(Limit),
@@ -155,13 +157,13 @@ impl<H: Host> Tier<'_, H> {
 
     /// Makes the ID, the stamp and the time of a new flight. The stamp is the present moment, or `safe_stamp` if that is earlier.
     fn draw_lease(&self, guard: &Guard<'_, H>, safe_stamp: Stamp) -> Lease {
-        // The stamp must be drawn first: then a statement that begins after `acquired` sees all that was committed before the
-        // stamp.
+        // The stamp must be read first. A statement that begins after `acquired` then sees every change that was committed before
+        // the stamp.
         let stamp = self.fences().now().min(safe_stamp);
         Lease { id: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
 
-    /// Whether the reader would get a value of the key from memory. False while an announcement of a change of the key stands.
+    /// Returns whether the reader would get a value of the key from memory. False while a transaction is about to change the key.
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
         let right = |(entry, header): (Entry<'_>, Header)| {
             self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>).is_ok()
@@ -169,9 +171,10 @@ impl<H: Host> Tier<'_, H> {
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }
 
-    /// Asks for a lease or a fill of a key. A fill takes over the key's lease if there is one. A caller that gets the flight ends
-    /// it with [`publish_leased`](Self::publish_leased) or [`release_lease`](Self::release_lease); otherwise it ends by itself at
-    /// its deadline.
+    /// Asks for a lease or a fill of a key. A fill replaces the lease of the key, a lone fill, and with
+    /// [`take_over`](FlightRequest::take_over) any fill. A caller that gets the flight must end it with
+    /// [`publish_leased`](Self::publish_leased), [`release_lease`](Self::release_lease) or [`fail_fill`](Self::fail_fill).
+    /// Otherwise the flight ends by itself at its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
         let FlightRequest { purpose, owner, deadline, safe_stamp, reader, is_lone, takes_over, waits } =
             request;
@@ -199,8 +202,8 @@ impl<H: Host> Tier<'_, H> {
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
             return match waits {
                 Waits::Since(arrived) if leader.may_be_awaited => {
-                    // The mark and the moment belong together: no fill can begin and end between them. So the next fill that begins
-                    // after this one has a later stamp, and knows that a session waits.
+                    // The mark and the moment must be set under one hold of the lock, so that no fill can begin or end between
+                    // them. The next fill then has a stamp that is not before the moment, and knows that a session waits.
                     guard.flights().set_awaited(key.hash);
                     Acquired::Wait(leader, arrived.unwrap_or_else(|| self.fences().draw()))
                 }
@@ -221,7 +224,7 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().is_awaited(key.hash, fill)
     }
 
-    /// Marks this fill as awaited, because sessions that have waited for another fill will wait for this one.
+    /// Marks this fill as awaited, because the sessions that waited for another fill will wait for this one.
     pub fn set_awaited(&self, key: &Key<'_>, fill: u64) {
         let guard = self.shard_of(key).lock(&self.host);
         if guard.flights().publishable(key.hash, fill).is_some() {
@@ -229,38 +232,39 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Lets a session give up waiting for a fill, unless another one has done so lately: each session that gives up doubles the
-    /// `patience_ms` of the others. So a few sessions compute a query that takes long, and not all that have waited. Returns how many milliseconds the session must still wait; 0 if it may give up.
-    /// `now_ms` is the time on a clock that all sessions share.
+    /// Lets a session give up waiting for a fill, unless another session has given up lately. Each session that gives up doubles
+    /// the `patience_ms` of the others. So only a few of the waiting sessions compute a long query themselves. Returns the number
+    /// of milliseconds that the session must still wait; 0 if it may give up. `now_ms` is the time on a clock that all sessions
+    /// share.
     pub fn give_up(&self, key: &Key<'_>, fill: u64, now_ms: u64, patience_ms: u64) -> u64 {
         self.shard_of(key).lock(&self.host).flights().give_up(key.hash, fill, now_ms, patience_ms)
     }
 
-    /// Ends a flight or a claim without a value. If it is a fill, counts so many failures of the key. Returns whether it existed.
+    /// Ends a flight without a value. A fill that is not lone counts this number of failures. Returns whether the flight existed.
     pub fn fail_fill(&self, key: &Key<'_>, fill: u64, failures: u8) -> bool {
         let now = self.host.now();
         self.shard_of(key).lock(&self.host).flights().fail(key.hash, fill, failures, now)
     }
 
-    /// Returns the flight of a key, if there is one that is not over, also one that is void.
+    /// Returns the flight of a key, if it is not over. The flight may be void.
     pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
         let now = self.host.now();
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// Returns a lease or a fill by its ID. None if its value could not be published any more: it has ended, or the key was set or
-    /// removed since.
+    /// Returns a lease or a fill by its ID. None if its value can no longer be published, because the flight has ended, or because
+    /// the key was set or removed.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
         self.shard_of(key).lock(&self.host).flights().publishable(key.hash, lease)
     }
 
-    /// Ends a flight or a claim without a result. Returns whether it existed.
+    /// Ends a flight without a value, and counts no failure. Returns whether the flight existed.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
         self.fail_fill(key, lease, 0)
     }
 
-    /// Ends all flights and claims of a session that has ended. Returns their number. `session` must not be 0, which stands for
-    /// leases without a session. Leases that are to outlive the session must be [disowned](Self::disown_leases_of) before.
+    /// Ends all flights of a session that has ended. Returns their number. `session` must not be 0, which stands for leases without
+    /// a session. Leases that outlive the session must be [disowned](Self::disown_leases_of) before.
     pub fn release_leases_of(&self, session: u32) -> u32 {
         let now = self.host.now();
         (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session, now)).sum()
@@ -271,7 +275,7 @@ impl<H: Host> Tier<'_, H> {
         (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(session));
     }
 
-    /// Returns all flights and claims that are not over, or an error if there is no memory for the list.
+    /// Returns all flights that are not over, or an error if there is no memory for the list.
     pub fn in_flight(&self) -> Result<Vec<InFlight>, TryReserveError> {
         let now = self.host.now();
         let mut found = Vec::new();

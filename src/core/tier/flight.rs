@@ -1,14 +1,14 @@
 //! Flights: which session computes the value of which key, and which transaction has claimed a key.
 //!
 //! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
-//! published with the stamp from that time. A change of the key's value *voids* the flight, so a value that was computed before a
-//! change is never published after it. A key has at most one flight. So the next caller learns that another session is already
-//! computing the value. A flight has one of three [purposes](Purpose):
+//! published with the stamp from the beginning of the flight. A change of the key's value *voids* the flight, so a value that was
+//! computed before a change is never published after it. A key has at most one flight. So the next caller learns that another
+//! session is already computing the value. A flight has one of three [purposes](Purpose):
 //!
 //! - A *lease* belongs to a caller that computes the value outside of the cache, until the lease's deadline.
 //! - A *fill* belongs to a session that runs a query and stores its result. A fill has priority over leases: it replaces the lease
-//!   of its own key. When no slot is free, it also takes the slot of another key's lease, the one with the earliest deadline. A
-//!   lease that lost its slot has ended: its value will be refused.
+//!   of its own key. When no slot is free, it also takes the slot of another key's lease, namely the lease with the earliest
+//!   deadline. A lease that lost its slot has ended: its value will be refused.
 //! - A *claim* belongs to a transaction that sets a key which has no value. No other session can claim the key until that
 //!   transaction ends. A claim has no deadline, because every transaction ends its claims. A claim has priority over the lease or
 //!   the fill of its own key: it replaces that flight, so the value which that flight computes is refused.
@@ -18,14 +18,14 @@
 //! Sessions that miss the same result wait for the fill that computes it, and take its result. Three marks of a slot serve them:
 //!
 //! - A session that is about to wait marks the fill as *awaited*. The result of an awaited fill is published even if a dependency
-//!   has changed meanwhile: a session that waited since before the fill began may still take it (see [`Reader::arrived`]).
-//! - A fill that ends without a value leaves its *failures* in the slot. The next fill of the key inherits them. No session waits
-//!   for a fill with [`FAILURES_MAX`] failures, so the callers of a query that always fails do not wait in line.
-//! - No session waits for a *lone* fill, whose session may hold locks that the waiting session needs.
+//!   has changed meanwhile: a session that began to wait before the fill began may still take it (see [`Reader::arrived`]).
+//! - A fill that ends without a value leaves its number of *failures* in the slot. The next fill of the key inherits the number. No
+//!   session waits for a fill with [`FAILURES_MAX`] failures, so the callers of a query that always fails do not wait in line.
+//! - No session waits for a *lone* fill, because its session may hold locks that the waiting session needs.
 //!
-//! A slot with a fill that is over keeps the first two marks for [`KEPT_TICKS`], or until another key takes the slot. It counts as
-//! free. The first mark must outlive its fill by one fill with a value: sessions that were woken may look so late that the next fill
-//! has begun and ended before.
+//! After its fill has ended, a slot keeps the first two marks for [`KEPT_TICKS`], or until another key takes the slot. Such a slot
+//! counts as free. The mark *awaited* must last until the next fill of the key with a value has ended: a session that was woken may
+//! look so late that the next fill has begun and ended before its look.
 //!
 //! [`Reader::arrived`]: crate::Reader::arrived
 //!
@@ -37,8 +37,8 @@
 //! - One slot in eight is reserved for fills. A fill may also take the slot of a lease, so leases never keep a fill from a slot.
 //!   Claims do not get the reserved slots.
 //! - The flights of one space, and those of one role, may take about [`SHARE_PER_FREE_SLOT`] times as many slots as are free.
-//!   Leases and claims are counted together, fills separately. So a space or a role that takes many slots is refused first, and
-//!   other spaces and roles still find a slot.
+//!   Leases and claims are counted together, and fills are counted separately. So a space or a role that takes many slots is
+//!   refused first, and other spaces and roles still find a slot.
 //!
 //! A lease or a fill is *over* when its deadline has passed, or when its space or database was flushed after its stamp was drawn.
 //! Its slot is then free. Until another flight takes the slot, or the key is changed, a flight that is over may still publish its
@@ -50,7 +50,7 @@
 //! records   for each slot:
 //!   word 0  ID of the flight : 32 | role : 32
 //!   word 1  deadline in ticks : 32 | session : 32
-//!   word 2  void : 1 | claim : 1 | fill : 1 | awaited : 1 | awaited before : 1 | lone : 1 | failures : 2 | unused : 10 | stamp : 46
+//!   word 2  void : 1 | claim : 1 | fill : 1 | awaited : 1 | awaited before : 1 | lone : 1 | failures : 2 | free : 10 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
 //!   word 4  the time of acquisition, on the clock of the host; for a fill: given up : 8 | the last time in milliseconds : 56
 //! ```
@@ -70,7 +70,7 @@ const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 /// A session waits for the fill.
 const AWAITED: u64 = 1 << 60;
-/// A session waited for the previous fill of the key, and may be about to wait for this one.
+/// A session waited for the previous fill of the key, and may wait for this one or be about to look for its value.
 const AWAITED_BEFORE: u64 = 1 << 59;
 /// No session may wait for the fill.
 const LONE: u64 = 1 << 58;
@@ -80,12 +80,13 @@ const FAILURES: u64 = 3 << FAILURES_AT;
 
 /// The position of the bits that count how many sessions have given up waiting for a fill.
 const GIVEN_UP_AT: u32 = 56;
-/// The most that is counted.
+/// The largest such count.
 const GIVEN_UP_MAX: u64 = 16;
 
 /// After this many fills in a row that ended without a value, no session waits for the next one.
 pub const FAILURES_MAX: u8 = 2;
-/// How many ticks a slot keeps the marks of a fill that is over: ten seconds, if a tick is a twentieth of a second.
+/// The number of ticks for which a slot keeps the marks of a fill that has ended: ten seconds, if a tick is a twentieth of a
+/// second.
 const KEPT_TICKS: u32 = 200;
 
 /// A space or a role may hold this many times as many slots as are free for its purpose. With 4, and no other flights in the set,
@@ -97,7 +98,7 @@ const ONE_RESERVED_IN: u32 = 8;
 /// The words of a record: the words of a slot without the word for the hash.
 const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 
-/// The right to publish a value that is being computed: a lease, or in the same form a fill or a claim.
+/// The right to publish a value that is being computed. The type serves for leases, fills and claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The ID of the lease, in 32 bits. IDs repeat after millions of leases: see `Guard::next_lease`.
@@ -161,7 +162,7 @@ pub struct InFlight {
     pub is_lone: bool,
 }
 
-/// What [`Flights::end`] has found.
+/// The result of [`Flights::end`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The key has no flight with this ID.
@@ -303,7 +304,7 @@ impl<'m> Flights<'m> {
         Ok(())
     }
 
-    /// Returns the marks that a new fill takes over from the fill of the same key that was in the slot before.
+    /// Returns the marks that a new fill inherits from the previous fill of its key in the slot.
     fn inherited(&self, slot: &Slot<'_>, hash: u64, now: u32) -> u64 {
         let is_kept = slot.hash() == hash && slot.purpose() == Purpose::Fill && slot.deadline() > now;
         let awaited = if slot.is(AWAITED | AWAITED_BEFORE) { AWAITED_BEFORE } else { 0 };
@@ -329,8 +330,9 @@ impl<'m> Flights<'m> {
         self.slot_of(hash, id).is_some_and(|slot| slot.is(AWAITED | AWAITED_BEFORE))
     }
 
-    /// Notes that a session gives up waiting for a fill at the time `now_ms`, unless another one has done so lately: each session
-    /// that gives up doubles the `patience_ms` of the others. Returns how long the session must still wait; 0 if it may give up.
+    /// Notes that a session gives up waiting for a fill at the time `now_ms`, and returns 0. But if another session has given up
+    /// lately, returns the number of milliseconds that this session must still wait. Each session that gives up doubles the
+    /// `patience_ms` of the others.
     pub(crate) fn give_up(&self, hash: u64, id: u64, now_ms: u64, patience_ms: u64) -> u64 {
         let Some(slot) = self.slot_of(hash, id) else { return 0 };
         let (count, last_ms) = (slot.get(4) >> GIVEN_UP_AT, slot.get(4) & ((1 << GIVEN_UP_AT) - 1));
@@ -349,7 +351,7 @@ impl<'m> Flights<'m> {
         let ended = if slot.is(VOID) { Ended::Void } else { Ended::Valid };
         let failures = match ended {
             Ended::Valid => {
-                // Those that waited for the previous fill have been served by this one.
+                // The sessions that waited for the previous fill can take the value of this one.
                 slot.set(2, slot.get(2) & !AWAITED_BEFORE);
                 0
             }
@@ -359,8 +361,8 @@ impl<'m> Flights<'m> {
         ended
     }
 
-    /// Ends the flight of a key without a value, if it has this ID, and counts so many failures of a fill. Returns whether it existed.
-    /// The failures of a lone fill do not count: its session may be the reason.
+    /// Ends the flight of a key without a value, if it has this ID. Returns whether the flight existed. A fill counts this number
+    /// of failures, unless it is lone: then its session may be the reason of the failure.
     pub(crate) fn fail(&self, hash: u64, id: u64, failures: u8, now: u32) -> bool {
         let Some(slot) = self.slot_of(hash, id) else { return false };
         let known = slot.failures();
@@ -369,7 +371,8 @@ impl<'m> Flights<'m> {
         true
     }
 
-    /// Ends the flight of a slot. The marks of a fill stay in the slot for the next fill of the key, if there are any.
+    /// Ends the flight of a slot. If a fill has failures or is marked as awaited, these marks stay in the slot for the next fill of
+    /// the key.
     fn end_slot(&self, slot: &Slot<'_>, failures: u8, now: u32) {
         if slot.purpose() != Purpose::Fill || failures == 0 && !slot.is(AWAITED | AWAITED_BEFORE) {
             return self.clear(slot);
@@ -419,7 +422,7 @@ impl<'m> Flights<'m> {
         }
     }
 
-    /// Returns the number of taken slots, also those of flights that are over.
+    /// Returns the number of taken slots, including the slots of flights that are over.
     pub(crate) fn count(&self) -> u64 {
         self.region.load(self.taken_at)
     }
@@ -434,7 +437,7 @@ impl<'m> Flights<'m> {
         self.taken().filter(move |slot| !all.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
-    /// Returns a description of each error that is found, at most about `most`.
+    /// Returns descriptions of the errors in the slots, at most about `most`.
     pub(crate) fn complaints(&self, most: usize) -> Vec<String> {
         let mut complaints = Vec::new();
         let hashes = || (0..self.slots).map(|index| (index, self.slot(index).hash()));

@@ -1,9 +1,9 @@
 //! Reading an entry without a lock.
 //!
-//! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
-//! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock. The
-//! safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only the
-//! visited bit, its backend's counts and sample of hits, and now and then the tick at which an entry was known to be valid.
+//! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry lived during
+//! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the
+//! shard's lock. [`Reader`] says which entries a reader may get. A read writes only the visited bit, the counts and the sample of
+//! hits of its backend, and at most once a second the tick at which the entry was known to be valid.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
@@ -17,15 +17,18 @@ use crate::value::{Meta, StaleOk};
 
 /// How often a reader repeats a read without a lock before it takes the lock. Other loops of this file use the same limit.
 const RETRIES: u32 = 8;
-/// The note that an entry was valid is renewed after this many ticks: one second, if a tick is a twentieth of a second.
+/// The least age, in ticks, at which the note that an entry was valid is renewed: one second, if a tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
-/// How many bytes of a value are compared at most: the lock is held meanwhile.
+/// The most bytes of a value that are compared. The number is limited because the comparison holds the lock.
 const COMPARED_BYTES: usize = 64 << 10;
 
 impl<H: Host> Tier<'_, H> {
-    /// Copies the value of a key into a buffer, if this reader may see it. Counts a hit or a miss, except for a [`Miss::Saved`],
-    /// which the caller must count. After a miss, the content of the buffer has no meaning. The caller must not hold a lock.
+    /// Copies the value of a key into a buffer, if this reader may see it. After a miss, the content of the buffer has no meaning.
+    /// The caller must not hold a lock.
+    ///
+    /// Counts a hit or a miss, but counts nothing if the [reader repeats](Reader::repeats) a look, and no hit for a value that [is
+    /// no hit](Buffer::is_hit). The caller must count a [`Miss::Saved`].
     #[inline(always)]
     pub fn get<'r>(
         &self,
@@ -67,8 +70,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks whether a value of an absent key is saved, and counts the miss otherwise. Without a miss, the buffer has refused the
-    /// value: that counts as an absent key. A function of its own, so that a hit does not choose among counters.
+    /// Looks whether a value of an absent key is saved, and otherwise counts the miss. If `miss` is None, the buffer has refused
+    /// the value, which counts as an absent key. This is a function of its own, so that a hit does not choose among counters.
     #[inline(never)]
     fn missed(&self, key: &Key<'_>, miss: Option<Miss>, repeats: bool) -> Miss {
         if miss == Some(Miss::Absent)
@@ -83,7 +86,7 @@ impl<H: Host> Tier<'_, H> {
         miss
     }
 
-    /// Counts a miss that was not counted: the one that a [`Miss::Saved`] ended with, because the saved value could not be served.
+    /// Counts a miss that `get` has not counted: after a [`Miss::Saved`], if the saved value could not be served.
     pub fn count_miss(&self, scope: &Scope, miss: Miss) {
         let what = match miss {
             Miss::Absent | Miss::Saved(_) => Counter::MissAbsent,
@@ -141,8 +144,8 @@ impl<H: Host> Tier<'_, H> {
         None
     }
 
-    /// Copies the value of an entry if this reader may get it, as a stale value if it is not valid. Returns None if not. The caller
-    /// must check afterwards that the entry lived.
+    /// Copies the value of an entry if this reader may get it, valid or stale. Returns None if the reader may not get it. The
+    /// caller must check afterwards that the entry lived.
     pub(super) fn serve_stale(
         &self,
         entry: &Entry<'_>,
@@ -184,17 +187,17 @@ impl<H: Host> Tier<'_, H> {
         Some((meta, freshness))
     }
 
-    /// Returns the tick until which an entry that is no longer valid may be served: the allowed time after it expired, or, if a
-    /// dependency has changed (`fenced`), after the last tick at which the entry was known to be valid, or after it expired,
-    /// whichever was earlier. 0 if it may not be served.
+    /// Returns the tick until which an entry that is no longer valid may be served. The allowed time begins when the entry expires.
+    /// If a dependency has changed (`fenced`), it begins at the last tick at which the entry was known to be valid, if that is
+    /// earlier. Returns 0 if the entry may not be served.
     pub(crate) fn stale_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
         let Some(StaleOk { ticks, valid_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
         let valid_at = if fenced { valid_at.min(header.expires()) } else { header.expires() };
         valid_at.saturating_add(ticks)
     }
 
-    /// Compares the present value of a key, valid or not, with other bytes. Returns its metadata, and whether both have the same
-    /// length and begin with the same 64 KiB. None if the key has no entry in memory.
+    /// Compares the present value of a key with other bytes. The value may be invalid. Returns its metadata, and whether both have
+    /// the same length and begin with the same 64 KiB. None if the key has no entry in memory.
     pub fn compare(&self, key: &Key<'_>, value: &[u8]) -> Option<(Meta, bool)> {
         let guard = self.shard_of(key).lock(&self.host);
         let (entry, header) = guard.find(key).filter(|_| !guard.poisoned())?;
@@ -211,15 +214,16 @@ impl<H: Host> Tier<'_, H> {
         Some((meta, is_same))
     }
 
-    /// Returns for how many ticks the present value of a key may be served after it stopped being valid. 0 if there is none.
+    /// Returns the number of ticks for which the present value of a key may be served after it stopped being valid. Returns 0 if
+    /// the key has no value.
     pub fn stale_ticks(&self, key: &Key<'_>) -> u32 {
         let guard = self.shard_of(key).lock(&self.host);
         let found = guard.find(key).filter(|_| !guard.poisoned());
         found.and_then(|(entry, header)| entry.stale_ok(&self.layout, &header)).map_or(0, |noted| noted.ticks)
     }
 
-    /// Notes that an entry was valid just now, unless that was noted lately. It takes the lock, because the entry may have died
-    /// since it was read, and its word may belong to another entry.
+    /// Notes that an entry is valid now, unless a note of less than [`NOTED_EVERY`] ticks ago says so. The function takes the lock,
+    /// because the entry may have died since it was read. The word for the note may then belong to another entry.
     #[cold]
     #[inline(never)]
     fn note_valid(&self, key: &Key<'_>, block: u32, now: u32) {
@@ -238,8 +242,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Returns what [`get`](Self::get) would return, without a value, and does not count as a read: it counts no hit or miss, and
-    /// does not mark the entry as visited.
+    /// Returns what [`get`](Self::get) would return, without a value. Does not count as a read: counts no hit or miss, and does not
+    /// mark the entry as visited.
     pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
         let (reader, now) = (reader.into(), self.host.now());
         let outcome = match self.try_look(key, reader, now, None::<&mut ()>) {
@@ -277,13 +281,13 @@ impl<H: Host> Tier<'_, H> {
         // The callers of this crate list the fences of definitions and roles first, and then those of tags and relations. The
         // latter say more, so the search begins at the end of the list.
         let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
-        // An unclaimed fence belongs to several relations. The answer names the fence of the relation among the dependencies that
-        // uses it.
+        // Several relations share an unclaimed fence. The answer names the fence of the relation that is among the dependencies and
+        // uses the unclaimed fence.
         let stands_for = |fence| {
             let is_it = |of: &FenceId| fences.unclaimed_of(*of) == Some(fence);
             dependencies().find(is_it).unwrap_or(fence)
         };
-        // A change of roles is also one of definitions, and says more.
+        // A change of roles also changes the fence of definitions. The answer names the roles, because that says more.
         let [definitions, roles] =
             [Reserved::Definitions(scope.database), Reserved::Roles].map(|what| fences.reserved(what));
         let fails = |safe_stamp| {
@@ -352,7 +356,7 @@ impl<H: Host> Tier<'_, H> {
         Some(Ok(meta))
     }
 
-    /// Makes further attempts. A function of its own, so that the first attempt does not carry its cost.
+    /// Makes further attempts. This is a function of its own, so that the first attempt does not carry its cost.
     #[cold]
     #[inline(never)]
     fn look_again(
@@ -484,8 +488,9 @@ impl<H: Host> Tier<'_, H> {
     // The following functions serve only some entries and some readers. They are separate functions and read the header again, so
     // that the fast path can keep the header in registers.
 
-    /// Returns whether the reader accepts an entry although a fence does not hold, because it [arrived](Reader::arrived) before the
-    /// value was computed, or because it accepts [outdated](Reader::outdated_since) values. The result is [`Meta::valid_at`].
+    /// Decides whether the reader accepts an entry although a fence does not hold. It may accept the entry because it
+    /// [arrived](Reader::arrived) before the value was computed, or because it accepts [outdated](Reader::outdated_since) values.
+    /// Returns the [`Meta::valid_at`] for the reader, or None if the reader does not accept the entry.
     #[cold]
     #[inline(never)]
     fn forgiven(&self, block: u32, scope: &Scope, reader: Reader<'_>) -> Option<u32> {
@@ -500,15 +505,15 @@ impl<H: Host> Tier<'_, H> {
             let is_of_rows = fences.is_of_relation(fence) || fences.is_of_unclaimed(fence);
             is_of_rows || fences.holds(fence, header.stamp(), reader.safe_stamp)
         };
-        // A value that was not valid when it was stored has a note of when it was.
+        // Without a note, the value was valid when it was stored.
         let noted = entry.stale_ok(&self.layout, &header).map(|noted| noted.valid_at);
         let valid_at = noted.unwrap_or_else(|| header.created());
         let holds = scope.fences.into_iter().chain(self.dependencies_of(block)).all(is_forgiven);
         (holds && valid_at >= oldest).then_some(valid_at)
     }
 
-    /// Whether the fences of all dependencies of an entry hold: none has changed since the stamp, is about to change, or has
-    /// changed after the safe stamp. The fences of the space and the database are not among them.
+    /// Returns whether the fences of all dependencies of an entry hold: none of them has changed since the stamp, is about to
+    /// change, or has changed after the safe stamp. Does not check the fences of the space and the database.
     #[inline(never)]
     fn dependencies_hold(&self, block: u32, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let fences = self.fences();
@@ -523,8 +528,8 @@ impl<H: Host> Tier<'_, H> {
         self.dependencies_of(block).any(|fence| fences.is_of_relation(fence))
     }
 
-    /// Whether the reader itself has changed a dependency of an entry, or its space or database. No fence shows that before the
-    /// commit.
+    /// Returns whether the reader itself has changed a dependency of an entry, or its space or database. Before the commit, no
+    /// fence shows such a change.
     #[cold]
     #[inline(never)]
     fn is_changed_by(&self, reader: Reader<'_>, block: u32, scope: [FenceId; 2]) -> bool {
