@@ -1,5 +1,5 @@
-//! Tests the fills that sessions wait for: what a waiting session is told, which results it gets, and what a fill leaves to the next
-//! one (`tier/flight.rs`). Also tests readers that accept outdated values.
+//! Tests the fills that sessions wait for (`tier/flight.rs`): the answers to a waiting session, the results that it gets, and the
+//! marks that a fill leaves to the next fill. Also tests readers that accept outdated values.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
@@ -35,7 +35,7 @@ impl Bed<'_> {
         self.tier.acquire(&self.key, with(request))
     }
 
-    /// Begins a fill that nothing keeps from beginning.
+    /// Begins a fill. Panics if the tier gives another answer.
     fn lead(&self, session: u32) -> Lease {
         match self.ask(session, |request| request) {
             Acquired::Lead(fill) => fill,
@@ -73,15 +73,16 @@ impl Bed<'_> {
         self.tier.get(&self.key, reader, &mut Vec::new()).map(|_| ())
     }
 
-    /// Reads the value, and accepts one that was known to be valid at this tick. Returns the tick at which it was.
+    /// Reads the value, and accepts a value that was known to be valid at this tick or later. Returns the last tick at which it was
+    /// known to be valid.
     fn get_outdated(&self, since: u32) -> Result<u32, Miss> {
         let reader = Reader { outdated_since: Some(since), ..Stamp::LATEST.into() };
         self.tier.get(&self.key, reader, &mut Vec::new()).map(|meta| meta.valid_at)
     }
 }
 
-/// A session that waits must get the result of the next fill even if it is invalid by then, and must not get the result of a fill
-/// that began before the session arrived. Other sessions get neither.
+/// A session that waits must get the result of the next fill even if it is invalid by then. It must not get an invalid result of a
+/// fill that began before the session arrived. Other sessions must not get either result.
 #[test]
 fn a_waiting_session_gets_the_result_of_a_fill_that_began_later() {
     with_bed(|bed| {
@@ -120,8 +121,8 @@ fn a_waiting_session_does_not_get_what_it_has_changed() {
     });
 }
 
-/// The next fill must know that sessions waited for the previous one: they may not have looked yet. The fill after it need not. A
-/// fill that ends without a value serves nobody, so the mark goes on.
+/// The next fill must know that sessions waited for the previous one, because they may not have looked yet. The fill after the next
+/// one need not know it. A fill that ends without a value gives the sessions nothing to take, so it passes the mark on.
 #[test]
 fn the_next_fill_knows_that_sessions_wait() {
     with_bed(|bed| {
@@ -143,7 +144,7 @@ fn the_next_fill_knows_that_sessions_wait() {
     });
 }
 
-/// After two fills without a value, no session must wait for the next one. A value makes up for it.
+/// After two fills without a value, no session must wait for the next one. A fill with a value resets the count.
 #[test]
 fn no_session_waits_for_a_query_that_fails() {
     with_bed(|bed| {

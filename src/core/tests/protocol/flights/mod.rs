@@ -3,31 +3,35 @@
 //! that the query reads.
 //!
 //! A caller that finds no valid result draws a number from the clock of changes: its *arrival*. Then it looks, under the shard's
-//! lock. It may begin the *flight* of the key and *lead* it: it reads the flight's *stamp* from the clock, takes a snapshot, runs
-//! the query, and *lands* the result. Or it *waits*: it marks the slot of the present flight, and sleeps until a leader wakes it.
-//! Then it looks again. It takes a result that is valid, or one whose stamp is not less than its arrival. The flight of such a
-//! result began after the caller arrived, so its snapshot has all changes that were visible when the call began. A result that has
-//! become invalid while the query ran is stored with its stamp if the slot is marked. Other callers find it invalid.
+//! lock. If the key has no flight, the caller begins the *flight* of the key and *leads* it: it reads the flight's *stamp* from the
+//! clock, takes a snapshot, runs the query, and *lands* the result. Otherwise it *waits*: it marks the slot of the present flight,
+//! sleeps until a leader wakes it, and looks again.
 //!
-//! A slot keeps two facts after its flight has ended, for the next flight of the key. Its *fruitless* level stays until a result
-//! is stored. The mark of a flight makes the next flight *owe* its result to the waiters of the last one, even if that one had a
-//! valid result. The reason: a new caller may begin and end the next flight before these waiters look again, and then they must
-//! find a result that they may take. A flight that owes its result stores it also if it is invalid. A flight without a result
-//! passes on what it owes. A flight that takes the slot of one that is over takes its mark, too.
+//! A caller takes a result that is valid, or a result whose stamp is not less than its arrival. The flight of such a result began
+//! after the caller arrived, so its snapshot has all changes that were visible when the call began. A result that has become
+//! invalid while the query ran is stored with its stamp if the slot is marked. Other callers find it invalid.
 //!
-//! A result may vary on settings. The leader learns that when it has planned the query. Then it ends the flight of the key without
-//! settings, and looks at the key with its settings like any caller. If it begins the flight of that key, it passes on the mark.
+//! A slot keeps two facts after its flight has ended, for the next flight of the key. The *fruitless* level, which counts flights
+//! in a row without a result, stays until a result is stored. If the flight was marked, the next flight *owes* its result to the
+//! waiters of the last flight, even if that flight had a valid result. The reason: a new caller may begin and end the next flight
+//! before these waiters look again, and then they must find a result that they may take. A flight that owes its result also stores
+//! an invalid result. If a flight ends without a result, the next flight owes a result to the same waiters. A flight that replaces
+//! a flight that is over inherits its mark.
 //!
-//! A result is the set of the changes that were visible to its snapshot. Each step that concerns a slot or a stored result is what
-//! the tier does under one hold of the shard's lock. All results depend on one fence, so that a look is one step; `read_rule.rs`
-//! has readers that check several fences.
+//! A result may vary on settings. The leader learns that when it has planned the query. It then ends the flight of the key without
+//! settings, and looks at the key with its settings like any caller. If it begins the flight of that key, that flight gets the mark
+//! of the first one.
 //!
-//! Callers *arrive together* if each of them has marked or begun the first flight before that flight has ended. A later caller may
-//! need a run of its own, even if it has drawn its arrival before.
+//! The model of a result is the set of the changes that were visible to its snapshot. The tier does each step that concerns a slot
+//! or a stored result under one hold of the shard's lock. All results depend on one fence, so that a look is one step;
+//! `read_rule.rs` has readers that check several fences.
 //!
-//! No call may depend on a timeout: a state from which only time leads on counts as a call that does not end. A waiter's check for
-//! deadlocks counts as a step, because the waiter repeats it as long as it sleeps. The server itself finds a deadlock that consists
-//! of locks alone, and lets one of the queries fail.
+//! Callers *arrive together* if each of them has marked or begun the first flight before the end of that flight. A later caller may
+//! need a run of its own, even if it drew its arrival before that end.
+//!
+//! No call must depend on a timeout: if only a timeout leads out of a state, the model counts that as a call that does not end. A
+//! waiter's check for deadlocks counts as a step, because the waiter repeats it as long as it sleeps. The server itself finds a
+//! deadlock that consists of locks alone, and lets one of the queries fail.
 
 mod properties;
 mod scenarios;
@@ -41,7 +45,7 @@ use properties::{
     NO_HANG, NO_NEEDLESS_RUN, NO_STALE_HIT, NO_STALE_WAIT, ONE_FOR_EACH_TIMEOUT, TWO_FRUITLESS, TWO_RUNS,
 };
 
-/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the named property, or be
 /// harmless.
 #[test]
 fn flights() {
@@ -104,7 +108,7 @@ fn flights() {
     writer(StampAfterRun, Breaks(NO_STALE_HIT));
     writer(StampAfterRun, Breaks(NO_STALE_WAIT));
     writer(TakesAny, Breaks(NO_STALE_WAIT));
-    // An arrival that is drawn too late is greater than the stamp of a flight that would do.
+    // If an arrival is drawn too late, it is greater than the stamp of a flight whose result the caller could take.
     writer(DrawsAfterLook, Breaks(TWO_RUNS));
     writer(DrawsEachTime, Breaks(TWO_RUNS));
     // An invalid result keeps its stamp, and serves only waiters.
@@ -123,24 +127,24 @@ fn flights() {
     flush(ReplacedForgetsMark, Breaks(NO_HANG));
     writer(MarkLasts, Harmless);
     writer(NoMarks, Harmless);
-    // The stamp of a flight is from before the snapshot, also if that was taken to plan the query. The waiters of the key without
-    // settings may look late at the key with their settings, as if they had marked its first flight.
+    // The stamp of a flight must be from before the snapshot, also if the snapshot was taken to plan the query. The waiters of the
+    // key without settings may look late at the key with their settings, as if they had marked its first flight.
     varies(MovesWithNewStamp, Breaks(NO_STALE_HIT));
     varies(MovesWithoutMark, Breaks(TWO_RUNS));
-    // Each waiter that sleeps is woken.
+    // Each waiter that sleeps must be woken.
     for variant in [MarksAfterLook, MarksBeforeLook, ResetsAfterLook, WakesFirst] {
         calm(variant, Breaks(NO_HANG));
     }
     writer(MarksBeforeLookTwice, Harmless);
-    // Flights without a result make no line of waiters.
+    // Waiters must not wait in line for flights without a result.
     fails(LevelNotInherited, Breaks(TWO_FRUITLESS));
     fails(LevelIsIgnored, Breaks(TWO_FRUITLESS));
     refused(RefusedIsAnError, Breaks(TWO_FRUITLESS));
-    // A session that dies ends its flight and wakes the waiters.
+    // The death of a session must end its flight and wake the waiters.
     for variant in [DeathKeepsSlot, DeathDoesNotWake, DiesBeforeWake] {
         death(variant, Breaks(NO_HANG));
     }
-    // A deadlock may contain locks and flights, and may come into being after a check. Without locks, there is none.
+    // A deadlock may consist of locks and flights, and may begin after a check. Flights alone must never make a deadlock.
     lock(NoDeadlockCheck, Breaks(NO_HANG));
     two_locks(ChecksOnce, Breaks(NO_HANG));
     two_locks(ChecksLocksOnly, Breaks(NO_HANG));

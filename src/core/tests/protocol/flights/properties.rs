@@ -5,9 +5,9 @@ use super::state::{Call, KEYS, Outcome, Phase, Session, State, Step, Write, Writ
 use crate::memory::Fence;
 use stateright::{Model, Property};
 
-/// No caller gets a result as a valid one that lacks a change which was visible before its call began.
+/// If a caller gets a result as valid, the result has all changes that were visible before the call began.
 pub const NO_STALE_HIT: &str = "no stale hit";
-/// No waiter gets a result because of its stamp that lacks a change which was visible before its call began.
+/// If a waiter gets a result because of its stamp, the result has all changes that were visible before the call began.
 pub const NO_STALE_WAIT: &str = "no stale result for a waiter";
 /// As long as all callers have arrived before the first flight ends, the query runs at most twice, and once more for each death.
 pub const TWO_RUNS: &str = "two runs for all who arrive together";
@@ -15,15 +15,16 @@ pub const TWO_RUNS: &str = "two runs for all who arrive together";
 pub const ONE_RUN: &str = "one run if nothing interferes";
 /// No caller waits for more than two flights or leads after waiting for more than one. Each death adds one.
 const TWO_FLIGHTS: &str = "two flights for each caller";
-/// No waiter leads or waits again, after a flight that began after its arrival has landed with a result while it waited.
+/// If a flight that began after the arrival of a waiter lands with a result while the waiter waits, the waiter takes a result and
+/// never leads or waits again.
 pub const NO_NEEDLESS_RUN: &str = "no needless run";
-/// No caller waits for more than two flights that end without a result, and only for one whose result is refused.
+/// No caller waits for more than two flights that end without a result. If results are refused, it waits for at most one flight.
 pub const TWO_FRUITLESS: &str = "two fruitless flights for each caller";
-/// At most one session computes the result of a key that a flight has not replaced.
+/// At most one session leads each key. Sessions whose flight another flight has replaced do not count.
 pub const ONE_LEADER: &str = "one leader";
-/// A state in which nothing goes on by itself is one in which each call has ended.
+/// In each state in which no session can take a step, each call has ended.
 pub const NO_HANG: &str = "each call ends";
-/// A flight is given up at most once for each timeout.
+/// At most one waiter gives a flight up in the time of one timeout.
 pub const ONE_FOR_EACH_TIMEOUT: &str = "one gives up for each timeout";
 
 impl Model for Flights {
@@ -132,8 +133,8 @@ impl Model for Flights {
                 state.sessions.iter().all(|session| session.call.fruitless <= most)
             }),
         ];
-        // A removal takes the stored result, too. A waiter that goes over to the key with its settings has not marked a flight of
-        // that key yet, and a new caller may begin and end one before.
+        // Two cases break this property. A removal also removes the stored result. A waiter that moves to the key with its settings
+        // has not marked a flight of that key yet, and a new caller may begin and end such a flight before.
         if self.removals == 0 && self.plans.iter().all(|plan| plan.full.is_none()) {
             properties.push(Property::always(NO_NEEDLESS_RUN, |_, state: &State| !state.needless));
         }
@@ -143,7 +144,7 @@ impl Model for Flights {
             properties.push(Property::always(TWO_RUNS, |_, state: &State| {
                 state.late || state.runs <= 2 + state.deaths
             }));
-            // The flight of a key without settings does not count as one.
+            // A leader does not count its flight of the key without settings. A waiter counts both flights of one leader as one.
             properties.push(Property::always(TWO_FLIGHTS, |_, state: &State| {
                 state.sessions.iter().all(|session| session.call.flights <= 2 + state.deaths)
             }));
@@ -169,7 +170,7 @@ impl Model for Flights {
 }
 
 impl State {
-    /// How many calls have ended like this.
+    /// Returns how many calls have ended with this outcome.
     fn ends(&self, outcome: Outcome) -> usize {
         self.sessions.iter().filter(|session| session.call.outcome == Some(outcome)).count()
     }
@@ -184,7 +185,7 @@ impl Flights {
         let is_blocked = state.lock_holder(self, number).is_some();
         match call.phase {
             Phase::Begins => {
-                // Sessions with the same plan are alike. So it is enough that they begin in the order of their numbers.
+                // Sessions with the same plan behave alike. So it is enough that they begin in the order of their numbers.
                 let is_next = number == 0
                     || self.plans[number - 1] != self.plans[number]
                     || state.sessions[number - 1].call.phase != Phase::Begins;
@@ -193,7 +194,7 @@ impl Flights {
                 }
             }
             Phase::Draws => offer(Call::Draw),
-            // It has found out under the shard's lock that the result varies on settings.
+            // The call has found out under the shard's lock that the result varies on settings.
             Phase::Looks if state.varies && self.plans[number].full.is_some_and(|full| full != call.key) => {
                 offer(Call::Move);
             }
@@ -209,7 +210,7 @@ impl Flights {
                 if state.may_give_up(self, call) {
                     offer(Call::GiveUp);
                 }
-                // A check that finds nothing changes nothing, so only the variant that counts it has that step.
+                // A check that finds no deadlock changes nothing. So only the variant that counts the checks has such a step.
                 let checks = match self.variant {
                     Variant::NoDeadlockCheck => false,
                     Variant::ChecksOnce => !call.checked,
@@ -251,8 +252,8 @@ impl Flights {
         }
     }
 
-    /// Whether a call has not ended, and no session can take a step. Deaths, writers, timeouts and removals do not count as steps,
-    /// because a caller must not depend on them.
+    /// Returns whether a call has not ended and no session can take a step. Deaths, writers, timeouts, removals and flushes do not
+    /// count as steps, because a caller must not depend on them.
     fn hangs(&self, state: &State) -> bool {
         let mut goes_on = false;
         for number in 0..state.sessions.len() {

@@ -21,11 +21,11 @@ pub enum Variant {
     InvalidNotStored,
     /// A result that is invalid when it lands gets a new stamp.
     StoredWithNewStamp,
-    /// A result that was stored for waiters is a hit for every caller.
+    /// Every caller gets a result that was stored for waiters, as a hit.
     InvalidIsAHit,
     /// A caller that finds an invalid result when it begins removes it.
     RemovesInvalid,
-    /// A flight that lands with an invalid result, which is not to be stored, removes the stored one.
+    /// A flight that lands with an invalid result and does not store it removes the stored result.
     UnstoredRemoves,
     // The marks of slots.
     /// A mark ends with its flight: the next flight owes nothing.
@@ -42,7 +42,7 @@ pub enum Variant {
     MarkLasts,
     /// A caller marks the flight in a later step than it looks.
     MarksAfterLook,
-    /// A caller marks the flight in an earlier step than it looks, and then sleeps whether or not the flight is the marked one.
+    /// A caller marks the flight in an earlier step than it looks, and then sleeps even if the flight is not the marked one.
     MarksBeforeLook,
     /// A caller marks the flight in an earlier step than it looks, and looks again if the flight that it finds has no mark.
     MarksBeforeLookTwice,
@@ -64,7 +64,7 @@ pub enum Variant {
     // Sessions that end.
     /// A session that dies keeps its flight.
     DeathKeepsSlot,
-    /// A session that dies ends its flight and does not wake the waiters.
+    /// The death of a session ends its flight and does not wake the waiters.
     DeathDoesNotWake,
     /// A session may die after it has ended its flight, before it wakes the waiters.
     DiesBeforeWake,
@@ -75,14 +75,14 @@ pub enum Variant {
     NoDeadlockCheck,
     /// A waiter looks for a deadlock once, at any time.
     ChecksOnce,
-    /// A waiter follows only locks from its leader on, and not flights.
+    /// A waiter's check for deadlocks follows only locks, and not flights.
     ChecksLocksOnly,
     /// A session that leads a flight waits for another flight.
     LeaderWaits,
     /// A session waits for its own flight.
     WaitsForItself,
     // Results that vary on settings.
-    /// The flight of the key with settings gets a new stamp, and the query runs on the snapshot of its plan.
+    /// The flight of the key with settings gets a new stamp, and the query runs on the snapshot on which it was planned.
     MovesWithNewStamp,
     /// The flight of the key with settings gets a new stamp, and the query runs on a new snapshot.
     MovesWithNewSnapshot,
@@ -91,7 +91,7 @@ pub enum Variant {
     /// The mark of the key without settings counts like that of an earlier flight of the key with settings.
     MovedMarkIsOwed,
     // Timeouts.
-    /// A waiter does not count the time since another waiter gave the flight up.
+    /// A waiter gives the flight up after its own timeout, even if another waiter has given it up lately.
     GivesUpByItself,
 }
 
@@ -132,7 +132,7 @@ pub struct Flights {
     /// Whether a writer may abort.
     pub aborts: bool,
     pub query: Query,
-    /// How many times the key may be removed, the space flushed, a session die, and a timeout pass.
+    /// The most removals of the key, flushes of the space, deaths of sessions, and timeouts that pass.
     pub removals: u8,
     pub flushes: u8,
     pub deaths: u8,

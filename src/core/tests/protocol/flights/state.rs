@@ -8,9 +8,9 @@ pub const KEYS: usize = 2;
 /// One step of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// The call begins and looks for a valid result. It must see every change that is visible now. If there is no valid result,
-    /// it draws the number of its arrival from the clock of changes, and registers for wake-ups. (This could be a later step: a
-    /// caller that begins as late as possible must see the most changes.)
+    /// The call begins and looks for a valid result. It must see every change that is visible now. If there is no valid result, it
+    /// draws the number of its arrival from the clock of changes, and registers for wake-ups. The model draws in the same step as
+    /// it begins: a caller that begins as late as possible must see the most changes.
     Begin,
     /// Under the shard's lock: takes the result if it is valid or its flight began after the arrival, begins the flight, or marks
     /// the present flight as waited for and goes to sleep.
@@ -19,7 +19,7 @@ pub enum Call {
     Rise,
     /// Gives the present flight up, because the timeout has passed.
     GiveUp,
-    /// Looks whether it is among the blockers of its leader. If so, it gives the flight up.
+    /// Checks whether its session is among the blockers of its leader. If so, it runs the query without a flight.
     CheckDeadlock,
     /// Calls the cache for the plan's nested key, while it runs its own query.
     Nest,
@@ -83,19 +83,19 @@ pub enum Phase {
     #[default]
     Begins,
     Looks,
-    /// It can go on only after a wake-up, after a timeout or to break a deadlock.
+    /// The call can go on only after a wake-up, after a timeout or to break a deadlock.
     Sleeps,
-    /// It leads the flight of a key without settings, and plans the query.
+    /// The call leads the flight of a key without settings, and plans the query.
     Plans,
-    /// It leads a flight and runs the query.
+    /// The call leads a flight and runs the query.
     Runs,
-    /// It leads a flight and has the result.
+    /// The call leads a flight and has the result.
     Lands,
-    /// Its flight has ended.
+    /// The flight of the call has ended, and the call wakes the waiters.
     Wakes,
-    /// It has ended the flight of the key without settings.
+    /// The call has ended the flight of the key without settings. It wakes the waiters, and then looks at the other key.
     WakesThenLooks,
-    /// It runs the query without a flight.
+    /// The call runs the query without a flight.
     RunsAlone,
     Done,
     // Only variants have the following phases.
@@ -106,7 +106,7 @@ pub enum Phase {
     WakesFirst,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Got a valid result without waiting.
@@ -122,9 +122,9 @@ pub enum Outcome {
     /// Led a flight, and the query failed.
     Failed,
     Died,
-    /// Got a result as a valid one that lacks a change which was visible when the call began.
+    /// Got a result as valid, but the result lacks a change that was visible when the call began.
     StaleHit,
-    /// Got a result because of its stamp that lacks a change which was visible when the call began.
+    /// Got a result because of its stamp, but the result lacks a change that was visible when the call began.
     StaleWait,
 }
 
@@ -135,30 +135,31 @@ pub struct Frame {
     pub key: u8,
     /// The changes that were visible when the call began, as bits.
     pub expected: u8,
-    /// The number of its arrival. 0 before it has one.
+    /// The number of its arrival. 0 before the arrival is drawn.
     pub arrival: u8,
     /// The timeout count at its arrival.
     pub arrived_at: u8,
     /// The stamp of its flight, and the changes in its result, as bits.
     pub stamp: u8,
     pub value: u8,
-    /// Whether it was woken since it last reset the wake-up.
+    /// Whether a leader has woken the call since the call last reset the wake-up.
     pub woken: bool,
     /// Whether it has looked for a deadlock.
     pub checked: bool,
-    /// Whether it has a snapshot from its plan. Its stamp is then that of the key without settings.
+    /// Whether the call has a snapshot from planning the query. Its stamp is then the stamp of the flight of the key without
+    /// settings.
     pub planned: bool,
     /// Whether it has ended a marked flight of the key without settings, and has not looked again yet.
     pub moves_mark: bool,
     /// Whether its nested call has ended.
     pub nested: bool,
-    /// The flight that it has marked last: the leader's number plus 1.
+    /// The flight that the call has marked last, as the number of the leader plus 1. 0 if the call has marked none.
     pub waits_for: u8,
     /// Whether a flight of its key that began after its arrival has landed with a result while it waited.
     pub has_result: bool,
-    /// How many flights it has waited for or led.
+    /// The number of flights that the call has waited for or led.
     pub flights: u8,
-    /// How many of them ended without a result.
+    /// The number of flights without a result that the call has waited for.
     pub fruitless: u8,
     /// None while the call goes on.
     pub outcome: Option<Outcome>,
@@ -188,7 +189,7 @@ pub struct Flight {
     /// The timeout count when it began, and when a waiter last gave it up.
     pub begun_at: u8,
     pub given_up_at: u8,
-    /// How many waiters have given it up.
+    /// The number of times that a waiter has given the flight up.
     pub given_up: u8,
 }
 
@@ -200,7 +201,7 @@ pub struct Slot {
     pub waited: bool,
     /// Whether callers that marked an earlier flight may not have looked again yet.
     pub owed: bool,
-    /// How often flights have ended without a result. 2 if nothing should wait for the key.
+    /// The fruitless level: the number of flights in a row that have ended without a result, at most 2. At 2, no call waits.
     pub fruitless: u8,
 }
 
@@ -215,7 +216,7 @@ pub struct Entry {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
-    /// How many steps it has taken.
+    /// The number of steps that the writer has taken.
     pub at: u8,
     pub aborted: bool,
     pub number: u8,
@@ -237,23 +238,23 @@ pub struct State {
     pub slots: [Slot; KEYS],
     pub entries: [Option<Entry>; KEYS],
     pub sessions: Vec<Session>,
-    /// How many timeouts have passed.
+    /// The number of timeouts that have passed.
     pub ticks: u8,
     pub removals: u8,
     pub flushes: u8,
     pub deaths: u8,
-    // Facts that the model remembers in order to judge the outcome.
-    /// How many times the query was run.
+    // The protocol does not use the following facts. The properties judge them.
+    /// The number of runs of the query.
     pub runs: u8,
     /// Whether a flight has ended.
     pub landed: bool,
-    /// Whether a call has marked its first flight, or begun one without waiting, after a flight had ended. It may need a run of
-    /// its own.
+    /// Whether, after the end of a flight, a call has marked its first flight or begun a flight without waiting. Such a call may
+    /// need a run of its own.
     pub late: bool,
-    /// Whether a waiter has begun or marked a flight although a result for it had landed.
+    /// Whether a waiter has begun or marked a flight although a result that it could take had landed.
     pub needless: bool,
     /// Whether a deadlock check has found a deadlock.
     pub broke_deadlock: bool,
-    /// Whether a flight has ended whose slot another flight had taken.
+    /// Whether a session has ended its flight after another flight had replaced it.
     pub replaced: bool,
 }

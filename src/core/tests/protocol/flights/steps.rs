@@ -5,7 +5,7 @@ use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Writ
 use crate::memory::LATEST;
 
 impl State {
-    /// Whether a stored result is valid now.
+    /// Returns whether a stored result is valid now.
     fn is_valid(&self, model: &Flights, entry: &Entry) -> bool {
         let forgiven = entry.born_invalid && model.is(Variant::InvalidIsAHit);
         forgiven || self.fence.holds(entry.stamp, LATEST) && self.flushed <= entry.stamp
@@ -192,13 +192,13 @@ impl State {
         };
     }
 
-    /// Begins the flight of a key, under the same hold of the lock as the look that has found none.
+    /// Begins the flight of a key, under the same hold of the lock as the look that has found no flight.
     fn begin(&mut self, model: &Flights, number: usize, call: &mut Frame) {
         use Variant::{
             LevelNotInherited, MovedMarkIsOwed, MovesWithNewStamp, OnlyWaitersInherit, ReplacedForgetsMark,
         };
         let slot = &mut self.slots[usize::from(call.key)];
-        // A flight that is over leaves its mark to the flight that replaces it.
+        // A flight inherits the mark of the flight that it replaces.
         slot.waited &= !model.is(ReplacedForgetsMark);
         slot.owed &= call.waits_for > 0 || !model.is(OnlyWaitersInherit);
         if call.moves_mark {
@@ -236,7 +236,7 @@ impl State {
         call.end(if step == Call::Fail { Outcome::Failed } else { Outcome::Led });
         let is_own = |flight: &Flight| usize::from(flight.leader) == number;
         let Some(flight) = self.slots[key].flight.filter(is_own) else {
-            // Another flight has replaced this one. It has the mark, and will wake the waiters.
+            // Another flight has replaced this one. The other flight has inherited the mark, and its leader will wake the waiters.
             self.replaced = true;
             return;
         };
@@ -307,7 +307,7 @@ impl State {
         self.sessions[number].outer = None;
     }
 
-    /// Whether a session cannot run its query, because another session holds a lock that the query needs. Returns that session.
+    /// Returns the session that keeps another session from running its query, because it holds a lock that the query needs.
     pub fn lock_holder(&self, model: &Flights, number: usize) -> Option<usize> {
         let needed = model.plans[number].needs?;
         let holds = |other: &usize| {
@@ -316,23 +316,24 @@ impl State {
         (0..self.sessions.len()).find(holds)
     }
 
-    /// Whether a session that waits for a flight is among the transitive blockers of its leader.
+    /// Returns whether a session that waits for a flight is among the transitive blockers of its leader.
     pub fn is_deadlocked(&self, model: &Flights, waiter: usize) -> bool {
         self.is_its_own_blocker(model, waiter, self.leader_of(waiter), !model.is(Variant::ChecksLocksOnly))
     }
 
-    /// Whether a session that waits for a lock is among its own transitive blockers, by locks alone. The server finds that itself.
+    /// Returns whether a session that waits for a lock is among its own transitive blockers, by locks alone. The server finds such
+    /// a deadlock itself.
     pub fn is_deadlocked_by_locks(&self, model: &Flights, number: usize) -> bool {
         self.is_its_own_blocker(model, number, self.lock_holder(model, number), false)
     }
 
-    /// Returns the leader of the flight that the present call of a session is about.
+    /// Returns the leader of the key of a session's present call.
     fn leader_of(&self, number: usize) -> Option<usize> {
         self.leading(self.sessions[number].call.key).map(|flight| usize::from(flight.leader))
     }
 
-    /// Whether the chain of blockers that begins with the session `at` leads to the session `number`. Each session has at most one
-    /// blocker in the model.
+    /// Returns whether the chain of blockers that begins with the session `at` leads to the session `number`. In the model, each
+    /// session has at most one blocker.
     fn is_its_own_blocker(
         &self,
         model: &Flights,
@@ -355,7 +356,7 @@ impl State {
         false
     }
 
-    /// Whether a waiter may give its flight up.
+    /// Returns whether a waiter may give its flight up.
     pub fn may_give_up(&self, model: &Flights, call: &Frame) -> bool {
         let Some(flight) = self.leading(call.key) else { return false };
         let mut since = flight.begun_at.max(call.arrived_at);
@@ -387,8 +388,8 @@ impl State {
         }
     }
 
-    /// Renumbers the clock, so that states which differ only in numbers that have no meaning any more become equal. Stamps and the
-    /// numbers of changes keep their order. An arrival is only compared with stamps, so it becomes the next number of these.
+    /// Renumbers the clock. States that differ only in numbers without a meaning then become equal. Stamps and the numbers of
+    /// changes keep their order. An arrival is only compared with stamps, so it becomes the next greater one of these numbers.
     pub fn renumber(&mut self) {
         let mut numbers: Vec<u8> = vec![0, self.now, self.flushed, self.fence.seq];
         numbers.extend(self.writers.iter().map(|writer| writer.number));
@@ -413,13 +414,15 @@ impl State {
 }
 
 impl Slot {
-    /// Ends the flight without a result. The next flight owes its result to the waiters of this one and of those before it.
+    /// Ends the flight without a result. The next flight owes its result to the waiters of this flight, and to the waiters to which
+    /// this flight owed its result.
     fn end_fruitless(&mut self, model: &Flights) {
         let is_kept = !model.is(Variant::FruitlessForgetsMark);
         self.end(model, self.waited || self.owed && is_kept);
     }
 
-    /// Ends the flight with a result. The next flight owes its result to the waiters of this one, which have not looked yet.
+    /// Ends the flight with a result. The next flight owes its result to the waiters of this flight, because they have not looked
+    /// yet.
     fn end_with_result(&mut self, model: &Flights, born_invalid: bool) {
         let is_kept = born_invalid || !model.is(Variant::ValidForgetsMark);
         self.end(model, self.waited && is_kept || self.owed && model.is(Variant::MarkLasts));
