@@ -1,5 +1,5 @@
-//! Sessions that ask for one key at once but cannot use each other's results: they must not wait in line. Also, each call must be
-//! counted once, however often it looks.
+//! Sessions that ask for one key at once but cannot use each other's results must not wait in line. Also, each call must be counted
+//! once, however often it looks for the result.
 
 use super::calls::{run, text};
 use super::slow::{
@@ -9,7 +9,7 @@ use pg_cache_testbed::wait_until;
 use postgres::Client;
 use std::thread;
 
-/// The number of sessions. Two of them run the query one after the other, and the others then run it at once.
+/// The number of sessions. Two of them may run the query one after the other. The other sessions then run it at the same time.
 const SESSIONS: usize = 8;
 
 /// Runs a statement for each session, and asserts that no more than two of the calls run one after the other.
@@ -26,7 +26,7 @@ fn assert_no_line(stand: &Stand, sessions: &mut [Client], statement: impl Fn(usi
     assert!(outcomes.iter().all(|outcome| outcome.answer == only("1")), "{outcomes:?}");
 }
 
-/// With other tags, a session cannot use the result of another one.
+/// A session cannot use the result of a call with other tags.
 #[test]
 fn sessions_with_different_tags_do_not_wait_in_line() {
     let stand = Stand::new();
@@ -112,7 +112,7 @@ fn cache_acquire_ends_a_deadlock_with_a_query() {
     });
 }
 
-/// A caller that wants its result not stored must not keep others from sharing a run.
+/// A call with a time to live of 0 stores nothing, but must not keep other sessions from sharing a run.
 #[test]
 fn a_ttl_of_zero_does_not_end_single_flight() {
     let stand = Stand::new();
@@ -124,7 +124,8 @@ fn a_ttl_of_zero_does_not_end_single_flight() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.has_run()).count(), 1, "{outcomes:?}");
 }
 
-/// Each call must count as one hit or one miss: a call that waits has missed, and a mark that says where the result lies is no hit.
+/// Each call must count as one hit or one miss. A call that waits counts as a miss. A marker that says under which key the result
+/// lies must not count as a hit.
 #[test]
 fn each_call_is_counted_once() {
     let stand = Stand::new();

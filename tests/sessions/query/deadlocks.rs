@@ -1,6 +1,6 @@
-//! A session waits for the run of a leader, and the leader waits for the session, through locks. The server's own check sees only
-//! the locks. So a waiting session that blocks its leader must run the query itself, soon after `deadlock_timeout`, and no session
-//! may get an error that it would not get without the cache.
+//! A session waits for the run of a leader, and the leader waits for a lock of the session, directly or through other sessions. The
+//! server's own check sees only the locks. So a waiting session that blocks its leader must run the query itself, soon after
+//! `deadlock_timeout`. No session must get an error that it would not get without the cache.
 
 use super::calls::{Answer, run};
 use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, runs, waiting};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// The status of a call that ran the query beside another session.
 const BESIDE: &str = "miss: another session is computing the value";
 
-/// Opens a session whose waits end by the check for deadlocks only. The statement timeout makes a test fail instead of hanging.
+/// Opens a session whose waits only the check for deadlocks ends. The statement timeout makes a test fail instead of hanging.
 fn connect(stand: &Stand) -> Client {
     let mut session = stand.connect();
     run(
@@ -134,9 +134,10 @@ fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Two sessions wait for each other through two flights and two locks. `acquire` are the statements by which they come to hold up
-/// the leaders, and `hold_up` the statements of other sessions that must wait before the leaders begin. The first session asks for
-/// the first query, whose leader waits for the second session, and the other way round.
+/// Asserts that two sessions that wait for each other through two flights and two locks both get their answers. With the statements
+/// `acquire`, the sessions take the locks that the leaders need. The statements `hold_up` run in other sessions, and must wait
+/// before the leaders begin. The first session asks for the first query, whose leader waits for the second session. The second
+/// session asks for the second query, whose leader waits for the first session.
 fn assert_resolved(stand: &Stand, acquire: [&str; 2], hold_up: &[&str], queries: [&str; 2], release: &str) {
     let mut witness = stand.connect();
     let mut leaders = [(); 2].map(|()| connect(stand));
@@ -199,8 +200,8 @@ fn a_cycle_through_two_flights_and_two_queues_is_resolved() {
     );
 }
 
-/// The leader waits for the lock of a session that asks for nothing. This is no deadlock, however long it takes, so the others
-/// wait.
+/// The leader waits for the lock of a session that asks for nothing. However long that takes, it is no deadlock, so the other
+/// sessions must go on waiting.
 #[test]
 fn a_slow_lock_of_another_session_is_no_deadlock() {
     let stand = Stand::new();
@@ -211,7 +212,7 @@ fn a_slow_lock_of_another_session_is_no_deadlock() {
     thread::scope(|threads| {
         let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
         wait_until("all to wait", || (locked(&mut witness), waiting(&mut witness)) == (1, 5));
-        // Several times the deadlock timeout. A session that runs the query waits for the lock, too.
+        // The loop lasts several times the deadlock timeout. Any other session that ran the query would wait for the lock, too.
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(1200) {
             assert!(locked(&mut witness) <= 1, "only the leader runs the query");

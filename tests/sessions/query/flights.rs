@@ -21,8 +21,8 @@ fn assert_one_has_run(outcomes: &[Outcome], what: &str) {
     assert!(misses.contains(&&*runners[0].status), "{what}: {runners:?}");
 }
 
-/// One of a hundred sessions runs a query that takes a second, and all get its result. The same holds for a query whose result
-/// varies on settings, and for a thousand calls.
+/// One of a hundred sessions runs a query that takes a second, and all sessions get its result. The same holds for a query whose
+/// result varies on settings, and for a thousand calls.
 #[test]
 fn of_a_hundred_sessions_one_runs_a_cold_query() {
     let stand = Stand::new();
@@ -97,7 +97,7 @@ fn the_next_session_leads_when_the_leader_ends() {
 }
 
 /// A leader stores its result when its call ends. So other sessions wait neither for the end of its transaction nor for a client
-/// that fetches the rows one by one. A rollback leaves the result.
+/// that fetches the rows one by one. After a rollback, the result stays stored.
 #[test]
 fn an_open_transaction_of_the_leader_holds_up_no_session() {
     let stand = Stand::new();
@@ -118,7 +118,7 @@ fn an_open_transaction_of_the_leader_holds_up_no_session() {
         if end == "COMMIT" { transaction.commit() } else { transaction.rollback() }.expect(end);
         assert_eq!(ask(&mut witness, &cache(query)).status, "hot", "{end}");
     }
-    // The rows of a cached view, one by one.
+    // A client fetches the rows of a cached view one by one.
     run(&mut witness, &format!("SELECT cache_create_view('seen', $$ {query} $$)"));
     run(&mut leader, "BEGIN; DECLARE c CURSOR FOR SELECT v FROM seen; FETCH 1 FROM c");
     let outcomes = ask_all(&mut sessions, "SELECT v FROM seen");
@@ -189,7 +189,7 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     // Three runs one after another, and some time for a slow machine.
     assert!(took < Duration::from_secs_f64(5.0 * NAP), "{took:?}");
     assert_all(&ask_all_and_see_run(&mut sessions, &mut witness, &cache(&query), 30), &error);
-    // A result that is stored ends this.
+    // After a result is stored, sessions wait again.
     run(&mut witness, "UPDATE divisors SET d = 1");
     let outcome = ask(&mut witness, &cache(&query));
     assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
@@ -201,7 +201,8 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A query whose result is never stored runs in each session. The first sessions wait, because they cannot know. Later ones do not.
+/// A query whose result is never stored runs in each session. The first sessions may wait, because they cannot know that. Later
+/// sessions do not wait.
 #[test]
 fn no_session_waits_for_a_query_that_is_not_stored() {
     let stand = Stand::new();
@@ -255,11 +256,11 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
         run(session, &format!("SET app.tenant = '{}'", tenant(number)));
     }
     for (query, expected_runs) in [
-        // For the first two, this is known from their plan, so that the two tenants run the query at the same time.
+        // The plans of the first two queries show that they read settings, so the two tenants run the query at the same time.
         ("SELECT current_setting('app.tenant') || nap(0.5) AS v FROM runs", 2..=2),
         ("SELECT tenant || nap(0.5) AS v FROM seen, runs", 2..=2),
         ("SELECT plpgsql_seen() || nap(0.5) AS v FROM runs", 2..=2),
-        // This query is only known to read settings when it has run.
+        // Only the run of this query shows that it reads settings.
         ("SELECT hidden() || nap(0.5) AS v FROM runs", 2..=20),
     ] {
         for round in 0..2 {

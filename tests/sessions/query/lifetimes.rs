@@ -1,10 +1,10 @@
-//! How long results live if their callers do not say.
+//! The time to live of results if the call passes no `ttl`.
 
 use super::calls::{run, text};
 use pg_cache_testbed::{Database, wait_until};
 
-/// With `ttl_policy => 'adaptive'`, a result that is the same as the one that has expired must live twice as long, and one that
-/// differs half as long. A change that nothing reports to the cache decides which it is.
+/// With `ttl_policy => 'adaptive'`, a result that equals the expired one must live twice as long, and a result that differs must
+/// live half as long. The table is no dependency of the result, so its change does not invalidate the result.
 #[test]
 fn an_adaptive_time_to_live_follows_changes() {
     let database = Database::create();

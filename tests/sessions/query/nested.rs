@@ -7,8 +7,8 @@ use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use std::thread;
 
-/// Functions that call each other's query through the cache, or their own. Which session is inside of such a call already is told
-/// by an advisory lock that it holds until the end of its transaction.
+/// Functions that call each other's query, or their own query, through the cache. A session takes an advisory lock for such a call,
+/// until the end of its transaction. The lock tells a function that it runs inside of such a call.
 const FUNCTIONS: &str = "CREATE FUNCTION is_inside() RETURNS boolean STABLE LANGUAGE sql AS
         $$ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) $$;
     CREATE FUNCTION calls(name text, query text) RETURNS text STABLE LANGUAGE plpgsql AS
@@ -34,8 +34,8 @@ fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
     sessions
 }
 
-/// The first query calls the second, and the second calls the first. Two sessions that lead one of them each would wait for each
-/// other.
+/// The first query calls the second, and the second calls the first. If leaders waited, two sessions that each lead one of the
+/// queries would wait for each other.
 #[test]
 fn two_queries_that_call_each_other_do_not_hang() {
     let stand = Stand::new();
@@ -72,7 +72,7 @@ fn a_query_that_calls_itself_does_not_hang() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// The inner query of a query that is not stored is stored, and runs once.
+/// The result of an inner query is stored, and the inner query runs once. The result of the outer query is not stored.
 #[test]
 fn an_inner_query_runs_once() {
     let stand = Stand::new();
@@ -95,7 +95,7 @@ fn an_inner_query_runs_once() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A session that runs a query for others runs an inner query itself if another session is running that.
+/// A session that leads a query does not wait for the leader of an inner query, but runs the inner query itself.
 #[test]
 fn a_leader_waits_for_no_other_leader() {
     let stand = Stand::new();

@@ -1,5 +1,5 @@
 //! A hundred clients of a pool with twenty server connections ask for one slow result. A session that waits keeps its server
-//! connection, so the waiting sessions can take up the whole pool. Clients that ask with `cache_acquire` first do not.
+//! connection, so the waiting sessions can take up the whole pool. Clients that first ask with `cache_acquire` keep no connection.
 
 use super::calls::{answer, run, text};
 use super::slow::{Stand, assert_all_answers, cache, only, running, runs, rush, slow, waiting};
@@ -15,7 +15,7 @@ const CLIENTS: usize = 100;
 /// A call that has nothing to do with the slow query.
 const UNRELATED: &str = "SELECT cache_get_text('unrelated')";
 
-/// Opens the pool, a session beside it, the clients, and one client that asks for something else.
+/// Opens the pool, a session outside of the pool, the clients, and one client for unrelated calls.
 fn pooled() -> (Stand, Pooler, Client, Vec<Client>, Client) {
     let stand = Stand::new();
     let mut witness = stand.connect();
@@ -26,7 +26,8 @@ fn pooled() -> (Stand, Pooler, Client, Vec<Client>, Client) {
     (stand, pooler, witness, clients, other)
 }
 
-/// Waits until all server connections of the pool have ended, and so reported how often the query has run.
+/// Waits until all server connections of the pool have ended, because sessions report their statistics when they end. Returns how
+/// often the query has run.
 fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
     drop(pooler);
     wait_until("the end of the server connections", || {
@@ -99,7 +100,7 @@ fn clients_that_acquire_leave_the_pool_to_others() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Callers with `stale_ok` do not wait while another session refreshes the result, so they take up nothing.
+/// Callers with `stale_ok` do not wait while another session refreshes the result, so the pool has free connections.
 #[test]
 fn callers_with_stale_ok_leave_the_pool_to_others() {
     let (stand, pooler, mut witness, mut clients, mut other) = pooled();

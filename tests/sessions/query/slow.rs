@@ -11,12 +11,12 @@ use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// A static is never dropped: the keeper stops the cluster when the process ends.
+// Rust never drops a static. The keeper process of the testbed stops the cluster when this process ends.
 static CROWDED: OnceLock<Cluster> = OnceLock::new();
 
-/// Creates the table `t` with one row, the table `runs`, and functions in SQL that take a while. The functions are declared
-/// `STABLE`, so results of queries that call them are stored. They are no functions in PL/pgSQL, so that the results do not vary on
-/// all settings.
+/// Creates the table `t` with one row, the table `runs`, and functions that take a while. The functions are declared `STABLE`, so
+/// results of queries that call them are stored. The result of a query that calls `plpgsql_nap` varies on all settings, because
+/// that function is in PL/pgSQL. The other functions are in SQL, so results do not vary because of them.
 pub const SETUP: &str = "CREATE TABLE runs AS SELECT 1 AS one; CREATE TABLE t AS SELECT 1 AS v;
     CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$;
     CREATE FUNCTION plpgsql_nap(seconds float8) RETURNS text STABLE LANGUAGE plpgsql AS
@@ -79,13 +79,13 @@ pub fn cache(query: &str) -> String {
     call(query, "v text", "")
 }
 
-/// Returns the answer with one value.
+/// Returns the answer that consists of one value.
 #[allow(clippy::unnecessary_wraps)] // It is compared with other answers.
 pub fn only(value: &str) -> Answer {
     Ok(vec![vec![Some(value.to_owned())]])
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Debug)]
 pub struct Outcome {
     pub answer: Answer,
@@ -159,7 +159,7 @@ pub fn assert_all(outcomes: &[Outcome], expected: &Answer) {
     assert!(wrong.is_empty(), "{} of {} without {expected:?}: {wrong:?}", wrong.len(), outcomes.len());
 }
 
-/// Asserts that all answers are this one.
+/// Asserts that all answers are equal to `expected`.
 pub fn assert_all_answers(answers: &[Answer], expected: &Answer) {
     let wrong: Vec<_> = answers.iter().filter(|answer| *answer != expected).collect();
     assert!(wrong.is_empty(), "{} of {} without {expected:?}: {wrong:?}", wrong.len(), answers.len());
@@ -175,7 +175,7 @@ pub fn waiting(witness: &mut Client) -> i64 {
     sessions_that(witness, "wait_event_type = 'Extension' AND backend_type = 'client backend'")
 }
 
-/// Returns how many sessions of the database are in a nap, that is, run the query itself.
+/// Returns how many sessions of the database are in a nap: these sessions run the query.
 pub fn running(witness: &mut Client) -> i64 {
     sessions_that(witness, "wait_event = 'PgSleep'")
 }

@@ -1,5 +1,5 @@
-//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. And early refresh: one caller
-//! computes a result again before its time is over, and the others get the stored one.
+//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. Early renewal: one caller computes a
+//! result again shortly before it expires, and the other callers get the stored result meanwhile.
 
 use super::calls::{Expect, answer, cached_with, call, run, text};
 use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs};
@@ -25,7 +25,7 @@ fn assert_is(session: &mut Client, statement: &str, value: &str, status: &str) {
     assert_eq!((outcome.answer, &*outcome.status), (only(value), status), "{statement}");
 }
 
-/// The commits of a writer: when each was acknowledged, and the value that it wrote.
+/// The commits of a writer: for each, the moment of its acknowledgement, and the value that it wrote.
 struct Commits(Mutex<Vec<(Instant, i64)>>);
 
 impl Commits {
@@ -41,14 +41,14 @@ impl Commits {
     }
 }
 
-/// A call of a reader: the time before it, the value that it found, and its outcome.
+/// A call of a reader: the moment before the call, the value that it found, and its outcome.
 type Read = (Instant, i64, Outcome);
 
 /// The pause of a reader between two calls.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Calls the query with `options` for some seconds, while other sessions do the same and a writer commits every 10 ms. Returns what
-/// the calls found, in one list for each group of readers.
+/// Calls the query for some seconds in several sessions, while a writer commits every 10 ms. `groups` has the number of sessions
+/// and the options of the call for each group of readers. Returns the calls, in one list for each group.
 fn read_while_a_writer_commits(
     stand: &Stand,
     seconds: f64,
@@ -111,7 +111,7 @@ fn assert_mostly_served(found: &[Read]) {
     assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
 }
 
-/// Asserts that no answer lacks a change that was committed longer ago than `age` before the call, and none that it accepts.
+/// Asserts that no answer lacks a change that was committed at least `age` before the call.
 fn assert_not_older(found: &[Read], commits: &Commits, age: Duration) {
     let is_older = |(before, value, _): &&Read| *value < commits.at(before.checked_sub(age));
     let older: Vec<_> = found.iter().filter(is_older).collect();
@@ -125,7 +125,7 @@ fn assert_not_older(found: &[Read], commits: &Commits, age: Duration) {
 }
 
 /// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that
-/// accept three seconds are served all the same, with rows of that age at most, and the query runs once for each refresh.
+/// accept three seconds still get a stored result, with rows of that age at most, and the query runs once for each renewal.
 #[test]
 fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     let stand = Stand::new();
@@ -137,14 +137,14 @@ fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 300 + 500));
     let stale = found[0].iter().filter(|(_, _, outcome)| outcome.status == "stale").count();
     assert!(stale * 2 > found[0].len(), "{stale} of {} were stale", found[0].len());
-    // Early refreshes come about a second after the last one at the earliest.
+    // An early renewal hardly ever comes less than a second after the previous run.
     let runs = runs(&mut witness);
     assert!((2..=12).contains(&runs), "{runs} runs");
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Callers with and without `stale_ok` share a key. The ones without never get an old result, and do not take the stored one from
-/// the others.
+/// Callers with and without `stale_ok` share a key. Callers without it never get an old result, and do not remove the stored result
+/// that the callers with it use.
 #[test]
 fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
     let stand = Stand::new();
@@ -159,7 +159,8 @@ fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
     assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
 }
 
-/// What `stale_ok` never forgives: a change, what undoes it, and options of the call.
+/// The changes that `stale_ok` never forgives. Each line has the change, the statement that undoes it, and further options of the
+/// call.
 const NEVER_FORGIVEN: &[(&str, &str, &str)] = &[
     ("REVOKE SELECT ON t FROM stale_reader", "GRANT SELECT ON t TO stale_reader", ""),
     ("ALTER POLICY p ON t USING (v < 0)", "ALTER POLICY p ON t USING (true)", ""),
@@ -173,8 +174,8 @@ const NEVER_FORGIVEN: &[(&str, &str, &str)] = &[
     ("SELECT cache_flush('*')", "", ""),
 ];
 
-/// Rows that have changed are forgiven. Privileges, policies, definitions, names, roles, tags and flushes are not, neither before
-/// nor after a change of rows.
+/// Changes of rows are forgiven. Changes of privileges, policies, definitions, names and roles, invalidated tags and flushes are
+/// not forgiven, neither before nor after a change of rows.
 #[test]
 fn only_changes_of_rows_are_forgiven() {
     let database = Database::create_where_roles_change();
@@ -229,7 +230,7 @@ fn only_changes_of_rows_are_forgiven() {
     );
 }
 
-/// A function that the query calls is a definition, and the key of a result may be deleted.
+/// A function that the query calls is a definition, so its change is not forgiven. A deleted result is not served either.
 #[test]
 fn a_changed_function_and_a_deleted_key_are_not_forgiven() {
     let stand = Stand::new();
@@ -280,13 +281,14 @@ fn changes_of_the_own_transaction_are_not_forgiven() {
         run(&mut session, &format!("BEGIN; {change}"));
         let outcome = ask(&mut session, &statement);
         assert!(outcome.answer == only(value) && outcome.has_run(), "{change}: {outcome:?}");
-        // The others see nothing of it.
+        // Other sessions do not see the change before its commit, so they get the outdated result.
         let outcome = ask(&mut other, &statement);
         assert!(change.starts_with("ALTER") || outcome.answer == only("1"), "{change}: {outcome:?}");
         run(&mut session, "ROLLBACK");
         assert_is(&mut session, &statement, "1", "stale");
     }
-    // A transaction that flushes stores its new result for others, because it has changed no row of it.
+    // A transaction that flushes stores its new result for other sessions, because it has changed no rows that the result depends
+    // on.
     run(&mut session, "BEGIN; SELECT cache_flush()");
     let outcome = ask(&mut session, &statement);
     assert!(outcome.answer == only("2") && outcome.has_run(), "{outcome:?}");
@@ -309,7 +311,7 @@ fn a_result_is_served_up_to_the_accepted_age() {
     assert_is(&mut session, &cache(SUM), "1", "miss: not there");
     let new = change(&mut other);
     assert_is(&mut session, &accept(SUM, "1 h"), "1", "stale");
-    // Without the argument, with a null, and with no age.
+    // These calls have no `stale_ok`, a null, and a time of 0.
     for statement in [cache(SUM), call(SUM, "v text", "stale_ok => NULL"), accept(SUM, "0")] {
         let outcome = ask(&mut session, &statement);
         assert!(outcome.answer == only(&new) && outcome.status != "stale", "{statement}: {outcome:?}");
@@ -318,13 +320,13 @@ fn a_result_is_served_up_to_the_accepted_age() {
         let new = change(&mut other);
         assert_is(&mut session, &statement, &new, "invalidated: table t");
     }
-    // A result that is older than the accepted age.
+    // The result is older than the accepted age.
     let old = ask(&mut session, &cache(SUM)).answer;
     let new = change(&mut other);
     thread::sleep(Duration::from_millis(1300));
     let outcome = ask(&mut session, &accept(SUM, "1 s"));
     assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?} instead of {new}, not {old:?}");
-    // The time to live of the stored result, and that of the caller.
+    // `stale_ok` extends neither the time to live of the stored result nor the time to live that the caller asks for.
     run(&mut session, "SELECT cache_flush()");
     let outcome = ask(&mut session, &call(SUM, "v text", "ttl => '500 ms', stale_ok => '1 h'"));
     assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?}");
@@ -338,8 +340,8 @@ fn a_result_is_served_up_to_the_accepted_age() {
     assert!(outcome.answer == only(&new) && outcome.has_run(), "{outcome:?}");
 }
 
-/// A result that was valid a moment ago is as old as that moment, also if it was computed long before. Hits of any caller show that
-/// it is valid, if the caller that stored it has passed `stale_ok`.
+/// The age of a result counts from the last moment at which it was known to be valid, not from its computation. If the call that
+/// stored the result had `stale_ok`, each hit, by any caller, shows that the result is valid.
 #[test]
 fn a_hit_proves_that_the_result_was_valid() {
     let stand = Stand::new();
@@ -351,7 +353,8 @@ fn a_hit_proves_that_the_result_was_valid() {
     assert_is(&mut session, &accept(SUM, "2 s"), "1", "stale");
 }
 
-/// A result that became invalid while its query ran is stored for callers with `stale_ok` if its own caller accepts such results.
+/// A result that became invalid while its query ran is stored for callers with `stale_ok`, if the call that computed it also has
+/// `stale_ok`.
 #[test]
 fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
     let stand = Stand::new();
@@ -377,8 +380,8 @@ fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
     }
 }
 
-/// The result of a caller without `stale_ok` becomes invalid while its query runs, several times in a row. It takes no result from
-/// callers with `stale_ok`: they get it, or the one from before.
+/// The result of a caller without `stale_ok` becomes invalid while its query runs, several times in a row. Callers with `stale_ok`
+/// still get a result: this one or the previous one.
 #[test]
 fn an_invalid_result_of_a_strict_caller_leaves_a_stale_one() {
     let stand = Stand::new();
@@ -401,7 +404,7 @@ fn an_invalid_result_of_a_strict_caller_leaves_a_stale_one() {
     }
 }
 
-/// Every function with the argument serves a stale result, and refuses a negative age.
+/// Every function with the argument `stale_ok` returns a stale result, and refuses a negative time.
 #[test]
 fn every_form_accepts_stale_results() {
     let stand = Stand::new();
@@ -459,7 +462,8 @@ fn every_form_accepts_stale_results() {
     assert_eq!(text(&mut session, &status), "stale");
 }
 
-/// Sessions read a result that lives two seconds. Near its end one of them computes it again, and the others do not notice.
+/// Sessions read a result that lives two seconds. Shortly before its end, one session computes it again, and the other sessions do
+/// not notice.
 #[test]
 fn one_caller_refreshes_a_result_before_it_expires() {
     const SECONDS: u64 = 8;
@@ -490,12 +494,11 @@ fn one_caller_refreshes_a_result_before_it_expires() {
     let runs = (runs(&mut witness) - before) as usize;
     assert!(found.len() > 300, "only {} calls", found.len());
     assert!(found.iter().all(|outcome| outcome.answer == only("1")));
-    // The result is refreshed before each expiry, and not all the time. On a slow machine the query takes longer, so that it is
-    // refreshed earlier.
+    // The result is renewed about once in each life. On a slow machine the query takes longer, so the result is renewed earlier.
     let ttls = (SECONDS / TTL) as usize;
     assert!((ttls - 1..=14).contains(&runs), "{runs} runs");
-    // Only the session that runs the query notices, unless the run takes longer than the time that was left. Without early refresh,
-    // seven sessions would wait at each of the four expiries.
+    // Only the session that runs the query notices the renewal, unless the run takes longer than the time that was left. Without
+    // early renewal, seven sessions would wait at each of the four expiries.
     let noticed: Vec<_> = found.iter().filter(|outcome| outcome.status != "hot").collect();
     assert!(noticed.len() <= runs + 14, "{} have noticed {runs} runs: {noticed:?}", noticed.len());
     assert_eq!(findings(&mut witness), Vec::<String>::new());

@@ -1,4 +1,5 @@
-//! Sessions ask for a few slow results in every way, while others write, and while sessions are cancelled and terminated.
+//! Sessions ask for a few slow results in all kinds of transactions. Meanwhile, sessions write, and the test cancels and terminates
+//! sessions.
 
 use super::calls::{answer, run, text};
 use super::slow::{Stand, cache, slow};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Statements before and behind a call.
+/// The statements before and after a call.
 const FRAMES: [[&str; 2]; 10] = [
     ["", ""],
     ["", ""],
@@ -35,7 +36,8 @@ struct Counts {
     errors: AtomicU64,
 }
 
-/// One step of a session. Returns what is wrong with the answer. An error of the server, such as a cancel, is no such thing.
+/// Takes one step of a session. Returns a description of a wrong answer, or None. An error of the server, such as a cancel, is not
+/// a wrong answer.
 fn step(session: &mut Client, dice: &mut Dice, counts: &Counts) -> Result<Option<String>, postgres::Error> {
     if dice.roll(4) == 0 {
         let row = session.query_one("UPDATE t SET v = v + 1 RETURNING v", &[])?;
@@ -55,7 +57,8 @@ fn step(session: &mut Client, dice: &mut Dice, counts: &Counts) -> Result<Option
     Ok(is_old.then(|| format!("{before}; {statement}: {found} instead of {least} or more, {status}")))
 }
 
-/// No answer lacks a change that was committed before its call. Afterwards nothing is left that makes a session wait.
+/// No answer must lack a change that was committed before its call. After the storm, no flight must be left that makes a session
+/// wait.
 #[test]
 fn a_storm_of_calls_and_cancels_leaves_no_flight() {
     const SESSIONS: usize = 12;
@@ -87,7 +90,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
                         SqlState::ADMIN_SHUTDOWN,
                         SqlState::T_R_SERIALIZATION_FAILURE,
                     ];
-                    // An error that the server has not sent is the end of the connection.
+                    // An error without a code does not come from the server: the connection has ended.
                     if error.code().is_some_and(|code| !known.contains(code)) {
                         wrong.push(format!("{error:?}"));
                     }
@@ -135,7 +138,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
     for number in 0..3 {
         let statement = cache(&slow(0.01 + 0.02 * f64::from(number)));
         let direct = answer(&mut session, "SELECT sum(v)::text FROM t");
-        // The first call may run the query unstored, because it has failed or was left out before.
+        // The first call may run the query without storing the result, because the query failed or was left out during the storm.
         wait_until("the result to be stored", || {
             assert_eq!(answer(&mut session, &statement), direct);
             text(&mut session, "SELECT cache_status()") == "hot"

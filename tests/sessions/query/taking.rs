@@ -1,4 +1,4 @@
-//! Which results a waiting session takes: only those that a call would also find in the cache. And changes while the leader runs.
+//! A waiting session takes only a result that its call would also find in the cache. Also tests changes while the leader runs.
 
 use super::calls::{call, run};
 use super::slow::{
@@ -9,8 +9,8 @@ use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 use std::thread;
 
-/// Runs the calls of `meanwhile` in sessions that begin while a leader runs the statement. Calls `then` when this number of
-/// sessions wait, or when all of them have their answers.
+/// Runs `calls` in all sessions while a leader runs the statement. Calls `then` when this number of sessions wait, or when all
+/// sessions have their answers.
 fn beside_a_leader(
     stand: &Stand,
     witness: &mut Client,
@@ -32,7 +32,7 @@ fn beside_a_leader(
     })
 }
 
-/// The leader has no tags, so its result is no result for callers with a tag. They need one more run.
+/// The call of the leader has no tags, so callers with a tag cannot take its result. They need one more run.
 #[test]
 fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
     let stand = Stand::new();
@@ -59,7 +59,8 @@ fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
     assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
 }
 
-/// A session with a temporary table of the same name, one with another column list, and one with other settings.
+/// Three sessions must not take the result: one has a temporary table of the same name, one has another column list, and one has
+/// other settings.
 #[test]
 fn a_session_that_would_get_other_rows_does_not_take_the_result() {
     let stand = Stand::new();
@@ -91,7 +92,8 @@ fn a_session_that_would_get_other_rows_does_not_take_the_result() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// The callers of `cache_fetch` choose the key. Callers of one key with different queries or arguments get the value of their own.
+/// The callers of `cache_fetch` choose the key. Callers that use one key for different queries or arguments each get their own
+/// value.
 #[test]
 fn callers_of_one_key_with_different_queries_get_their_own_values() {
     let stand = Stand::new();
@@ -110,8 +112,8 @@ fn callers_of_one_key_with_different_queries_get_their_own_values() {
     assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
 }
 
-/// A flush, a deleted key and an invalidated tag while the leader runs. The others get a result that was computed after their call
-/// began, and only a few runs are needed.
+/// While the leader runs, another session flushes the space, deletes the key, or invalidates a dependency. The waiting sessions get
+/// a result after at most three runs.
 #[test]
 fn changes_while_the_leader_runs_leave_no_session_waiting() {
     let stand = Stand::new();
@@ -144,7 +146,7 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A session that asks after a `REVOKE` gets its error, although the leader has begun before it.
+/// A session that asks after a `REVOKE` gets the error of the missing privilege, although the leader began before the `REVOKE`.
 #[test]
 fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
     let database = Database::create_where_roles_change();
@@ -199,7 +201,7 @@ fn sessions_without_the_cache_do_not_wait() {
     });
 }
 
-/// Callers that want a new result get one that was computed after their call began. Other callers are served meanwhile.
+/// Callers with `refresh` get a result that was computed after their call began. Meanwhile, other callers get the stored result.
 #[test]
 fn callers_that_refresh_get_a_new_result() {
     let stand = Stand::new();

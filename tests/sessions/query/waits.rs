@@ -50,7 +50,8 @@ fn a_session_without_patience_runs_the_query_itself() {
     assert_eq!(ask(&mut session, &statement).status, "hot");
 }
 
-/// A run that takes longer than `pg_cache.wait_timeout` costs one more run for each such time, not one for each waiting session.
+/// While a run takes longer than `pg_cache.wait_timeout`, a few waiting sessions run the query themselves, one after another, and
+/// not each of them: each session that gives up doubles the time for the others.
 #[test]
 fn one_session_after_another_loses_patience() {
     let stand = Stand::new();
@@ -62,7 +63,7 @@ fn one_session_after_another_loses_patience() {
     assert_all(&outcomes, &only("1"));
     let beside = outcomes.iter().filter(|outcome| outcome.has_run()).count();
     assert!(outcomes.iter().all(|outcome| !outcome.has_run() || outcome.status == BESIDE), "{outcomes:?}");
-    // One each 200 ms of 2 seconds, beside the leader.
+    // Even if the time did not double, at most one session would give up in each 200 ms of the two seconds.
     assert!((1..=10).contains(&beside), "{beside} have run it themselves: {outcomes:?}");
     assert_eq!(runs(&mut witness), 1 + beside as i64);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
@@ -135,7 +136,7 @@ fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
     assert_eq!(runs(&mut witness), 1);
 }
 
-/// A function of the leader catches the error of the query and goes on. The others do not wait for the end of the function.
+/// A function of the leader catches the error of the query and goes on. The other sessions do not wait for the end of the function.
 #[test]
 fn an_error_that_the_leader_catches_ends_the_wait() {
     let stand = Stand::new();

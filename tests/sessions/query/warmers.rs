@@ -1,7 +1,7 @@
-//! Warmers: a background worker keeps the results of named queries stored, as sessions of their owner find them.
+//! Warmers: a background worker keeps the results of named queries stored. Sessions of the owner of a warmer find its result.
 //!
-//! A test must not call `cache_query` to learn whether a result is stored, because the call would store it. `is_stored` asks
-//! `cache_explain` instead.
+//! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `is_stored`
+//! asks `cache_explain` instead.
 
 use super::calls::{answer, run, text};
 use crate::memory::findings;
@@ -46,7 +46,7 @@ fn app(cluster: &Cluster) -> Client {
     connect(cluster, "postgres", "app")
 }
 
-/// Adds a warmer. `more` are further arguments, each after a comma.
+/// Adds a warmer. `more` has further arguments, each after a comma.
 fn add(session: &mut Client, name: &str, query: &str, more: &str) {
     run(session, &format!("SELECT cache_warmer_add('{name}', $q${query}$q${more})"));
 }
@@ -87,7 +87,7 @@ fn wait_shown(session: &mut Client, name: &str, column: &str, value: &str) {
     }
 }
 
-/// The worker stores the very entry that a client of the owner finds, and no other role does.
+/// The worker stores the entry that sessions of the owner find. Sessions of another role do not find it.
 #[test]
 fn a_warmer_stores_the_entry_of_its_owner() {
     let cluster = start();
@@ -98,7 +98,7 @@ fn a_warmer_stores_the_entry_of_its_owner() {
     run(&mut session, "GRANT SELECT ON t TO other");
     let mut other = connect(&cluster, "postgres", "other");
     assert!(!is_stored(&mut other, COUNT) && !is_stored(&mut admin, COUNT));
-    // With arguments, tags, a time to live and a schema of the role's own search path.
+    // This warmer has arguments, tags, a time to live, and a table in the role's own schema.
     run(&mut admin, "CREATE SCHEMA app AUTHORIZATION app; ALTER ROLE app SET timezone = 'Asia/Tokyo'");
     run(&mut admin, "ALTER ROLE app SET work_mem = '5MB'; ALTER DATABASE postgres SET datestyle = 'German'");
     let mut session = app(&cluster);
@@ -109,7 +109,7 @@ fn a_warmer_stores_the_entry_of_its_owner() {
         "SELECT * FROM cache_query($q${query}$q$, args => '[7]', tags => '{{b}}', ttl => '1 hour') AS (n bigint, v text)"
     );
     wait_shown(&mut session, "inner", "state", "warm");
-    // The workers of before the change of the role have an older environment. The next one has the new one.
+    // A worker that started before the change of the role has the old settings. The next worker has the new ones.
     wait_until("the entry of the new settings", || {
         let key = text(&mut session, &format!("SELECT cache_key($q${query}$q$, args => '[7]')"));
         text(&mut session, &format!("SELECT count(*) FROM cache_queries WHERE key = '{key}'")) == "1"
@@ -151,7 +151,7 @@ fn all_warmers_run_after_a_restart() {
     assert!(restarted.elapsed() < Duration::from_secs(30));
 }
 
-/// A change of a table, and a refresh of a materialized view.
+/// A warmer runs after a change of a table, and after a refresh of a materialized view.
 #[test]
 fn a_warmer_runs_after_an_invalidation() {
     let cluster = start();
@@ -216,7 +216,7 @@ fn one_refresh_warms_thirty_dashboards() {
     assert_eq!(text(&mut session, "SELECT cache_status()"), "hot");
 }
 
-/// A result that expires is computed again, before it expires if there is time. `every` renews a valid one.
+/// A warmer computes its result again when the result is about to expire. With `every`, it also renews a valid result.
 #[test]
 fn a_warmer_runs_when_its_result_is_old() {
     let cluster = start();
@@ -232,7 +232,7 @@ fn a_warmer_runs_when_its_result_is_old() {
     assert_eq!(runs(&mut session, "once"), 1);
 }
 
-/// Results that are gone for another reason.
+/// A warmer runs after its result was flushed, after a tag was invalidated, and after a call without the tag replaced the result.
 #[test]
 fn a_warmer_runs_after_its_result_was_flushed() {
     let cluster = start();
@@ -244,12 +244,12 @@ fn a_warmer_runs_after_its_result_was_flushed() {
     run(&mut session, "SELECT cache_invalidate_tag('mine')");
     wait_until("a run after the tag was invalidated", || runs(&mut session, "count") == 3);
     wait_warm(&mut session, COUNT, COLUMNS);
-    // A result of another call that lacks the tag does not count.
+    // This call stores a result without the tag of the warmer, so the warmer must run again.
     text(&mut session, &format!("SELECT * FROM cache_query('{COUNT}', refresh => true) AS ({COLUMNS})"));
     wait_until("a run for the tag", || runs(&mut session, "count") == 4);
 }
 
-/// One failing of ten does not stop the others, and shows its error.
+/// One failing warmer does not stop the nine others, and the view shows its error.
 #[test]
 fn one_failure_stops_no_other_warmer() {
     let cluster = start();
@@ -282,7 +282,7 @@ fn a_query_that_cannot_be_stored_is_shown() {
     add(&mut session, "random", "SELECT random() AS n", "");
     wait_shown(&mut session, "random", "state", "not stored");
     assert_eq!(shown(&mut session, "random", "error"), "refused: function random() is volatile");
-    // A view shows other roles no text. Members of pg_monitor see the row.
+    // A role without rights sees no row. The superuser sees the row and the text of the query.
     run(&mut admin, "CREATE ROLE watcher LOGIN IN ROLE pg_read_all_settings; CREATE ROLE stranger LOGIN");
     let row = "SELECT name, owner, query, state, error FROM cache_warmers";
     assert_eq!(
@@ -297,7 +297,7 @@ fn a_query_that_cannot_be_stored_is_shown() {
     assert!(began.elapsed() > Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Changes of the owner, of its rights and of what its query reads.
+/// The view says why a warmer cannot run: the owner, its rights, or a table of the query has changed or is gone.
 #[test]
 fn a_warmer_that_cannot_run_says_why() {
     let cluster = start();
@@ -350,7 +350,7 @@ fn a_warmer_that_cannot_run_says_why() {
     assert_eq!(shown(&mut admin, "gone", "name"), "", "its warmers are removed");
 }
 
-/// A new extension has no warmers of the one before.
+/// After `DROP EXTENSION`, no warmers are left for a new `CREATE EXTENSION`.
 #[test]
 fn a_dropped_extension_leaves_no_warmers() {
     let cluster = start();
@@ -377,7 +377,8 @@ fn a_dropped_extension_leaves_no_warmers() {
     run(&mut admin, "CREATE DATABASE next");
     prepare(&mut cluster.connect("next"));
     run(&mut cluster.connect("next"), "SELECT cache_grant('default', 'public', 'write')");
-    // The launcher looks into the databases one after the other. When the warmer of the last one runs, all were seen.
+    // The launcher starts a worker for each database, one after the other. When the warmer of the last database runs, workers have
+    // looked into all databases.
     let mut next = connect(&cluster, "next", "app");
     add(&mut next, "one", "SELECT 1 AS n", "");
     wait_warm(&mut next, "SELECT 1 AS n", "n int");
@@ -474,7 +475,7 @@ fn no_role_writes_a_warmer_of_another() {
     assert_eq!(text(&mut admin, "SELECT count(*) FROM cache_warm()"), "0");
 }
 
-/// A query that runs for long. Returns once it runs.
+/// Adds a warmer whose query runs for ten minutes. Returns when the query runs.
 fn run_long(cluster: &Cluster, database: &str) -> Client {
     let mut session = connect(cluster, database, "app");
     add(&mut session, "long", "SELECT 1 AS n FROM pg_sleep(600)", "");
@@ -556,7 +557,7 @@ fn a_long_query_can_be_ended() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
-/// A warmer that takes longer than its period rests as long as it runs, and the others run meanwhile.
+/// A warmer that takes longer than its `every` rests for as long as its run took, and the other warmers run meanwhile.
 #[test]
 fn a_slow_warmer_neither_piles_up_nor_starves_others() {
     let cluster = start();
@@ -583,7 +584,7 @@ fn a_slow_warmer_neither_piles_up_nor_starves_others() {
     }
 }
 
-/// A busy owner leaves its place to others.
+/// An owner whose warmers are always due does not keep the worker from other owners.
 #[test]
 fn a_busy_owner_leaves_its_place() {
     let cluster = start_with(&Conf::preloaded().set("pg_cache.max_workers", "1"));
@@ -599,7 +600,7 @@ fn a_busy_owner_leaves_its_place() {
     wait_until("all of the busy one", || text(&mut session, "SELECT min(runs) FROM cache_warmers") != "0");
 }
 
-/// More owners than workers take turns.
+/// If there are more owners than workers, the owners take turns.
 #[test]
 fn many_owners_take_turns() {
     let cluster = start_with(&Conf::preloaded().set("pg_cache.max_workers", "1"));
@@ -642,7 +643,7 @@ fn a_warmer_exists_from_its_commit_on() {
     wait_until("the end of the worker", || text(&mut reader, workers) == "0");
 }
 
-/// The number of warmers is limited, and all of them run.
+/// The number of warmers is limited, and as many warmers as the limit allows all run.
 #[test]
 fn as_many_warmers_as_there_may_be() {
     let cluster = start();
@@ -706,7 +707,7 @@ fn a_dump_has_the_warmers() {
     wait_warm(&mut connect(&cluster, "copy", "app"), COUNT, COLUMNS);
 }
 
-/// `cache_warm` runs in the session of its caller, and only the caller's warmers.
+/// `cache_warm` runs the warmers of its caller, and no others, in the session of the caller.
 #[test]
 fn warming_now() {
     // Without workers, nothing else runs the warmers.
