@@ -61,7 +61,7 @@ impl Column {
         }
     }
 
-    /// Returns what distinguishes the column from all others.
+    /// Returns the text that tells the column apart from all others.
     pub fn detail(self) -> &'static str {
         match self {
             Self::NoCache => "each request runs its query",
@@ -154,7 +154,8 @@ fn view(place: usize) -> String {
     format!("dashboard_view_{place}")
 }
 
-/// Refreshes all views one after the other, and again `every` after the last time it has begun, until `ends` returns true.
+/// Refreshes all views one after the other, until `ends` returns true. A round begins `every` after the beginning of the last
+/// round.
 pub fn refresh(session: &mut Client, dashboards: usize, every: Duration, ends: impl Fn() -> bool) {
     loop {
         let next = Instant::now() + every;
@@ -193,7 +194,7 @@ fn from_cache(session: &mut Client, call: &str) -> Answer {
     Answer { newest: number(&row, NEWEST), source: source(row.get(STATUS)) }
 }
 
-/// Returns where rows came from, from what `cache_status()` says.
+/// Returns where rows came from, according to `cache_status()`.
 fn source(status: Option<&str>) -> Source {
     match status {
         Some("hot" | "stale") => Source::Stored,
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(source(None), Source::Computed);
     }
 
-    /// Fails if an exact column may return outdated rows, or if another one must not.
+    /// Fails if an exact column may return outdated rows, or if another column must not.
     #[test]
     fn two_columns_are_exact() {
         assert_eq!(Column::ALL.map(Column::is_exact), [true, true, false, false, false]);

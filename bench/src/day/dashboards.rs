@@ -1,7 +1,7 @@
 //! The dashboards of the day: queries over the tables of the sample shop, with parameters that are drawn from a seed.
 //!
-//! All dashboards return rows of the same columns. The column `newest` is the largest primary key of the table that the dashboard
-//! is about, in the snapshot of the query. So each answer tells which orders it may contain ([`Subject`]).
+//! All dashboards return rows of the same columns. The column `newest` is the largest primary key, in the snapshot of the query, of
+//! the table that the dashboard is about. So each answer shows which orders it may contain ([`Subject`]).
 
 use crate::eviction::traces::Random;
 use postgres::{Client, SimpleQueryMessage};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 pub const COLUMNS: &str = "label text, amount numeric, pieces bigint, newest bigint";
 /// A part of the text of each dashboard. No other statement of the day contains it.
 pub const MARK: &str = "AS newest";
-/// The time that a dashboard takes without a cache ([`Dashboard::cost`]). Candidates that take less or more are left out.
+/// The least and the most time that a dashboard takes without a cache ([`Dashboard::cost`]). Other candidates are left out.
 pub const COST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
-/// How many candidates are drawn for each dashboard, at most.
+/// The most candidates that are drawn for each dashboard.
 const DRAWN: usize = 40;
 /// The days of the sample shop's orders, from 2024-01-01 on.
 pub const DAYS: u64 = 730;
@@ -21,8 +21,8 @@ const COUNTRIES: [&str; 11] = ["BR", "DE", "CN", "FR", "NO", "ML", "ES", "LB", "
 const CATEGORIES: [&str; 8] =
     ["light", "furniture", "kitchen", "travel", "paper", "sound", "textile", "outdoor"];
 
-/// The table whose newest row a dashboard names. New customers and products commit together with an order, so the newest order
-/// also tells which of them a dashboard about orders may contain.
+/// The table whose newest row a dashboard names. New customers and products commit together with an order. So the newest order also
+/// shows which customers and products a dashboard about orders may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Orders,
@@ -54,7 +54,7 @@ pub struct Dashboard {
     pub cost: Duration,
 }
 
-/// Draws dashboards that take as long as [`COST`] says and return rows. Panics if too few candidates do.
+/// Draws dashboards that return rows and whose time is within [`COST`]. Panics if there are too few such candidates.
 pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
     let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it tells").get(0);
     let mut random = Random::of_seed(seed);
@@ -79,17 +79,17 @@ pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
     panic!("only {} dashboards of {count} take between {:?} and {:?}", dashboards.len(), COST[0], COST[1]);
 }
 
-/// Runs a query, and returns its time. `None` if it returned no rows: such an answer would not tell its newest row.
+/// Runs a query, and returns its time. `None` if it returned no rows, because such an answer would not show its newest row.
 fn cost(session: &mut Client, backend: i32, text: &str) -> Option<Duration> {
     let (started, used) = (Instant::now(), processor_time(backend));
     let messages = session.simple_query(text).unwrap_or_else(|error| panic!("{error:?}: {text}"));
     let elapsed = started.elapsed();
-    // A machine with other work beside it makes the query wait, and not more expensive.
+    // Other work on the machine makes the query wait, but adds no processor time.
     let cost = used.zip(processor_time(backend)).map_or(elapsed, |(before, after)| after - before);
     messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))).then_some(cost)
 }
 
-/// Returns how long a process has run on a core, or `None` if the kernel does not tell.
+/// Returns how long a process has run on a core, or `None` if the kernel does not say.
 fn processor_time(process: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))

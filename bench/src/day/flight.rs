@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// The most that single flight may add to a miss, in nanoseconds.
 const MISS_MAX: f64 = 5000.0;
-/// The time of a hit with single flight, divided by that without it: 1, and the noise of the measurement.
+/// The most that the time of a hit with single flight, divided by the time without it, may be: 1, and the noise of the measurement.
 const HIT_MAX: f64 = 1.02;
 
 /// The names of the contenders, and their settings.
@@ -38,7 +38,8 @@ pub struct Flight {
 pub fn measure(stage: &Stage, pace: &Pace) -> Flight {
     let columns = "number bigint";
     stage.create_loop(HIT, "count(*)", &cached("SELECT 1::bigint", columns, ""));
-    // The microseconds since 1970 and the number of the pass make a key that no call has had: a pass takes more than one.
+    // The sum of the microseconds since 1970 and the number of the pass is an argument that no call has had, because a pass takes
+    // longer than a microsecond.
     let miss = cached("SELECT $1::bigint", columns, ", jsonb_build_array(first + pass)");
     stage.execute(&format!(
         "CREATE FUNCTION {MISS}(passes int) RETURNS float8 LANGUAGE plpgsql AS $loop$
@@ -98,7 +99,7 @@ impl Flight {
     }
 }
 
-/// Returns by how much longer a call takes with single flight, in nanoseconds: round by round.
+/// Returns how many nanoseconds longer a call takes with single flight: the differences of the rounds.
 fn added(race: &Race) -> Summary {
     let pairs = race.times(WITH).iter().zip(race.times(WITHOUT));
     summary(&pairs.map(|(with, without)| with - without).collect::<Vec<_>>())
@@ -108,7 +109,7 @@ fn added(race: &Race) -> Summary {
 mod tests {
     use super::*;
 
-    /// Fails if the difference is upside down, or if a gain counts as a loss.
+    /// Fails if the difference has the wrong sign, or if a gain counts as a loss.
     #[test]
     fn the_addition_is_that_of_single_flight() {
         let lane = |name, time: f64| Lane::new(name, move || time);

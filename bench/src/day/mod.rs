@@ -28,11 +28,12 @@ use std::time::Duration;
 
 /// The time that `stale_ok`, the time to live of the cache table, and the pause between refreshes have outside of the benchmark.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
-/// The sessions that ask for dashboards, the seed of everything that is drawn, and the orders that are committed per second.
+/// The sessions that ask for dashboards, the seed of all random choices, and the orders that are committed per second.
 const SESSIONS: u32 = 100;
 const SEED: u64 = 20_260_101;
 const ORDERS_PER_SECOND: u32 = 30;
-/// The share of all cores that the dashboards need without a cache. More would measure how long requests queue.
+/// The share of all cores that the dashboards need without a cache. With a larger share, the benchmark would measure how long
+/// requests queue.
 const LOAD: f64 = 0.5;
 
 /// The goals of `stale_ok`: the hit ratio, the share of the runs that it saves, and the 95th percentile of the times in
@@ -41,9 +42,9 @@ const HITS_MIN: f64 = 0.90;
 const SAVED_MIN: f64 = 0.95;
 const P95_MAX: f64 = 200e6;
 
-/// The numbers that the user may choose by environment variables.
+/// The numbers that the user may set by environment variables.
 struct Choice {
-    /// By how much five minutes are shortened.
+    /// The factor by which five minutes are shortened.
     scale: f64,
     sessions: u32,
     seed: u64,
@@ -74,7 +75,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub fn estimate(pace: &Pace) -> Duration {
     let fresh_for = Choice::read(pace).fresh_for();
     let rounds = pace.day_rounds as u32;
-    // The warm-up mostly takes one or two windows of a quarter of the time more than its least.
+    // The warm-up mostly takes one or two windows, each a quarter of the time, longer than its minimum.
     let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 4 } else { 9 } / 4);
     periods.iter().sum::<Duration>() * rounds + flight::estimate(pace) + Duration::from_secs(15)
 }
@@ -188,7 +189,7 @@ fn check(column: Column, outcome: &Outcome) {
         "{name}: {outdated} of {} answers missed a commit that was acknowledged before their request",
         outcome.ages.len()
     );
-    // Requests at the beginning and at the end are counted on one side only.
+    // Of the requests at the beginning and at the end of the period, only the clients or only the server count some.
     let (computed, executed) = (outcome.computed as f64, outcome.executed as f64);
     let slack = 50.0 + computed / 20.0;
     assert!(executed > computed - slack, "{name}: {computed} answers were computed, by {executed} runs");
@@ -420,7 +421,7 @@ mod tests {
         check(Column::Exact, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));
     }
 
-    /// Fails if an outdated answer of another column does not pass, or if the two counts of runs may differ much.
+    /// Fails if an outdated answer of another column is an error, or if the two counts of runs may differ much.
     #[test]
     fn the_other_columns_may_be_outdated() {
         check(Column::StaleOk, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));
@@ -428,7 +429,7 @@ mod tests {
         assert!(unlike.is_err());
     }
 
-    /// Fails if a share refers to something else than all requests, or if waiting counts as a hit.
+    /// Fails if a share is not one of all requests, or if waiting counts as a hit.
     #[test]
     fn shares_are_those_of_all_requests() {
         let mut outcome = outcome(&[0, 4_000_000_000, 0, 2_000_000_000], [2, 1, 1, 1]);
@@ -438,7 +439,7 @@ mod tests {
         assert_eq!(served.p99, 4e6);
     }
 
-    /// Fails if a goal is judged by another column or by another figure.
+    /// Fails if a goal uses the wrong column or the wrong figure.
     #[test]
     fn goals_are_those_of_stale_ok() {
         let mut columns = [

@@ -17,7 +17,7 @@ pub const PRODUCT_EVERY: u64 = 300;
 /// The commits of one subject: rows with the numbers from `first` on, without gaps.
 struct Commits {
     first: i64,
-    /// The newest number whose commit was acknowledged. It is raised after its moment is in `moments`.
+    /// The newest number whose commit was acknowledged. The moment of its commit must be in `moments` before.
     newest: AtomicI64,
     /// When each commit was acknowledged.
     moments: Mutex<Vec<Instant>>,
@@ -56,9 +56,9 @@ impl Log {
         commits.newest.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns since when an answer was outdated at the moment of its request: since the first commit that it misses. `None` if it
-    /// misses no commit that was acknowledged before the request, up to the number `acknowledged`. `newest` is the newest number in
-    /// the answer.
+    /// Returns the moment since which an answer was outdated when it was requested: the moment of the first commit that the answer
+    /// misses. `None` if the answer misses none of the commits up to the number `acknowledged`, which were acknowledged before the
+    /// request. `newest` is the newest number in the answer.
     pub fn outdated_since(&self, subject: Subject, newest: i64, acknowledged: i64) -> Option<Instant> {
         let commits = &self.0[subject as usize];
         let missed = (newest + 1).max(commits.first);
@@ -139,8 +139,8 @@ pub fn write(session: &mut Client, log: &Log, rate: u32, seed: u64, ends: impl F
 mod tests {
     use super::*;
 
-    /// Fails if an answer counts as outdated because of a commit that was not acknowledged before the request, or if its age is
-    /// that of another commit than the first that it misses.
+    /// Fails if an answer counts as outdated because of a commit that was not acknowledged before the request, or if its age does
+    /// not count from the first commit that it misses.
     #[test]
     fn an_answer_is_as_old_as_the_first_commit_that_it_misses() {
         let log = Log::after([100, 10, 10]);

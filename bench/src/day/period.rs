@@ -1,4 +1,4 @@
-//! One period of a column: the sessions ask, the orders arrive, and after a warm-up everything is noted.
+//! One period of a column: the sessions ask, the orders arrive, and after a warm-up the sessions note each request.
 
 use super::column::{self, Column, Source};
 use super::dashboards::{Dashboard, Subject};
@@ -28,7 +28,7 @@ pub struct Sessions {
     pub refresher: Client,
 }
 
-/// A request that was made while everything was noted.
+/// A request that began after the warm-up.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     started: Instant,
@@ -45,14 +45,14 @@ struct Sample {
 pub struct Outcome {
     /// The time of each request in nanoseconds.
     pub times: Vec<u64>,
-    /// How long each answer was outdated when it was asked for, in nanoseconds. 0 if it was not outdated.
+    /// For each answer, the nanoseconds for which it was outdated when it was requested. 0 if it was not outdated.
     pub ages: Vec<u64>,
     pub stored: u64,
     pub waited: u64,
     pub computed: u64,
     /// The runs that the server has counted.
     pub executed: u64,
-    /// How long everything was noted.
+    /// The seconds for which requests were noted.
     pub seconds: f64,
     pub warm_up_seconds: f64,
     /// Whether the hit ratio was not level at the end of the warm-up.
@@ -103,7 +103,7 @@ fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Tells when the hit ratio is level: when two windows in a row differ by at most [`LEVEL`].
+/// Finds out when the hit ratio is *level*: the ratios of two windows in a row differ by at most [`LEVEL`].
 struct Levels {
     last: Option<f64>,
     counts: [u64; 2],
@@ -117,7 +117,7 @@ impl Levels {
         Self { last: None, counts: [0, 0] }
     }
 
-    /// Ends a window. The arguments count from the beginning of the period.
+    /// Ends a window, and returns whether the hit ratio is level. The arguments count from the beginning of the period.
     fn is_level(&mut self, requests: u64, hits: u64) -> bool {
         let [requests_before, hits_before] = std::mem::replace(&mut self.counts, [requests, hits]);
         let ratio = (hits - hits_before) as f64 / (requests - requests_before).max(1) as f64;
@@ -136,13 +136,14 @@ struct Shared {
 }
 
 impl Plan<'_> {
-    /// Returns how long the warm-up of a column takes at least and at most. Where results expire, it must be longer than they live.
+    /// Returns the least and the most time of the warm-up of a column. If results expire, it must not be shorter than their life.
     pub fn warm_up(&self, column: Column) -> [Duration; 2] {
         let [least, most] = if column.is_exact() { [1, 4] } else { [4, 8] };
         [self.fresh_for * least / 4, self.fresh_for * most / 4]
     }
 
-    /// Returns how long everything is noted. Where results expire, it is as long as they live, so that each of them expires once.
+    /// Returns the time for which requests are noted. If results expire, it is as long as their life, so that each result expires
+    /// once.
     pub fn span(&self, column: Column) -> Duration {
         if column.is_exact() { self.fresh_for / 2 } else { self.fresh_for }
     }
@@ -201,7 +202,7 @@ impl Plan<'_> {
         outcome
     }
 
-    /// Waits until the hit ratio is level. Returns false if it is not at the end of the longest warm-up.
+    /// Waits until the hit ratio is level. Returns false if it is not level at the end of the longest warm-up.
     fn wait_until_level(&self, column: Column, shared: &Shared) -> bool {
         let [least, most] = self.warm_up(column);
         let (began, window, mut levels) = (Instant::now(), self.fresh_for / 4, Levels::begin());
@@ -216,7 +217,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Asks for dashboards until the period ends. Returns the requests that began while everything was noted.
+    /// Asks for dashboards until the period ends. Returns the requests that began after the warm-up.
     fn read(
         &self,
         session: &mut Client,
@@ -258,7 +259,7 @@ impl Plan<'_> {
     }
 }
 
-/// Ends the period when it is dropped, also by a panic: the threads would otherwise go on for ever.
+/// Ends the period when it is dropped, also by a panic. Without it, the threads would go on for ever after a panic.
 struct EndsOnPanic<'a>(&'a Shared);
 
 impl Drop for EndsOnPanic<'_> {
@@ -271,7 +272,7 @@ impl Drop for EndsOnPanic<'_> {
 mod tests {
     use super::*;
 
-    /// Fails if the first window counts as level, or if the hit ratio is that since the beginning.
+    /// Fails if the first window counts as level, or if a hit ratio counts from the beginning instead of the last window.
     #[test]
     fn two_equal_windows_are_level() {
         let mut levels = Levels::begin();
