@@ -22,7 +22,7 @@ pub struct Look {
     pub arrived: Option<Stamp>,
     /// The number of milliseconds for which the call accepts a result after rows that the result depends on have changed.
     pub stale_ok_ms: Option<u64>,
-    /// Whether the call renews a result that it could still use, if the session may and the lot wins.
+    /// Whether the call renews a result that it could still use. It does so only if the session may renew results and the lot wins.
     pub may_renew: bool,
     /// The stamp of the result that the call renews.
     pub old: Option<Stamp>,
