@@ -69,11 +69,7 @@ struct Unstored {
 
 impl From<Status> for Unstored {
     fn from(status: Status) -> Self {
-        let is_of_this_session = match status {
-            Status::Bypass(_) | Status::Miss(_) => true,
-            Status::Of(text, _) => text.starts_with("bypass"),
-            _ => false,
-        };
+        let is_of_this_session = matches!(status, Status::Miss(_)) || status.is_bypass();
         Self { status, failures: if is_of_this_session { 0 } else { FAILURES_MAX } }
     }
 }
@@ -245,7 +241,7 @@ impl Ticket {
         }
         let first_changed = || {
             let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, stamp);
-            dependencies.iter().find(has_changed).copied()
+            dependencies.iter().rfind(has_changed).copied()
         };
         let is_late = |fence| {
             let changed = Object::Dependency(fence, self.keyspace.scope.space);
@@ -261,9 +257,10 @@ impl Ticket {
         let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
         let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
         let note = note::of_result(wanted.tags, &facts)?;
-        let mut outcome = Stored::New;
+        let (mut outcome, mut is_by_chance) = (Stored::New, false);
         let stored = job.with_value(space, result, |kind, bytes| {
             if wanted.ttl_ms == Some(0) {
+                is_by_chance = true;
                 return Err(entry::NO_LIFE);
             }
             let is_large = bytes.len() as u64 > space.options.compress_above_bytes();
@@ -279,6 +276,7 @@ impl Ticket {
             // A dependency may have changed during the compression. Without a note of when it was valid, a value must be valid now.
             let changed = changed.or_else(first_changed);
             if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
+                is_by_chance = true;
                 return Err(is_late(fence));
             }
             let may_be_stale = stale_ticks > 0 || changed.is_some();
@@ -302,13 +300,8 @@ impl Ticket {
         match (outcome, too_late) {
             (Stored::Dropped, _) => Err(Unstored::by_chance(Status::Refused(CHANGED))),
             (_, Some(too_late)) if stored.is_ok() && wanted.stale_ok_ms.is_none() => Err(too_late),
-            _ => stored.map_err(|status| match status {
-                // These reasons do not come from the query, so the next run may be stored.
-                entry::NO_LIFE | Status::Of("refused: {} changed while the query ran", _) => {
-                    Unstored::by_chance(status)
-                }
-                status => status.into(),
-            }),
+            _ if is_by_chance => stored.map_err(Unstored::by_chance),
+            _ => Ok(stored?),
         }
     }
 

@@ -44,6 +44,17 @@ pub enum Status {
     Of(&'static str, Object),
 }
 
+impl Status {
+    /// Returns whether the cache was not used because of the session or its transaction.
+    pub fn is_bypass(self) -> bool {
+        match self {
+            Self::Bypass(_) => true,
+            Self::Of(text, _) => text.starts_with("bypass: "),
+            _ => false,
+        }
+    }
+}
+
 /// An object that a status names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
