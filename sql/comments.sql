@@ -234,6 +234,9 @@ COMMENT ON FUNCTION cache_warm(text) IS
 COMMENT ON FUNCTION pgcache.warmer_changed() IS
     'Trigger of pgcache.warmers: tells all sessions and the launcher.';
 REVOKE ALL ON FUNCTION pgcache.warmer_changed() FROM PUBLIC;
+COMMENT ON FUNCTION pgcache.warmer_replicated() IS
+    'Keeps replicated changes out of pgcache.warmers.';
+REVOKE ALL ON FUNCTION pgcache.warmer_replicated() FROM PUBLIC;
 COMMENT ON FUNCTION pgcache.warmer_restored() IS
     'Trigger of pgcache.dumped_warmers: restores a warmer from a dump.';
 REVOKE ALL ON FUNCTION pgcache.warmer_restored() FROM PUBLIC;

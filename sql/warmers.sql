@@ -3,7 +3,11 @@
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.warmers
     FOR EACH ROW EXECUTE FUNCTION pgcache.warmer_changed();
 CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.warmers FOR EACH STATEMENT EXECUTE FUNCTION pgcache.warmer_changed();
-ALTER TABLE pgcache.warmers ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
+-- Logical replication applies changes as a superuser, and the OID of an owner may be that of another role here.
+CREATE TRIGGER replicated BEFORE INSERT OR UPDATE OR DELETE ON pgcache.warmers FOR EACH ROW
+    WHEN (pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica')
+    EXECUTE FUNCTION pgcache.warmer_replicated();
+ALTER TABLE pgcache.warmers ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied, ENABLE ALWAYS TRIGGER replicated;
 CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_warmers
     FOR EACH ROW EXECUTE FUNCTION pgcache.warmer_restored();
 ALTER TABLE pgcache.dumped_warmers ENABLE ALWAYS TRIGGER restored;
@@ -19,7 +23,7 @@ COMMENT ON COLUMN cache_warmers.every IS 'Age at which a valid result is renewed
 COMMENT ON COLUMN cache_warmers.ttl IS 'Time to live of the result';
 COMMENT ON COLUMN cache_warmers.tags IS 'Tags; null: none, or not for you';
 COMMENT ON COLUMN cache_warmers.space IS 'Name of the space';
-COMMENT ON COLUMN cache_warmers.state IS 'warm, not run yet, not stored, failing or owner ...';
+COMMENT ON COLUMN cache_warmers.state IS 'warm, not run yet, not stored, failing, not trusted or owner ...';
 COMMENT ON COLUMN cache_warmers.last_run IS 'Start of the last run since the server started';
 COMMENT ON COLUMN cache_warmers.duration IS 'Duration of the last run';
 COMMENT ON COLUMN cache_warmers.runs IS 'Runs since the server started';

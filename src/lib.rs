@@ -52,6 +52,7 @@ pgrx::extension_sql_file!(
         "schema",
         api::warmer::pgcache::visible_warmers,
         api::warmer::pgcache::warmer_changed,
+        api::warmer::pgcache::warmer_replicated,
         api::warmer::pgcache::warmer_restored
     ]
 );

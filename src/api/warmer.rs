@@ -7,7 +7,7 @@ use crate::pg::jsonb::Array;
 use crate::pg::query::{self, Query};
 use crate::pg::role::{self, Role};
 use crate::pg::varlena::{Jsonb, JsonbArgument, OwnedText, Text, TextArgument, TextsArgument, Varlena};
-use crate::pg::{catalog, interval, memory, shared, subtransaction};
+use crate::pg::{catalog, interval, memory, subtransaction};
 use crate::query::warmer as runner;
 use crate::store::space::Privilege;
 use crate::store::status::{self, Status};
@@ -148,14 +148,15 @@ fn cache_warm(
 
 /// Runs a warmer now. Returns whether its result is stored, the duration of the run in microseconds, and the error.
 fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
-    let (tick, began) = (shared::tick(), Instant::now());
+    let began = Instant::now();
+    warmer.begin();
     let outcome = match subtransaction::attempt(|| runner::run(warmer, true).or_raise()) {
         Ok(None) => Outcome::Stored,
         Ok(Some(why)) => Outcome::NotStored(why),
         Err(failure) => Outcome::Failed(failure),
     };
     let took = began.elapsed();
-    warmer.note(tick, took, &outcome);
+    warmer.note(took, &outcome);
     let error = outcome.in_words();
     (error.is_none(), i64::try_from(took.as_micros()).unwrap_or(i64::MAX), error)
 }
@@ -249,6 +250,14 @@ mod pgcache {
             warmer::require_rights_of(owner).or_raise();
             warmer::announce(owner);
         }
+        Ok(None)
+    }
+
+    /// Keeps out each row that replication brings, and each change of a row: its owner is the OID of a role of another cluster.
+    #[pg_trigger]
+    fn warmer_replicated<'a>(
+        _trigger: &'a PgTrigger<'a>,
+    ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
         Ok(None)
     }
 

@@ -271,8 +271,8 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, and with the
-/// session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is
+/// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, READ ONLY, and
+/// with the session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is
 /// idle.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
@@ -281,6 +281,7 @@ pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as c_int;
+        pg_sys::XactReadOnly = true;
         if let Some(text) = activity {
             pg_sys::pgstat_report_activity(STATE_RUNNING, text.as_ptr());
             if pg_sys::StatementTimeout > 0 {

@@ -88,29 +88,46 @@ impl Warmer {
         run
     }
 
-    /// Notes a run that began at a tick. After each run, the warmer rests for as long as the run took, and at least for one second.
-    /// After the second failure in a row, it rests at least for two seconds, and each further failure doubles this time, up to
-    /// [`REST_MAX`].
-    pub fn note(&self, began: u32, took: Duration, outcome: &Outcome) {
+    /// Notes that a run begins now. Until [`note`](Self::note) says how it has ended, it counts as a failure: the query may end its
+    /// process.
+    pub fn begin(&self) {
         let Some(list) = shared::warm_list() else { return };
         let mut at = self.at.get();
         list.note(shared::database(), self.number, &mut at, |run| {
-            run.began = began.max(1);
-            run.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            run.began = shared::tick().max(1);
+            (run.failures, run.code) = (run.failures + 1, 0);
             run.runs += 1;
-            let (failures, code, message) = match outcome {
-                Outcome::Stored => (0, 0, ""),
-                Outcome::NotStored(why) => (run.failures + 1, 0, why.as_str()),
-                Outcome::Failed(failure) => (run.failures + 1, failure.code.0, failure.message.as_str()),
-            };
-            (run.failures, run.code) = (failures, code);
-            run.set_message(message);
-            let backoff = REST_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10));
-            let rest = took.max(backoff.min(REST_MAX));
-            run.rests_until = shared::tick_in(u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+            run.set_message("the run has not ended");
+            run.rests_until = shared::tick_in(rest(run.failures, Duration::ZERO));
         });
         self.at.set(at);
     }
+
+    /// Notes how the run has ended that began last. After each run, the warmer rests for as long as the run took, and at least for one second.
+    /// After the second failure in a row, it rests at least for two seconds, and each further failure doubles this time, up to
+    /// [`REST_MAX`].
+    pub fn note(&self, took: Duration, outcome: &Outcome) {
+        let Some(list) = shared::warm_list() else { return };
+        let mut at = self.at.get();
+        list.note(shared::database(), self.number, &mut at, |run| {
+            run.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let (failures, code, message) = match outcome {
+                Outcome::Stored => (0, 0, ""),
+                Outcome::NotStored(why) => (run.failures, 0, why.as_str()),
+                Outcome::Failed(failure) => (run.failures, failure.code.0, failure.message.as_str()),
+            };
+            (run.failures, run.code) = (failures, code);
+            run.set_message(message);
+            run.rests_until = shared::tick_in(rest(failures, took));
+        });
+        self.at.set(at);
+    }
+}
+
+/// Returns for how many milliseconds a warmer rests after a run that took so long, and after so many failures in a row.
+fn rest(failures: u32, took: Duration) -> u64 {
+    let backoff = REST_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    u64::try_from(took.max(backoff.min(REST_MAX)).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The outcome of a run.

@@ -184,7 +184,8 @@ impl Warming {
     fn refuse_other_role(&self) {
         let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
         for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
-            warmer.note(shared::tick(), Duration::ZERO, &why);
+            warmer.begin();
+            warmer.note(Duration::ZERO, &why);
         }
     }
 
@@ -210,7 +211,8 @@ impl Warming {
     fn run(&self, index: usize, refresh: bool) {
         let Some(warmer) = self.warmers.get(index) else { return };
         let text = CString::new(warmer.query.as_slice()).unwrap_or_default();
-        let (tick, began) = (shared::tick(), Instant::now());
+        let began = Instant::now();
+        warmer.begin();
         let ran = background::attempt_statement(|| {
             background::as_statement(Some(&text), || runner::run(warmer, refresh).or_raise())
         });
@@ -224,6 +226,6 @@ impl Warming {
             _ => self.slot.note_success(),
         }
         self.slot.useful.store(shared::tick(), Relaxed);
-        warmer.note(tick, began.elapsed(), &outcome);
+        warmer.note(began.elapsed(), &outcome);
     }
 }

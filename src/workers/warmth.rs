@@ -20,6 +20,20 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// How long a worker may take for one step while another owner waits for its turn. A worker that takes longer runs a query that does
+/// not end.
+const RUN_MAX_MS: u64 = 30_000;
+
+/// Ends the workers that have run for too long, because another owner waits for its turn.
+fn end_endless() {
+    for slot in shared::warmer_slots() {
+        let (pid, database) = (slot.pid.load(Relaxed), slot.database.load(Relaxed));
+        if shared::ms_since(slot.worked.load(Relaxed)) >= RUN_MAX_MS && session::is_worker_of(pid, database) {
+            session::terminate(pid);
+        }
+    }
+}
+
 /// Returns whether an owner has a worker. Also finds a worker that a previous launcher has started.
 fn has_worker(owner: Owner) -> bool {
     shared::warmer_slots().any(|slot| {
@@ -120,7 +134,10 @@ impl Warmth {
                     let begun = list.begun(owner);
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }
-                Some(_) if self.alive() >= settings::max_workers() => break,
+                Some(_) if self.alive() >= settings::max_workers() => {
+                    end_endless();
+                    break;
+                }
                 Some(_) => {
                     let begun = list.begun(owner);
                     let Some(worker) = background::start_warmer(owner) else { return false };

@@ -97,6 +97,7 @@ INSERT INTO calls VALUES
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('pgcache.grant_restored', 'SELECT pgcache.grant_restored()'), -- by a trigger only
     ('pgcache.warmer_changed', 'SELECT pgcache.warmer_changed()'), -- by a trigger only
+    ('pgcache.warmer_replicated', 'SELECT pgcache.warmer_replicated()'), -- by a trigger only
     ('pgcache.warmer_restored', 'SELECT pgcache.warmer_restored()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
     ('the tables', 'SELECT count(*) FROM pgcache.grants'),
