@@ -35,8 +35,9 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
             let mut expect = |when: &str, session: &mut Client, hit: bool| {
                 for table in path.changes {
                     if is_hit(session, &schema, table) != hit {
-                        let what = if hit { "a miss" } else { "a hit" };
-                        wrong.push(format!("{}, {ending}: {table} is {what} {when}", path.name));
+                        let status = session.query_one("SELECT public.cache_status()", &[]);
+                        let status: String = status.map_or_else(|error| error.to_string(), |row| row.get(0));
+                        wrong.push(format!("{}, {ending}: {table} is {status:?} {when}", path.name));
                     }
                 }
             };
