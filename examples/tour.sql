@@ -55,7 +55,7 @@ INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders
 \! for session in 1 2 3 4 5 6 7 8 9 10; do psql -X -q -At -c "SELECT cache_status() FROM (SELECT count(*) FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard')) AS rows" & done | sort | uniq -c
 \echo
 
-\echo '-- With stale_ok, a call accepts the rows of a moment ago, so an order makes nobody wait:'
+\echo '-- With stale_ok, a call accepts the rows of a moment ago. The call after an order then returns the old rows and runs no query:'
 \echo
 SELECT count(*) AS rows FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard', stale_ok => '1 minute');
 INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders;

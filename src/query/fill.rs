@@ -58,7 +58,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
         renewed = None;
         let look = wanted.look_again(waiting.mark());
         if let Found::Result(result) = job.find(space, &look) {
-            if look.arrived.is_some() {
+            // An outdated result keeps its status: the caller must be able to tell it from a result that is later than its call.
+            if look.arrived.is_some() && status::current() != Some(Status::Stale) {
                 status::set(Status::Waited);
             }
             return result;

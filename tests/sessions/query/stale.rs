@@ -2,7 +2,7 @@
 //! result again shortly before it expires, and the other callers get the stored result meanwhile.
 
 use super::calls::{Expect, answer, cached_with, call, run, text};
-use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs};
+use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs, waiting};
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
@@ -502,4 +502,24 @@ fn one_caller_refreshes_a_result_before_it_expires() {
     let noticed: Vec<_> = found.iter().filter(|outcome| outcome.status != "hot").collect();
     assert!(noticed.len() <= runs + 14, "{} have noticed {runs} runs: {noticed:?}", noticed.len());
     assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A session with `stale_ok` that has waited may get a result from before its call, if a change has come in meanwhile. Its status must
+/// then be `stale`, so that the caller can tell the result from one that is later than the call.
+#[test]
+fn an_outdated_result_after_a_wait_is_called_stale() {
+    let stand = Stand::new();
+    let [mut leader, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let call = accept("SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs", "1 h");
+    run(&mut witness, "SELECT pg_advisory_lock(1)");
+    thread::scope(|threads| {
+        let leading = threads.spawn(|| ask(&mut leader, &call));
+        wait_until("the query to wait", || locked(&mut witness) == 1 || leading.is_finished());
+        let waiting_for = threads.spawn(|| ask(&mut session, &call));
+        wait_until("the session to wait", || waiting(&mut witness) == 1 || waiting_for.is_finished());
+        run(&mut witness, "UPDATE t SET v = 2; SELECT pg_advisory_unlock(1)");
+        assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+        let outcome = waiting_for.join().expect("it does not panic");
+        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "stale"));
+    });
 }
