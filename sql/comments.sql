@@ -142,10 +142,10 @@ COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'Returns the rows of the view cache_spaces.';
 
 COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
-    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. The call itself invalidates all values with tags once.';
+    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. A call with a new tag invalidates the values with a tag of the table once.';
 
 COMMENT ON FUNCTION cache_unwatch(regclass) IS
-    'Ends the watch of a table: no tag stands for the table any more. The call itself invalidates all values with tags once.';
+    'Ends the watch of a table: no tag stands for the table any more. The call itself invalidates the values with a tag of the table once.';
 
 COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
     'Invalidates all values that depend on a table, as a write to the table does. Takes effect for other sessions when the transaction commits.';

@@ -313,14 +313,14 @@ mod pgcache {
     use crate::pg::catalog::{self, Table};
     use crate::pg::shared;
     use crate::pg::size::Size;
+    use crate::pg::varlena::OwnedText;
     use crate::pg::{interval, memory};
     use crate::store::transaction::pending;
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
     /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
-    /// the values that depend on the list of watches. A change of the grants makes the caches that follow the journal drop all
-    /// values of the database.
+    /// tags. A change of the grants makes the caches that follow the journal drop all values of the database.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -329,7 +329,16 @@ mod pgcache {
         catalog::announce_change(table);
         let is = |which| catalog::table_oid(which) == Some(table.to_u32());
         if is(Table::Watches) {
-            watch::changed();
+            // The tags are known unless this is TRUNCATE, or the column was changed by hand.
+            let rows = [trigger.old(), trigger.new()];
+            let tags = rows.iter().flatten().map(|row| row.get_by_name::<Vec<Option<OwnedText>>>("tags"));
+            match tags.collect::<Result<Vec<_>, _>>() {
+                Ok(tags) if !tags.is_empty() => {
+                    let tags = tags.into_iter().flatten().flatten().flatten().map(|OwnedText(tag)| tag);
+                    watch::changed(memory::collect(tags));
+                }
+                _ => watch::all_changed(),
+            }
         }
         if is(Table::Grants) {
             pending::privileges_changed(shared::database());

@@ -41,8 +41,8 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
 }
 
 /// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
-/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay. Like each change of the table of
-/// watches, this also invalidates all entries with tags once (`watch::changed`).
+/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay. The entries with one of the new
+/// tags become invalid (`watch::changed`).
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -80,7 +80,8 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
                  pg_catalog.array_agg(pg_catalog.convert_from(tag, pg_catalog.getdatabaseencoding()))
              FROM pg_catalog.unnest($2) AS tag
              ON CONFLICT (relation) DO UPDATE
-             SET tags = ARRAY(SELECT pg_catalog.unnest(w.tags) UNION SELECT pg_catalog.unnest(excluded.tags) ORDER BY 1)",
+             SET tags = ARRAY(SELECT pg_catalog.unnest(w.tags) UNION SELECT pg_catalog.unnest(excluded.tags) ORDER BY 1)
+             WHERE NOT w.tags OPERATOR(pg_catalog.@>) excluded.tags",
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
         // The limits count the watch as well, so they are checked after it was written. An error undoes the write.

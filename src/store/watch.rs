@@ -2,18 +2,23 @@
 //! `docs/architecture.md` explains the words stamp and fence.
 //!
 //! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
-//! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table never does. The storing session reads the list after
-//! it has taken the entry's stamp, and the entry also depends on the fence of the list. So a watch that commits meanwhile makes the
-//! entry a miss. The session's own copy of the list follows the same rule: its stamp is taken before the list is read, and the copy
-//! is valid as long as the list's fence has not changed since that stamp.
+//! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table never does.
+//!
+//! A transaction that makes a tag stand for a table, or ends that, invalidates the tag: an entry with the tag may get or lose a
+//! dependency. The storing session reads the list after it has taken the entry's stamp, and the entry depends on the fence of the
+//! tag. So a watch that commits after the stamp was taken makes the entry a miss.
+//!
+//! Each session keeps a copy of the list. The list has a fence of its own, which every change of the list raises, too. The stamp of
+//! the copy is taken before the list is read, and the copy is valid as long as the list's fence has not changed since that stamp.
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
-use crate::pg::memory;
 use crate::pg::relation::{self, RelationOid};
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
+use crate::pg::{memory, names};
+use crate::store::keyspace::{self, Keyspace};
 use crate::store::space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::{Named, pending, table_writes};
@@ -48,19 +53,18 @@ thread_local! {
 }
 
 /// Returns the fence of this database's list of watches.
-pub fn fence(tier: &HotTier) -> FenceId {
+fn fence(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Watches(shared::database()))
 }
 
-/// Returns the fences that an entry with some tags depends on in addition to the fences of the tags: that of the list of watches,
-/// and those of the relations that the tags stand for. Returns none if there are no tags. Must be called after the entry's `stamp`
-/// was taken. May raise errors.
+/// Returns the fences that an entry with some tags depends on in addition to the fences of the tags: those of the relations that
+/// the tags stand for. Must be called after the entry's `stamp` was taken. May raise errors.
 pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId> {
+    let mut found = Vec::new();
     if tags.is_empty() {
-        return Vec::new();
+        return found;
     }
-    let mut found = vec![fence(tier)];
-    let known = up_to_date(tier, found[0]);
+    let known = up_to_date(tier);
     if !known.relations.is_empty() {
         for oid in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
             add_relation(tier, *oid, stamp, &mut found);
@@ -75,7 +79,7 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
 /// relations.
 #[cold]
 pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
-    let known = up_to_date(tier, fence(tier));
+    let known = up_to_date(tier);
     let relations = |tag: &&&[u8]| known.relations.get(**tag).map_or(0, Vec::len);
     let tag = tags.iter().max_by_key(relations).copied().unwrap_or_default();
     status::about("refused: too many dependencies, most of them relations of {}", "tag", tag)
@@ -106,21 +110,21 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
 /// Returns the relations that some tags stand for, from the session's copy of the list. A relation may occur more than once. May
 /// raise errors.
 pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
-    let known = up_to_date(tier, fence(tier));
+    let known = up_to_date(tier);
     memory::collect(tags.filter_map(|tag| known.relations.get(tag)).flatten().copied())
 }
 
 /// Returns the tags that stand for a relation, from the session's copy of the list. May raise errors.
 pub fn known_tags_of(tier: &HotTier, relation: u32) -> Vec<Vec<u8>> {
-    let known = up_to_date(tier, fence(tier));
+    let known = up_to_date(tier);
     let stands_for = |relations: &Vec<u32>| relations.contains(&relation);
     let tags = known.relations.iter().filter(|(_, relations)| stands_for(relations));
     memory::collect(tags.map(|(tag, _)| memory::copy(tag)))
 }
 
 /// Returns the session's copy of the list, after reading the list again if the copy is outdated.
-fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
-    let fences = tier.fences();
+fn up_to_date(tier: &HotTier) -> Rc<Known> {
+    let (fences, fence) = (tier.fences(), fence(tier));
     let known = KNOWN.with_borrow(Clone::clone);
     if let Some(known) = known.filter(|known| {
         known.generation == catalog::generation() && fences.holds(fence, known.stamp, Stamp::LATEST)
@@ -223,12 +227,28 @@ pub fn check_limits(
     Ok(())
 }
 
-/// Invalidates the list of watches, because this transaction changes it: its commit invalidates all values with tags in the
-/// database. Does nothing if there is no cache.
-pub fn changed() {
-    if let Some(keyspace) = space::any_keyspace() {
-        // An entry may get or lose dependencies by the change.
-        let all = Named::Database(shared::database());
-        pending::invalidate(&keyspace, fence(keyspace.tier), all);
+/// Invalidates the tags of a row of the list that this transaction adds, changes or removes. Does nothing if there is no cache. May
+/// raise errors.
+pub fn changed(tags: Vec<Vec<u8>>) {
+    let Some(keyspace) = space::any_keyspace() else { return };
+    outdate_copies(&keyspace);
+    for tag in tags {
+        let fence = keyspace::tag(keyspace.tier, &tag);
+        names::note(fence.number(), &tag);
+        pending::invalidate(&keyspace, fence, Named::Tag(tag.into_boxed_slice()));
     }
+}
+
+/// Invalidates everything in the database, because this transaction changes watches, and it is not known which tags they have. Does
+/// nothing if there is no cache. May raise errors.
+pub fn all_changed() {
+    if let Some(keyspace) = space::any_keyspace() {
+        outdate_copies(&keyspace);
+        pending::invalidate_database(&keyspace);
+    }
+}
+
+/// Makes every session read the list again, when the transaction commits.
+fn outdate_copies(keyspace: &Keyspace) {
+    pending::invalidate_exactly(fence(keyspace.tier), Named::Unnamed);
 }

@@ -169,7 +169,7 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
              'BEGIN FOR i IN 1..n LOOP EXECUTE format(''INSERT INTO w%s VALUES (1)'', i); END LOOP; END'",
         )
         .expect("a function");
-    // Values are stored after the watches, because a change of the list of watches invalidates values with tags.
+    // Values are stored after the watches, because a new watch invalidates the values with its tag.
     let store = "SELECT cache_set_text('calm tag', 'v', tags => '{calm}')";
     witness.batch_execute(store).expect("it is stored");
     fetch(&mut witness, "calm");

@@ -261,3 +261,40 @@ fn rows_that_another_session_has_cleaned_up_fail_no_call_under_repeatable_read()
     assert_eq!(text(&mut session, left).as_deref(), Some("1 2"));
     drop_roles(&mut session, &["watches_late"]);
 }
+
+/// A watch may begin while another transaction stores a value with its tag, after that transaction has looked up the tables of the
+/// tag. The value does not depend on the table, so it must not be served. The next value must depend on it.
+#[test]
+fn a_watch_that_begins_meanwhile_leaves_no_value_without_its_table() {
+    let database = Database::create();
+    let [mut one, mut two, mut reader] = [(); 3].map(|()| database.connect());
+    run(&mut two, "CREATE TABLE t (id int)");
+    let get = "SELECT cache_get_text('k')";
+    let set =
+        "SELECT cache_set_text('k', 'v', tags => '{late}'), cache_set_text('other', 'v', tags => '{other}')";
+    run(&mut one, &format!("BEGIN; {set}"));
+    run(&mut two, "SELECT cache_watch('t', '{late}')");
+    run(&mut one, "COMMIT");
+    assert_eq!(text(&mut reader, get), None);
+    assert_eq!(text(&mut reader, "SELECT cache_status()").as_deref(), Some("invalidated: tag late"));
+    assert_eq!(text(&mut reader, "SELECT cache_get_text('other')").as_deref(), Some("v"));
+    run(&mut one, set);
+    assert_eq!(text(&mut reader, get).as_deref(), Some("v"));
+    run(&mut two, "INSERT INTO t VALUES (1)");
+    assert_eq!(text(&mut reader, get), None);
+    // After the end of the watch, values with the tag do not depend on the table any more.
+    run(&mut one, set);
+    run(&mut two, "SELECT cache_unwatch('t')");
+    assert_eq!(text(&mut reader, get), None);
+    run(&mut one, set);
+    run(&mut two, "INSERT INTO t VALUES (2)");
+    assert_eq!(text(&mut reader, get).as_deref(), Some("v"));
+    // The tags are not known if the rows were removed by TRUNCATE.
+    run(&mut two, "SELECT cache_watch('t', '{late}')");
+    run(&mut one, set);
+    run(&mut two, "TRUNCATE pgcache.watches");
+    assert_eq!(
+        ["k", "other"].map(|key| text(&mut reader, &format!("SELECT cache_get_text('{key}')"))),
+        [None, None]
+    );
+}

@@ -21,9 +21,15 @@ SELECT cache_unwatch('orders');
 SELECT cache_set('a', '1', tags => '{revenue}');
 INSERT INTO orders VALUES (3);
 SELECT cache_get('a');
--- Values from before a change of the watches are misses, because their tags may have stood for other tables.
+-- Values from before a change of a watch are misses if they have one of its tags. Other values stay.
+SELECT cache_set('other', '1', tags => '{else}');
 SELECT cache_watch('orders', '{revenue}');
 SELECT cache_get('a'), cache_status();
+SELECT cache_get('other');
+-- A call with tags that stand for the table already changes nothing.
+SELECT cache_set('a', '1', tags => '{revenue}');
+SELECT cache_watch('orders', '{revenue}');
+SELECT cache_get('a');
 
 -- One transaction watches a table, sets a value, writes the table and sets the value again.
 BEGIN;

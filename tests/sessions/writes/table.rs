@@ -26,7 +26,7 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
         let call = format!("SELECT cache_watch('{table}', '{{{schema}_{table}}}')");
         session.batch_execute(&call).unwrap_or_else(|error| panic!("{call}: {error}"));
     }
-    // Values are set after all watches, because a change of the list of watches invalidates values with tags.
+    // Values are set after all watches, because a new watch invalidates the values with its tag.
     tables.iter().for_each(|table| set(session, schema, table));
 }
 
