@@ -153,6 +153,18 @@ COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
 COMMENT ON FUNCTION pgcache.visible_watches() IS
     'Returns one row for each watched table and each of its tags. The view cache_watches groups them by table.';
 
+COMMENT ON FUNCTION cache_on_event(text, text[], text) IS
+    'Adds targets to an event: keys, patterns (match:) and tags (tag:) that become invalid each time the event is emitted. A placeholder such as {user_id} gets its value from the event.';
+
+COMMENT ON FUNCTION cache_off_event(text) IS
+    'Removes the targets of an event in all spaces in which the caller has the privilege admin.';
+
+COMMENT ON FUNCTION cache_emit(text, jsonb) IS
+    'Emits an event: its targets become invalid when the transaction commits. The members of the payload are the values of the placeholders.';
+
+COMMENT ON FUNCTION pgcache.visible_events() IS
+    'Returns one row for each target of each event. The view cache_events groups them.';
+
 COMMENT ON FUNCTION cache_stats_reset() IS
     'Sets the counts of the views cache_stats, cache_stats_detail and cache_relations to zero, at once, for all spaces and tables of the database.';
 

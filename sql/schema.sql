@@ -84,6 +84,18 @@ CREATE TABLE pgcache.watches (
 );
 COMMENT ON TABLE pgcache.watches IS 'Tags that stand for relations. Written by cache_watch and cache_unwatch.';
 
+-- Events. A target is a key, `match:` with a pattern, or `tag:` with a tag; placeholders are in braces. src/pg/catalog.rs has the
+-- positions of the columns, so a new column must be the last one.
+CREATE TABLE pgcache.events (
+    event   pg_catalog.text COLLATE pg_catalog."C" NOT NULL CHECK (
+        pg_catalog.octet_length(event) OPERATOR(pg_catalog.>=) 1
+        AND pg_catalog.octet_length(event) OPERATOR(pg_catalog.<=) 63),
+    space   pg_catalog.oid,
+    targets pg_catalog.text[] NOT NULL,
+    PRIMARY KEY (event, space)
+);
+COMMENT ON TABLE pgcache.events IS 'Events and what they invalidate. Written by cache_on_event and cache_off_event.';
+
 -- Warmers. src/pg/catalog.rs has the positions of the columns, so a new column must be the last one. `owner` is the role that added
 -- the warmer. The rows of a dropped role stay until the next cache_warmer_add, or until the server starts; they never run.
 CREATE TABLE pgcache.warmers (
@@ -131,5 +143,6 @@ SELECT pg_catalog.pg_extension_config_dump('pgcache.dumped_warmers',
      SELECT r.rolname::pg_catalog.text, w.name, w.query, w.args::pg_catalog.text, w.every, w.ttl, w.tags::pg_catalog.text, w.space
      FROM pgcache.warmers AS w
      JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) w.owner');
+SELECT pg_catalog.pg_extension_config_dump('pgcache.events', '');
 SELECT pg_catalog.pg_extension_config_dump('pgcache.watches',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation)');

@@ -11,12 +11,16 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants
     FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.watches
     FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.events
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.spaces FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.grants FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.watches FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.events FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
 ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
+ALTER TABLE pgcache.events ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 
 -- schema.sql says how a dump brings grants. The function inserts the grant into pgcache.grants, and no row into this table.
 CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
@@ -62,6 +66,16 @@ COMMENT ON VIEW cache_watches IS 'Watched tables and the tags that stand for the
 COMMENT ON COLUMN cache_watches.relation IS 'Table whose changes invalidate values';
 COMMENT ON COLUMN cache_watches.tags IS 'Values with one of these tags depend on it';
 GRANT SELECT ON cache_watches TO PUBLIC;
+
+CREATE VIEW cache_events AS
+    SELECT event, space, pg_catalog.array_agg(target ORDER BY target COLLATE pg_catalog."C") AS targets
+    FROM pgcache.visible_events() GROUP BY event, space
+    ORDER BY event COLLATE pg_catalog."C", space COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_events IS 'Events and what they invalidate';
+COMMENT ON COLUMN cache_events.event IS 'Name of the event';
+COMMENT ON COLUMN cache_events.space IS 'Space of the keys and patterns';
+COMMENT ON COLUMN cache_events.targets IS 'Keys, patterns (match:) and tags (tag:)';
+GRANT SELECT ON cache_events TO PUBLIC;
 
 CREATE VIEW cache_stats AS
     SELECT * FROM pgcache.space_summary() ORDER BY space COLLATE pg_catalog."C";

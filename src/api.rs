@@ -7,6 +7,7 @@ mod content;
 mod counter;
 #[cfg(debug_assertions)]
 mod definition;
+mod event;
 mod fetch;
 mod grant;
 mod inspect;

@@ -27,6 +27,7 @@ pgrx::extension_sql_file!(
         api::content::pgcache::dependencies,
         api::content::pgcache::entries,
         api::content::pgcache::queries,
+        api::event::pgcache::visible_events,
         api::grant::pgcache::grant_restored,
         api::grant::pgcache::visible_grants,
         api::invalidation::cache_flush,

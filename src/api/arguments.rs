@@ -7,12 +7,11 @@ use crate::pg::jsonb::{self, Member};
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
 use crate::pg::{interval, memory};
 use crate::store::entry::Mode;
+use crate::store::note::TAG_BYTES_MAX;
 use crate::store::space::{self, Privilege, Space};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// The most bytes of a tag. The note of an entry (`store/note.rs`) keeps the length of a tag, minus one, in one byte.
-const TAG_BYTES_MAX: usize = 256;
 /// The most tags of a value. The longest tags, 32 of them, take about 8 kB in the note of an entry, which has at most 16 kB. Each
 /// tag is also one of the 255 dependencies that an entry can have.
 const TAGS_MAX: usize = 32;

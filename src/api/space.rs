@@ -297,6 +297,10 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         entry::flush(&space, false)?;
         grant::forget_space(space.oid);
         catalog::write(
+            "DELETE FROM pgcache.events WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+            &[i64::from(space.oid).into()],
+        );
+        catalog::write(
             "DELETE FROM pgcache.spaces WHERE number OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
             &[i64::from(space.oid).into()],
         );
@@ -313,7 +317,7 @@ mod pgcache {
     use crate::pg::catalog::{self, Table};
     use crate::pg::shared;
     use crate::pg::size::Size;
-    use crate::pg::varlena::OwnedText;
+    use crate::pg::varlena::OwnedTexts;
     use crate::pg::{interval, memory};
     use crate::store::transaction::pending;
     use crate::store::{space, watch};
@@ -331,11 +335,10 @@ mod pgcache {
         if is(Table::Watches) {
             // The tags are known unless this is TRUNCATE, or the column was changed by hand.
             let rows = [trigger.old(), trigger.new()];
-            let tags = rows.iter().flatten().map(|row| row.get_by_name::<Vec<Option<OwnedText>>>("tags"));
+            let tags = rows.iter().flatten().map(|row| row.get_by_name::<OwnedTexts>("tags"));
             match tags.collect::<Result<Vec<_>, _>>() {
                 Ok(tags) if !tags.is_empty() => {
-                    let tags = tags.into_iter().flatten().flatten().flatten().map(|OwnedText(tag)| tag);
-                    watch::changed(memory::collect(tags));
+                    watch::changed(memory::collect(tags.into_iter().flatten().flat_map(|tags| tags.0)));
                 }
                 _ => watch::all_changed(),
             }

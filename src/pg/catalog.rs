@@ -29,6 +29,7 @@ pub enum Table {
     Grants,
     Watches,
     Warmers,
+    Events,
 }
 
 impl Table {
@@ -38,6 +39,7 @@ impl Table {
             Self::Grants => c"grants",
             Self::Watches => c"watches",
             Self::Warmers => c"warmers",
+            Self::Events => c"events",
         }
     }
 }
@@ -76,6 +78,13 @@ pub mod warmers {
     pub const SPACE: usize = 8;
 }
 
+/// The columns of `pgcache.events`, in the same way.
+pub mod events {
+    pub const EVENT: usize = 0;
+    pub const SPACE: usize = 1;
+    pub const TARGETS: usize = 2;
+}
+
 /// The rows of a table to read. `Named` and `OfSpace` use an index.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
@@ -94,7 +103,7 @@ local! {
     /// Whether this session has registered its callbacks.
     static WATCHING: Cell<bool> = Cell::new(false);
     /// The OIDs of the tables, once they have been found; 0 before.
-    static TABLES: Cell<[u32; 4]> = Cell::new([0; 4]);
+    static TABLES: Cell<[u32; 5]> = Cell::new([0; 5]);
 }
 
 /// Returns a counter that changes whenever data read from the tables may be outdated.
@@ -119,7 +128,7 @@ fn advance() {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
-        TABLES.set([0; 4]);
+        TABLES.set([0; 5]);
         advance();
     }
 }

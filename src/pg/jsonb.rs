@@ -53,6 +53,33 @@ pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     }
 }
 
+/// Returns the names and values of all members, or None if the jsonb is not an object. They are in the memory of the statement.
+pub fn elements_by_name<'a>(argument: JsonbArgument<'a>) -> Option<Vec<(&'a [u8], Element)>> {
+    if !is(argument, pg_sys::JB_FOBJECT) {
+        return None;
+    }
+    let mut members = Vec::new();
+    // SAFETY: the copy of the object lives as long as the members are in use. The iterator returns the key of a member before its
+    // value.
+    unsafe {
+        let mut iterator = walk(argument);
+        let mut item = pg_sys::JsonbValue::default();
+        let mut name: &[u8] = &[];
+        loop {
+            pgrx::check_for_interrupts!();
+            match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
+                pg_sys::JsonbIteratorToken::WJB_DONE => return Some(members),
+                pg_sys::JsonbIteratorToken::WJB_KEY => {
+                    let key = item.val.string;
+                    name = std::slice::from_raw_parts(key.val.cast(), key.len as usize);
+                }
+                pg_sys::JsonbIteratorToken::WJB_VALUE => memory::push(&mut members, (name, Element(item))),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// A JSON array.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a>(Option<JsonbArgument<'a>>);
@@ -115,7 +142,7 @@ unsafe fn walk_elements(
     }
 }
 
-/// An element of a JSON array.
+/// An element of a JSON array, or the value of a member of an object.
 #[derive(Clone, Copy)]
 pub struct Element(pg_sys::JsonbValue);
 
@@ -129,6 +156,11 @@ pub struct Literal {
 }
 
 impl Element {
+    /// Returns whether the element is an array or an object itself.
+    pub fn is_nested(&self) -> bool {
+        self.0.type_ == pg_sys::jbvType::jbvBinary
+    }
+
     /// Returns the element as text: a string without quotes, any other JSON as it is written. Returns None for a null.
     pub fn text(mut self) -> Option<CString> {
         use pg_sys::jbvType;

@@ -237,6 +237,42 @@ impl IntoDatum for OwnedText {
     }
 }
 
+/// The bytes of the texts of an array in a row, in the database's encoding. Nulls among them are left out.
+#[derive(Debug, Default)]
+pub struct OwnedTexts(pub Vec<Vec<u8>>);
+
+impl FromDatum for OwnedTexts {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller promises a Datum of an array of texts, which lives during the call.
+        let texts = || unsafe { contents(datum, pg_sys::TEXTOID) };
+        (!is_null).then(|| Self(memory::collect(texts().into_iter().flatten().map(memory::copy))))
+    }
+}
+
+// SAFETY: the result borrows nothing of the Datum.
+unsafe impl pgrx::datum::UnboxDatum for OwnedTexts {
+    type As<'src> = Self;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> Self
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller promises a Datum of an array of texts.
+        unsafe { Self::from_polymorphic_datum(datum.sans_lifetime(), false, pg_sys::TEXTARRAYOID) }
+            .unwrap_or_default()
+    }
+}
+
+impl IntoDatum for OwnedTexts {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        memory::collect(self.0.into_iter().map(OwnedText)).into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTARRAYOID
+    }
+}
+
 /// Returns the argument of a function, or None if it is null.
 ///
 /// # Safety

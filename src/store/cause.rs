@@ -13,7 +13,7 @@ use crate::pg::{function, names, relation};
 use crate::store::definitions::{self, Definition};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::table_writes;
-use crate::store::{keyspace, space, watch};
+use crate::store::{keyspace, space};
 use pg_cache_core::{FenceId, Reserved};
 
 /// Returns the status of the session as text. None if the session has no status: see [`status::forget`]. May raise errors.

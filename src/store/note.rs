@@ -16,6 +16,9 @@ use crate::pg::encoding;
 use crate::pg::memory::OutOfMemory;
 use pg_cache_core::{Kind, NOTE_BYTES_MAX};
 
+/// The most bytes of a tag. A note has the length of a tag, minus one, in one byte.
+pub const TAG_BYTES_MAX: usize = 256;
+
 /// The form in which the caller gets a query result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -9,6 +9,7 @@ mod definitions;
 mod docs;
 mod encoding;
 mod environment;
+mod events;
 mod exhaustion;
 mod fences;
 mod fetch;
