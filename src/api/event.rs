@@ -61,8 +61,11 @@ fn cache_on_event(
         let targets = targets.ok_or_else(|| null("targets"))?.0;
         let mut checked = Vec::new();
         for argument in targets {
-            memory::push(&mut checked, OwnedText(memory::copy(target(argument)?)));
+            memory::push(&mut checked, target(argument)?);
         }
+        checked.sort_unstable();
+        checked.dedup();
+        let checked = memory::collect(checked.into_iter().map(|target| OwnedText(memory::copy(target))));
         if checked.is_empty() {
             return Err(invalid("targets must not be empty")
                 .hint("To remove the targets of an event, run cache_off_event."));
@@ -70,10 +73,10 @@ fn cache_on_event(
         let space = arguments::space(space, Privilege::Admin)?;
         catalog::write(
             "INSERT INTO pgcache.events AS e
-             SELECT $1, $2::pg_catalog.oid, ARRAY(SELECT DISTINCT t FROM pg_catalog.unnest($3) AS t ORDER BY 1)
+             SELECT $1, $2::pg_catalog.oid, $3
              ON CONFLICT (event, space) DO UPDATE
              SET targets = ARRAY(SELECT pg_catalog.unnest(e.targets) UNION SELECT pg_catalog.unnest(excluded.targets) ORDER BY 1)
-             WHERE NOT e.targets OPERATOR(pg_catalog.@>) excluded.targets",
+             WHERE NOT pg_catalog.arraycontains(e.targets, excluded.targets)",
             &[OwnedText(memory::copy(event)).into(), i64::from(space.oid).into(), checked.into()],
         );
         // The limits count the new targets as well, so they are checked after these were written. An error undoes the write.

@@ -81,7 +81,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
              FROM pg_catalog.unnest($2) AS tag
              ON CONFLICT (relation) DO UPDATE
              SET tags = ARRAY(SELECT pg_catalog.unnest(w.tags) UNION SELECT pg_catalog.unnest(excluded.tags) ORDER BY 1)
-             WHERE NOT w.tags OPERATOR(pg_catalog.@>) excluded.tags",
+             WHERE NOT pg_catalog.arraycontains(w.tags, excluded.tags)",
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
         // The limits count the watch as well, so they are checked after it was written. An error undoes the write.

@@ -2,6 +2,8 @@
 
 use pg_cache_testbed::Database;
 use postgres::Client;
+use std::io::Write;
+use std::process::Stdio;
 
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
@@ -90,9 +92,13 @@ fn a_dump_carries_events() {
         "CREATE EXTENSION pg_cache; SELECT cache_create_space('shop');
          SELECT cache_on_event('changed', ARRAY['user:{id}']), cache_on_event('changed', ARRAY['cart:{id}'], 'shop')",
     );
-    let dump = from.client("pg_dump").args(["--inserts"]).output().expect("pg_dump runs");
+    let dump = from.client("pg_dump").output().expect("pg_dump runs");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    run(&mut to.connect(), &String::from_utf8(dump.stdout).expect("a script"));
+    let mut psql = to.client("psql");
+    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut restore = psql.spawn().expect("psql runs");
+    restore.stdin.take().expect("a pipe").write_all(&dump.stdout).expect("psql reads");
+    assert!(restore.wait().expect("psql ends").success());
     let mut session = to.connect();
     let events = "SELECT string_agg(concat_ws(' ', event, space, targets), ', ') FROM cache_events";
     assert_eq!(
