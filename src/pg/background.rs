@@ -10,7 +10,7 @@ use super::encoding::shown;
 use super::error::{Failure, SqlState};
 use super::warm_list::Owner;
 use super::worker_slot::WorkerSlot;
-use super::{memory, session, shared, thread};
+use super::{environment, memory, session, shared, thread};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 #[cfg(not(feature = "pg18"))]
 use pgrx::pg_sys::pqsignal;
@@ -20,7 +20,7 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 unsafe extern "C-unwind" {
@@ -38,6 +38,9 @@ unsafe extern "C" {
 
 /// The server's number of the timeout of statements, on all supported versions.
 const STATEMENT_TIMEOUT: c_int = 3;
+
+/// The setting `transaction_read_only` in a worker that runs warmers: that of a usual session. A query may depend on it.
+static SHOWN_READ_ONLY: AtomicBool = AtomicBool::new(false);
 
 const LIBRARY: &CStr = c"pg_cache";
 /// How long the postmaster waits before it starts the launcher again after it has failed.
@@ -125,6 +128,7 @@ pub extern "C-unwind" fn pg_cache_warmer(database: pg_sys::Datum) {
     let owner = Owner { database: database.value() as u32, role: number().unwrap_or_default() as u32 };
     connect_as(owner.database, owner.role);
     if owner.role != 0 {
+        environment::separate_read_only(&SHOWN_READ_ONLY);
         // A session of a client loads these libraries when it begins. Their settings may be a part of the environment of a query.
         // SAFETY: the server's own function, in a transaction, as in a session.
         unsafe {
@@ -281,6 +285,7 @@ pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as c_int;
+        SHOWN_READ_ONLY.store(pg_sys::DefaultXactReadOnly, Ordering::Relaxed);
         pg_sys::XactReadOnly = true;
         if let Some(text) = activity {
             pg_sys::pgstat_report_activity(STATE_RUNNING, text.as_ptr());

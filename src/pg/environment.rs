@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::sync::atomic::AtomicBool;
 
 /// Settings that cannot change the result of a query. A setting that is in no list counts. Library settings count, except for
 /// [`HARMLESS_LIBRARIES`]; settings that only the configuration files can change (`PGC_SIGHUP`) do not count, see [`is_harmless`].
@@ -423,6 +424,23 @@ fn is_harmless(name: &[u8], context: pg_sys::GucContext::Type, harmless: &BTreeS
         true => HARMLESS_LIBRARIES.iter().any(|prefix| name.starts_with(prefix)),
         false => context == pg_sys::GucContext::PGC_SIGHUP || harmless.contains(name),
     }
+}
+
+/// Gives the setting `transaction_read_only` of this process a variable of its own. Then the server's variable can forbid writing
+/// while queries and digests see the setting as in a usual session. Must be called before the first digest.
+pub fn separate_read_only(variable: &'static AtomicBool) {
+    with_settings(|records| {
+        for record in records {
+            // SAFETY: the server's record of a setting of this process, which the server itself changes, too. The new variable
+            // lives as long as the process, and has the type of the setting.
+            unsafe {
+                let is_it = CStr::from_ptr((**record).name) == c"transaction_read_only";
+                if is_it && (**record).vartype == pg_sys::config_type::PGC_BOOL {
+                    (*record.cast_mut().cast::<pg_sys::config_bool>()).variable = variable.as_ptr();
+                }
+            }
+        }
+    });
 }
 
 /// Returns a number that grows when the session loads a library.

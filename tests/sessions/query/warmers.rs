@@ -784,6 +784,31 @@ fn a_replicated_warmer_is_kept_out() {
     assert_eq!(text(&mut session, "SELECT count(*) FROM pgcache.warmers"), "1");
 }
 
+/// A run must not write. Still, a query sees the settings of a usual session, and sessions find the result of a query that varies on
+/// all settings.
+#[test]
+fn a_read_only_run_has_the_settings_of_a_session() {
+    let cluster = start();
+    let mut session = app(&cluster);
+    run(
+        &mut session,
+        "CREATE FUNCTION total() RETURNS bigint STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RETURN (SELECT count(*) FROM t); END $$;
+         CREATE FUNCTION read_only() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RETURN current_setting('transaction_read_only') || (SELECT count(*) FROM t); END $$",
+    );
+    let (total, read_only) = ("SELECT total() AS n", "SELECT read_only() AS n");
+    add(&mut session, "total", total, "");
+    add(&mut session, "read only", read_only, "");
+    assert_eq!(wait_warm(&mut session, total, COLUMNS), "10");
+    assert_eq!(wait_warm(&mut session, read_only, "n text"), "off10");
+    run(&mut session, "INSERT INTO t VALUES (1)");
+    assert_eq!(wait_warm(&mut session, total, COLUMNS), "11");
+    // A session whose transactions are read-only by default has results of its own.
+    run(&mut session, "SET default_transaction_read_only = on");
+    assert!(!is_stored(&mut session, total));
+}
+
 /// A run must not write, and a query that ends its own process must not keep the other warmers of the role from running.
 #[test]
 fn a_query_that_writes_or_dies_harms_no_other_warmer() {
