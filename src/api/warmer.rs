@@ -7,13 +7,15 @@ use crate::pg::jsonb::Array;
 use crate::pg::query::{self, Query};
 use crate::pg::role::{self, Role};
 use crate::pg::varlena::{Jsonb, JsonbArgument, OwnedText, Text, TextArgument, TextsArgument, Varlena};
-use crate::pg::{catalog, interval, memory, subtransaction};
+use crate::pg::warm_list::Run;
+use crate::pg::{catalog, interval, memory, session, settings, shared, subtransaction};
 use crate::query::warmer as runner;
 use crate::store::space::Privilege;
 use crate::store::status::{self, Status};
 use crate::store::warmer::{self, NAME_BYTES_MAX, Outcome, TEXT_BYTES_MAX, Warmer};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Returns the bytes of a name. Null, an empty name and a name that is too long are errors.
@@ -149,14 +151,14 @@ fn cache_warm(
 /// Runs a warmer now. Returns whether its result is stored, the duration of the run in microseconds, and the error.
 fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
     let began = Instant::now();
-    warmer.begin();
+    let running = warmer.begin();
     let outcome = match subtransaction::attempt(|| runner::run(warmer, true).or_raise()) {
         Ok(None) => Outcome::Stored,
         Ok(Some(why)) => Outcome::NotStored(why),
         Err(failure) => Outcome::Failed(failure),
     };
     let took = began.elapsed();
-    warmer.note(took, &outcome);
+    running.end(took, &outcome);
     let error = outcome.in_words();
     (error.is_none(), i64::try_from(took.as_micros()).unwrap_or(i64::MAX), error)
 }
@@ -209,18 +211,38 @@ impl Dumped {
     }
 }
 
-/// Returns the state of a warmer, for the view.
-fn state(warmer: &Warmer) -> &'static str {
-    let run = warmer.run();
-    match run {
+/// Returns the state of a warmer, for the view. `run` is its latest run, with whether it goes on.
+fn state(warmer: &Warmer, run: Option<(Run, bool)>) -> &'static str {
+    match (run, warmer.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
+        (Some((_, true)), _) => "running",
         _ if !warmer::is_trusted(warmer.owner) => "not trusted",
         _ if !warmer.owner.may_log_in() => "owner may not log in",
         _ if warmer.is_refused() => "owner cannot connect",
-        None => "not run yet",
-        Some(run) if run.failures == 0 => "warm",
-        Some(run) if run.code == 0 => "not stored",
-        Some(_) => "failing",
+        (_, Some(false)) => "warm",
+        (Some((run, _)), _) if run.failures > 0 => match run.code {
+            0 => "not stored",
+            _ => "failing",
+        },
+        (_, Some(true)) => "outdated",
+        (_, None) => WAITING,
+    }
+}
+
+/// The state of a warmer at which no worker has looked lately.
+const WAITING: &str = "waiting";
+
+/// Returns why no worker runs warmers, if it is known.
+fn why_waiting() -> Option<&'static str> {
+    let launcher = shared::launcher_slot()?;
+    if shared::is_in_recovery() {
+        Some("the server is in recovery")
+    } else if settings::max_workers() == 0 {
+        Some("pg_cache.max_workers is 0")
+    } else if !session::is_alive(launcher.pid.load(Relaxed)) {
+        Some("the launcher of pg_cache does not run")
+    } else {
+        launcher.error().map(|_| "the server has no free place for a worker, see max_worker_processes")
     }
 }
 
@@ -317,7 +339,9 @@ mod pgcache {
             memory::check();
             let text = |bytes: &[u8]| Text(Varlena::of(bytes));
             let is_readable = warmer.owner == role || reads_all;
-            let run = warmer.run().filter(|run| run.runs > 0);
+            let shown = warmer.shown_run();
+            let state = super::state(&warmer, shown);
+            let run = shown.map(|(run, _)| run).filter(|run| run.began > 0);
             let tags = memory::collect(warmer.tags.iter().filter(|_| is_readable).map(|tag| text(tag)));
             let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
             let error = run.filter(|run| run.failures > 0).map(|run| match (run.code, is_readable) {
@@ -326,6 +350,8 @@ mod pgcache {
                 (code, true) => format!("{}: {}", SqlState(code), run.message()),
                 (code, false) => SqlState(code).to_string(),
             });
+            let why = || (state == super::WAITING).then(super::why_waiting).flatten().map(str::to_owned);
+            let error = error.or_else(why);
             (
                 text(&warmer.name),
                 warmer.owner.exists().then(|| warmer.owner.quoted()),
@@ -339,9 +365,9 @@ mod pgcache {
                 warmer.ttl,
                 (!tags.is_empty()).then_some(tags),
                 text(&warmer.space),
-                super::state(&warmer),
+                state,
                 run.and_then(|run| time(run.began)),
-                run.map(|run| Interval::from_micros(run.duration_us as i64)),
+                run.filter(|run| run.runs > 0).map(|run| Interval::from_micros(run.duration_us as i64)),
                 run.map_or(0, |run| run.runs as i64),
                 error,
             )

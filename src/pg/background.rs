@@ -276,8 +276,8 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, READ ONLY, and
-/// with the session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the session is
-/// idle.
+/// with the session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the
+/// session is idle.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
     // SAFETY: a worker outside of a transaction. Follows the server's own sessions.

@@ -76,6 +76,8 @@ impl SqlState {
     pub const CONNECTION_FAILURE: Self = Self(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE as u32);
     /// `insufficient_resources`
     pub const INSUFFICIENT_RESOURCES: Self = Self(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES as u32);
+    /// `query_canceled`
+    pub const QUERY_CANCELED: Self = Self(PgSqlErrorCode::ERRCODE_QUERY_CANCELED as u32);
 }
 
 impl std::fmt::Display for SqlState {

@@ -193,8 +193,8 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers, the state of
-/// Redis and the list of warmers, the waits of backends, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers, the state
+/// of Redis and the list of warmers, the waits of backends, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 /// The most owners, in all databases together. Further owners get no worker.
 pub const OWNERS_MAX: usize = 512;
-/// The most warmers whose latest run is known, in all databases together. With more warmers, the run that began first is forgotten.
+/// The most warmers whose latest run is known, in all databases together. With more warmers, the one that was used first is
+/// forgotten.
 pub const RUNS_MAX: usize = 1024;
 /// The words of a message. Longer messages are cut off.
 const MESSAGE_WORDS: usize = 24;
@@ -62,9 +63,12 @@ pub struct Run {
     /// The tick until which the warmer rests.
     pub rests_until: u32,
     pub duration_us: u64,
-    /// The number of runs.
+    /// The process ID of the session that runs the warmer now; 0 if the run has ended. If that process is gone, it has ended in the
+    /// middle of the run.
+    pub process: u32,
+    /// The number of runs, including one that goes on.
     pub runs: u64,
-    /// The number of runs in a row, including this one, that have failed or whose result was not stored.
+    /// The number of runs in a row, including one that goes on, that have failed or whose result was not stored.
     pub failures: u32,
     /// The SQLSTATE of the error as the server encodes it; 0 if there was no error.
     pub code: u32,
@@ -75,7 +79,17 @@ pub struct Run {
 impl Default for Run {
     fn default() -> Self {
         let message = [0; MESSAGE_WORDS];
-        Self { began: 0, rests_until: 0, duration_us: 0, runs: 0, failures: 0, code: 0, message, length: 0 }
+        Self {
+            began: 0,
+            rests_until: 0,
+            duration_us: 0,
+            process: 0,
+            runs: 0,
+            failures: 0,
+            code: 0,
+            message,
+            length: 0,
+        }
     }
 }
 
@@ -102,6 +116,25 @@ impl Run {
     }
 }
 
+/// The result of a look of a worker at a warmer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The tick of the look; 0 if no worker has looked at the warmer.
+    pub tick: u32,
+    /// Whether the warmer had to run: its result was missing or outdated.
+    pub is_due: bool,
+}
+
+impl Look {
+    fn word(self) -> u64 {
+        u64::from(self.tick) << 32 | u64::from(self.is_due)
+    }
+
+    fn of_word(word: u64) -> Self {
+        Self { tick: (word >> 32) as u32, is_due: word & 1 != 0 }
+    }
+}
+
 /// A place for the latest run of a warmer.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -111,11 +144,14 @@ struct RunSlot {
     version: AtomicU32,
     began: AtomicU32,
     rests_until: AtomicU32,
+    process: AtomicU32,
     failures: AtomicU32,
     code: AtomicU32,
     length: AtomicU32,
     duration_us: AtomicU64,
     runs: AtomicU64,
+    /// The last look of a worker at the warmer, see [`Look`]. A word of its own, which the version does not cover.
+    look: AtomicU64,
     message: [AtomicU64; MESSAGE_WORDS],
 }
 
@@ -139,6 +175,7 @@ impl WarmList {
         for slot in &self.runs {
             slot.warmer.store(0, Relaxed);
             slot.version.store(0, Relaxed);
+            slot.look.store(0, Relaxed);
             slot.store(&Run::default());
         }
     }
@@ -238,10 +275,7 @@ impl WarmList {
     pub fn note(&self, database: u32, number: u32, at: &mut usize, change: impl FnOnce(&mut Run)) {
         let slot = self.slot(database, number, at);
         let is_known = slot.is_some();
-        let slot = slot.or_else(|| {
-            let oldest = |slot: &&RunSlot| (slot.warmer.load(Relaxed) != 0, slot.began.load(Relaxed));
-            self.runs.iter().min_by_key(oldest)
-        });
+        let slot = slot.or_else(|| self.runs.iter().min_by_key(|slot| slot.last_used()));
         let Some(slot) = slot else { return };
         let version = slot.version.load(Relaxed);
         let taken =
@@ -250,11 +284,36 @@ impl WarmList {
             return;
         }
         fence(Release);
-        let mut run = if is_known && slot.is_of(database, number) { slot.load() } else { Run::default() };
+        let mut run = if is_known && slot.is_of(database, number) {
+            slot.load()
+        } else {
+            slot.look.store(0, Relaxed);
+            Run::default()
+        };
         change(&mut run);
         slot.warmer.store(u64::from(database) << 32 | u64::from(number), Relaxed);
         slot.store(&run);
         slot.version.store(version.wrapping_add(2), Release);
+    }
+
+    /// Notes a look at a warmer. A warmer without a place takes one that is free or was used last before the tick `unused_since`.
+    /// If there is none, the call does nothing.
+    pub fn note_look(&self, database: u32, number: u32, at: &mut usize, look: Look, unused_since: u32) {
+        if self.slot(database, number, at).is_none() {
+            if !self.runs.iter().any(|slot| slot.last_used() < unused_since.max(1)) {
+                return;
+            }
+            self.note(database, number, at, |_| ());
+        }
+        if let Some(slot) = self.slot(database, number, at) {
+            slot.look.store(look.word(), Relaxed);
+        }
+    }
+
+    /// Returns the last look at a warmer. None if no worker has looked at it, or if its place was given to another warmer.
+    pub fn look(&self, database: u32, number: u32, at: &mut usize) -> Option<Look> {
+        let look = Look::of_word(self.slot(database, number, at)?.look.load(Relaxed));
+        (look.tick != 0).then_some(look)
     }
 
     /// Finds the place of a warmer. Looks first at the index where the warmer was found before.
@@ -272,6 +331,14 @@ impl RunSlot {
         self.warmer.load(Relaxed) == u64::from(database) << 32 | u64::from(number)
     }
 
+    /// Returns the tick of the last look or the beginning of the last run, whichever is later; 0 if the place is free.
+    fn last_used(&self) -> u32 {
+        match self.warmer.load(Relaxed) {
+            0 => 0,
+            _ => Look::of_word(self.look.load(Relaxed)).tick.max(self.began.load(Relaxed)).max(1),
+        }
+    }
+
     fn load(&self) -> Run {
         let mut message = [0; MESSAGE_WORDS];
         message.iter_mut().zip(&self.message).for_each(|(to, from)| *to = from.load(Relaxed));
@@ -279,6 +346,7 @@ impl RunSlot {
             began: self.began.load(Relaxed),
             rests_until: self.rests_until.load(Relaxed),
             duration_us: self.duration_us.load(Relaxed),
+            process: self.process.load(Relaxed),
             runs: self.runs.load(Relaxed),
             failures: self.failures.load(Relaxed),
             code: self.code.load(Relaxed),
@@ -291,6 +359,7 @@ impl RunSlot {
         self.began.store(run.began, Relaxed);
         self.rests_until.store(run.rests_until, Relaxed);
         self.duration_us.store(run.duration_us, Relaxed);
+        self.process.store(run.process, Relaxed);
         self.runs.store(run.runs, Relaxed);
         self.failures.store(run.failures, Relaxed);
         self.code.store(run.code, Relaxed);

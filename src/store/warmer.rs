@@ -3,12 +3,12 @@
 
 use crate::pg::catalog::{self, Row, Rows, Table, warmers};
 use crate::pg::encoding::shown;
-use crate::pg::error::{Failure, Refused};
+use crate::pg::error::{Failure, Refused, SqlState};
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::{OwnedJsonb, OwnedText};
-use crate::pg::warm_list::{Owner, Run};
-use crate::pg::{interval, memory, shared};
+use crate::pg::warm_list::{Look, Owner, Run};
+use crate::pg::{interval, memory, session, shared};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -27,6 +27,11 @@ pub const NAME_BYTES_MAX: usize = 63;
 const REST_MIN: Duration = Duration::from_secs(1);
 /// The longest rest because of failures. A warmer whose run took longer rests longer.
 const REST_MAX: Duration = Duration::from_secs(60);
+
+/// After this time, the last look of a worker at a warmer says nothing about its result any more.
+const LOOK_MS_MAX: u64 = 10_000;
+/// If no worker has looked at a warmer for so long, its place in shared memory may be given to another one.
+const UNUSED_MS: u64 = 600_000;
 
 /// A warmer.
 #[derive(Debug)]
@@ -88,28 +93,82 @@ impl Warmer {
         run
     }
 
-    /// Notes that a run begins now. Until [`note`](Self::note) says how it has ended, it counts as a failure: the query may end its
-    /// process.
-    pub fn begin(&self) {
+    /// Returns the latest run as the view shows it, with whether it goes on. A run that goes on is not counted yet, and the outcome
+    /// is that of the run before.
+    pub fn shown_run(&self) -> Option<(Run, bool)> {
+        let mut run = self.run()?;
+        let goes_on = session::is_alive(run.process);
+        if goes_on {
+            (run.runs, run.failures) = (run.runs.saturating_sub(1), run.failures.saturating_sub(1));
+        } else {
+            blame_process(&mut run);
+        }
+        Some((run, goes_on))
+    }
+
+    /// Returns whether the warmer had to run when a worker looked at it last. None if no worker has looked at it lately.
+    pub fn was_due(&self) -> Option<bool> {
+        let mut at = self.at.get();
+        let look = shared::warm_list()?.look(shared::database(), self.number, &mut at);
+        self.at.set(at);
+        look.filter(|look| shared::ms_since(look.tick) < LOOK_MS_MAX).map(|look| look.is_due)
+    }
+
+    /// Notes that a worker has looked at the warmer, and whether it must run.
+    pub fn note_look(&self, is_due: bool) {
         let Some(list) = shared::warm_list() else { return };
         let mut at = self.at.get();
-        list.note(shared::database(), self.number, &mut at, |run| {
-            run.began = shared::tick().max(1);
-            (run.failures, run.code) = (run.failures + 1, 0);
-            run.runs += 1;
-            run.set_message("the run has not ended");
-            run.rests_until = shared::tick_in(rest(run.failures, Duration::ZERO));
-        });
+        let look = Look { tick: shared::tick().max(1), is_due };
+        let unused_since = shared::tick_before(UNUSED_MS).unwrap_or(0);
+        list.note_look(shared::database(), self.number, &mut at, look, unused_since);
         self.at.set(at);
     }
 
-    /// Notes how the run has ended that began last. After each run, the warmer rests for as long as the run took, and at least for one second.
-    /// After the second failure in a row, it rests at least for two seconds, and each further failure doubles this time, up to
-    /// [`REST_MAX`].
-    pub fn note(&self, took: Duration, outcome: &Outcome) {
+    /// Notes that a run begins now. It counts as a failure until [`Running::end`] says how it has ended: the query may end its
+    /// process.
+    pub fn begin(&self) -> Running<'_> {
+        self.note(|run| {
+            blame_process(run);
+            run.began = shared::tick().max(1);
+            run.process = session::pid();
+            (run.failures, run.runs) = (run.failures + 1, run.runs + 1);
+            run.rests_until = shared::tick_in(rest(run.failures, Duration::ZERO));
+        });
+        Running { warmer: self, has_ended: false }
+    }
+
+    /// Changes the latest run.
+    fn note(&self, change: impl FnOnce(&mut Run)) {
         let Some(list) = shared::warm_list() else { return };
         let mut at = self.at.get();
-        list.note(shared::database(), self.number, &mut at, |run| {
+        list.note(shared::database(), self.number, &mut at, change);
+        self.at.set(at);
+    }
+}
+
+/// If the process of a run has ended before the run, notes this as the outcome of the run.
+fn blame_process(run: &mut Run) {
+    if run.process != 0 {
+        (run.process, run.code) = (0, SqlState::CONNECTION_FAILURE.0);
+        run.set_message("the process of the run has ended");
+    }
+}
+
+/// A run of a warmer that goes on in this session. If it is dropped without a call of [`end`](Self::end), the run was cancelled.
+#[derive(Debug)]
+pub struct Running<'w> {
+    warmer: &'w Warmer,
+    has_ended: bool,
+}
+
+impl Running<'_> {
+    /// Notes how the run has ended. After each run, the warmer rests for as long as the run took, and at least for one second.
+    /// After the second failure in a row, it rests at least for two seconds, and each further failure doubles this time, up to
+    /// [`REST_MAX`].
+    pub fn end(mut self, took: Duration, outcome: &Outcome) {
+        self.has_ended = true;
+        self.warmer.note(|run| {
+            run.process = 0;
             run.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             let (failures, code, message) = match outcome {
                 Outcome::Stored => (0, 0, ""),
@@ -120,7 +179,17 @@ impl Warmer {
             run.set_message(message);
             run.rests_until = shared::tick_in(rest(failures, took));
         });
-        self.at.set(at);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.warmer.note(|run| {
+                (run.process, run.code) = (0, SqlState::QUERY_CANCELED.0);
+                run.set_message("the run was cancelled");
+            });
+        }
     }
 }
 

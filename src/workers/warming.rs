@@ -184,27 +184,28 @@ impl Warming {
     fn refuse_other_role(&self) {
         let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
         for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
-            warmer.begin();
-            warmer.note(Duration::ZERO, &why);
+            warmer.begin().end(Duration::ZERO, &why);
         }
     }
 
-    /// Returns None if a warmer is not due. Otherwise returns whether its stored result is still valid and must be computed again.
+    /// Returns None if a warmer is not due, or rests. Otherwise returns whether its stored result is still valid and must be
+    /// computed again.
     fn is_due(&mut self, index: usize) -> Option<bool> {
         let warmer = self.warmers.get(index)?;
-        if warmer.run().is_some_and(|run| shared::ms_until(run.rests_until) > 0) {
-            return None;
-        }
         let verified = self.verified.get(&warmer.number).copied().unwrap_or(0);
-        match runner::due(warmer, verified) {
+        let due = runner::due(warmer, verified);
+        warmer.note_look(!matches!(due, Due::No(_)));
+        let is_valid = match due {
             Due::No(created) => {
                 memory::check();
                 self.verified.insert(warmer.number, created);
-                None
+                return None;
             }
-            Due::Missing => Some(false),
-            Due::Old => Some(true),
-        }
+            Due::Missing => false,
+            Due::Old => true,
+        };
+        let rests = warmer.run().is_some_and(|run| shared::ms_until(run.rests_until) > 0);
+        (!rests).then_some(is_valid)
     }
 
     /// Runs a warmer in a transaction of its own.
@@ -212,7 +213,7 @@ impl Warming {
         let Some(warmer) = self.warmers.get(index) else { return };
         let text = CString::new(warmer.query.as_slice()).unwrap_or_default();
         let began = Instant::now();
-        warmer.begin();
+        let running = warmer.begin();
         let ran = background::attempt_statement(|| {
             background::as_statement(Some(&text), || runner::run(warmer, refresh).or_raise())
         });
@@ -226,6 +227,9 @@ impl Warming {
             _ => self.slot.note_success(),
         }
         self.slot.useful.store(shared::tick(), Relaxed);
-        warmer.note(began.elapsed(), &outcome);
+        if matches!(outcome, Outcome::Stored) {
+            warmer.note_look(false);
+        }
+        running.end(began.elapsed(), &outcome);
     }
 }

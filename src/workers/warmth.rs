@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How long a worker may take for one step while another owner waits for its turn. A worker that takes longer runs a query that does
-/// not end.
+/// How long a worker may take for one step while another owner waits for its turn. A worker that takes longer runs a query that
+/// does not end.
 const RUN_MAX_MS: u64 = 30_000;
 
 /// Ends the workers that have run for too long, because another owner waits for its turn.

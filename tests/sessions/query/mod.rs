@@ -9,7 +9,8 @@
 //! - `forms`: protocols, large results, transactions and restarts.
 //! - `lifetimes`: how long results live.
 //! - `views`: cached views and wrappers of functions.
-//! - `warmers`: results that a background worker keeps stored.
+//! - `warmers`: results that a background worker keeps stored. `warmer_days`: how warmers get along with crashes, locks, new databases
+//!   and many roles.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
 //! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
@@ -37,4 +38,5 @@ mod taking;
 mod tpch;
 mod views;
 mod waits;
+mod warmer_days;
 mod warmers;
