@@ -20,7 +20,7 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 unsafe extern "C-unwind" {
@@ -34,10 +34,31 @@ unsafe extern "C" {
     fn enable_timeout_after(id: c_int, ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
     fn disable_all_timeouts(keep_indicators: bool);
+    fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, ms: c_int);
+    /// Ends the process with an error if libraries have taken all timeouts that the server has for them.
+    fn RegisterTimeout(id: c_int, handler: unsafe extern "C" fn()) -> c_int;
 }
 
 /// The server's number of the timeout of statements, on all supported versions.
 const STATEMENT_TIMEOUT: c_int = 3;
+
+/// A number that asks [`RegisterTimeout`] for a timeout of a library, on all supported versions.
+const ANY_TIMEOUT: c_int = 13;
+
+/// How long a statement of a worker waits for a lock, at least. It waits for less than half as long again.
+const LOCK_PATIENCE_MS: c_int = 1000;
+/// The same, while the last statement of the worker has waited for a lock in vain: other statements probably need the same lock.
+const LOCK_PATIENCE_MIN_MS: c_int = 100;
+
+/// The timeout that calls [`look_at_lock`]; 0 if it is not registered.
+static LOCK_WATCH: AtomicI32 = AtomicI32::new(0);
+/// The lock for which this process waited when [`look_at_lock`] ran last, and how often it was the same one in a row.
+static AWAITED: AtomicPtr<pg_sys::LOCK> = AtomicPtr::new(std::ptr::null_mut());
+static SIGHTINGS: AtomicU32 = AtomicU32::new(0);
+/// Whether the present statement was cancelled because it has waited too long for a lock.
+static HAS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// Whether the last statement was.
+static HAD_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 /// The setting `transaction_read_only` in a worker that runs warmers: that of a usual session. A query may depend on it.
 static SHOWN_READ_ONLY: AtomicBool = AtomicBool::new(false);
@@ -275,9 +296,59 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Begins to watch whether the present statement waits for a lock. Such a wait must not keep the worker from its other work. The
+/// setting `lock_timeout` cannot be used instead: a query can read it, and a function that catches all errors catches its error,
+/// but not a cancelled statement.
+fn watch_locks() {
+    HAS_GIVEN_UP.store(false, Ordering::Relaxed);
+    SIGHTINGS.store(0, Ordering::Relaxed);
+    let patience = match HAD_GIVEN_UP.load(Ordering::Relaxed) {
+        true => LOCK_PATIENCE_MIN_MS,
+        false => LOCK_PATIENCE_MS,
+    };
+    let pause = patience / 2;
+    // SAFETY: the server's own functions. The handler stays loaded as long as the process lives.
+    unsafe {
+        if LOCK_WATCH.load(Ordering::Relaxed) == 0 {
+            LOCK_WATCH.store(RegisterTimeout(ANY_TIMEOUT, look_at_lock), Ordering::Relaxed);
+        }
+        let first = pg_sys::GetCurrentTimestamp() + i64::from(pause) * 1000;
+        enable_timeout_every(LOCK_WATCH.load(Ordering::Relaxed), first, pause);
+    }
+}
+
+/// Cancels the present statement if it waits for the same lock for the third time in a row. The server calls this function in the
+/// handler of a signal, and sets the latch of the process.
+unsafe extern "C" fn look_at_lock() {
+    // SAFETY: this process's own entry, which lives as long as the process. Only this process writes the pointer while it does not
+    // wait, and the pointer is not followed. The handler only sets flags.
+    unsafe {
+        let lock = (*pg_sys::MyProc).waitLock;
+        if lock.is_null() || AWAITED.swap(lock, Ordering::Relaxed) != lock {
+            SIGHTINGS.store(u32::from(!lock.is_null()), Ordering::Relaxed);
+        } else if SIGHTINGS.fetch_add(1, Ordering::Relaxed) >= 2 {
+            HAS_GIVEN_UP.store(true, Ordering::Relaxed);
+            pg_sys::QueryCancelPending = 1;
+            pg_sys::InterruptPending = 1;
+        }
+    }
+}
+
+/// Ends [`watch_locks`]. Returns whether the statement was cancelled.
+fn end_lock_watch() -> bool {
+    let has_given_up = HAS_GIVEN_UP.swap(false, Ordering::Relaxed);
+    HAD_GIVEN_UP.store(has_given_up, Ordering::Relaxed);
+    if has_given_up {
+        // The statement may have ended before it noticed.
+        // SAFETY: a flag of this process.
+        unsafe { pg_sys::QueryCancelPending = 0 };
+    }
+    has_given_up
+}
+
 /// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, READ ONLY, and
 /// with the session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the
-/// session is idle.
+/// session is idle. With an activity, the statement is cancelled if it waits for a lock for more than about a second.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
     // SAFETY: a worker outside of a transaction. Follows the server's own sessions.
@@ -292,12 +363,15 @@ pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
             if pg_sys::StatementTimeout > 0 {
                 enable_timeout_after(STATEMENT_TIMEOUT, pg_sys::StatementTimeout);
             }
+            watch_locks();
         }
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         let result = work();
         pg_sys::PopActiveSnapshot();
         if activity.is_some() {
             disable_timeout(STATEMENT_TIMEOUT, false);
+            disable_timeout(LOCK_WATCH.load(Ordering::Relaxed), false);
+            end_lock_watch();
         }
         pg_sys::CommitTransactionCommand();
         if activity.is_some() {
@@ -323,7 +397,14 @@ pub fn attempt_statement<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
                     pg_sys::pgstat_report_stat(false);
                     pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
                 }
-                Err(Failure::of(&report))
+                let failure = Failure::of(&report);
+                Err(match end_lock_watch() && failure.code == SqlState::QUERY_CANCELED {
+                    true => Failure {
+                        code: SqlState::LOCK_NOT_AVAILABLE,
+                        message: "the run has waited too long for a lock".to_owned(),
+                    },
+                    false => failure,
+                })
             }
             other => other.rethrow(),
         })

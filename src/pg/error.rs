@@ -76,6 +76,12 @@ impl SqlState {
     pub const CONNECTION_FAILURE: Self = Self(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE as u32);
     /// `insufficient_resources`
     pub const INSUFFICIENT_RESOURCES: Self = Self(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES as u32);
+    /// `admin_shutdown`
+    pub const ADMIN_SHUTDOWN: Self = Self(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN as u32);
+    /// `crash_shutdown`
+    pub const CRASH_SHUTDOWN: Self = Self(PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN as u32);
+    /// `lock_not_available`
+    pub const LOCK_NOT_AVAILABLE: Self = Self(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE as u32);
     /// `query_canceled`
     pub const QUERY_CANCELED: Self = Self(PgSqlErrorCode::ERRCODE_QUERY_CANCELED as u32);
 }

@@ -149,7 +149,7 @@ impl Warmer {
 /// If the process of a run has ended before the run, notes this as the outcome of the run.
 fn blame_process(run: &mut Run) {
     if run.process != 0 {
-        (run.process, run.code) = (0, SqlState::CONNECTION_FAILURE.0);
+        (run.process, run.code) = (0, SqlState::ADMIN_SHUTDOWN.0);
         run.set_message("the process of the run has ended");
     }
 }

@@ -2,8 +2,42 @@
 //! place for a worker. The view must say what happens.
 
 use super::calls::run;
-use super::warmers::{COUNT, add, app, connect, runs, shown, start, start_with, wait_shown};
-use pg_cache_testbed::{Conf, Stop};
+use super::warmers::{
+    COLUMNS, COUNT, add, app, connect, runs, shown, start, start_with, wait_shown, wait_warm,
+};
+use pg_cache_testbed::{Conf, Stop, wait_until};
+
+/// A lock on one table stops the warmers that read it, and no others. Sessions find the results of a run, whose settings are
+/// theirs.
+#[test]
+fn a_lock_stops_only_the_warmers_that_need_it() {
+    let cluster = start();
+    let (mut session, mut admin) = (app(&cluster), cluster.connect("postgres"));
+    // This query varies on all settings.
+    run(
+        &mut session,
+        "CREATE TABLE locked AS SELECT 1 AS n; CREATE FUNCTION total() RETURNS bigint STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RETURN (SELECT count(*) FROM t); END $$",
+    );
+    let (free, locked) = ("SELECT total() AS n", "SELECT n FROM locked");
+    add(&mut session, "free", free, "");
+    add(&mut session, "locked", locked, "");
+    wait_warm(&mut session, free, COLUMNS);
+    wait_warm(&mut session, locked, "n int");
+    run(&mut session, "UPDATE locked SET n = 2");
+    run(&mut admin, "BEGIN; LOCK TABLE locked");
+    wait_shown(&mut session, "locked", "error", "55P03: the run has waited too long for a lock");
+    for step in 1..=3 {
+        let before = runs(&mut session, "locked");
+        run(&mut session, "INSERT INTO t VALUES (1)");
+        assert_eq!(wait_warm(&mut session, free, COLUMNS), (10 + step).to_string());
+        wait_until("another attempt", || runs(&mut session, "locked") > before);
+    }
+    assert_eq!(shown(&mut session, "locked", "state"), "failing");
+    run(&mut admin, "COMMIT");
+    assert_eq!(wait_warm(&mut session, locked, "n int"), "2");
+    wait_shown(&mut session, "locked", "state", "warm");
+}
 
 /// The view tells which warmer runs, which one is outdated, and which one no worker looks at.
 #[test]
