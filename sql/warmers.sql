@@ -23,7 +23,7 @@ COMMENT ON COLUMN cache_warmers.every IS 'Age at which a valid result is renewed
 COMMENT ON COLUMN cache_warmers.ttl IS 'Time to live of the result';
 COMMENT ON COLUMN cache_warmers.tags IS 'Tags; null: none, or not for you';
 COMMENT ON COLUMN cache_warmers.space IS 'Name of the space';
-COMMENT ON COLUMN cache_warmers.state IS 'warm, outdated, running, waiting, not stored, failing, not trusted or owner ...';
+COMMENT ON COLUMN cache_warmers.state IS 'warm, outdated, running, waiting, paused, not stored, failing, not trusted or owner ...';
 COMMENT ON COLUMN cache_warmers.last_run IS 'Start of the last run since the server started';
 COMMENT ON COLUMN cache_warmers.duration IS 'Duration of the last run';
 COMMENT ON COLUMN cache_warmers.runs IS 'Runs since the server started';

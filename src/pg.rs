@@ -14,6 +14,7 @@ pub mod command;
 pub mod condition;
 pub mod context;
 pub mod control_file;
+pub mod crashes;
 pub mod create;
 pub mod cursor;
 pub mod deadlock;

@@ -216,6 +216,7 @@ fn state(warmer: &Warmer, run: Option<(Run, bool)>) -> &'static str {
     match (run, warmer.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
         (Some((_, true)), _) => "running",
+        _ if is_paused() => "paused",
         _ if !warmer::is_trusted(warmer.owner) => "not trusted",
         _ if !warmer.owner.may_log_in() => "owner may not log in",
         _ if warmer.is_refused() => "owner cannot connect",
@@ -227,6 +228,11 @@ fn state(warmer: &Warmer, run: Option<(Run, bool)>) -> &'static str {
         (_, Some(true)) => "outdated",
         (_, None) => WAITING,
     }
+}
+
+/// Returns whether no warmer runs in the background because the server has crashed.
+fn is_paused() -> bool {
+    shared::warm_list().is_some_and(|list| shared::ms_until(list.paused_until()) > 0)
 }
 
 /// The state of a warmer at which no worker has looked lately.

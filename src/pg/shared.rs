@@ -34,7 +34,7 @@ use super::redis_state::RedisState;
 use super::sleepers::Sleepers;
 use super::warm_list::WarmList;
 use super::worker_slot::{DATABASE_SLOTS, WORKER_SLOTS, WorkerSlot};
-use super::{clock, prepared, restart, settings};
+use super::{clock, crashes, prepared, restart, settings};
 use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
@@ -282,6 +282,9 @@ unsafe extern "C-unwind" fn start_up() {
         (*redis_state_at(control)).clear(0);
         (*warm_list_at(control)).format();
     }
+    // SAFETY: as above.
+    let list = unsafe { &*warm_list_at(control) };
+    crashes::start_up(list, |ms| clock::tick_in(words.began_ms.load(Ordering::Relaxed), ms));
     for index in 0..WORKER_SLOTS {
         // SAFETY: the same holds for the slots of workers.
         unsafe { (*workers(control).add(index)).format() };
@@ -370,11 +373,18 @@ unsafe fn load(control: *mut Control, sizes: Sizes) -> bool {
     }
 }
 
-/// Saves the cache at the end of the postmaster. Raises no error.
+/// Saves the cache at the end of the postmaster. Also called before the postmaster creates shared memory anew after a crash: then
+/// saves nothing, and remembers which warmers ran. Raises no error.
 #[pg_guard]
 unsafe extern "C-unwind" fn save(code: c_int, _nothing: pg_sys::Datum) {
     let control = CONTROL.load(Ordering::Relaxed);
-    if code != 0 || control.is_null() || !restart::is_postmaster() {
+    if control.is_null() || !restart::is_postmaster() {
+        return;
+    }
+    if code != 0 {
+        // A process has crashed, and the postmaster ends or creates shared memory anew.
+        // SAFETY: the server releases shared memory after this call. All bit patterns are valid.
+        crashes::remember(unsafe { &*warm_list_at(control) });
         return;
     }
     let sizes = sizes();

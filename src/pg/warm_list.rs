@@ -159,6 +159,8 @@ struct RunSlot {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct WarmList {
+    /// The tick until which no warmer runs, because a process has crashed (`crashes.rs`).
+    paused_until: AtomicU32,
     owners: [OwnerSlot; OWNERS_MAX],
     runs: [RunSlot; RUNS_MAX],
 }
@@ -166,6 +168,7 @@ pub struct WarmList {
 impl WarmList {
     /// Empties the list. Must be called before any other process can access it.
     pub fn format(&self) {
+        self.paused_until.store(0, Relaxed);
         for slot in &self.owners {
             slot.owner.store(0, Relaxed);
             slot.added.store(0, Relaxed);
@@ -178,6 +181,22 @@ impl WarmList {
             slot.look.store(0, Relaxed);
             slot.store(&Run::default());
         }
+    }
+
+    /// Sets the tick until which no warmer runs.
+    pub fn pause_until(&self, tick: u32) {
+        self.paused_until.store(tick, Relaxed);
+    }
+
+    /// Returns the tick until which no warmer runs.
+    pub fn paused_until(&self) -> u32 {
+        self.paused_until.load(Relaxed)
+    }
+
+    /// Returns the warmers that run: `database : 32 | number of the warmer : 32`.
+    pub fn running(&self) -> impl Iterator<Item = u64> {
+        let running = self.runs.iter().filter(|slot| slot.process.load(Relaxed) != 0);
+        running.map(|slot| slot.warmer.load(Relaxed)).filter(|warmer| *warmer != 0)
     }
 
     /// Adds an owner, or notes that the owner may have one more warmer. Returns false if there is no free place.

@@ -72,6 +72,9 @@ impl Warmth {
     pub fn manage(&mut self) -> bool {
         let Some(list) = shared::warm_list() else { return true };
         self.forget_ended();
+        if shared::ms_until(list.paused_until()) > 0 {
+            return true;
+        }
         let mut owners: Vec<Owner> = memory::collect(list.owners());
         owners.sort_unstable();
         owners.dedup();

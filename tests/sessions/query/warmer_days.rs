@@ -1,11 +1,62 @@
 //! Warmers on bad days: crashes, locks, databases that appear later, many roles, restores with odd rows, and servers without a
 //! place for a worker. The view must say what happens.
 
-use super::calls::run;
+use super::calls::{run, text};
 use super::warmers::{
-    COLUMNS, COUNT, add, app, connect, runs, shown, start, start_with, wait_shown, wait_warm,
+    COLUMNS, COUNT, add, app, connect, is_stored, runs, shown, start, start_with, wait_shown, wait_warm,
 };
-use pg_cache_testbed::{Conf, Stop, wait_until};
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+
+/// Opens a session as soon as the server accepts it.
+fn reconnect(cluster: &Cluster) -> Client {
+    let mut session = None;
+    wait_until("a session", || {
+        session = cluster.try_connect("postgres").ok();
+        session.as_mut().is_some_and(|session| session.simple_query("").is_ok())
+    });
+    session.expect("a session")
+}
+
+/// A warmer that crashes the server does not run again at once. The other warmers run after a pause, which grows with each crash.
+#[test]
+fn a_crashing_warmer_waits() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    run(
+        &mut admin,
+        "CREATE FUNCTION crash() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+             EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid());
+             PERFORM pg_sleep(60); RETURN 1;
+         END $$;
+         CREATE TABLE other_table AS SELECT 1 AS n",
+    );
+    let good = "SELECT n FROM other_table";
+    run(&mut admin, "BEGIN");
+    add(&mut admin, "a good one", good, "");
+    add(&mut admin, "crash", "SELECT crash() AS n", "");
+    run(&mut admin, "COMMIT");
+    let crashes = || cluster.log().matches("was terminated by signal 9").count();
+    wait_until("the crash", || crashes() == 1);
+    let mut admin = reconnect(&cluster);
+    assert_eq!(shown(&mut admin, "a good one", "state"), "paused");
+    assert_eq!(shown(&mut admin, "crash", "error"), "57P02: the server has crashed during this run");
+    wait_until("the good one after the pause", || is_stored(&mut admin, good));
+    assert_eq!(shown(&mut admin, "crash", "state || ' ' || runs"), "failing 1");
+    assert_eq!(crashes(), 1);
+    let log = cluster.log();
+    assert!(
+        log.contains("pg_cache runs no warmers for 10 s, because a process has crashed; warmer "),
+        "{log}"
+    );
+    assert!(log.contains("ran, and rests for 60 s"), "{log}");
+    assert_eq!(text(&mut admin, "SELECT cache_warmer_drop('crash')"), "t");
+    // The next crash is not the fault of a warmer, but it may be.
+    let pid = text(&mut admin, "SELECT pg_backend_pid()").parse().expect("a number");
+    cluster.crash(pid);
+    wait_until("the longer pause", || cluster.log().contains("pg_cache runs no warmers for 20 s"));
+    assert_eq!(shown(&mut reconnect(&cluster), "a good one", "state"), "paused");
+}
 
 /// A lock on one table stops the warmers that read it, and no others. Sessions find the results of a run, whose settings are
 /// theirs.

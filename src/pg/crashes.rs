@@ -1,0 +1,78 @@
+//! Pauses of warmers after a crash. A warmer whose query crashes the server would crash it again right after the recovery, for
+//! ever, and no administrator could drop it.
+//!
+//! When a process has crashed, the postmaster ends all other processes and creates shared memory anew. Its own memory stays: it
+//! keeps the number of crashes, and which warmers ran at the last crash. So these numbers start again with a new postmaster.
+//!
+//! After a crash, no warmer runs for a pause. The warmers that ran at the crash rest for a longer time. Both times double with each
+//! crash, up to a limit, until the server has run for some time without a crash.
+
+use super::clock;
+use super::error::SqlState;
+use super::warm_list::{Run, WarmList};
+use super::worker_slot::DATABASE_SLOTS;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+/// The pause of all warmers after the first crash, in milliseconds.
+const PAUSE_MS: u64 = 10_000;
+const PAUSE_MS_MAX: u64 = 600_000;
+/// How many pauses long a warmer rests that ran at the crash.
+const SUSPECT_PAUSES: u64 = 6;
+/// After so many milliseconds without a crash, the next crash counts as the first one. Longer than the longest rest.
+const QUIET_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// When shared memory was created last, on the clock of [`clock::now_ms`]; 0 if it was not created yet.
+static CREATED_MS: AtomicU64 = AtomicU64::new(0);
+/// The number of crashes without a quiet time in between.
+static CRASHES: AtomicU32 = AtomicU32::new(0);
+/// Whether there were warmers at the last crash.
+static HAD_WARMERS: AtomicBool = AtomicBool::new(false);
+/// The warmers that ran at the last crash: `database : 32 | number : 32`. 0 if a place is free.
+static SUSPECTS: [AtomicU64; DATABASE_SLOTS] = [const { AtomicU64::new(0) }; DATABASE_SLOTS];
+
+/// Remembers which warmers run. Must be called in the postmaster after a crash, while the old shared memory still exists.
+pub fn remember(list: &WarmList) {
+    HAD_WARMERS.store(list.owners().next().is_some(), Relaxed);
+    let mut running = list.running();
+    for suspect in &SUSPECTS {
+        suspect.store(running.next().unwrap_or(0), Relaxed);
+    }
+}
+
+/// Lets the warmers pause if a process has crashed. Must be called in the postmaster each time shared memory was created, before
+/// any other process exists. `tick_in` returns the tick in so many milliseconds.
+pub fn start_up(list: &WarmList, tick_in: impl Fn(u64) -> u32) {
+    let now_ms = clock::now_ms().max(1);
+    let created_ms = CREATED_MS.swap(now_ms, Relaxed);
+    if created_ms == 0 {
+        return;
+    }
+    let crashes = match now_ms.saturating_sub(created_ms) < QUIET_MS {
+        true => CRASHES.load(Relaxed).saturating_add(1),
+        false => 1,
+    };
+    CRASHES.store(crashes, Relaxed);
+    let pause_ms = PAUSE_MS_MAX.min(PAUSE_MS << (crashes - 1).min(16));
+    list.pause_until(tick_in(pause_ms));
+    let mut suspects = String::new();
+    for suspect in SUSPECTS.iter().map(|suspect| suspect.swap(0, Relaxed)).filter(|suspect| *suspect != 0) {
+        let (database, number) = ((suspect >> 32) as u32, suspect as u32);
+        list.note(database, number, &mut 0, |run: &mut Run| {
+            (run.began, run.runs, run.failures) = (1, 1, crashes);
+            run.code = SqlState::CRASH_SHUTDOWN.0;
+            run.set_message("the server has crashed during this run");
+            run.rests_until = tick_in(pause_ms * SUSPECT_PAUSES);
+        });
+        suspects.push_str(&format!(
+            "; warmer {number} of database {database} ran, and rests for {} s",
+            pause_ms * SUSPECT_PAUSES / 1000
+        ));
+    }
+    if HAD_WARMERS.swap(false, Relaxed) {
+        pgrx::log!(
+            "pg_cache runs no warmers for {} s, because a process has crashed{suspects}",
+            pause_ms / 1000
+        );
+    }
+}
