@@ -280,14 +280,16 @@ pub fn attend() {
     }
 }
 
-/// Runs a function in a transaction of its own. The commit does not wait for the disk. Without [`attempt`] around it, an error of
-/// the function ends the worker.
+/// Runs a function in a transaction of its own, which can write. The commit does not wait for the disk. Without [`attempt`] around
+/// it, an error of the function ends the worker.
 pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: a worker outside of a transaction. The server's own workers do the same.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::synchronous_commit = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
+        // The database may have `default_transaction_read_only = on`.
+        pg_sys::XactReadOnly = false;
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         let result = work();
         pg_sys::PopActiveSnapshot();

@@ -45,7 +45,7 @@ impl Owner {
 #[repr(C)]
 #[derive(Debug)]
 struct OwnerSlot {
-    /// `database : 32 | role : 32`; 0 if the place is free.
+    /// `database : 32 | role : 32`; 0 if the place is free. Role 0 stands for a worker that has added all owners of the database.
     owner: AtomicU64,
     /// Grows with each warmer that may have been added.
     added: AtomicU64,
@@ -206,7 +206,7 @@ impl WarmList {
             let known = self.owners.iter().find(|slot| slot.owner.load(SeqCst) == word);
             let slot = known.or_else(|| {
                 let take = |slot: &&OwnerSlot| slot.owner.compare_exchange(0, word, SeqCst, SeqCst).is_ok();
-                self.owners.iter().find(take)
+                self.owners.iter().find(take).inspect(|slot| slot.is_refused.store(0, Relaxed))
             });
             let Some(slot) = slot else { return false };
             // A process that removes the owner reads `added` afterwards, and adds the owner again if `added` has grown.
@@ -271,7 +271,21 @@ impl WarmList {
 
     /// Returns all owners, in any order.
     pub fn owners(&self) -> impl Iterator<Item = Owner> {
-        self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)))
+        let owners = self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)));
+        owners.filter(|owner| owner.role != 0)
+    }
+
+    /// Notes that a worker has added all owners of a database.
+    pub fn note_searched(&self, database: u32) {
+        self.add(Owner { database, role: 0 });
+    }
+
+    /// Returns whether a worker has added all owners of a database since the last call.
+    pub fn take_searched(&self, database: u32) -> bool {
+        let mark = Owner { database, role: 0 };
+        let added = self.added(mark);
+        self.remove(mark, added);
+        added > 0
     }
 
     /// Returns the latest run of a warmer. None if the warmer has not run, or if its run was forgotten. `at` is the index at which

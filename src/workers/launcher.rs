@@ -47,7 +47,7 @@ pub fn run() {
     let databases = background::in_transaction(background::databases);
     let unseen: BTreeSet<u32> =
         databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
-    let warmth = Warmth::new(unseen.clone());
+    let warmth = Warmth::new();
     let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
     let news = News::default();
     let mut launcher =

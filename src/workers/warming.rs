@@ -47,8 +47,12 @@ pub fn run(owner: Owner) {
     };
     slot.role.store(owner.role, Relaxed);
     if owner.role == 0 {
-        let find = || background::in_transaction(|| (warmer::forget_dropped_roles(), warmer::announce_all()));
-        if let Err(error) = background::attempt(find) {
+        let announced = background::attempt(|| background::in_transaction(warmer::announce_all));
+        if announced.is_ok() {
+            shared::warm_list().into_iter().for_each(|list| list.note_searched(owner.database));
+        }
+        let forgot = background::attempt(|| background::in_transaction(warmer::forget_dropped_roles));
+        if let Err(error) = announced.and(forgot) {
             slot.note_error(error, shared::tick());
         }
     } else {

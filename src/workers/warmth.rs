@@ -1,9 +1,10 @@
 //! Starts the workers that run warmers (`warming.rs`), for the launcher.
 //!
 //! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. After the start of
-//! the server the list is empty, so a worker looks into each database once. At most `pg_cache.max_workers` of these workers run. If
-//! there are more owners than workers, the owner whose last worker started first comes next, and each worker leaves about a second
-//! after its start.
+//! the server the list is empty, so a worker looks into each database once. A database may be new, a copy of another one, or accept
+//! connections later, so the launcher searches the databases again and again. At most `pg_cache.max_workers` of these workers run.
+//! If there are more owners than workers, the owner whose last worker started first comes next, and each worker leaves about a
+//! second after its start.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 /// begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How often the launcher searches for databases into which no worker has looked.
+const SEARCH: Duration = Duration::from_secs(10);
 
 /// How long a worker may take for one step while another owner waits for its turn. A worker that takes longer runs a query that
 /// does not end.
@@ -56,16 +60,19 @@ struct Last {
 /// The workers that run warmers.
 #[derive(Debug)]
 pub struct Warmth {
-    /// The databases into which no worker has looked since the launcher started.
+    /// The databases into which a worker has looked since the launcher started, and those into which one must look.
+    seen: BTreeSet<u32>,
     unseen: BTreeSet<u32>,
+    /// When the launcher searched for unseen databases last.
+    searched: Option<Instant>,
     running: Vec<(Owner, Started)>,
     last: BTreeMap<Owner, Last>,
 }
 
 impl Warmth {
-    /// `unseen` has the databases into which a worker must look.
-    pub fn new(unseen: BTreeSet<u32>) -> Self {
-        Self { unseen, running: Vec::new(), last: BTreeMap::new() }
+    pub fn new() -> Self {
+        let (seen, unseen) = (BTreeSet::new(), BTreeSet::new());
+        Self { seen, unseen, searched: None, running: Vec::new(), last: BTreeMap::new() }
     }
 
     /// Starts workers that are missing. Returns false if the server has no free place for a worker.
@@ -78,15 +85,22 @@ impl Warmth {
         let mut owners: Vec<Owner> = memory::collect(list.owners());
         owners.sort_unstable();
         owners.dedup();
-        self.last.retain(|owner, _| owner.role == 0 || owners.binary_search(owner).is_ok());
-        let look = self.unseen.iter().map(|database| Owner { database: *database, role: 0 }).next();
+        self.search();
+        self.last.retain(|owner, _| match owner.role {
+            0 => self.unseen.contains(&owner.database),
+            _ => owners.binary_search(owner).is_ok(),
+        });
         let may_start = |owner: &Owner| {
             !self.running.iter().any(|(running, _)| running == owner)
                 && !has_worker(*owner)
                 && self.last.get(owner).is_none_or(|last| last.started.elapsed() >= last.pause)
                 && !background::is_closed(owner.database)
         };
-        let mut wanted: Vec<Owner> = memory::collect(look.into_iter().chain(owners).filter(may_start));
+        // These workers look into one database after the other.
+        let looks = !self.running.iter().any(|(running, _)| running.role == 0);
+        let unseen = self.unseen.iter().map(|database| Owner { database: *database, role: 0 });
+        let look = unseen.filter(may_start).take(usize::from(looks));
+        let mut wanted: Vec<Owner> = memory::collect(look.chain(owners.iter().copied().filter(may_start)));
         if wanted.is_empty() {
             return true;
         }
@@ -94,11 +108,30 @@ impl Warmth {
         self.start(list, wanted)
     }
 
+    /// Now and then, finds the databases into which a worker must look.
+    fn search(&mut self) {
+        if self.searched.is_some_and(|at| at.elapsed() < SEARCH) {
+            return;
+        }
+        self.searched = Some(Instant::now());
+        let databases = background::in_transaction(background::databases);
+        self.seen.retain(|seen| databases.iter().any(|(oid, _)| oid == seen));
+        let unseen = databases.into_iter().filter(|(oid, connects)| *connects && !self.seen.contains(oid));
+        self.unseen = unseen.map(|(oid, _)| oid).collect();
+    }
+
     /// Removes the workers that have ended from the list of running workers.
     fn forget_ended(&mut self) {
-        let (last, unseen) = (&mut self.last, &mut self.unseen);
+        let (last, unseen, seen) = (&mut self.last, &mut self.unseen, &mut self.seen);
         self.running.retain(|(owner, worker)| {
             let is_over = worker.is_over();
+            // A worker that has ended before it had added all owners is started again.
+            let has_seen = || shared::warm_list().is_some_and(|list| list.take_searched(owner.database));
+            if is_over && owner.role == 0 && has_seen() {
+                unseen.remove(&owner.database);
+                seen.insert(owner.database);
+                last.remove(owner);
+            }
             if is_over && let Some(last) = last.get_mut(owner) {
                 last.pause = match shared::warm_list().is_some_and(|list| list.begun(*owner) > last.begun) {
                     true => PAUSE_MIN,
@@ -107,10 +140,6 @@ impl Warmth {
                         PAUSE_MAX.min(last.pause * 2)
                     }
                 };
-            }
-            if is_over && owner.role == 0 {
-                unseen.remove(&owner.database);
-                last.remove(owner);
             }
             !is_over
         });

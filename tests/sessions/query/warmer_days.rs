@@ -3,7 +3,8 @@
 
 use super::calls::{run, text};
 use super::warmers::{
-    COLUMNS, COUNT, add, app, connect, is_stored, runs, shown, start, start_with, wait_shown, wait_warm,
+    COLUMNS, COUNT, add, app, connect, is_stored, prepare, runs, shown, start, start_with, wait_shown,
+    wait_warm,
 };
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
@@ -16,6 +17,13 @@ fn reconnect(cluster: &Cluster) -> Client {
         session.as_mut().is_some_and(|session| session.simple_query("").is_ok())
     });
     session.expect("a session")
+}
+
+/// Prepares another database in which every role may write to the cache.
+fn prepare_database(cluster: &Cluster, name: &str) {
+    let mut session = cluster.connect(name);
+    prepare(&mut session);
+    run(&mut session, "SELECT cache_grant('default', 'public', 'write')");
 }
 
 /// A warmer that crashes the server does not run again at once. The other warmers run after a pause, which grows with each crash.
@@ -128,4 +136,45 @@ fn the_view_tells_why_there_is_no_worker() {
     drop(session);
     cluster.restart(Stop::Fast, &Conf::preloaded().set("max_worker_processes", "0"));
     assert_eq!(shown(&mut app(&cluster), "count", "error"), "the launcher of pg_cache does not run");
+}
+
+/// The warmers of a database run although the launcher could not look into it at the start, or it did not exist yet.
+#[test]
+fn warmers_of_later_databases_run() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    let query = "SELECT 1 AS n";
+    for database in ["closed", "original"] {
+        run(&mut admin, &format!("CREATE DATABASE {database}"));
+        prepare_database(&cluster, database);
+        let mut session = connect(&cluster, database, "app");
+        add(&mut session, "one", query, "");
+        wait_warm(&mut session, query, "n int");
+    }
+    run(&mut admin, "ALTER DATABASE closed ALLOW_CONNECTIONS false");
+    drop(admin);
+    cluster.restart(Stop::Immediate, &Conf::preloaded());
+    let mut admin = cluster.connect("postgres");
+    wait_warm(&mut connect(&cluster, "original", "app"), query, "n int");
+    run(&mut admin, "CREATE DATABASE copy TEMPLATE original");
+    run(&mut admin, "ALTER DATABASE closed ALLOW_CONNECTIONS true");
+    wait_warm(&mut connect(&cluster, "copy", "app"), query, "n int");
+    wait_warm(&mut connect(&cluster, "closed", "app"), query, "n int");
+}
+
+/// A database whose transactions are read-only by default keeps its warmers, also if the role of one of them was dropped.
+#[test]
+fn warmers_run_in_a_read_only_database() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    run(&mut admin, "CREATE ROLE gone LOGIN");
+    add(&mut connect(&cluster, "postgres", "gone"), "gone", "SELECT 2 AS n", "");
+    add(&mut app(&cluster), "count", COUNT, "");
+    run(&mut admin, "DROP ROLE gone; ALTER DATABASE postgres SET default_transaction_read_only = on");
+    drop(admin);
+    cluster.restart(Stop::Immediate, &Conf::preloaded());
+    wait_warm(&mut app(&cluster), COUNT, COLUMNS);
+    let mut admin = cluster.connect("postgres");
+    wait_until("the removal", || text(&mut admin, "SELECT count(*) FROM cache_warmers") == "1");
+    assert!(!cluster.log().contains("read-only transaction"), "{}", cluster.log());
 }
