@@ -6,11 +6,13 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::Array;
 use crate::pg::query::{self, Query};
 use crate::pg::role::{self, Role};
-use crate::pg::varlena::{Jsonb, JsonbArgument, OwnedText, Text, TextArgument, TextsArgument, Varlena};
+use crate::pg::varlena::{
+    Jsonb, JsonbArgument, OwnedJsonb, OwnedText, Text, TextArgument, TextsArgument, Varlena,
+};
 use crate::pg::warm_list::Run;
 use crate::pg::{catalog, interval, memory, session, settings, shared, subtransaction};
 use crate::query::warmer as runner;
-use crate::store::space::Privilege;
+use crate::store::space::{self, Privilege};
 use crate::store::status::{self, Status};
 use crate::store::warmer::{self, NAME_BYTES_MAX, Outcome, TEXT_BYTES_MAX, Warmer};
 use pgrx::datum::DatumWithOid;
@@ -51,6 +53,32 @@ fn check_every(every: Interval) -> Result<(), Refused> {
     arguments::lifetime("every", every).map(|_| ())
 }
 
+/// Returns the elements of the arguments of a query, or an error.
+fn array_of(args: Option<JsonbArgument<'_>>) -> Result<Array<'_>, Refused> {
+    let array = args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
+        invalid("args must be an array of JSON")
+            .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
+    })?;
+    limit("the arguments", array.bytes().len())?;
+    Ok(array)
+}
+
+/// Returns an error unless `cache_warmer_add` would accept such a warmer. A restore, or a role that may write to all tables, can
+/// write any row. Does not check the query and the space: a restore may create their objects later.
+fn check(warmer: &Warmer) -> Result<(), Refused> {
+    limit("the query", warmer.query.len())?;
+    array_of(warmer.args.as_ref().map(OwnedJsonb::as_argument))?;
+    warmer.every.map_or(Ok(()), check_every)?;
+    warmer.ttl.map(|ttl| arguments::lifetime("ttl", ttl)).transpose()?;
+    arguments::tags(Some(TextsArgument(memory::collect(
+        warmer.tags.iter().map(|tag| Some(tag.as_slice())),
+    ))))?;
+    match warmer.space.len() {
+        1..=space::NAME_BYTES_MAX => Ok(()),
+        _ => Err(space::unknown(&shown(&warmer.space))),
+    }
+}
+
 /// Adds a warmer of the current role. Parses and checks the query, and does not run it.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
@@ -67,11 +95,7 @@ fn cache_warmer_add(
         let name = name_of(name)?;
         let text = query.ok_or_else(|| null("query"))?.bytes();
         limit("the query", text.len())?;
-        let array = args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
-            invalid("args must be an array of JSON")
-                .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
-        })?;
-        limit("the arguments", array.bytes().len())?;
+        let array = array_of(args)?;
         every.map_or(Ok(()), check_every)?;
         ttl.map(|ttl| arguments::lifetime("ttl", ttl)).transpose()?;
         let tags = arguments::tags(tags)?;
@@ -182,12 +206,18 @@ impl Dumped {
         let Some(owner) = Role::named(&self.owner).filter(|owner| !owner.is_everybody()) else {
             let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
             let quoted = memory::terminated(&self.owner).map(|name| role::identifier(&name));
+            // No role can have the name "public".
+            let hint = match (self.owner.as_slice(), quoted) {
+                (b"public", _) | (_, None) => {
+                    "Run cache_warmer_add as the role that is to run it.".to_owned()
+                }
+                (_, Some(name)) => {
+                    format!("Run CREATE ROLE {name} LOGIN; and then cache_warmer_add as this role.")
+                }
+            };
             Refused::new(code, format!("role \"{}\" does not exist", shown(&self.owner)))
                 .detail(format!("Its warmer \"{}\" is not restored.", shown(&self.name)))
-                .hint(format!(
-                    "Run CREATE ROLE {} LOGIN; and then cache_warmer_add as this role.",
-                    quoted.unwrap_or_default()
-                ))
+                .hint(hint)
                 .warn();
             return;
         };
@@ -266,7 +296,8 @@ mod pgcache {
     use pgrx::prelude::*;
 
     /// Announces to all sessions, with the commit, that the table of warmers has changed. For a new row, also tells the launcher
-    /// that its owner may have warmers. Raises an error if the current role may not act for that owner.
+    /// that its owner may have warmers. Raises an error if the current role may not act for that owner, or if `cache_warmer_add`
+    /// would refuse the warmer.
     #[pg_trigger]
     fn warmer_changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -276,6 +307,9 @@ mod pgcache {
             let owner = row.get_by_name::<pg_sys::Oid>("owner").ok().flatten();
             let owner = Role::from_oid(owner.map_or(0, pg_sys::Oid::to_u32));
             warmer::require_rights_of(owner).or_raise();
+            let number = row.get_by_name::<pg_sys::Oid>("number").ok().flatten();
+            let written = warmer::written(owner, number.map_or(0, pg_sys::Oid::to_u32)).or_raise();
+            written.iter().try_for_each(super::check).or_raise();
             warmer::announce(owner);
         }
         Ok(None)

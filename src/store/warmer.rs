@@ -302,8 +302,8 @@ pub fn forget_dropped_roles() {
 /// The columns of a new row, in the order of the table.
 pub type NewRow<'a> = [DatumWithOid<'a>; 9];
 
-/// Writes a warmer of a role. Returns an error if the role has a warmer of this name, or if there would be too many warmers. Raises
-/// the errors of the server.
+/// Writes a warmer of a role. Returns an error if the role has a warmer of this name. Raises the errors of the server, and that of
+/// the trigger if there would be too many warmers.
 pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> {
     forget_dropped_roles();
     let count = catalog::write(
@@ -323,23 +323,27 @@ pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> 
             crate::pg::role::literal(&name)
         )));
     }
-    check_limits(owner)
+    Ok(())
 }
 
-/// Returns an error if there are too many warmers. Also counts the warmers that running transactions have added. So if several
-/// transactions exceed a limit together, at least the last of them gets the error, and no transaction waits for another.
-fn check_limits(owner: Role) -> Result<(), Refused> {
-    let (mut of_owner, mut of_database) = (0, 0);
+/// Returns the warmer with this number, which this transaction has just written. Returns an error if there are too many warmers.
+/// Also counts the warmers that running transactions have added. So if several transactions exceed a limit together, at least the
+/// last of them gets the error, and no transaction waits for another.
+pub fn written(owner: Role, number: u32) -> Result<Option<Warmer>, Refused> {
+    let (mut of_owner, mut of_database, mut written) = (0, 0, None);
     each(Rows::AllUncommitted, |row| {
         of_database += 1;
         of_owner += usize::from(row.oid(warmers::OWNER) == Some(owner.oid()));
+        if row.oid(warmers::NUMBER) == Some(number) {
+            written = Some(Warmer::of(row));
+        }
     });
     let message = if of_owner > OF_OWNER_MAX {
         format!("role {} would have more than {OF_OWNER_MAX} warmers", owner.quoted())
     } else if of_database > OF_DATABASE_MAX {
         format!("the database would have more than {OF_DATABASE_MAX} warmers")
     } else {
-        return Ok(());
+        return Ok(written);
     };
     let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
     Err(Refused::new(code, message).hint(

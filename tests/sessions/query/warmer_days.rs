@@ -1,7 +1,7 @@
 //! Warmers on bad days: crashes, locks, databases that appear later, many roles, restores with odd rows, and servers without a
 //! place for a worker. The view must say what happens.
 
-use super::calls::{run, text};
+use super::calls::{answer, run, text};
 use super::warmers::{
     COLUMNS, COUNT, add, app, connect, is_stored, prepare, runs, shown, start, start_with, wait_shown,
     wait_warm,
@@ -177,4 +177,45 @@ fn warmers_run_in_a_read_only_database() {
     let mut admin = cluster.connect("postgres");
     wait_until("the removal", || text(&mut admin, "SELECT count(*) FROM cache_warmers") == "1");
     assert!(!cluster.log().contains("read-only transaction"), "{}", cluster.log());
+}
+
+/// A role that may write to all tables cannot exceed the limits by rows in the form of a dump, nor by rows of its own.
+#[test]
+fn a_restore_keeps_the_limits() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    run(&mut admin, "CREATE ROLE writer LOGIN IN ROLE pg_write_all_data");
+    let mut writer = connect(&cluster, "postgres", "writer");
+    let row = |column: &str, value: &str| {
+        let columns = [("name", "'w'"), ("query", "'SELECT 1'"), ("space", "'default'")];
+        let others = columns.into_iter().filter(|(name, _)| *name != column);
+        let (names, values): (Vec<_>, Vec<_>) = others.chain([(column, value)]).unzip();
+        (names.join(", "), values.join(", "))
+    };
+    for (column, value, error) in [
+        ("args", "'{\"a\": 1}'", "22023: args must be an array of JSON"),
+        ("every", "'-1 s'", "22023: every must be positive"),
+        ("ttl", "'2 years'", "22023: ttl must not be longer than a year"),
+        ("tags", "'{\"\"}'", "22023: tag must not be empty"),
+        ("space", "''", "42704: space \"\" does not exist"),
+        ("query", "repeat(' ', 70000)", "54000: the query of a warmer must not be longer than 65536 bytes"),
+    ] {
+        let (names, values) = row(column, value);
+        for insert in [
+            format!("INSERT INTO pgcache.dumped_warmers (owner, {names}) VALUES ('writer', {values})"),
+            format!(
+                "INSERT INTO pgcache.warmers (number, owner, {names}) VALUES (1, 'writer'::regrole, {values})"
+            ),
+        ] {
+            assert_eq!(answer(&mut writer, &insert), Err(error.to_owned()), "{insert}");
+        }
+    }
+    let (names, values) = row("name", "'w' || n");
+    let many = format!(
+        "INSERT INTO pgcache.dumped_warmers (owner, {names}) SELECT 'writer', {values} FROM generate_series(1, 251) AS n"
+    );
+    let error = "54000: role writer would have more than 250 warmers";
+    assert_eq!(answer(&mut writer, &many), Err(error.to_owned()));
+    run(&mut writer, &many.replace("251", "250"));
+    assert_eq!(text(&mut writer, "SELECT count(*) FROM cache_warmers"), "250");
 }
