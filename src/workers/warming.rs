@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The time after which a worker leaves.
 const STAY: Duration = Duration::from_secs(60);
 /// The time after which a worker leaves while there are more owners than workers. If a warmer is due, the worker runs at least one
-/// before it leaves.
+/// before it leaves. If none is due, the worker leaves at once.
 const TURN: Duration = Duration::from_secs(1);
 
 /// The main function of the worker.
@@ -68,6 +68,11 @@ enum Next {
     Run(usize, bool),
     Wait,
     Leave,
+}
+
+/// Returns whether there are more owners than workers, so that they take turns.
+fn others_wait() -> bool {
+    shared::warm_list().is_some_and(|list| list.owners().count() > settings::max_workers())
 }
 
 struct Warming {
@@ -108,8 +113,8 @@ impl Warming {
             match next {
                 Ok(Next::Run(index, refresh)) => self.run(index, refresh),
                 Ok(Next::Leave) => return,
-                Ok(Next::Wait) if !self.has_stayed() => background::wait(LOOK),
-                Ok(Next::Wait) => return,
+                Ok(Next::Wait) if self.has_stayed() || others_wait() => return,
+                Ok(Next::Wait) => background::wait(LOOK),
                 Err(failure) => {
                     self.slot.note_error(failure.code, shared::tick());
                     background::wait(LOOK);
@@ -125,8 +130,7 @@ impl Warming {
 
     /// Returns whether it is time for the worker to leave.
     fn has_stayed(&self) -> bool {
-        let owners = shared::warm_list().map_or(0, |list| list.owners().count());
-        let stay = if owners > settings::max_workers() { TURN } else { STAY };
+        let stay = if others_wait() { TURN } else { STAY };
         self.began.elapsed() >= stay
     }
 

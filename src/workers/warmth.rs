@@ -3,8 +3,8 @@
 //! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. After the start of
 //! the server the list is empty, so a worker looks into each database once. A database may be new, a copy of another one, or accept
 //! connections later, so the launcher searches the databases again and again. At most `pg_cache.max_workers` of these workers run.
-//! If there are more owners than workers, the owner whose last worker started first comes next, and each worker leaves about a
-//! second after its start.
+//! If there are more owners than workers, the owner whose last worker started first comes next. Each worker then leaves when no
+//! warmer is due, and at the latest about a second after its start.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// While there are more owners than workers, the least time on average between the starts of two workers. The start of a worker
+/// costs some milliseconds of processor time, so with very many owners each of them waits longer.
+const START_EVERY: Duration = Duration::from_millis(50);
 
 /// How often the launcher searches for databases into which no worker has looked.
 const SEARCH: Duration = Duration::from_secs(10);
@@ -45,6 +48,15 @@ fn has_worker(owner: Owner) -> bool {
             && slot.database.load(Relaxed) == owner.database
             && session::is_worker_of(slot.pid.load(Relaxed), owner.database)
     })
+}
+
+/// Returns the least time between the starts of two workers of an owner.
+fn pause_min() -> Duration {
+    let owners = shared::warm_list().map_or(0, |list| list.owners().count());
+    match owners > settings::max_workers() {
+        true => PAUSE_MIN.max(START_EVERY.saturating_mul(owners as u32)),
+        false => PAUSE_MIN,
+    }
 }
 
 /// The last worker of an owner.
@@ -122,6 +134,7 @@ impl Warmth {
 
     /// Removes the workers that have ended from the list of running workers.
     fn forget_ended(&mut self) {
+        let pause_min = pause_min();
         let (last, unseen, seen) = (&mut self.last, &mut self.unseen, &mut self.seen);
         self.running.retain(|(owner, worker)| {
             let is_over = worker.is_over();
@@ -134,7 +147,7 @@ impl Warmth {
             }
             if is_over && let Some(last) = last.get_mut(owner) {
                 last.pause = match shared::warm_list().is_some_and(|list| list.begun(*owner) > last.begun) {
-                    true => PAUSE_MIN,
+                    true => pause_min,
                     false => {
                         shared::warm_list().into_iter().for_each(|list| list.refuse(*owner));
                         PAUSE_MAX.min(last.pause * 2)

@@ -8,6 +8,7 @@ use super::warmers::{
 };
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
+use std::time::{Duration, Instant};
 
 /// Opens a session as soon as the server accepts it.
 fn reconnect(cluster: &Cluster) -> Client {
@@ -218,4 +219,21 @@ fn a_restore_keeps_the_limits() {
     assert_eq!(answer(&mut writer, &many), Err(error.to_owned()));
     run(&mut writer, &many.replace("251", "250"));
     assert_eq!(text(&mut writer, "SELECT count(*) FROM cache_warmers"), "250");
+}
+
+/// With more roles than workers, a role without work gives its place to the next role at once.
+#[test]
+fn idle_roles_take_no_time() {
+    let cluster = start_with(&Conf::preloaded().set("pg_cache.max_workers", "1"));
+    let mut admin = cluster.connect("postgres");
+    for number in 0..12 {
+        run(&mut admin, &format!("CREATE ROLE r{number} LOGIN"));
+        add(&mut connect(&cluster, "postgres", &format!("r{number}")), "one", "SELECT 1 AS n", "");
+    }
+    let mut session = app(&cluster);
+    add(&mut session, "often", COUNT, ", every => '1 s'");
+    wait_until("the first runs", || text(&mut admin, "SELECT min(runs) FROM cache_warmers") != "0");
+    let (began, before) = (Instant::now(), runs(&mut session, "often"));
+    wait_until("more runs", || runs(&mut session, "often") >= before + 4);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
