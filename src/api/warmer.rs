@@ -242,10 +242,11 @@ impl Dumped {
 }
 
 /// Returns the state of a warmer, for the view. `run` is its latest run, with whether it goes on.
-fn state(warmer: &Warmer, run: Option<(Run, bool)>) -> &'static str {
+fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'static str {
     match (run, warmer.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
         (Some((_, true)), _) => "running",
+        _ if is_in_template => "template database",
         _ if is_paused() => "paused",
         _ if !warmer::is_trusted(warmer.owner) => "not trusted",
         _ if !warmer.owner.may_log_in() => "owner may not log in",
@@ -290,7 +291,7 @@ mod pgcache {
     use crate::pg::error::{OrRaise, SqlState};
     use crate::pg::role::Role;
     use crate::pg::varlena::{Jsonb, OwnedText, Text, Varlena};
-    use crate::pg::{memory, shared};
+    use crate::pg::{background, memory, shared};
     use crate::store::space;
     use crate::store::warmer;
     use pgrx::prelude::*;
@@ -375,12 +376,13 @@ mod pgcache {
     > {
         let (role, sees_all, reads_all) = (Role::current(), space::may_monitor(), space::may_read_queries());
         let all = warmer::all(|owner| owner == role || sees_all);
+        let is_in_template = !all.is_empty() && background::is_in_template();
         TableIterator::new(all.into_iter().map(move |warmer| {
             memory::check();
             let text = |bytes: &[u8]| Text(Varlena::of(bytes));
             let is_readable = warmer.owner == role || reads_all;
             let shown = warmer.shown_run();
-            let state = super::state(&warmer, shown);
+            let state = super::state(&warmer, shown, is_in_template);
             let run = shown.map(|(run, _)| run).filter(|run| run.began > 0);
             let tags = memory::collect(warmer.tags.iter().filter(|_| is_readable).map(|tag| text(tag)));
             let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();

@@ -453,6 +453,8 @@ pub fn database_name(oid: u32) -> String {
 pub struct Database {
     pub oid: u32,
     pub accepts_connections: bool,
+    /// Whether any role with CREATEDB may copy the database.
+    pub is_template: bool,
     /// The name, in an encoding that is not known.
     pub name: Vec<u8>,
     pub is_utf8: bool,
@@ -461,6 +463,11 @@ pub struct Database {
 /// Returns the OIDs of all databases, and whether each accepts connections. Must run in a transaction.
 pub fn databases() -> Vec<(u32, bool)> {
     memory::collect(all_databases().into_iter().map(|database| (database.oid, database.accepts_connections)))
+}
+
+/// Returns whether any role with CREATEDB may copy this process's database. Must run in a transaction.
+pub fn is_in_template() -> bool {
+    all_databases().iter().any(|database| database.oid == shared::database() && database.is_template)
 }
 
 /// Returns all databases. Must run in a transaction.
@@ -487,6 +494,7 @@ pub fn all_databases() -> Vec<Database> {
             let database = Database {
                 oid: form.oid.to_u32(),
                 accepts_connections: form.datallowconn,
+                is_template: form.datistemplate,
                 name: memory::copy(CStr::from_ptr(form.datname.data.as_ptr()).to_bytes()),
                 is_utf8: form.encoding == pg_sys::pg_enc::PG_UTF8 as i32,
             };

@@ -59,6 +59,15 @@ fn pause_min() -> Duration {
     }
 }
 
+/// Returns the OIDs of all databases, and whether warmers may run in each. A worker in a template database would be in the way of
+/// each CREATE DATABASE.
+fn databases() -> Vec<(u32, bool)> {
+    let databases = background::all_databases().into_iter();
+    memory::collect(
+        databases.map(|database| (database.oid, database.accepts_connections && !database.is_template)),
+    )
+}
+
 /// The last worker of an owner.
 #[derive(Clone, Copy, Debug)]
 struct Last {
@@ -126,7 +135,7 @@ impl Warmth {
             return;
         }
         self.searched = Some(Instant::now());
-        let databases = background::in_transaction(background::databases);
+        let databases = background::in_transaction(databases);
         self.seen.retain(|seen| databases.iter().any(|(oid, _)| oid == seen));
         let unseen = databases.into_iter().filter(|(oid, connects)| *connects && !self.seen.contains(oid));
         self.unseen = unseen.map(|(oid, _)| oid).collect();
@@ -163,7 +172,7 @@ impl Warmth {
         // Shared catalogs have these facts, so the launcher needs no connection to a database.
         let (databases, may_log_in) = background::in_transaction(|| {
             let may = wanted.iter().map(|owner| owner.role == 0 || Role::from_oid(owner.role).may_log_in());
-            (background::databases(), memory::collect(may))
+            (databases(), memory::collect(may))
         });
         for (owner, may_log_in) in wanted.into_iter().zip(may_log_in) {
             match databases.iter().find(|(oid, _)| *oid == owner.database) {

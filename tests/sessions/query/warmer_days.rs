@@ -237,3 +237,31 @@ fn idle_roles_take_no_time() {
     wait_until("more runs", || runs(&mut session, "often") >= before + 4);
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
+
+/// No worker is in the way of CREATE DATABASE, also for a role that does not own the template.
+#[test]
+fn no_warmer_runs_in_a_template_database() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    run(&mut admin, "CREATE ROLE creator LOGIN CREATEDB");
+    run(&mut admin, "CREATE DATABASE model IS_TEMPLATE true");
+    prepare_database(&cluster, "model");
+    let query = "SELECT 1 AS n";
+    let mut session = connect(&cluster, "model", "app");
+    add(&mut session, "one", query, ", every => '1 s'");
+    assert_eq!(shown(&mut session, "one", "state"), "template database");
+    let mut witness = app(&cluster);
+    add(&mut witness, "count", COUNT, ", every => '1 s'");
+    wait_until("runs of a witness", || runs(&mut witness, "count") >= 3);
+    assert_eq!(shown(&mut session, "one", "runs"), "0");
+    // A worker of another kind may be in the database. It leaves for the command.
+    drop(session);
+    let clients =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'model' AND backend_type = 'client backend'";
+    wait_until("the client to leave", || text(&mut admin, clients) == "0");
+    run(&mut connect(&cluster, "postgres", "creator"), "CREATE DATABASE made TEMPLATE model");
+    // The copy is no template.
+    wait_warm(&mut connect(&cluster, "made", "app"), query, "n int");
+    run(&mut admin, "ALTER DATABASE model IS_TEMPLATE false");
+    wait_warm(&mut connect(&cluster, "model", "app"), query, "n int");
+}
