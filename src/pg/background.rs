@@ -437,6 +437,14 @@ fn recover(report: &ErrorReportWithLevel) -> SqlState {
     SqlState(report.sql_error_code() as u32)
 }
 
+/// Writes a line to the log. A line that repeats an earlier one is written only with `log_min_messages = debug1`.
+pub fn log(is_repeated: bool, text: impl FnOnce() -> String) {
+    match is_repeated {
+        true => pgrx::debug1!("{}", text()),
+        false => pgrx::log!("{}", text()),
+    }
+}
+
 /// Returns the name of a database, or its OID if it is gone. Must run in a transaction.
 pub fn database_name(oid: u32) -> String {
     // SAFETY: looks up a catalog. The result is null, or a string in the current memory context.

@@ -12,6 +12,7 @@
 //! database.
 
 use crate::pg::catalog;
+use crate::pg::encoding::shown;
 use crate::pg::environment;
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
@@ -77,6 +78,8 @@ fn others_wait() -> bool {
 
 struct Warming {
     owner: Owner,
+    /// The owner and the database, for the log.
+    owner_in_words: String,
     slot: &'static WorkerSlot,
     began: Instant,
     /// The environment of the session before its first query.
@@ -95,6 +98,7 @@ impl Warming {
     fn new(owner: Owner, slot: &'static WorkerSlot) -> Self {
         Self {
             owner,
+            owner_in_words: String::new(),
             slot,
             began: Instant::now(),
             environment: None,
@@ -151,6 +155,8 @@ impl Warming {
             self.generation = catalog::generation();
             let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
             self.warmers = warmer::to_run(role);
+            let database = background::database_name(self.owner.database);
+            self.owner_in_words = format!("role {} in database {database}", role.quoted());
             self.verified.clear();
             self.due.clear();
             if self.warmers.is_empty() {
@@ -221,6 +227,7 @@ impl Warming {
         let Some(warmer) = self.warmers.get(index) else { return };
         let text = CString::new(warmer.query.as_slice()).unwrap_or_default();
         let began = Instant::now();
+        let before = warmer.run();
         let running = warmer.begin();
         let ran = background::attempt_statement(|| {
             background::as_statement(Some(&text), || runner::run(warmer, refresh).or_raise())
@@ -231,7 +238,14 @@ impl Warming {
             Err(failure) => Outcome::Failed(failure),
         };
         match &outcome {
-            Outcome::Failed(failure) => self.slot.note_error(failure.code, shared::tick()),
+            Outcome::Failed(failure) => {
+                self.slot.note_error(failure.code, shared::tick());
+                let is_known = before.is_some_and(|run| run.failures > 0 && run.code == failure.code.0);
+                background::log(is_known, || {
+                    let (name, of) = (shown(&warmer.name), &self.owner_in_words);
+                    format!("warmer \"{name}\" of {of} failed: {}: {}", failure.code, failure.message)
+                });
+            }
             _ => self.slot.note_success(),
         }
         self.slot.useful.store(shared::tick(), Relaxed);

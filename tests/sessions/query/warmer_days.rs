@@ -265,3 +265,19 @@ fn no_warmer_runs_in_a_template_database() {
     run(&mut admin, "ALTER DATABASE model IS_TEMPLATE false");
     wait_warm(&mut connect(&cluster, "model", "app"), query, "n int");
 }
+
+/// The log has a line for the first failure of a warmer, and for a failure of another kind, but not for each failure.
+#[test]
+fn the_log_has_the_first_failure() {
+    let cluster = start();
+    let mut session = app(&cluster);
+    add(&mut session, "count", "SELECT 1 / (count(*) - 10) AS n FROM t", "");
+    let lines =
+        || cluster.log().matches("LOG:  warmer \"count\" of role app in database postgres failed: ").count();
+    wait_until("some failures", || runs(&mut session, "count") >= 3);
+    assert_eq!(lines(), 1, "{}", cluster.log());
+    assert!(cluster.log().contains("failed: 22012: division by zero"));
+    run(&mut session, "ALTER TABLE t RENAME TO u");
+    wait_shown(&mut session, "count", "error", "42P01");
+    assert_eq!(lines(), 2);
+}
