@@ -20,6 +20,7 @@ use super::altered::{self, Changed, How};
 use super::definition;
 use super::found::{self, Found};
 use super::local::local;
+use super::role::Role;
 use super::system::{self, Shared};
 #[cfg(debug_assertions)]
 use super::targets;
@@ -226,7 +227,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             // CREATE DATABASE and ALTER DATABASE change no definition on which a result depends.
             T_CreatedbStmt => {
                 let template = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template");
-                needs_alone(*watcher, template.unwrap_or(c"template1"));
+                copies(*watcher, template.unwrap_or(c"template1"));
             }
             T_AlterDatabaseStmt => {
                 let statement = &*node.cast::<pg_sys::AlterDatabaseStmt>();
@@ -284,8 +285,27 @@ unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Returns whether the current role owns a database, as superusers own all. The command of another role must not end a worker:
-/// either it fails anyway, or it is a CREATE DATABASE that fails while a worker is connected to the template.
+/// Does the same for a database that is about to be copied, if the current role may copy it: a template database may be copied by any
+/// role with CREATEDB.
+unsafe fn copies(watcher: &dyn Watcher, name: &CStr) {
+    // SAFETY: looks up catalogs, by a name that ends with a zero. Reads the tuple before it is released.
+    unsafe {
+        let database = pg_sys::get_database_oid(name.as_ptr(), true);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::DATABASEOID as i32, database.into());
+        if tuple.is_null() {
+            return;
+        }
+        let is_template =
+            (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple)).datistemplate;
+        pg_sys::ReleaseSysCache(tuple);
+        if is_owner_of(database) || is_template && Role::current().may_create_databases() {
+            watcher.needs_alone(database.to_u32());
+        }
+    }
+}
+
+/// Returns whether the current role owns a database, as superusers own all. The command of another role must not end a worker, because
+/// it fails anyway.
 fn is_owner_of(database: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
     #[cfg(feature = "pg15")]

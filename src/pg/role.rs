@@ -63,6 +63,16 @@ impl Role {
 
     /// Returns whether the role may log in. False if it does not exist.
     pub fn may_log_in(self) -> bool {
+        self.attribute(|role| role.rolcanlogin)
+    }
+
+    /// Returns whether the role has the attribute CREATEDB. False if it does not exist.
+    pub fn may_create_databases(self) -> bool {
+        self.attribute(|role| role.rolcreatedb)
+    }
+
+    /// Reads an attribute of the role. False if the role does not exist.
+    fn attribute(self, read: impl FnOnce(&pg_sys::FormData_pg_authid) -> bool) -> bool {
         use pg_sys::SysCacheIdentifier::AUTHOID;
         let oid = pg_sys::Oid::from(self.0);
         // SAFETY: looks up a catalog, and reads the tuple before it is released.
@@ -71,9 +81,9 @@ impl Role {
             if tuple.is_null() {
                 return false;
             }
-            let may = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_authid>(tuple)).rolcanlogin;
+            let has = read(&*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_authid>(tuple));
             pg_sys::ReleaseSysCache(tuple);
-            may
+            has
         }
     }
 
