@@ -57,6 +57,7 @@ pub fn sizes(bytes: usize) -> Sizes {
         shards: 0,
         locations: 0,
         journal_lines: 0,
+        patterns: 1024,
     }
 }
 

@@ -14,19 +14,31 @@ impl<'p> Glob<'p> {
         escapes.is_multiple_of(2).then_some(Self(pattern))
     }
 
+    /// Returns the bytes of the pattern.
+    pub fn bytes(self) -> &'p [u8] {
+        self.0
+    }
+
     /// Returns whether the pattern matches the whole key. The time is at most proportional to the product of both lengths, because
     /// only the last `*` is ever tried again: it can match everything that an earlier `*` could match instead.
     pub fn matches(self, key: &[u8]) -> bool {
+        let mut steps = u32::MAX;
+        self.matches_within(key, &mut steps).unwrap_or_default()
+    }
+
+    /// Does the same, and takes one of the `steps` for each comparison of a byte. Returns `None` if there are too few.
+    pub(crate) fn matches_within(self, key: &[u8], steps: &mut u32) -> Option<bool> {
         let (mut pattern, mut rest) = (self.0, key);
         let mut star: Option<(&[u8], &[u8])> = None;
         loop {
+            *steps = steps.checked_sub(1)?;
             let advanced = match pattern {
                 [b'*', behind @ ..] => {
                     star = Some((behind, rest));
                     pattern = behind;
                     continue;
                 }
-                [] if rest.is_empty() => return true,
+                [] if rest.is_empty() => return Some(true),
                 [b'?', behind @ ..] if !rest.is_empty() => Some((behind, first_character(rest))),
                 [b'\\', byte, behind @ ..] => (rest.first() == Some(byte)).then_some((behind, 1)),
                 [byte, behind @ ..] if rest.first() == Some(byte) => Some((behind, 1)),
@@ -39,7 +51,7 @@ impl<'p> Glob<'p> {
                     star = Some((behind, from));
                     (pattern, rest) = (behind, from);
                 }
-                _ => return false,
+                _ => return Some(false),
             }
         }
     }
@@ -102,6 +114,16 @@ mod tests {
         assert_eq!(Glob::new(br"a\"), None);
         assert_eq!(Glob::new(br"a\\\"), None);
         assert!(Glob::new(br"a\\").is_some());
+    }
+
+    /// A comparison takes as many steps as it needs and stops when there are no more.
+    #[test]
+    fn steps_are_limited() {
+        let glob = Glob::new(b"a*b").expect("it means something");
+        let mut steps = 100;
+        assert_eq!(glob.matches_within(b"a-b", &mut steps), Some(true));
+        assert!((90..100).contains(&steps), "{steps}");
+        assert_eq!(glob.matches_within(&[b'a'; 1024], &mut steps), None);
     }
 
     /// The time stays within the product of both lengths. If the search tried every `*` again and not only the last one, this test

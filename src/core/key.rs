@@ -17,6 +17,8 @@ pub struct Scope {
     pub role: u32,
     /// The fences of the database and of the space, in this order.
     pub(crate) fences: [FenceId; 2],
+    /// The pattern fence of the space, or the fence of the space if it has no pattern fence (`patterns/mod.rs`).
+    pub(crate) patterns: FenceId,
     /// The cell that holds the space's statistics.
     pub(crate) cell: u32,
 }

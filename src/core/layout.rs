@@ -7,6 +7,7 @@
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
 //! segments what the saver notes of its segments                  see segments.rs
 //! journal  what has changed, by name                             see journal/
+//! patterns which keys were invalidated by a pattern              see patterns/
 //! zones    versions by which a reader learns that an entry died  see tier/shard.rs
 //! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
 //! shards   control | flights | buckets | ghosts | bitmap | directory   see tier/shard.rs, tier/directory.rs
@@ -24,7 +25,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 10;
+pub(crate) const VERSION: u64 = 11;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -51,6 +52,7 @@ pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
 const AT_LOCATIONS: usize = LINE + 5;
 const AT_JOURNAL: usize = LINE + 6;
+const AT_PATTERNS: usize = LINE + 7;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
@@ -76,8 +78,11 @@ const SHARDS_MAX: usize = 1024;
 /// every order and do with less.
 const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
-/// A reserved fence has a cache line of its own, with an identity and the fence.
+/// A reserved fence has a cache line of its own, with an identity, the fence, and the pattern fence of a space.
 pub(crate) const RESERVED_WORDS: usize = LINE;
+/// The words of the head of a slot for a pattern, and those for its bytes.
+pub(crate) const PATTERN_HEAD_WORDS: usize = 4;
+pub(crate) const PATTERN_WORDS: usize = 128;
 /// A relation has a record on a cache line of its own. Its first word is the identity of the relation.
 pub(crate) const RELATION_WORDS: usize = LINE;
 /// 1 if other relations share the record.
@@ -156,6 +161,9 @@ pub struct Sizes {
     pub locations: u32,
     /// The number of lines of the journal, 64 bytes each. 0 if there is no journal.
     pub journal_lines: u32,
+    /// The number of patterns that can be kept at the same time (`patterns/mod.rs`). If there is room for none, an invalidation by
+    /// a pattern must invalidate the whole space.
+    pub patterns: u32,
 }
 
 /// The positions of a region's parts, in words.
@@ -170,6 +178,7 @@ pub(crate) struct Layout {
     pub cells_at: usize,
     pub segments_at: usize,
     pub journal_at: usize,
+    pub patterns_at: usize,
     zones_at: usize,
     visited_at: usize,
     shards_at: usize,
@@ -205,6 +214,7 @@ impl Layout {
         let cells_at = slots_at + sizes.backends as usize * SLOT_WORDS;
         let segments_at = cells_at + cells(&sizes) as usize * CELL_WORDS;
         let journal_at = line_up(segments_at + segment_words(&sizes));
+        let patterns_at = journal_at + journal_words(&sizes);
         let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
@@ -236,6 +246,7 @@ impl Layout {
             cells_at,
             segments_at,
             journal_at,
+            patterns_at,
             zones_at,
             visited_at,
             shards_at,
@@ -255,7 +266,7 @@ impl Layout {
         })
     }
 
-    /// Returns the words of header, fences, statistics, records of segments, and journal.
+    /// Returns the words of header, fences, statistics, records of segments, journal and patterns.
     pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
@@ -265,6 +276,7 @@ impl Layout {
             + Self::statistics_words(sizes)
             + line_up(segment_words(sizes))
             + journal_words(sizes)
+            + pattern_words(sizes)
     }
 
     /// Returns about how many words the directories of all shards have.
@@ -303,6 +315,7 @@ impl Layout {
         region.store(AT_SHARDS, self.shards.into());
         region.store(AT_LOCATIONS, self.sizes.locations.into());
         region.store(AT_JOURNAL, self.sizes.journal_lines.into());
+        region.store(AT_PATTERNS, self.sizes.patterns.into());
         region.word(AT_MAGIC).store(MAGIC, Ordering::Release);
     }
 
@@ -329,6 +342,7 @@ impl Layout {
                 .and_then(|shards| if shards == 0 { Err(RegionError::Damaged) } else { Ok(shards) })?,
             locations: number(AT_LOCATIONS)?,
             journal_lines: number(AT_JOURNAL)?,
+            patterns: number(AT_PATTERNS)?,
         })
         .map_err(|_| RegionError::Damaged)
     }
@@ -463,6 +477,13 @@ fn segment_words(sizes: &Sizes) -> usize {
 
 fn journal_words(sizes: &Sizes) -> usize {
     if sizes.journal_lines == 0 { 0 } else { JOURNAL_HEAD_WORDS + sizes.journal_lines as usize * LINE }
+}
+
+fn pattern_words(sizes: &Sizes) -> usize {
+    match sizes.patterns as usize {
+        0 => 0,
+        slots => LINE + line_up(slots * (PATTERN_HEAD_WORDS + PATTERN_WORDS)),
+    }
 }
 
 /// Returns how many sets the directory of each shard has.

@@ -87,6 +87,7 @@ mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
 mod location;
+mod patterns;
 mod reader;
 mod region;
 mod segments;
@@ -106,6 +107,7 @@ pub use journal::{BATCH_MAX, Journal, Lost, NextRecord, Record, What};
 pub use key::{KEY_BYTES_MAX, Key, KeyMark, Scope};
 pub use layout::{BLOCK_BYTES, Sizes};
 pub use location::{Location, SEGMENTS_MAX};
+pub use patterns::AnnouncedPattern;
 pub use reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};

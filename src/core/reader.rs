@@ -50,8 +50,8 @@ pub enum Miss {
     Saved(Location),
     /// The entry has expired.
     Expired,
-    /// The key or a dependency of its entry has changed or is about to change, or a dependency has changed after the reader's safe
-    /// stamp.
+    /// The key or a dependency of its entry has changed or is about to change, a pattern matches the key, or a dependency has
+    /// changed after the reader's safe stamp.
     Fenced,
     /// The reader itself has changed a dependency of the entry, or it is [tracked](Reader::tracked) and the entry depends on a
     /// relation.
@@ -74,6 +74,8 @@ pub enum InvalidBecause {
     Own(FenceId),
     /// The entry depends on this relation, and the reader is [tracked](Reader::tracked).
     Tracked(FenceId),
+    /// A pattern that matches the key was invalidated, or is about to be.
+    Pattern,
 }
 
 /// Whether a served value is valid.

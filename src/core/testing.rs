@@ -25,6 +25,7 @@ pub const SIZES: Sizes = Sizes {
     shards: 2,
     locations: 0,
     journal_lines: 0,
+    patterns: 0,
 };
 
 /// Returns zeroed memory for a region.

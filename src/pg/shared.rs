@@ -61,6 +61,8 @@ const LINE: usize = 64;
 const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
+/// The number of patterns that can be kept. Each takes 1056 bytes.
+const PATTERNS: u32 = 1024;
 
 /// The values that the postmaster stores before any backend exists.
 #[repr(C, align(64))]
@@ -188,6 +190,7 @@ fn sizes() -> Sizes {
         shards: 0,
         locations: settings::table_entries(),
         journal_lines: settings::journal_lines(),
+        patterns: PATTERNS,
     };
     // The setting is the memory for entries. The structures beside the entries come on top.
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }

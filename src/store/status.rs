@@ -163,6 +163,7 @@ fn of_invalid(because: InvalidBecause, scope: &Scope) -> Status {
         InvalidBecause::Changed(fence) => ("invalidated: {}", fence),
         InvalidBecause::Newer(fence) => ("miss: newer than the transaction's snapshot because of {}", fence),
         InvalidBecause::Own(fence) => ("invalidated: {}, changed by this transaction", fence),
+        InvalidBecause::Pattern => return Status::Invalidated("a pattern that matches the key"),
         InvalidBecause::Tracked(fence) => ("miss: a serializable transaction must read {} itself", fence),
     };
     Status::Of(text, Object::Dependency(fence, scope.space))

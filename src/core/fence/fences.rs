@@ -1,6 +1,6 @@
 //! The words of fences, and the operations on them. `fence/mod.rs` has the layout of the word, the rules and the proof.
 
-use super::id::{FenceId, Relation, relation_fence, reserved_fence, unclaimed_fence};
+use super::id::{FenceId, Relation, pattern_fence, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;
 use crate::hash::{reduce, scatter};
 use crate::layout::{AT_NOW, Layout};
@@ -56,6 +56,12 @@ impl<'m> Fences<'m> {
     /// needless misses and never causes a stale hit.
     pub fn tag(&self, hash: u64) -> FenceId {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
+    }
+
+    /// Returns the pattern fence of a space, by the fence of the space. A space that uses the fence of a tag has no pattern fence,
+    /// and this returns the fence of the space.
+    pub(crate) fn patterns_of(&self, space: FenceId) -> FenceId {
+        pattern_fence(self.layout, space).unwrap_or(space)
     }
 
     /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower`, `lower_as`,
@@ -132,7 +138,7 @@ impl<'m> Fences<'m> {
     }
 
     /// Sets `seq` to a stamp, unless `seq` is greater already. `pending` stays as it is.
-    pub(super) fn advance_seq(&self, fence: FenceId, stamp: Stamp) {
+    pub(crate) fn advance_seq(&self, fence: FenceId, stamp: Stamp) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
         while old >> PENDING_BITS < stamp.0 {
@@ -150,10 +156,13 @@ impl<'m> Fences<'m> {
         (word & PENDING_MASK > 0).then_some(word)
     }
 
-    /// Returns all fences, the reserved ones first.
+    /// Returns all fences, the reserved ones first, each with its pattern fence.
     pub(crate) fn all_fences(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;
-        let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
+        let reserved = (0..layout.sizes.reserved_fences).flat_map(|slot| {
+            let fence = reserved_fence(layout, slot);
+            [Some(fence), pattern_fence(layout, fence)].into_iter().flatten()
+        });
         let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
             [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
         });

@@ -45,10 +45,15 @@ pub(super) fn unclaimed_fence(layout: &Layout, index: u32) -> FenceId {
     FenceId((layout.unclaimed_at + index as usize * LINE) as u32)
 }
 
-/// Returns the reserved fence of a slot (`reserved.rs`): the third word. The first word is the slot's mark, and the others are not
-/// used.
+/// Returns the reserved fence of a slot (`reserved.rs`): the third word. The first word is the slot's mark, the fourth one is the
+/// pattern fence, and the others are not used.
 pub(super) fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
     FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
+}
+
+/// Returns the pattern fence (`patterns/mod.rs`) in the slot of a reserved fence. None if the fence has no slot.
+pub(super) fn pattern_fence(layout: &Layout, FenceId(at): FenceId) -> Option<FenceId> {
+    (layout.reserved_at..layout.relations_at).contains(&(at as usize)).then_some(FenceId(at + 1))
 }
 
 /// Returns the position of the record in a slot of the table of relations.

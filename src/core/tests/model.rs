@@ -60,6 +60,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => any::<bool>().prop_map(|leave| Action::Locate { leave }),
         1 => Just(Action::Recycle),
         2 => (0..KEYS).prop_map(|key| Action::Promote { key }),
+        3 => (0..KEYS, any::<u8>()).prop_map(|(key, pattern)| Action::AnnouncePattern { key, pattern }),
+        3 => prop::bool::weighted(0.7).prop_map(|commit| Action::EndPattern { commit }),
     ]
 }
 

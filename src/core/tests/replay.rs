@@ -46,7 +46,7 @@ fn bytes_are_stories_that_the_model_agrees_with() {
     }
     // The number of kinds in `Action`. A new kind must be added to `harness/story.rs` and to `tests/model.rs`, and to
     // this number.
-    assert_eq!(told.len(), 30, "some actions are never told");
+    assert_eq!(told.len(), 32, "some actions are never told");
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }
 

@@ -407,7 +407,7 @@ fn a_saved_value_is_judged_like_an_entry() {
             cost: pg_cache_core::Cost::NONE,
             valid_at: u32::MAX,
         };
-        let saved = SavedValue { meta, dependencies: &dependencies, stale_ok: None };
+        let saved = SavedValue { key: b"k", meta, dependencies: &dependencies, stale_ok: None };
         let latest: Reader<'_> = Stamp::LATEST.into();
         assert_eq!(judged(tier, &saved, latest), Ok(()));
         assert_eq!(judged(tier, &saved, Reader { changed_fences: &[other], ..latest }), Err(Miss::Own));

@@ -119,6 +119,7 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     certain.extend(shared_blocks(tier, &owned.twice));
     doubts.extend(spaces.complaints(tier)?.into_iter().map(Doubt::Counted));
     let fences = Fences::new(region, layout);
+    certain.extend(tier.patterns().complaint(|| fences.now()));
     let raised = |fence: FenceId| fences.word_if_raised(fence).map(|word| Doubt::Raised(fence, word));
     for doubt in fences.all_fences().filter_map(raised) {
         doubts.try_reserve(1)?;

@@ -3,9 +3,11 @@
 use super::Tier;
 
 use super::entry::{Entry, Header, MAY_BE_STALE};
+use crate::fence::Stamp;
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::Scope;
+use crate::patterns::STEPS_MAX;
 
 /// The most buckets that a walk looks through in one hold of a shard's lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
@@ -16,11 +18,35 @@ pub(crate) struct Judge<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     now: u32,
     scope: Option<Scope>,
+    /// The steps that are left for comparisons with patterns.
+    steps: u32,
 }
 
 impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
     pub(crate) fn new(tier: &'t Tier<'m, H>) -> Self {
-        Self { tier, now: tier.host.now(), scope: None }
+        Self { tier, now: tier.host.now(), scope: None, steps: STEPS_MAX }
+    }
+
+    /// Allows as many steps for comparisons with patterns as at first. A walk calls this once for each hold of a lock.
+    pub(crate) fn refill(&mut self) {
+        self.steps = STEPS_MAX;
+    }
+
+    /// Returns the scope of the entry's space. Only its fences are used, and they do not depend on the role.
+    fn scope_of(&mut self, header: &Header) -> Scope {
+        match self.scope {
+            Some(scope) if scope.space_id() == header.space_id() => scope,
+            _ => *self.scope.insert(self.tier.scope_of(header.database(), header.space(), header.role())),
+        }
+    }
+
+    /// Renews an entry that is not useless, if there is a pattern later than it and none matches (`patterns/mod.rs`). `as_of` must
+    /// have been read from the clock before. The caller must hold the lock of the entry's shard.
+    pub(crate) fn renew(&mut self, entry: &Entry<'_>, header: &Header, as_of: Stamp) {
+        let scope = self.scope_of(header);
+        if self.tier.has_pattern_since(&scope, header.stamp(), Stamp::LATEST) {
+            self.tier.renew_locked(entry, header, &scope, as_of, &mut self.steps);
+        }
     }
 
     /// Returns why an entry will never be served again, or None if it still may be. The caller must hold the lock of the entry's
@@ -32,14 +58,14 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
         let tier = self.tier;
         let fences = tier.fences();
-        // Only the fences of the scope are used, and they do not depend on the role.
-        let scope = match self.scope {
-            Some(scope) if scope.space_id() == header.space_id() => scope,
-            _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
-        };
+        let scope = self.scope_of(header);
         let has_changed = |fence| fences.has_changed_since(fence, header.stamp());
         // An entry that was flushed with its space or database is never served, not even stale.
         if scope.fences.into_iter().any(has_changed) {
+            return Some(Counter::Fenced);
+        }
+        // Neither is an entry that a pattern has removed.
+        if has_changed(scope.patterns) && tier.has_lost_to_pattern(entry, header, &mut self.steps) {
             return Some(Counter::Fenced);
         }
         let fenced = (0..header.dependency_count())

@@ -15,6 +15,7 @@
 //!   `flight.rs` keeps them.
 //! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
 //!   brings saved values back.
+//! - `patterns.rs` announces and confirms invalidations by a pattern, and compares keys with them.
 //! - `exporting.rs` finds the values of which a store outside of the server gets copies.
 //! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
@@ -37,6 +38,7 @@ mod guard;
 pub(crate) mod inspecting;
 mod judge;
 mod page;
+mod patterns;
 pub(crate) mod promoting;
 mod publishing;
 mod queues;
@@ -60,6 +62,7 @@ use crate::host::Host;
 use crate::journal::Journal;
 use crate::key::{Key, Scope};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
+use crate::patterns::Patterns;
 use crate::region::{Region, RegionError};
 use entry::blocks_of;
 use guard::Guard;
@@ -119,9 +122,9 @@ impl<'m, H: Host> Tier<'m, H> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
-    /// Returns the bytes that a region of these sizes uses for its header, fences, statistics, records of segments, journal and
-    /// directory. They do not depend on the bytes for entries, unlike the zones, the visited bits and the control data of the
-    /// shards, which are not included.
+    /// Returns the bytes that a region of these sizes uses for its header, fences, statistics, records of segments, journal,
+    /// patterns and directory. They do not depend on the bytes for entries, unlike the zones, the visited bits and the control data
+    /// of the shards, which are not included.
     pub fn bytes_beside_entries(sizes: Sizes) -> usize {
         (Layout::words_before_zones(&sizes) + Layout::directory_words(&sizes)) * 8
     }
@@ -129,6 +132,10 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Returns the fences of the tier.
     pub fn fences(&self) -> Fences<'_> {
         Fences::new(self.region, &self.layout)
+    }
+
+    fn patterns(&self) -> Patterns<'_> {
+        Patterns::new(self.region, &self.layout)
     }
 
     /// Returns the journal of the tier.
@@ -153,7 +160,8 @@ impl<'m, H: Host> Tier<'m, H> {
             fences.reserved(Reserved::Database(database)),
             fences.reserved(Reserved::Space { database, space }),
         ];
-        Scope { database, space, role, fences, cell: fences[1].cell(&self.layout) }
+        let patterns = self.fences().patterns_of(fences[1]);
+        Scope { database, space, role, fences, patterns, cell: fences[1].cell(&self.layout) }
     }
 
     /// Returns the most bytes that an entry may take, with its header, its dependencies and its key.

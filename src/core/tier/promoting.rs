@@ -14,6 +14,8 @@ use crate::value::{Meta, Reservation, StaleOk, Stored};
 /// The properties of a saved value, as its copy tells them.
 #[derive(Clone, Copy, Debug)]
 pub struct SavedValue<'v> {
+    /// The bytes of the key.
+    pub key: &'v [u8],
     /// The properties of the value.
     pub meta: Meta,
     /// The fences of the value's dependencies.
@@ -35,7 +37,9 @@ impl<H: Host> Tier<'_, H> {
         if saved.meta.expires <= self.host.now() {
             return Err(Miss::Expired);
         }
-        if !self.saved_holds(scope, saved, reader.safe_stamp) {
+        if !self.outlasts_patterns_saved(scope, saved, reader)
+            || !self.saved_holds(scope, saved, reader.safe_stamp)
+        {
             return Err(Miss::Fenced);
         }
         if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
@@ -64,6 +68,7 @@ impl<H: Host> Tier<'_, H> {
         let is_recent = reader.outdated_since.is_some_and(|oldest| valid_at >= oldest);
         let is_accepted = miss == Miss::Fenced
             && is_recent
+            && self.outlasts_patterns_saved(scope, saved, reader)
             && scope.fences.iter().chain(saved.dependencies).all(is_forgiven)
             && !self.is_own(scope, saved, reader);
         if is_accepted { Ok(valid_at) } else { Err(miss) }
@@ -84,7 +89,10 @@ impl<H: Host> Tier<'_, H> {
         };
         let holds = |fence| self.fences().holds(fence, saved.meta.stamp, reader.safe_stamp);
         let Some(StaleOk { ticks, valid_at }) = saved.stale_ok else { return Err(miss) };
-        if !scope.fences.into_iter().all(holds) || self.is_own(scope, saved, reader) {
+        if !self.outlasts_patterns_saved(scope, saved, reader)
+            || !scope.fences.into_iter().all(holds)
+            || self.is_own(scope, saved, reader)
+        {
             return Err(miss);
         }
         let expires = saved.meta.expires;
@@ -98,8 +106,16 @@ impl<H: Host> Tier<'_, H> {
         let fences = self.fences();
         let has_changed = |fence: &FenceId| fences.has_changed_since(*fence, saved.meta.stamp);
         scope.fences.iter().any(has_changed)
+            || self.has_saved_lost_to_pattern(scope, saved.key, saved.meta.stamp)
             || (saved.meta.expires <= self.host.now() || saved.dependencies.iter().any(has_changed))
                 && self.judge_saved_stale(scope, saved, Stamp::LATEST).is_err()
+    }
+
+    /// Whether no pattern has removed a saved value. The fence of the space must be checked afterwards.
+    fn outlasts_patterns_saved(&self, scope: &Scope, saved: &SavedValue<'_>, reader: Reader<'_>) -> bool {
+        let (stamp, reader) = (saved.meta.stamp, Reader { arrived: None, ..reader });
+        !self.has_pattern_since(scope, stamp, reader.safe_stamp)
+            || self.outlasts_patterns(scope, saved.key, stamp, reader).is_some()
     }
 
     fn saved_holds(&self, scope: &Scope, saved: &SavedValue<'_>, safe_stamp: Stamp) -> bool {

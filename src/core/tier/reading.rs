@@ -160,6 +160,10 @@ impl<H: Host> Tier<'_, H> {
         if header.has(HIDDEN)
             || !header.has(MAY_BE_STALE)
             || header.byte_len() > self.entry_bytes_max
+            || !holds(scope.patterns)
+                && self
+                    .entry_outlasts_patterns(entry.block, scope, Reader { arrived: None, ..reader })
+                    .is_none()
             || !scope.fences.into_iter().all(holds)
             || reader.tracked && self.is_of_relations(entry.block)
             || self.is_changed_by(reader, entry.block, scope.fences)
@@ -298,11 +302,14 @@ impl<H: Host> Tier<'_, H> {
         };
         let is_own = |fence: &FenceId| reader.changed_fences.binary_search(fence).is_ok();
         let is_tracked = |fence: &FenceId| reader.tracked && fences.is_of_relation(*fence);
+        let is_removed = self.has_pattern_since(scope, stamp, reader.safe_stamp)
+            && self.entry_outlasts_patterns(entry.block, scope, reader).is_none();
         fails(Stamp::LATEST)
             .map(InvalidBecause::Changed)
             .or_else(|| fails(reader.safe_stamp).map(InvalidBecause::Newer))
             .or_else(|| dependencies().find(is_own).map(InvalidBecause::Own))
             .or_else(|| dependencies().find(is_tracked).map(InvalidBecause::Tracked))
+            .or_else(|| is_removed.then_some(InvalidBecause::Pattern))
     }
 
     /// Prefetches the bucket of a key. A caller that knows keys some time before it reads them calls this first, and
@@ -340,12 +347,18 @@ impl<H: Host> Tier<'_, H> {
             return seen.lived().then_some(Err(Miss::Fenced));
         }
         let is_read = into.is_some();
-        let meta = match self.serve(&seen.entry, &seen.header, &key.scope, reader, now, into) {
+        let mut compared = None;
+        let outcome =
+            self.serve_noting(&seen.entry, &seen.header, &key.scope, reader, now, into, &mut compared);
+        let meta = match outcome {
             Ok(meta) => meta,
             Err(miss) => return seen.lived().then_some(Err(miss)),
         };
         if !seen.lived() {
             return None;
+        }
+        if let Some(as_of) = compared {
+            self.renew(&shard, &seen, &key.scope, as_of);
         }
         if is_read {
             shard.visit(seen.entry.block);
@@ -437,6 +450,22 @@ impl<H: Host> Tier<'_, H> {
         now: u32,
         into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
+        self.serve_noting(entry, header, scope, reader, now, into, &mut None)
+    }
+
+    /// Does the same. If the key was compared with patterns, `compared` gets the moment as of which that was done.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // They are those of `serve`, and one more.
+    fn serve_noting(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        scope: &Scope,
+        reader: Reader<'_>,
+        now: u32,
+        into: Option<&mut impl Buffer>,
+        compared: &mut Option<Stamp>,
+    ) -> Result<Meta, Miss> {
         if header.byte_len() > self.entry_bytes_max {
             // No writer stores such an entry, so it is damaged. The caller's buffer must not be asked for that much memory.
             return Err(Miss::Off);
@@ -453,6 +482,9 @@ impl<H: Host> Tier<'_, H> {
                 && !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp)
         {
             valid_at = self.forgiven(entry.block, scope, reader).ok_or(Miss::Fenced)?;
+        }
+        if self.has_pattern_since(scope, stamp, reader.safe_stamp) {
+            *compared = Some(self.entry_outlasts_patterns(entry.block, scope, reader).ok_or(Miss::Fenced)?);
         }
         if reader.tracked && self.is_of_relations(entry.block) {
             return Err(Miss::Own);

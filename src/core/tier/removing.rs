@@ -62,7 +62,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks through the next `budget` buckets and removes entries that will never be served again. Returns how many entries it
+    /// Looks through the next `budget` buckets, removes entries that will never be served again, and renews those that no pattern
+    /// matches (`patterns/mod.rs`). Returns how many entries it
     /// removed. All backends together go round over the buckets: each call continues where the last one ended.
     pub fn sweep(&self, budget: u32) -> u64 {
         let mut judge = Judge::new(self);
@@ -71,6 +72,8 @@ impl<H: Host> Tier<'_, H> {
         while left > 0 {
             let shard = Shard::new(self.region, &self.layout, self.layout.next_swept(&self.region));
             let guard = shard.lock(&self.host);
+            let as_of = self.fences().now();
+            judge.refill();
             let mut unlinked = Unlinked::default();
             let from = guard.swept().min(guard.buckets());
             let until = guard.buckets().min(from.saturating_add(left.min(BUCKETS_PER_HOLD)));
@@ -82,10 +85,14 @@ impl<H: Host> Tier<'_, H> {
                         // The chain is damaged and perhaps a cycle. Following it would unlink the same entries again.
                         break;
                     }
-                    if !header.has(HIDDEN)
-                        && let Some(reason) = judge.is_useless(&entry, &header)
-                        && !unlinked.is_full()
-                    {
+                    if header.has(HIDDEN) {
+                        continue;
+                    }
+                    let Some(reason) = judge.is_useless(&entry, &header) else {
+                        judge.renew(&entry, &header, as_of);
+                        continue;
+                    };
+                    if !unlinked.is_full() {
                         // A saved copy is of no use either.
                         guard.forget_location(header.hash());
                         self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);

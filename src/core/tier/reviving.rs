@@ -2,7 +2,7 @@
 //!
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
-//!   entry of its key are removed.
+//!   entry of its key are removed, and an announced pattern is live.
 //! - Leases, fills and claims end.
 //! - A journal with a record that is not whole begins a new life.
 //! - Blocks that no entry has are free. They belonged to reservations.
@@ -75,6 +75,9 @@ impl<'m, H: Host> Tier<'m, H> {
         }
         let tier = Self::new(region, layout, host, 0);
         let change = tier.fences().settle_all().ok_or_else(|| damaged("its clock of changes is wrong"))?;
+        if let Some(finding) = tier.patterns().revive(change) {
+            return Err(ReviveError::Damaged(finding));
+        }
         tier.statistics.end_folds();
         tier.journal().revive();
         for shard in 0..tier.layout.shards {

@@ -58,7 +58,8 @@ fn saved<'r>(
 ) -> Option<Saved<'r>> {
     let (meta, dependencies) = (row::meta(first), row::dependencies(first));
     let scope = tier.scope(shared::database(), first.space, first.role);
-    let saved = SavedValue { meta, dependencies: &dependencies, stale_ok: row::stale_ok(first) };
+    let stale_ok = row::stale_ok(first);
+    let saved = SavedValue { key: first.key, meta, dependencies: &dependencies, stale_ok };
     let key = Key::new(scope, first.key, hash(first.key))?;
     let is_readable = row::is_current(first)
         && first.part == 0

@@ -110,7 +110,7 @@ fn fetch<J>(
     let first = found.row();
     let (meta, dependencies, stale_ok) =
         (row::meta(&first), row::dependencies(&first), row::stale_ok(&first));
-    let saved = SavedValue { meta, dependencies: &dependencies, stale_ok };
+    let saved = SavedValue { key: key.bytes(), meta, dependencies: &dependencies, stale_ok };
     let judged = judge(&saved).inspect_err(|_| {
         if tier.is_saved_useless(&keyspace.scope, &saved) {
             tier.forget_location(key, location);

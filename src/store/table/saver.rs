@@ -539,7 +539,7 @@ impl Saver {
             let dependencies = row::dependencies(&first);
             let (meta, stale_ok) = (row::meta(&first), row::stale_ok(&first));
             let scope = self.tier.scope(shared::database(), first.space, first.role);
-            let saved = SavedValue { meta, dependencies: &dependencies, stale_ok };
+            let saved = SavedValue { key: first.key, meta, dependencies: &dependencies, stale_ok };
             if !row::is_current(&first) || first.part != 0 || self.tier.is_saved_useless(&scope, &saved) {
                 return None;
             }

@@ -142,6 +142,15 @@ pub enum Action {
     Promote {
         key: u8,
     },
+    /// A transaction announces a pattern in the scope of a key. `pattern` is the index of one of the patterns in `patterns.rs`.
+    AnnouncePattern {
+        key: u8,
+        pattern: u8,
+    },
+    /// The oldest transaction that announced a pattern commits or aborts.
+    EndPattern {
+        commit: bool,
+    },
 }
 
 /// The number of keys that the actions choose from.

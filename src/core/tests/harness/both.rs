@@ -4,7 +4,7 @@ use super::action::{Action, SPACES};
 use super::expectations::{expect, expect_stale};
 use super::model::{Known, Model};
 use pg_cache_core::testing::TestHost;
-use pg_cache_core::{Lease, Reservation, Tier};
+use pg_cache_core::{AnnouncedPattern, Lease, Reservation, Tier};
 
 /// Operations that were begun and have not ended, each with its key. The oldest is the first of its list, and ends first.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub struct Begun {
     pub leases: Vec<(u8, Lease)>,
     /// Claims, by their IDs.
     pub claims: Vec<(u8, u64)>,
+    /// Patterns.
+    pub patterns: Vec<AnnouncedPattern>,
 }
 
 /// A tier, its model, and the operations under way.
@@ -63,6 +65,8 @@ impl Both<'_> {
             Action::Locate { leave } => self.locate(leave),
             Action::Recycle => self.recycle(),
             Action::Promote { key } => self.promote(key),
+            Action::AnnouncePattern { key, pattern } => self.announce_pattern(key, pattern),
+            Action::EndPattern { commit } => self.end_pattern(commit),
             // `Harness::run` has done these: they replace the tier that `self` borrows.
             Action::Reattach | Action::Restart => {}
         }

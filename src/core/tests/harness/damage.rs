@@ -6,14 +6,15 @@
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Counter, FlightRequest, Host, Key, Kind, NewValue, Quota, Region, Relation, Reservation,
-    ReserveOptions, StaleOk, Stamp, Tier,
+    Acquired, Counter, FlightRequest, Glob, Host, Key, Kind, NewValue, Quota, Region, Relation, Reservation,
+    ReserveOptions, Sizes, StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory and no journal.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
-    let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
+    let sizes = Sizes { patterns: 2, ..SIZES };
+    let tier = Tier::format(Region::of_words(memory), sizes, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
@@ -59,6 +60,13 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         {
             tier.announce(&key, &reservation);
             tier.confirm_claimed(&key, reservation, claim, (number % 3 == 0).then_some(Stamp::VOID));
+        }
+        let glob = Glob::new(&bytes[..bytes.len() / 2]).expect("it is a pattern");
+        if let Some(announced) = tier.announce_pattern(&scope, glob) {
+            match number % 3 {
+                0 => tier.withdraw_pattern(announced),
+                _ => tier.confirm_pattern(announced, tier.fences().draw()),
+            }
         }
         let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
         if number % 4 == 0 {

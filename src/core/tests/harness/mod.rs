@@ -16,6 +16,7 @@ mod expectations;
 mod flights;
 mod keys;
 mod model;
+mod patterns;
 mod quota;
 mod saving;
 pub mod story;
@@ -26,6 +27,7 @@ pub use action::{Action, KEYS, OTHER_SPACES, SPACES};
 use both::{Begun, Both};
 use keys::with_key;
 use model::{CLAIMERS, Model, OWNER, SETTER, SLOTS};
+use patterns::SLOTS_OF_PATTERNS;
 use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Region, Sizes, Tier};
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
@@ -82,6 +84,8 @@ impl Harness {
             // Few, so that a full set of the directory forgets locations.
             locations: 16,
             journal_lines: 0,
+            // Few, so that some runs retire patterns.
+            patterns: SLOTS_OF_PATTERNS,
         }
     }
 
@@ -134,6 +138,9 @@ impl Harness {
         }
         for (key, _, reservation) in begun.announced {
             with_key(&tier, key, |key| tier.withdraw(key, reservation));
+        }
+        for pattern in begun.patterns {
+            tier.withdraw_pattern(pattern);
         }
         for owner in [OWNER, SETTER, CLAIMERS[0], CLAIMERS[1]] {
             tier.release_leases_of(owner);

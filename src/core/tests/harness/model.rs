@@ -3,6 +3,7 @@
 
 use super::action::{Action, RELATION, SPACES, TAGS};
 use super::keys::{class, space_of};
+use super::patterns::PatternsModel;
 use super::saving::Saver;
 use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Counter, Freshness, Kind, Miss, Purpose, Refusal, StaleOk, Tier};
@@ -35,6 +36,8 @@ pub const TOLD: [Counter; 9] = [
 /// An entry as the model knows it.
 #[derive(Clone, Debug)]
 pub struct Known {
+    /// The number of the key.
+    pub key: u8,
     pub value: Vec<u8>,
     pub kind: Kind,
     pub expires: u32,
@@ -101,6 +104,7 @@ pub struct Model {
     pub relation: RelationModel,
     /// The copies that are saved outside of the tier.
     pub saver: Saver,
+    pub patterns: PatternsModel,
 }
 
 /// The effects of changes of the relation. Unless a field says otherwise, its count is never reset.
@@ -206,7 +210,10 @@ impl Model {
         let known = self.entries.get(&key).ok_or(miss)?;
         let StaleOk { ticks, valid_at } = known.stale_ok.ok_or(miss)?;
         let last = if self.is_fenced(known) { valid_at.min(known.expires) } else { known.expires };
-        let ended = self.changing.contains(&key) || self.flushed > known.stamp || last + ticks <= now;
+        let ended = self.changing.contains(&key)
+            || self.flushed > known.stamp
+            || self.patterns.remove(known)
+            || last + ticks <= now;
         if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
     }
 
@@ -248,6 +255,7 @@ impl Model {
         if !known.killed && self.is_killed(known) {
             known.killed = true;
             known.alone = self.flushed <= known.stamp
+                && !self.patterns.remove(known)
                 && (0..TAGS)
                     .filter(|tag| *tag != RELATION && known.tags >> tag & 1 == 1)
                     .all(|tag| self.tags[tag as usize].seq <= known.stamp);
@@ -273,6 +281,7 @@ impl Model {
             self.take(tier, key);
         }
         self.flights.clear();
+        self.patterns.confirm_all(self.now);
     }
 
     /// Gives a key another value.
@@ -314,12 +323,15 @@ impl Model {
         if known.expires <= now {
             return Err(Miss::Expired);
         }
-        if self.is_fenced(known) || self.flushed > known.stamp { Err(Miss::Fenced) } else { Ok(()) }
+        let is_invalid = self.is_fenced(known) || self.flushed > known.stamp || self.patterns.remove(known);
+        if is_invalid { Err(Miss::Fenced) } else { Ok(()) }
     }
 }
 
-/// Returns whether the tier had a reason to forget a valid entry of the key's space: a quota of the space, or a lack of blocks.
+/// Returns whether the tier had a reason to forget a valid entry of the key's space: a quota of the space, a lack of blocks, or a
+/// pattern that was retired.
 pub fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
     model.trimmed[space_of(key) as usize]
+        || model.patterns.has_retired
         || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
 }

@@ -37,7 +37,12 @@ impl SavedCopy {
 
     /// Returns the copy in the form in which the tier judges it.
     pub fn saved(&self) -> SavedValue<'_> {
-        SavedValue { meta: self.meta, dependencies: &self.dependencies, stale_ok: self.stale_ok }
+        SavedValue {
+            key: &self.identity.2,
+            meta: self.meta,
+            dependencies: &self.dependencies,
+            stale_ok: self.stale_ok,
+        }
     }
 }
 

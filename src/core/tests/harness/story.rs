@@ -36,12 +36,13 @@ impl Story {
 /// Decodes the next action. The bytes may end anywhere: see [`Story::of`].
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
     // A code keeps its meaning, so that old findings still decode to the same actions. Of the 256 values, 221 are for
-    // the codes 0 to 16 (13 each), 11 for the codes 17 to 27, and 24 for the codes 28 to 32.
+    // the codes 0 to 16 (13 each), 11 for the codes 17 to 27, and 24 for the codes 28 to 34.
     let what: u8 = bytes.arbitrary()?;
     let code = match what {
         0..221 => what % 17,
         221..232 => what % 11 + 17,
-        232.. => what % 5 + 28,
+        232..248 => what % 5 + 28,
+        248.. => what % 2 + 33,
     };
     Ok(match code {
         0 => Action::Put {
@@ -87,6 +88,8 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         30 => Action::Recycle,
         31 => Action::Promote { key: key(bytes)? },
         32 => Action::Restart,
+        33 => Action::AnnouncePattern { key: key(bytes)?, pattern: bytes.arbitrary()? },
+        34 => Action::EndPattern { commit: bytes.arbitrary()? },
         _ => Action::EndClaim {
             size: size(bytes)?,
             announced: bytes.arbitrary()?,

@@ -22,6 +22,7 @@ const SIZES: Sizes = Sizes {
     shards: 1,
     locations: 0,
     journal_lines: 0,
+    patterns: 0,
 };
 /// Room for ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 456;
@@ -95,12 +96,20 @@ impl Image {
         Self::with_journal(0, prepare)
     }
 
-    /// Returns a prepared tier whose journal has this number of lines, or no journal if it is 0. The region is larger by the
-    /// journal, which has a head of two lines.
+    /// Returns a prepared tier whose journal has this number of lines, or no journal if it is 0.
     pub fn with_journal(lines: u32, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
-        let journal_words = if lines > 0 { (2 + lines as usize) * 8 } else { 0 };
-        Self(once(vec![0; REGION_WORDS + journal_words], move |world| {
-            let sizes = Sizes { journal_lines: lines, ..SIZES };
+        Self::with(Sizes { journal_lines: lines, ..SIZES }, prepare)
+    }
+
+    /// Returns a prepared tier with one slot for a pattern. Its spaces have fences of their own.
+    pub fn with_patterns(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(Sizes { reserved_fences: 2, patterns: 1, ..SIZES }, prepare)
+    }
+
+    /// Returns a prepared tier of these sizes. The region is larger by what is more than in [`SIZES`].
+    fn with(sizes: Sizes, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
+        let bytes = LoomTier::bytes_beside_entries(sizes) - LoomTier::bytes_beside_entries(SIZES);
+        Self(once(vec![0; REGION_WORDS + bytes / 8], move |world| {
             let tier = Tier::format(Region::of_words(&world.words), sizes, world.host(), 0);
             prepare(&tier.expect("it fits"));
             world.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()

@@ -21,7 +21,7 @@ use bed::{
     settled, together, with_key,
 };
 use loom::sync::atomic::Ordering::SeqCst;
-use pg_cache_core::{Miss, Owner, Reservation, Stamp};
+use pg_cache_core::{AnnouncedPattern, Glob, Miss, Owner, Reservation, Stamp};
 
 /// A model with a reader needs no interruptions in the short run: the values that a load may return already place the reader
 /// anywhere in the writer's work.
@@ -331,6 +331,60 @@ fn a_stale_value_is_whole_or_absent() {
             ],
         );
         assert_eq!(get(&world.tier(0), NEWCOMER), Ok(1));
+    });
+}
+
+/// Announces a pattern that matches the keys which begin with a byte.
+fn announce_pattern(tier: &LoomTier<'_>, first: u8) -> AnnouncedPattern {
+    let glob = [first, b'*'];
+    let glob = Glob::new(&glob).expect("it is a pattern");
+    with_key(tier, 1, |key| tier.announce_pattern(key.scope(), glob)).expect("there is room")
+}
+
+/// A transaction invalidates a pattern that matches the key. A reader that has seen its change in the source must not get the
+/// value.
+#[test]
+fn a_pattern_that_is_visible_is_never_overlooked() {
+    let image = Image::with_patterns(|tier| put(tier, 1, 1));
+    let expected = ["(1, Err(Fenced))", "(1, Ok(1))", "(2, Err(Fenced))"];
+    explore("pattern", &image, READER_OF_MUCH, &expected, |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, world| {
+                    let announced = announce_pattern(tier, 1);
+                    world.source.store(2, SeqCst);
+                    tier.confirm_pattern(announced, tier.fences().draw());
+                }),
+                Box::new(|tier, world| {
+                    let seen = world.source.load(SeqCst);
+                    world.ledger.note((seen, get(tier, 1)));
+                }),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), 1), Err(Miss::Fenced));
+    });
+}
+
+/// A pattern takes the only slot from the one that has invalidated the key. A reader must find the old pattern, or the floor.
+#[test]
+fn a_retired_pattern_is_never_overlooked() {
+    let image = Image::with_patterns(|tier| {
+        put(tier, 1, 1);
+        let announced = announce_pattern(tier, 1);
+        tier.confirm_pattern(announced, tier.fences().draw());
+    });
+    explore("retired pattern", &image, READER_OF_MUCH, &["Err(Fenced)"], |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, _| {
+                    let announced = announce_pattern(tier, 2);
+                    tier.confirm_pattern(announced, tier.fences().draw());
+                }),
+                Box::new(|tier, world| world.ledger.note(get(tier, 1))),
+            ],
+        );
     });
 }
 

@@ -21,6 +21,7 @@
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
 //! table/             a value is saved in a row, leaves the memory, and comes back
+//! patterns/          a pattern invalidates the keys that it matches, and no others
 //! names.rs           the name of a prepared transaction is given to another one after it has ended
 //! as_built/          compares the models with the code
 //! ```
@@ -56,6 +57,7 @@ mod journal;
 mod keys;
 mod memory;
 mod names;
+mod patterns;
 mod read_rule;
 mod reader;
 mod redis;

@@ -1,0 +1,186 @@
+//! The actors of the protocol, their steps, and the state between two steps.
+
+use crate::memory::Fence;
+
+/// The number of keys.
+pub const KEYS: usize = 2;
+/// The most slots of a scenario.
+pub const SLOTS: usize = 2;
+
+/// One step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// Takes a free slot, or raises the floor to the number of a live pattern and takes its slot. The floor is one step, and the
+    /// slot another one. If there is no slot to take, the writer invalidates the whole space instead.
+    Take,
+    /// Notes the clock, as a set does. Only a transaction that also sets a key does this.
+    Stamp,
+    /// Marks the slot as announced.
+    Announce,
+    /// Raises the pattern fence, or the fence of the space if there was no slot.
+    Raise,
+    /// The commit.
+    Show,
+    /// Draws the number of the change.
+    Draw,
+    /// Marks the slot as live since the number.
+    Live,
+    /// Lowers the fence with the number.
+    Lower,
+    /// Decides whether the value that the transaction sets is right, and with which stamp.
+    Decide,
+    /// Stores that value.
+    Publish,
+    /// Undoes all steps, instead of `Show`.
+    Abort,
+}
+
+/// One step of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    /// Notes the clock.
+    Stamp,
+    /// Computes the value.
+    Compute,
+    /// Stores the value.
+    Publish,
+}
+
+/// One step of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// Begins, and finds the value of the key in memory, or otherwise in its row.
+    Begin,
+    /// Checks the floor.
+    Floor,
+    /// Checks the pattern fence. If it holds, the read is a hit.
+    Patterns,
+    /// Reads the clock.
+    Clock,
+    /// Looks at a slot.
+    Slot(usize),
+    /// Checks the floor again. The read is a hit if it holds.
+    FloorAgain,
+    /// Renews the entry, or makes the saved value an entry again.
+    Renew,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Fill(usize, Fill),
+    /// Copies the entry of this key to a row.
+    Save(usize),
+    /// The entry of this key is evicted.
+    Evict(usize),
+    Reader(usize, Read),
+}
+
+/// The state of a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Slot {
+    #[default]
+    Free,
+    /// A writer has taken it.
+    Taken,
+    /// The pattern with this index is announced.
+    Announced(usize),
+    /// The pattern is live since this number.
+    Live(usize, u8),
+}
+
+/// The state of a writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    /// How many steps it has taken.
+    pub at: u8,
+    /// The slot that it has taken.
+    pub slot: Option<usize>,
+    /// The slot of a live pattern that it is about to take: the floor has the number already, or is to get it.
+    pub retiring: Option<(usize, u8)>,
+    /// Whether it invalidates the whole space, because there is no slot.
+    pub flushes: bool,
+    pub number: u8,
+    /// The clock when the transaction set its value, and the patterns that were visible.
+    pub stamp: u8,
+    pub value: u8,
+    /// The stamp of the value that the transaction sets. None if it sets none.
+    pub publishes: Option<u8>,
+    pub aborted: bool,
+}
+
+/// The state of a fill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filler {
+    pub at: u8,
+    pub stamp: u8,
+    /// The patterns that were visible when the value was computed, a bit for each.
+    pub value: u8,
+}
+
+/// A value in memory or in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    pub stamp: u8,
+    pub value: u8,
+    /// Tells entries of one key apart.
+    pub identity: u8,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The key has no value.
+    Absent,
+    /// A miss because of a pattern that matches the key, or because of the floor.
+    Miss,
+    /// A miss although no pattern that matches the key is announced or visible, and the floor was never raised.
+    MissForNothing,
+    Hit,
+    /// A hit without a comparison.
+    QuickHit,
+    /// A hit on a value from before a pattern that matches the key.
+    Stale,
+}
+
+/// The state of a reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reader {
+    /// How many reads it has made, and how many steps of the present one.
+    pub reads: u8,
+    pub at: u8,
+    /// The patterns that were visible when it began, a bit for each.
+    pub visible: u8,
+    pub found: Option<Entry>,
+    /// Whether it has found the value in a row.
+    pub in_row: bool,
+    pub as_of: u8,
+    /// The entry of the last hit, and the moment as of which it was compared.
+    pub last_hit: Option<(u8, u8)>,
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The clock of changes.
+    pub now: u8,
+    /// The fence of the space, whose number is the floor.
+    pub space: Fence,
+    /// The pattern fence.
+    pub patterns: Fence,
+    pub slots: [Slot; SLOTS],
+    /// The patterns whose transactions are visible, a bit for each.
+    pub visible: u8,
+    pub writers: [Writer; 2],
+    pub fills: Vec<Filler>,
+    pub memory: [Option<Entry>; KEYS],
+    pub rows: [Option<Entry>; KEYS],
+    pub identities: u8,
+    pub readers: Vec<Reader>,
+    /// Whether an entry was renewed, whether the floor was raised for a retired pattern, and whether a space was flushed.
+    pub renewed: bool,
+    pub retired: bool,
+    pub flushed: bool,
+    /// A value that a reader had got after the last pattern before the floor was then refused because of the floor.
+    pub lost_renewed: bool,
+}

@@ -1,0 +1,222 @@
+//! Invalidations by a pattern: announces and confirms them, and compares keys with them. `patterns/mod.rs` has the protocol. No
+//! function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
+
+use super::Tier;
+use super::entry::{Entry, HIDDEN, Header, LINKED};
+use super::shard::{Shard, Sighting};
+use crate::fence::{Reserved, Stamp};
+use crate::glob::Glob;
+use crate::host::Host;
+use crate::key::{KEY_BYTES_MAX, Key, Scope};
+use crate::patterns::{AnnouncedPattern, Question, STEPS_MAX, Settled};
+use crate::reader::Reader;
+
+/// The number of new patterns during which all entries are swept once, if the slots are taken.
+const PATTERNS_PER_SWEEP: u32 = 256;
+/// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. They take about a millisecond.
+const SWEPT_MAX: u32 = 16_384;
+/// How often a writer tries to retire a pattern. Each failure means that another writer has found a slot.
+const ATTEMPTS_MAX: u32 = 100;
+
+impl<H: Host> Tier<'_, H> {
+    /// Announces that the keys of a scope which a pattern matches are about to become invalid. From now on they are misses. The
+    /// caller must announce before the change can become visible, and must then call exactly one of
+    /// [`confirm_pattern`](Self::confirm_pattern) and [`withdraw_pattern`](Self::withdraw_pattern).
+    ///
+    /// Returns None if there is no room for the pattern, or if it is longer than a key. The caller must then invalidate the whole
+    /// space.
+    pub fn announce_pattern(&self, scope: &Scope, pattern: Glob<'_>) -> Option<AnnouncedPattern> {
+        let has_room = self.layout.sizes.patterns > 0 && scope.patterns != scope.fences[1];
+        if !has_room || pattern.bytes().len() > KEY_BYTES_MAX {
+            return None;
+        }
+        if self.patterns().are_half_taken() {
+            // Renews entries and removes those that a pattern matches, so that retiring a pattern costs no other entry.
+            let buckets = self.layout.buckets.saturating_mul(self.layout.shards) / PATTERNS_PER_SWEEP;
+            self.sweep(buckets.clamp(1, SWEPT_MAX));
+        }
+        let slot = self.take_slot()?;
+        self.patterns().announce(slot, scope, pattern);
+        self.fences().raise(scope.patterns);
+        Some(AnnouncedPattern { slot, fence: scope.patterns })
+    }
+
+    /// Takes a free slot, or retires a pattern.
+    fn take_slot(&self) -> Option<u32> {
+        let patterns = self.patterns();
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(slot) = patterns.take_free() {
+                return Some(slot);
+            }
+            let (slot, state, number, space_id) = patterns.oldest()?;
+            let [database, space] = [(space_id >> 32) as u32, space_id as u32];
+            // The floor must rise before the slot is taken.
+            self.fences().advance_seq(self.fences().reserved(Reserved::Space { database, space }), number);
+            if patterns.retire(slot, state) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Confirms an announced pattern with the number that its transaction has [drawn](crate::Fences::draw). Every session can see
+    /// the transaction now. Takes a bounded number of steps, allocates nothing and cannot fail.
+    pub fn confirm_pattern(&self, announced: AnnouncedPattern, change: Stamp) {
+        self.patterns().confirm(announced.slot, change);
+        let _ = self.fences().lower_as(announced.fence, change);
+    }
+
+    /// Withdraws an announced pattern: its transaction was aborted.
+    pub fn withdraw_pattern(&self, announced: AnnouncedPattern) {
+        self.fences().withdraw(announced.fence);
+        self.patterns().withdraw(announced.slot);
+    }
+
+    /// Whether a value of a key with this stamp was invalidated by a pattern, or is about to be. Patterns that were confirmed with
+    /// the number `except` do not count. The caller must check the fence of the space afterwards.
+    pub fn is_removed_by_pattern(&self, key: &Key<'_>, stamp: Stamp, except: Option<Stamp>) -> bool {
+        self.has_pattern_since(&key.scope, stamp, Stamp::LATEST)
+            && self.asks(&key.scope, key.bytes, stamp, except) != Settled::Kept
+    }
+
+    /// Whether the space has a pattern that is announced, or later than the stamp or the safe stamp.
+    #[inline(always)]
+    pub(super) fn has_pattern_since(&self, scope: &Scope, stamp: Stamp, safe_stamp: Stamp) -> bool {
+        !self.fences().holds(scope.patterns, stamp, safe_stamp)
+    }
+
+    /// Compares a key with the announced patterns and with those since a stamp.
+    fn asks(&self, scope: &Scope, key: &[u8], since: Stamp, except: Option<Stamp>) -> Settled {
+        let (space_id, role) = (scope.space_id(), scope.role);
+        let question = Question { space_id, role, key, since, announced: true, except };
+        self.patterns().ask(&question, &mut { STEPS_MAX })
+    }
+
+    /// Decides for a reader whether a pattern has removed a value with this stamp. Returns the moment as of which the value was
+    /// compared, or None if a pattern has removed it.
+    pub(super) fn outlasts_patterns(
+        &self,
+        scope: &Scope,
+        key: &[u8],
+        stamp: Stamp,
+        reader: Reader<'_>,
+    ) -> Option<Stamp> {
+        // The clock must be read before the slots.
+        let as_of = self.fences().now();
+        // The reader arrived before the value was computed, so before each pattern that is later.
+        if reader.arrived.is_some_and(|arrived| stamp >= arrived) {
+            return Some(stamp);
+        }
+        let is_kept = self.asks(scope, key, stamp.min(reader.safe_stamp), None) == Settled::Kept;
+        // The floor must be checked after the slots.
+        let holds = self.fences().holds(scope.fences[1], stamp, reader.safe_stamp);
+        (is_kept && holds).then_some(as_of)
+    }
+
+    /// Does the same for an entry. This is a function of its own and reads the header again, so that the fast path can keep the
+    /// header in registers.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn entry_outlasts_patterns(
+        &self,
+        block: u32,
+        scope: &Scope,
+        reader: Reader<'_>,
+    ) -> Option<Stamp> {
+        let entry = Entry::new(self.region, &self.layout, block);
+        let header = entry.header();
+        let mut key = [0; KEY_BYTES_MAX];
+        self.outlasts_patterns(scope, self.copy_key(&entry, &header, &mut key), header.stamp(), reader)
+    }
+
+    /// Answers whether a pattern that was committed has removed an entry for good.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn has_lost_to_pattern(&self, entry: &Entry<'_>, header: &Header, steps: &mut u32) -> bool {
+        let mut key = [0; KEY_BYTES_MAX];
+        let question = Question {
+            space_id: header.space_id(),
+            role: header.role(),
+            key: self.copy_key(entry, header, &mut key),
+            since: header.stamp(),
+            announced: false,
+            except: None,
+        };
+        self.patterns().ask(&question, steps) == Settled::Removed
+    }
+
+    /// Answers the same for a saved value.
+    pub(super) fn has_saved_lost_to_pattern(&self, scope: &Scope, key: &[u8], stamp: Stamp) -> bool {
+        let (space_id, role) = (scope.space_id(), scope.role);
+        let question = Question { space_id, role, key, since: stamp, announced: false, except: None };
+        self.fences().has_changed_since(scope.patterns, stamp)
+            && self.patterns().ask(&question, &mut { STEPS_MAX }) == Settled::Removed
+    }
+
+    fn copy_key<'k>(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        into: &'k mut [u8; KEY_BYTES_MAX],
+    ) -> &'k [u8] {
+        let length = header.key_len().min(into.len());
+        let key = &mut into[..length];
+        entry.copy(&self.layout, header, header.key_at(), key);
+        key
+    }
+
+    /// Gives an entry that a reader has compared with the patterns a later stamp, so that the next reader compares nothing. `as_of`
+    /// must have been read from the clock before the comparison.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn renew(&self, shard: &Shard<'_>, seen: &Sighting<'_>, scope: &Scope, as_of: Stamp) {
+        if !self.holds_as_of(&seen.entry, seen.header.stamp(), scope) {
+            return;
+        }
+        let guard = shard.lock(&self.host);
+        // If the entry has lived until now, it cannot die before the lock is released.
+        if !guard.poisoned() && seen.lived() {
+            self.set_later_stamp(&seen.entry, as_of);
+        }
+    }
+
+    /// Does the same for an entry under the lock of its shard, as of now. The caller must have found that it is not useless.
+    pub(super) fn renew_locked(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        scope: &Scope,
+        as_of: Stamp,
+        steps: &mut u32,
+    ) {
+        let mut key = [0; KEY_BYTES_MAX];
+        let question = Question {
+            space_id: header.space_id(),
+            role: header.role(),
+            key: self.copy_key(entry, header, &mut key),
+            since: header.stamp(),
+            announced: true,
+            except: None,
+        };
+        if self.patterns().ask(&question, steps) == Settled::Kept
+            && self.holds_as_of(entry, header.stamp(), scope)
+        {
+            self.set_later_stamp(entry, as_of);
+        }
+    }
+
+    /// Whether all fences of an entry hold. It is checked after the slots, because the fence of the space is the floor.
+    fn holds_as_of(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope) -> bool {
+        let fences = self.fences();
+        let mut all = scope.fences.into_iter().chain(self.dependencies_of(entry.block));
+        all.all(|fence| fences.holds(fence, stamp, Stamp::LATEST))
+    }
+
+    /// The caller must hold the lock of the entry's shard.
+    fn set_later_stamp(&self, entry: &Entry<'_>, as_of: Stamp) {
+        let header = entry.header();
+        if header.has(LINKED) && !header.has(HIDDEN) && header.stamp() < as_of {
+            entry.set_stamp(as_of);
+        }
+    }
+}
