@@ -64,6 +64,9 @@ COMMENT ON FUNCTION cache_invalidate_tag(text) IS
 COMMENT ON FUNCTION cache_invalidate_tags(text[]) IS
     'Invalidates all values that were stored with at least one of the tags. Takes effect for other sessions when the transaction commits.';
 
+COMMENT ON FUNCTION cache_invalidate_pattern(text, text) IS
+    'Invalidates the values of a space whose keys match a pattern (*, ?, and \ to escape). Takes effect for other sessions when the transaction commits.';
+
 COMMENT ON FUNCTION cache_flush(text) IS
     'Invalidates all values of a space, or with ''*'' of all spaces of the database. Takes effect for other sessions when the transaction commits.';
 

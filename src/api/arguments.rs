@@ -9,6 +9,7 @@ use crate::pg::{interval, memory};
 use crate::store::entry::Mode;
 use crate::store::note::TAG_BYTES_MAX;
 use crate::store::space::{self, Privilege, Space};
+use pg_cache_core::{Glob, KEY_BYTES_MAX};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
@@ -88,6 +89,21 @@ pub fn pairs<'a>(
 /// Returns the bytes of a tag, which must not be null, empty or longer than [`TAG_BYTES_MAX`].
 pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     sized("tag", argument.ok_or_else(|| null("tag"))?, TAG_BYTES_MAX)
+}
+
+/// Returns a pattern over keys of any length. Null, and a pattern that ends in an escape character, are errors.
+pub fn pattern<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refused> {
+    Glob::new(argument.ok_or_else(|| null("pattern"))?.0).ok_or_else(|| {
+        let code = PgSqlErrorCode::ERRCODE_INVALID_ESCAPE_SEQUENCE;
+        Refused::new(code, "pattern must not end with an escape character")
+            .hint("To match a backslash, write two backslashes.")
+    })
+}
+
+/// Returns a pattern of 1 byte to as many bytes as a key may have. An empty one would match no key.
+pub fn pattern_to_invalidate<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refused> {
+    let bytes = sized("pattern", argument.as_ref().ok_or_else(|| null("pattern"))?.0, KEY_BYTES_MAX)?;
+    pattern(Some(TextArgument(bytes)))
 }
 
 /// Returns the tags of one entry, sorted and without duplicates. There are none if the argument is null, and at most [`TAGS_MAX`].

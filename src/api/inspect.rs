@@ -9,7 +9,6 @@ use crate::store::entry;
 use crate::store::flights;
 use crate::store::health::{self, Finding};
 use crate::store::space::{self, Privilege};
-use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
 /// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: the first of those that follow
@@ -26,12 +25,7 @@ fn cache_keys(
     after: default!(Option<TextArgument<'_>>, "NULL"),
 ) -> SetOfIterator<'static, Text> {
     let read = || -> Result<_, Refused> {
-        let pattern = pattern.ok_or_else(|| null("pattern"))?.0;
-        let glob = Glob::new(pattern).ok_or_else(|| {
-            let code = PgSqlErrorCode::ERRCODE_INVALID_ESCAPE_SEQUENCE;
-            Refused::new(code, "pattern must not end with an escape character")
-                .hint("To match a backslash, write two backslashes.")
-        })?;
+        let glob = arguments::pattern(pattern)?;
         let most = max_keys.ok_or_else(|| null("max_keys"))?;
         let most = usize::try_from(most).map_err(|_| invalid("max_keys must not be negative"))?;
         let space = arguments::space(space, Privilege::Read)?;

@@ -34,6 +34,19 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     invalidate().or_raise();
 }
 
+/// Invalidates the values of a space whose keys match a pattern. In a space with values for each role, those of the current role.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_invalidate_pattern(
+    pattern: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) {
+    let invalidate = || -> Result<_, Refused> {
+        let pattern = arguments::pattern_to_invalidate(pattern)?;
+        entry::invalidate_pattern(&*arguments::space(space, Privilege::Write)?, pattern)
+    };
+    invalidate().or_raise();
+}
+
 /// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database: only the owner of
 /// the extension may do that.
 #[pg_extern(volatile, parallel_restricted)]

@@ -62,6 +62,7 @@ const CALLS: [&str; 52] = [
     "SELECT cache_keys(max_keys => 5000)",
     "SELECT cache_keys('k*')",
     "SELECT cache_invalidate_tag('t')",
+    "SELECT cache_invalidate_pattern('k1*'), cache_set_text('k11', 'v'), cache_get_text('k1')",
     "SELECT cache_invalidate_tags(array_agg('tag' || i)) FROM generate_series(1, 500) AS i",
     "SELECT cache_flush('default')",
     "SELECT cache_fetch('f', 'SELECT sum(v) FROM t', refresh => true)",

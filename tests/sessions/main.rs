@@ -22,6 +22,7 @@ mod memory;
 mod monitoring;
 mod neighbours;
 mod notify;
+mod patterns;
 mod preload;
 mod prepared;
 mod qualified;

@@ -12,12 +12,13 @@ use postgres::error::SqlState;
 /// Changes that a transaction makes to `k`, which has the tag `t`. `COMMIT PREPARED` publishes no value that the transaction has
 /// set, so after each of these changes `k` is a miss. The flag says whether the change also invalidates `innocent`, another key of
 /// the same space.
-const CHANGES: [(&str, bool); 7] = [
+const CHANGES: [(&str, bool); 8] = [
     ("SELECT cache_set_text('k', 'new')", false),
     ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),
     ("SELECT cache_delete('k')", false),
     ("SELECT cache_touch('k', '1 day')", false),
     ("SELECT cache_invalidate_tag('t')", false),
+    ("SELECT cache_invalidate_pattern('k')", true),
     ("SELECT cache_flush('default')", true),
     ("SELECT cache_flush('*')", true),
 ];

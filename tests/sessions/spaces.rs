@@ -428,6 +428,7 @@ fn on_a_standby_reads_miss_sets_store_nothing_and_invalidations_fail() {
         "SELECT cache_delete_many('{k}')",
         "SELECT cache_invalidate_tag('t')",
         "SELECT cache_invalidate_tags('{t}')",
+        "SELECT cache_invalidate_pattern('k*')",
         "SELECT cache_flush('s')",
         "SELECT cache_flush('*')",
         "SELECT cache_drop_space('s')",

@@ -223,6 +223,7 @@ const CALLS: &[&str] = &[
     "cache_fetch('args', 'SELECT $1::pg_catalog.int4', '[7]')",
     "cache_invalidate_tag('t')",
     "cache_invalidate_tags('{t,u}')",
+    "cache_invalidate_pattern('k*', 'default')",
     "cache_invalidate_relation('public.orders')",
     "cache_on_event('e', ARRAY['k:{n}', 'tag:t'], 's')",
     "cache_on_event('e', ARRAY['k:{n}', 'k'], 's')",

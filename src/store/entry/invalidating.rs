@@ -1,6 +1,6 @@
-//! Invalidates what depends on a tag, a relation, a space or the whole database, when the transaction commits. If there is no
-//! cache, these functions do nothing and return Ok, and the status says why. During recovery and in a parallel worker, they return
-//! an error (`access.rs`). The caller must have checked the privilege of the role.
+//! Invalidates what depends on a tag, a relation, a space or the whole database, or has a key that a pattern matches, when the
+//! transaction commits. If there is no cache, these functions do nothing and return Ok, and the status says why. During recovery
+//! and in a parallel worker, they return an error (`access.rs`). The caller must have checked the privilege of the role.
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};
@@ -10,6 +10,7 @@ use crate::store::keyspace;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::{Named, pending};
+use pg_cache_core::Glob;
 
 /// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because
 /// tags belong to all spaces.
@@ -19,6 +20,16 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
         names::note(fence.number(), tag);
         let name = memory::try_copy(tag).or_raise().into_boxed_slice();
         pending::invalidate(&keyspace, fence, Named::Tag(name));
+        status::set(Status::Done);
+    }
+    Ok(())
+}
+
+/// Invalidates the values of a space whose keys a pattern matches, when the transaction commits. In a space with values for each
+/// role, those of the current role.
+pub fn invalidate_pattern(space: &Space, pattern: Glob<'_>) -> Result<(), Refused> {
+    if let Some(keyspace) = keyspace_for_invalidation(space)? {
+        pending::invalidate_pattern(&keyspace, pattern);
         status::set(Status::Done);
     }
     Ok(())

@@ -11,7 +11,7 @@
 //! writing.rs        sets a value, if its condition holds and no limit forbids it
 //! lifetime.rs       when a value expires, and how it gets another time to live
 //! removing.rs       removes a key, also because its new value is refused
-//! invalidating.rs   invalidates what depends on a tag, a relation, a space or the database
+//! invalidating.rs   invalidates what depends on a tag, a relation, a space or the database, or matches a pattern
 //! listing.rs        lists the keys of a space
 //! ```
 
@@ -24,7 +24,7 @@ mod removing;
 mod writing;
 
 pub use access::{keyspace_for_reading, keyspace_to_compute, keyspace_to_count};
-pub use invalidating::{flush, invalidate_relation, invalidate_tag};
+pub use invalidating::{flush, invalidate_pattern, invalidate_relation, invalidate_tag};
 pub use lifetime::{NO_LIFE, expires, touch};
 pub use listing::{RETURNED_BYTES_MAX, keys};
 pub use reading::{Accepts, hit_of_own, peek, read, read_accepting};

@@ -173,6 +173,10 @@ fn leased(
     if own {
         return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
     }
+    let name = keyspace.key(key, hash);
+    if name.is_some_and(|name| keyspace.tier.is_removed_by_pattern(&name, stamp, None)) {
+        return Err(Status::Refused("a pattern that matches the key was invalidated since the lease"));
+    }
     if let Some(fence) = dependencies().find(|fence| keyspace.tier.fences().has_changed_since(**fence, stamp))
     {
         let dependency = Object::Dependency(*fence, keyspace.scope.space);

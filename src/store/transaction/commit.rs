@@ -6,16 +6,20 @@
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::ledger::Ledger;
+use super::own_patterns::OwnPattern;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
 use crate::store::journal;
-use pg_cache_core::{FenceId, Key, Lowered, Record, Reservation, Reserved, Stamp, What};
+use crate::store::keyspace::Keyspace;
+use pg_cache_core::{AnnouncedPattern, FenceId, Key, Lowered, Record, Reservation, Reserved, Stamp, What};
 
 /// The state of a commit, from its beginning until it is over. The next commit reuses the memory of `raised`.
 #[derive(Debug)]
 pub struct Commit {
     /// The fences that the commit has raised, sorted.
     raised: Vec<Raised>,
+    /// The patterns that the commit has announced.
+    patterns: Vec<AnnouncedPattern>,
     /// The steps that publish the changes, each with the index of its change in the ledger.
     steps: Vec<(usize, Step)>,
     /// Whether the changed keys are announced in the tier: each is a miss until the commit is over. They must be announced if the
@@ -54,8 +58,13 @@ const LATE_MAX: usize = 16;
 
 impl Commit {
     /// The state before a commit begins.
-    pub const NONE: Self =
-        Self { raised: Vec::new(), steps: Vec::new(), announced: false, late: [None; LATE_MAX] };
+    pub const NONE: Self = Self {
+        raised: Vec::new(),
+        patterns: Vec::new(),
+        steps: Vec::new(),
+        announced: false,
+        late: [None; LATE_MAX],
+    };
 
     /// Returns whether the commit has raised a fence.
     pub fn has_raised(&self, fence: FenceId) -> bool {
@@ -65,7 +74,7 @@ impl Commit {
     /// Returns whether the commit has nothing to finish and nothing to undo.
     #[inline]
     pub fn is_none(&self) -> bool {
-        self.raised.is_empty() && self.steps.is_empty() && self.late[0].is_none()
+        self.raised.is_empty() && self.patterns.is_empty() && self.steps.is_empty() && self.late[0].is_none()
     }
 
     /// Does everything that can fail, and tells other sessions what they must know before the changes are visible: raises the
@@ -78,13 +87,22 @@ impl Commit {
         // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
         // is built in a local variable and stored after the fences are raised.
         let mut raised = std::mem::take(&mut self.raised);
-        // A fence may replace the announcement of each key.
-        memory::reserve(&mut raised, ledger.fences().len() + written.len() + ledger.changes().len());
+        // A fence may replace the announcement of each key and of each pattern.
+        let patterns = ledger.patterns().all().len();
+        memory::reserve(
+            &mut raised,
+            ledger.fences().len() + written.len() + ledger.changes().len() + patterns,
+        );
+        memory::reserve(&mut self.patterns, patterns);
         raised.extend(ledger.fences().iter().chain(written).map(|fence| Raised::from(*fence)));
         let mut steps = Vec::new();
         if !ledger.changes().is_empty() {
-            self.announced = locks::has_written() || !ledger.fences().is_empty();
+            let invalidates = !ledger.fences().is_empty() || !ledger.patterns().is_empty();
+            self.announced = locks::has_written() || invalidates;
             steps = self.reserve(ledger, written, command_id, &mut raised);
+        }
+        if !ledger.patterns().is_empty() {
+            self.announce_patterns(ledger.patterns().all(), &mut raised);
         }
         raised.sort_unstable_by_key(|raised| raised.fence);
         raised.dedup_by_key(|raised| raised.fence);
@@ -96,6 +114,19 @@ impl Commit {
             announce(ledger.changes(), &steps);
         }
         self.steps = steps;
+    }
+
+    /// Announces the patterns. If there is no room for one, adds the fence of its space to `fences` instead. Both lists must have
+    /// room for all patterns.
+    #[cold]
+    fn announce_patterns(&mut self, patterns: &[OwnPattern], fences: &mut Vec<Raised>) {
+        for own in patterns {
+            let Keyspace { tier, scope, .. } = own.keyspace;
+            match own.glob().and_then(|pattern| tier.announce_pattern(&scope, pattern)) {
+                Some(announced) => self.patterns.push(announced),
+                None => fences.push(own.keyspace.own_fence().into()),
+            }
+        }
     }
 
     /// Reserves memory for the values and for the announcements. If there is no memory for an announcement, adds the fence of the
@@ -194,9 +225,9 @@ impl Commit {
     pub fn finish(&mut self, ledger: &Ledger) {
         let stamp = self.lower();
         if !self.steps.is_empty() {
-            self.confirm(ledger.changes(), stamp);
+            self.confirm(ledger, stamp);
         }
-        if let Some(tier) = shared::tier().filter(|_| stamp != Stamp::VOID || !ledger.changes().is_empty()) {
+        if let Some(tier) = shared::tier().filter(|_| stamp != Stamp::VOID || !ledger.is_empty()) {
             self.journal(tier, ledger);
         }
         self.clear();
@@ -204,7 +235,7 @@ impl Commit {
 
     /// Lowers all fences with one stamp and returns the stamp. Returns VOID if no fence was raised.
     fn lower(&mut self) -> Stamp {
-        let nothing = self.raised.is_empty() && self.late[0].is_none();
+        let nothing = self.raised.is_empty() && self.patterns.is_empty() && self.late[0].is_none();
         let Some(tier) = shared::tier().filter(|_| !nothing) else { return Stamp::VOID };
         let stamp = tier.fences().draw();
         for raised in &mut self.raised {
@@ -213,6 +244,7 @@ impl Commit {
         for fence in self.late.iter().map_while(|late| *late) {
             let _ = tier.lower_as(fence, stamp);
         }
+        self.patterns.drain(..).for_each(|announced| tier.confirm_pattern(announced, stamp));
         stamp
     }
 
@@ -231,21 +263,23 @@ impl Commit {
             }
         });
         let changes = changes.filter_map(|(_, change)| record(&change.action));
-        journal::append(tier, changes.chain(relations).chain(late));
+        let patterns = ledger.patterns().all();
+        journal::append(tier, changes.chain(relations).chain(late).chain(spaces_of(patterns)));
     }
 
     /// Publishes the new values and removes the old ones.
     #[inline(never)]
-    fn confirm(&mut self, changes: &[Change], lowered_at: Stamp) {
+    fn confirm(&mut self, ledger: &Ledger, lowered_at: Stamp) {
         let Self { raised, steps, announced, .. } = self;
         for (index, step) in steps.drain(..) {
-            let action = &changes[index].action;
+            let action = &ledger.changes()[index].action;
             let Some((tier, key)) = action.key().and_then(|own| Some((own.keyspace.tier, own.key()?))) else {
                 continue;
             };
             match (step, action) {
                 (Step::Publish(reservation), Action::Set(own, value)) => {
-                    let stamp = || stamp_of(own, value, raised, lowered_at);
+                    let is_removed = ledger.patterns().remove(&own.keyspace, &own.bytes, None);
+                    let stamp = || stamp_of(own, value, &key, is_removed, raised, lowered_at);
                     match (value.basis, *announced) {
                         (Basis::Claim(claim), true) => {
                             tier.confirm_claimed(&key, reservation, claim, stamp());
@@ -261,7 +295,8 @@ impl Commit {
                 }
                 (Step::Fill(reservation, lease), Action::Set(own, value)) => {
                     let changed = |fence| tier.fences().has_changed_since(fence, value.stamp);
-                    match value.fences(own).any(changed) {
+                    let is_removed = tier.is_removed_by_pattern(&key, value.stamp, None);
+                    match is_removed || value.fences(own).any(changed) {
                         true => tier.cancel(reservation),
                         false => {
                             tier.publish_leased(&key, reservation, lease);
@@ -301,6 +336,7 @@ impl Commit {
         }
         if let Some(tier) = shared::tier() {
             self.raised.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
+            self.patterns.drain(..).for_each(|announced| tier.withdraw_pattern(announced));
             self.late.iter_mut().map_while(Option::take).for_each(|fence| tier.fences().withdraw(fence));
         }
         self.clear();
@@ -308,6 +344,7 @@ impl Commit {
 
     fn clear(&mut self) {
         self.raised.clear();
+        self.patterns = Vec::new();
         if self.raised.capacity() > KEPT_MAX {
             // Shrinking the vector would allocate, so it is dropped instead.
             self.raised = Vec::new();
@@ -321,7 +358,12 @@ impl Commit {
 /// Applies the changes that other callbacks of the same commit made after `begin`: this is late, but better than not at all.
 /// Values are not stored any more, but the previous values of their keys are removed.
 #[cold]
-pub fn catch_up(changes: &[Change]) {
+pub fn catch_up(changes: &[Change], patterns: &[OwnPattern]) {
+    for pattern in patterns {
+        let tier = pattern.keyspace.tier;
+        tier.fences().raise(pattern.keyspace.own_fence());
+        let _ = tier.lower_as(pattern.keyspace.own_fence(), tier.fences().draw());
+    }
     for Change { action, .. } in changes {
         match action {
             Action::Invalidate(fence, _) => {
@@ -345,12 +387,30 @@ pub fn catch_up(changes: &[Change]) {
     if let Some(tier) = shared::tier() {
         journal::append(
             tier,
-            changes.iter().filter_map(|change| match &change.action {
-                Action::Invalidate(fence, Named::Relation) => journal::of_fence(tier, *fence),
-                action => record(action),
-            }),
+            changes
+                .iter()
+                .filter_map(|change| match &change.action {
+                    Action::Invalidate(fence, Named::Relation) => journal::of_fence(tier, *fence),
+                    action => record(action),
+                })
+                .chain(spaces_of(patterns)),
         );
     }
+}
+
+/// Returns the records of patterns for the journal: the space of each, but not the same one twice in a row. The journal does not
+/// tell the keys that a pattern matches.
+fn spaces_of(patterns: &[OwnPattern]) -> impl Iterator<Item = Record<'_>> + Clone {
+    let database = shared::database();
+    let space = |pattern: &OwnPattern| pattern.keyspace.scope.space();
+    let chunks = patterns.chunk_by(move |one, next| space(one) == space(next));
+    chunks.map(move |chunk| Record {
+        what: What::Space,
+        database,
+        object: space(&chunk[0]),
+        role: 0,
+        name: &[],
+    })
 }
 
 /// Returns the record of a change for the journal. None if no cache outside of the database can depend on it.
@@ -391,11 +451,24 @@ fn announce(changes: &[Change], steps: &[(usize, Step)]) {
 }
 
 /// Returns the stamp with which an announced value can be published, or none if the value must be dropped. See *set and fence* in
-/// `fence/mod.rs` of the core.
-fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], lowered_at: Stamp) -> Option<Stamp> {
+/// `fence/mod.rs` of the core. `is_removed` says that the transaction has invalidated a pattern that matches the key, before it set
+/// the value.
+fn stamp_of(
+    key: &OwnKey,
+    value: &Value,
+    name: &Key<'_>,
+    is_removed: bool,
+    own: &[Raised],
+    lowered_at: Stamp,
+) -> Option<Stamp> {
     let find = |fence: FenceId| own.binary_search_by_key(&fence, |raised| raised.fence).ok();
-    if value.fences(key).all(|fence| find(fence).is_none()) {
+    if !is_removed && value.fences(key).all(|fence| find(fence).is_none()) {
         return Some(value.stamp);
+    }
+    // The later stamp also covers the patterns of other transactions, so none of them may match. Their slots must be looked at
+    // before the fence of the space.
+    if key.keyspace.tier.is_removed_by_pattern(name, value.stamp, Some(lowered_at)) {
+        return None;
     }
     value
         .fences(key)

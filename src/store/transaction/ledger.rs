@@ -5,6 +5,7 @@
 //! *tier* is the cache in shared memory; `docs/architecture.md` explains the word fence.
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
+use super::own_patterns::OwnPatterns;
 use super::savepoint::SavepointMarks;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
@@ -78,6 +79,7 @@ pub struct Ledger {
     latest: LatestChanges,
     /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
+    patterns: OwnPatterns,
     /// The size of all changes in bytes, as it counts towards the limit.
     bytes: usize,
     /// The sequence number of the last change; 0 before the first one.
@@ -157,6 +159,7 @@ impl Ledger {
         savepoints: SavepointMarks::NONE,
         latest: LatestChanges::NONE,
         fences: Vec::new(),
+        patterns: OwnPatterns::NONE,
         bytes: 0,
         last_sequence: 0,
         begun: 0,
@@ -170,7 +173,18 @@ impl Ledger {
         self.last_sequence == 0
     }
 
-    /// Returns the changes in order.
+    /// Returns whether the transaction has no changes now.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Returns the patterns that were invalidated.
+    pub fn patterns(&self) -> &OwnPatterns {
+        &self.patterns
+    }
+
+    /// Returns the changes in order, without the patterns.
     #[inline]
     pub fn changes(&self) -> &[Change] {
         &self.changes
@@ -180,6 +194,7 @@ impl Ledger {
     #[inline]
     pub fn begin(&mut self) {
         self.begun = self.changes.len();
+        self.patterns.begin();
     }
 
     /// Returns the changes that were made after the commit had begun.
@@ -236,6 +251,17 @@ impl Ledger {
             true => Action::Invalidate(fence, named),
             false => Action::Invalidate(keyspace.fences[0], Named::Database(shared::database())),
         })
+    }
+
+    /// Adds an invalidation of the keys that a pattern matches. If the transaction has too many patterns already, invalidates the
+    /// whole space instead.
+    pub fn invalidate_pattern(&mut self, keyspace: &Keyspace, pattern: Box<[u8]>) -> Result<(), NotRecorded> {
+        if !self.patterns.has_room() {
+            return self.invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
+        }
+        self.patterns.add(keyspace, pattern, self.last_sequence + 1, transaction::depth())?;
+        self.last_sequence += 1;
+        Ok(())
     }
 
     /// Returns whether one more fence is not too many, or whether the transaction has invalidated this one already.
@@ -335,10 +361,12 @@ impl Ledger {
     /// Releases a savepoint: its changes now belong to the savepoint around it. Does not allocate.
     pub fn released(&mut self, depth: i32) {
         self.released |= self.savepoints.release(depth);
+        self.patterns.released(depth);
     }
 
     /// Removes the changes of a savepoint and of the savepoints inside it. Does not allocate.
     pub fn rolled_back(&mut self, depth: i32) {
+        self.patterns.rolled_back(depth);
         let Some(first) = self.savepoints.roll_back(depth) else { return };
         while self.changes.len() > first
             && let Some(Change { action, previous, .. }) = self.changes.pop()
@@ -389,7 +417,10 @@ impl Ledger {
     /// sorted.
     #[cold]
     pub fn own(&self, keyspace: &Keyspace, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
-        let Some(at) = self.latest(keyspace, key, hash) else { return Own::Nothing };
+        let Some(at) = self.latest(keyspace, key, hash) else {
+            let is_gone = self.patterns.remove(keyspace, key, None);
+            return if is_gone { Own::Gone } else { Own::Nothing };
+        };
         let change = &self.changes[at];
         match &change.action {
             Action::Set(key, value)
@@ -397,12 +428,18 @@ impl Ledger {
             {
                 Own::Set(value)
             }
-            Action::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),
+            Action::Touch(_, expires)
+                if *expires > shared::tick()
+                    && !self.patterns.remove(keyspace, key, Some(change.sequence)) =>
+            {
+                Own::Touched(*expires)
+            }
             _ => Own::Gone,
         }
     }
 
-    /// Returns whether a value is still valid: the transaction has not changed any of its dependencies since it set the value.
+    /// Returns whether a value is still valid: the transaction has not changed any of its dependencies since it set the value, and
+    /// has not invalidated a pattern that matches its key.
     ///
     /// For tables, the locks only tell that this transaction has written to them, not when. So a value that depends on a written
     /// table is valid only if the transaction has written nothing at all since it set the value. `written` holds the fences of the
@@ -416,6 +453,9 @@ impl Ledger {
         written: &[FenceId],
         command_id: u32,
     ) -> bool {
+        if self.patterns.remove(&key.keyspace, &key.bytes, Some(change.sequence)) {
+            return false;
+        }
         if value.command_id != command_id
             && value.dependencies.iter().any(|fence| written.binary_search(fence).is_ok())
         {
@@ -426,13 +466,15 @@ impl Ledger {
         })
     }
 
-    /// Returns the fences and the keys that the transaction changes. Values that were computed under a lease are left out,
-    /// because such a value does not change the key.
+    /// Returns the fences and the keys that the transaction changes. The fence of its space stands for a pattern. Values that were
+    /// computed under a lease are left out, because such a value does not change the key.
     pub fn summary(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
         let is_fill =
             |action: &Action| matches!(action, Action::Set(_, Value { basis: Basis::Lease(_), .. }));
         let changes = self.changes.iter().filter(|change| !is_fill(&change.action));
         let keys = changes.filter_map(|change| change.action.key()?.key());
-        Ok((memory::try_copy(&self.fences)?, memory::try_collect(keys.map(|key| key.mark()))?))
+        let spaces = self.patterns.all().iter().map(|pattern| pattern.keyspace.own_fence());
+        let fences = memory::try_collect(self.fences.iter().copied().chain(spaces))?;
+        Ok((fences, memory::try_collect(keys.map(|key| key.mark()))?))
     }
 }

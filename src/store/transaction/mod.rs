@@ -2,8 +2,8 @@
 //!
 //! A transaction holds its changes back until it commits. The other files of the store use this module in four ways:
 //! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
-//!   list of changes (`ledger.rs`, `change.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of a commit
-//!   (`commit.rs`);
+//!   list of changes (`ledger.rs`, `change.rs`, `own_patterns.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of
+//!   a commit (`commit.rs`);
 //! - [`table_writes`] knows the tables that the transaction has written, by the fences that its commit must raise;
 //! - [`safe_stamp`] knows which cached values the transaction may read;
 //! - [`prepared`] handles transactions that are prepared for a two-phase commit.
@@ -14,6 +14,7 @@ mod change;
 mod commit;
 mod held_leases;
 mod ledger;
+mod own_patterns;
 pub mod pending;
 pub mod prepared;
 pub mod safe_stamp;

@@ -30,7 +30,7 @@ use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
 use crate::store::keyspace::Keyspace;
 use crate::store::status::{self, Status};
-use pg_cache_core::{FenceId, Kind, Reserved};
+use pg_cache_core::{FenceId, Glob, Kind, Reserved};
 use std::cell::RefCell;
 
 /// The state that the session keeps for its transaction.
@@ -178,7 +178,7 @@ pub fn rehearse(afresh: bool) {
 /// Returns whether the transaction has changed nothing so far.
 #[inline]
 pub fn is_empty() -> bool {
-    !locks::has_written() && PENDING.with_borrow(|pending| pending.ledger.changes().is_empty())
+    !locks::has_written() && PENDING.with_borrow(|pending| pending.ledger.is_empty())
 }
 
 /// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed,
@@ -194,7 +194,7 @@ pub fn with_own<R>(
         return with_own_written(keyspace, key, hash, read);
     }
     PENDING.with_borrow(|pending| {
-        let own = if pending.ledger.changes().is_empty() {
+        let own = if pending.ledger.is_empty() {
             Own::Nothing
         } else {
             pending.ledger.own(keyspace, key, hash, &[])
@@ -298,6 +298,13 @@ pub fn invalidate(keyspace: &Keyspace, fence: FenceId, named: Named) {
 /// Records that the transaction has invalidated everything in the space of a keyspace. May raise errors.
 pub fn invalidate_space(keyspace: &Keyspace) {
     invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
+}
+
+/// Records that the transaction has invalidated the keys of a keyspace that a pattern matches. May raise errors.
+pub fn invalidate_pattern(keyspace: &Keyspace, pattern: Glob<'_>) {
+    let bytes = memory::try_copy(pattern.bytes()).or_raise().into_boxed_slice();
+    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.invalidate_pattern(keyspace, bytes));
+    invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
 /// Records that the journal must say that everything in the space of a keyspace has changed, although no entry is invalidated. May
@@ -428,9 +435,9 @@ impl Pending {
     fn settled(&mut self) {
         self.commit.finish(&self.ledger);
         if !self.has_nothing() {
-            let late = self.ledger.late();
-            if !late.is_empty() {
-                commit::catch_up(late);
+            let (late, patterns) = (self.ledger.late(), self.ledger.patterns().late());
+            if !late.is_empty() || !patterns.is_empty() {
+                commit::catch_up(late, patterns);
             }
             self.ledger = Ledger::EMPTY;
             self.invalidated = Vec::new();

@@ -46,6 +46,7 @@ INSERT INTO calls VALUES
     ('cache_incr', 'SELECT cache_incr(''c'', space => ''s'')'),
     ('cache_invalidate_tag', 'SELECT cache_invalidate_tag(''t'')'),
     ('cache_invalidate_tags', 'SELECT cache_invalidate_tags(''{t}'')'),
+    ('cache_invalidate_pattern', 'SELECT cache_invalidate_pattern(''k*'', ''s'')'),
     ('cache_flush', 'SELECT cache_flush(''s'')'),
     ('cache_flush', 'SELECT cache_flush(''*'')'),
     ('cache_fetch', 'SELECT cache_fetch(''k'', ''SELECT 1'', space => ''s'')'),

@@ -24,7 +24,9 @@ BEGIN
         'cache_delete(NULL)', 'cache_exists(NULL)', 'cache_ttl(NULL)', 'cache_ttl(''k'', ''other'')',
         'cache_touch(NULL, ''1 s'')', 'cache_touch(''kept'', NULL)', 'cache_touch(''kept'', ''2 years'')',
         'cache_invalidate_tag(NULL)', 'cache_invalidate_tag('''')', 'cache_invalidate_tag(repeat(''t'', 257))',
-        'cache_invalidate_tags(NULL)', 'cache_invalidate_tags(''{a,NULL}'')', 'cache_flush(NULL)', 'cache_flush(''other'')'
+        'cache_invalidate_tags(NULL)', 'cache_invalidate_tags(''{a,NULL}'')', 'cache_flush(NULL)', 'cache_flush(''other'')',
+        'cache_invalidate_pattern(NULL)', 'cache_invalidate_pattern('''')', 'cache_invalidate_pattern(repeat(''*'', 10000))',
+        'cache_invalidate_pattern(''a\'')', 'cache_invalidate_pattern(''k'', NULL)', 'cache_invalidate_pattern(''k'', ''other'')'
     ] LOOP
         BEGIN
             EXECUTE 'SELECT ' || call;

@@ -1,0 +1,111 @@
+//! The patterns that a transaction has invalidated: which of its keys are gone, and what its commit must announce.
+
+use super::savepoint::SavepointMarks;
+use crate::store::keyspace::Keyspace;
+use pg_cache_core::Glob;
+use std::collections::TryReserveError;
+
+/// A pattern that the transaction has invalidated.
+#[derive(Debug)]
+pub struct OwnPattern {
+    pub keyspace: Keyspace,
+    bytes: Box<[u8]>,
+    /// The position in the order of the transaction's changes.
+    sequence: u64,
+}
+
+impl OwnPattern {
+    /// Returns the pattern. None if it is no valid pattern, which the caller of [`OwnPatterns::add`] has checked.
+    pub fn glob(&self) -> Option<Glob<'_>> {
+        Glob::new(&self.bytes)
+    }
+
+    /// Whether the pattern matches a key of the keyspace.
+    fn matches(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
+        self.keyspace.scope.is(&keyspace.scope) && self.glob().is_some_and(|glob| glob.matches(key))
+    }
+}
+
+/// The most patterns of a transaction. A transaction with more invalidates whole spaces instead. Each lookup of a key compares it
+/// with all of them, and the commit needs a slot for each in shared memory.
+const PATTERNS_MAX: usize = 256;
+
+/// All patterns of a transaction, in order.
+#[derive(Debug)]
+pub struct OwnPatterns {
+    /// The patterns of inner savepoints come after those of outer ones.
+    list: Vec<OwnPattern>,
+    savepoints: SavepointMarks,
+    /// The number of patterns that a commit covers, once it has begun. The patterns behind them are late.
+    begun: usize,
+}
+
+impl OwnPatterns {
+    pub const NONE: Self = Self { list: Vec::new(), savepoints: SavepointMarks::NONE, begun: 0 };
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns the patterns.
+    pub fn all(&self) -> &[OwnPattern] {
+        &self.list
+    }
+
+    /// Marks the current patterns as covered by a commit that begins now.
+    pub fn begin(&mut self) {
+        self.begun = self.list.len();
+    }
+
+    /// Returns the patterns that were added after the commit had begun.
+    pub fn late(&self) -> &[OwnPattern] {
+        self.list.get(self.begun..).unwrap_or_default()
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.list.len() < PATTERNS_MAX
+    }
+
+    /// Adds a pattern. A pattern that the innermost savepoint, whose depth is given, has already is only moved behind the other
+    /// changes.
+    pub fn add(
+        &mut self,
+        keyspace: &Keyspace,
+        bytes: Box<[u8]>,
+        sequence: u64,
+        depth: i32,
+    ) -> Result<(), TryReserveError> {
+        let first = self.savepoints.first_of_innermost(depth, self.list.len()).max(self.begun);
+        let same = |own: &&mut OwnPattern| own.bytes == bytes && own.keyspace.scope.is(&keyspace.scope);
+        if let Some(own) = self.list.get_mut(first..).unwrap_or_default().iter_mut().find(same) {
+            own.sequence = sequence;
+            return Ok(());
+        }
+        self.list.try_reserve(1)?;
+        self.savepoints.make_room()?;
+        self.savepoints.add(depth, self.list.len());
+        self.list.push(OwnPattern { keyspace: *keyspace, bytes, sequence });
+        Ok(())
+    }
+
+    /// Whether a pattern matches a key that was last changed at this position in the order of changes. Without a position, the
+    /// transaction has not changed the key.
+    #[inline]
+    pub fn remove(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
+        let is_later = |own: &&OwnPattern| changed_at.is_none_or(|at| own.sequence > at);
+        !self.is_empty() && self.list.iter().filter(is_later).any(|own| own.matches(keyspace, key))
+    }
+
+    /// Releases a savepoint. Does not allocate.
+    pub fn released(&mut self, depth: i32) {
+        self.savepoints.release(depth);
+    }
+
+    /// Removes the patterns of a savepoint and of the savepoints inside it. Does not allocate.
+    pub fn rolled_back(&mut self, depth: i32) {
+        if let Some(first) = self.savepoints.roll_back(depth) {
+            self.list.truncate(first);
+        }
+    }
+}
