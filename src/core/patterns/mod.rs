@@ -31,9 +31,10 @@
 //! If no pattern matches and all fences hold, then the value is as right at that moment as it was at its stamp: a later change
 //! draws a greater number. So the entry gets that moment as its stamp, under the lock of its shard, if it is still the same entry.
 //! The next reader compares nothing. The sweep ([`Tier::sweep`](crate::Tier::sweep)) removes and renews entries in the same way. If
-//! more than half of the slots are taken, each new pattern sweeps a part of the entries, so all entries are renewed before a slot
-//! is needed again. A saved value has no renewal: it is compared again when it is read, and refused after the first later pattern
-//! is retired.
+//! more than half of the slots are taken, each new pattern sweeps a part of the entries, within a limit of time. With few entries,
+//! all are renewed before a slot is needed again. With many, those that no session reads and no sweep reaches during as many new
+//! patterns as there are slots are lost. A saved value has no renewal: it is compared again when it is read, and refused after the
+//! first later pattern is retired.
 //!
 //! If no slot can be retired, or if the space has no cache line of its own for its fences, there is no room for the pattern. The
 //! writer must then invalidate the whole space. A pattern takes the slot of the space that has the most patterns, so a space never

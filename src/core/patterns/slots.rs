@@ -194,6 +194,9 @@ impl<'m> Patterns<'m> {
                 LIVE => number(state) > question.since && Some(number(state)) != question.except,
                 _ => false,
             };
+            // A look at a slot costs about as much as a comparison of a byte.
+            let Some(left) = steps.checked_sub(1) else { return Settled::TooLong };
+            *steps = left;
             if !counts {
                 continue;
             }

@@ -7,10 +7,13 @@ use crate::fence::Stamp;
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::Scope;
-use crate::patterns::STEPS_MAX;
 
 /// The most buckets that a walk looks through in one hold of a shard's lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
+
+/// The most steps of comparisons with patterns in one hold of a shard's lock: less than a millisecond. The walk then
+/// goes on in another hold.
+const STEPS_PER_HOLD: u32 = 1 << 18;
 
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
 /// entry probably has the same one. It also keeps the tick at which it was made; a later tick would only find more entries useless.
@@ -24,12 +27,22 @@ pub(crate) struct Judge<'t, 'm, H> {
 
 impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
     pub(crate) fn new(tier: &'t Tier<'m, H>) -> Self {
-        Self { tier, now: tier.host.now(), scope: None, steps: STEPS_MAX }
+        Self { tier, now: tier.host.now(), scope: None, steps: STEPS_PER_HOLD }
     }
 
     /// Allows as many steps for comparisons with patterns as at first. A walk calls this once for each hold of a lock.
     pub(crate) fn refill(&mut self) {
-        self.steps = STEPS_MAX;
+        self.steps = STEPS_PER_HOLD;
+    }
+
+    /// Allows this number of steps instead.
+    pub(crate) fn limit(&mut self, steps: u32) {
+        self.steps = steps;
+    }
+
+    /// Returns whether steps are left.
+    pub(crate) fn has_steps(&self) -> bool {
+        self.steps > 0
     }
 
     /// Returns the scope of the entry's space. Only its fences are used, and they do not depend on the role.

@@ -15,6 +15,8 @@ use crate::reader::Reader;
 const PATTERNS_PER_SWEEP: u32 = 256;
 /// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. They take about a millisecond.
 const SWEPT_MAX: u32 = 16_384;
+/// The most steps of comparisons in the sweep for one pattern: about a tenth of a millisecond.
+const SWEEP_STEPS: u32 = 1 << 15;
 /// How often a writer tries to retire a pattern. Each failure means that another writer has found a slot.
 const ATTEMPTS_MAX: u32 = 100;
 
@@ -33,7 +35,7 @@ impl<H: Host> Tier<'_, H> {
         if self.patterns().are_half_taken() {
             // Renews entries and removes those that a pattern matches, so that retiring a pattern costs no other entry.
             let buckets = self.layout.buckets.saturating_mul(self.layout.shards) / PATTERNS_PER_SWEEP;
-            self.sweep(buckets.clamp(1, SWEPT_MAX));
+            self.sweep_within(buckets.clamp(1, SWEPT_MAX), Some(SWEEP_STEPS));
         }
         let slot = self.take_slot()?;
         self.patterns().announce(slot, scope, pattern);

@@ -66,19 +66,27 @@ impl<H: Host> Tier<'_, H> {
     /// matches (`patterns/mod.rs`). Returns how many entries it
     /// removed. All backends together go round over the buckets: each call continues where the last one ended.
     pub fn sweep(&self, budget: u32) -> u64 {
+        self.sweep_within(budget, None)
+    }
+
+    /// Does the same, and ends earlier when the comparisons with patterns have taken this number of steps.
+    pub(super) fn sweep_within(&self, budget: u32, steps: Option<u32>) -> u64 {
         let mut judge = Judge::new(self);
+        steps.into_iter().for_each(|steps| judge.limit(steps));
         let mut removed = 0;
         let mut left = budget;
-        while left > 0 {
+        while left > 0 && (steps.is_none() || judge.has_steps()) {
             let shard = Shard::new(self.region, &self.layout, self.layout.next_swept(&self.region));
             let guard = shard.lock(&self.host);
             let as_of = self.fences().now();
-            judge.refill();
+            if steps.is_none() {
+                judge.refill();
+            }
             let mut unlinked = Unlinked::default();
             let from = guard.swept().min(guard.buckets());
             let until = guard.buckets().min(from.saturating_add(left.min(BUCKETS_PER_HOLD)));
             let mut at = from;
-            while at < until && !guard.poisoned() && !unlinked.is_full() {
+            while at < until && !guard.poisoned() && !unlinked.is_full() && judge.has_steps() {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
                     if !header.has(LINKED) {
