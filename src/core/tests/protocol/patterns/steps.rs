@@ -1,4 +1,4 @@
-//! What each step of an actor does.
+//! The steps of the actors, as changes of the state.
 
 use super::scenarios::{Patterns, Variant};
 use super::state::{Entry, Fill, Outcome, Read, Slot, State, Write};
