@@ -69,9 +69,12 @@ extern "C-unwind" fn _PG_init() {
     pg::local::claim_thread();
     pg::settings::define();
     pg::log_mask::hook();
+    pg::row_changes::hook();
     pg::shared::hook();
     store::transaction::pending::listen();
     store::command::listen();
     pg::executor::hook();
+    #[cfg(debug_assertions)]
+    pg::targets::hook();
     workers::register();
 }

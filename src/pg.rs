@@ -48,6 +48,7 @@ pub mod region_file;
 pub mod relation;
 pub mod restart;
 pub mod role;
+pub mod row_changes;
 pub mod rows;
 pub mod scan;
 pub mod segment;

@@ -471,7 +471,7 @@ fn is_placeholder(name: &CStr) -> bool {
 }
 
 /// Passes the records of all settings, sorted by name. The records are valid while `call` calls no function of the server.
-fn with_settings(call: impl FnOnce(&[*const pg_sys::config_generic])) {
+pub(super) fn with_settings(call: impl FnOnce(&[*const pg_sys::config_generic])) {
     check_thread();
     #[cfg(feature = "pg15")]
     // SAFETY: the server has an array of so many pointers.

@@ -33,6 +33,11 @@ const WRITERS: i32 =
 /// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see
 /// a child that a prepared transaction has created, so only the lock on the parent tells them that rows below it may have changed.
 const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
+/// The modes of a writer that are stronger than ROW EXCLUSIVE. A command that takes them may change a relation in ways that are not
+/// counted as changes of rows (`row_changes.rs`).
+const STRONG_WRITERS: i32 = 1 << pg_sys::ExclusiveLock | 1 << pg_sys::AccessExclusiveLock;
+/// The modes of [`WRITERS_AND_PARENTS`] except ROW EXCLUSIVE.
+const STRONG_OR_PARENTS: i32 = WRITERS_AND_PARENTS & !(1 << pg_sys::RowExclusiveLock);
 /// Bits of a fast-path slot: one for each of the lock modes 1 to 3 (ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE).
 const BITS_PER_SLOT: u32 = 3;
 /// The slots whose bits the server keeps in one word of 64 bits.
@@ -52,6 +57,30 @@ const fn in_each_slot(bits: u64) -> u64 {
     all
 }
 
+/// A write lock of the transaction on a relation. Locks are sorted by the relation's OID, and the stronger lock on a relation comes
+/// first. One word holds both, so that comparing is cheap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteLock(u64);
+
+impl WriteLock {
+    #[inline]
+    fn new(relation: u32, is_weak: bool) -> Self {
+        Self(u64::from(relation) << 1 | u64::from(is_weak))
+    }
+
+    /// Returns the OID of the relation.
+    #[inline]
+    pub fn relation(self) -> u32 {
+        (self.0 >> 1) as u32
+    }
+
+    /// Returns whether the mode is ROW EXCLUSIVE, the weakest mode of a writer.
+    #[inline]
+    pub fn is_weak(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
 /// Returns whether the transaction has a transaction id, which the server assigns with its first change of the database. Only
 /// meaningful until the transaction has committed: afterwards the answer is no.
 #[inline]
@@ -65,23 +94,24 @@ pub fn has_written() -> bool {
     }
 }
 
-/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. A
-/// relation may come twice. `with` must not take any lock of the lock manager.
+/// Calls `with` for each write lock of the transaction on a relation of this database or on a shared relation. A relation may come
+/// twice. `with` must not take any lock of the lock manager.
 #[inline]
-pub fn each_written(with: impl FnMut(u32)) {
-    each_held(WRITERS, WRITERS_IN_SLOTS, with);
+pub fn each_written(mut with: impl FnMut(WriteLock)) {
+    each_held(WRITERS, WRITERS_IN_SLOTS, |oid, modes| with(WriteLock::new(oid, modes & STRONG_WRITERS == 0)));
 }
 
 /// Like [`each_written`], for locks in any mode: calls `with` for each relation that the transaction has accessed and still holds a
 /// lock on. A relation may come several times.
-pub fn each_seen(with: impl FnMut(u32)) {
-    each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), with);
+pub fn each_seen(mut with: impl FnMut(u32)) {
+    each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), |oid, _| with(oid));
 }
 
-/// Calls `with` for each relation that the transaction holds a lock on in one of the modes. `modes` is a mask of the main lock
-/// table, and `in_slots` the same mask for a word of fast-path slots.
+/// Calls `with` for each relation that the transaction holds a lock on in one of the modes, with the modes that it holds. `modes`
+/// is a mask of the main lock table, and `in_slots` the same mask for a word of fast-path slots. For a slot, `with` gets 0 as the
+/// modes: slots never hold a mode that is stronger than ROW EXCLUSIVE.
 #[inline]
-fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
+fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32, i32)) {
     check_thread();
     // SAFETY: plain globals, constant in a session.
     let (process, database) = unsafe { (pg_sys::MyProc, pg_sys::MyDatabaseId.to_u32()) };
@@ -94,7 +124,7 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     unsafe {
         let lock = &raw mut (*process).fpInfoLock;
         LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-        each_slot(process, in_slots, &mut with);
+        each_slot(process, in_slots, &mut |oid| with(oid, 0));
         each_list(process, |_, list| each_in_list(list, database, modes, &mut with));
         LWLockRelease(lock);
     }
@@ -103,13 +133,14 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
 /// Returns whether the transaction has accessed large objects. Every access to them takes the lock of a writer.
 pub fn has_seen_large_objects() -> bool {
     let mut found = false;
-    each_written(|oid| found |= oid == LARGE_OBJECTS);
+    each_written(|lock| found |= lock.relation() == LARGE_OBJECTS);
     found
 }
 
 /// Returns the prepared transactions of this database, with their transaction ids and the relations that each has locked as a
-/// writer or as the parent of a new child. The list may include transactions that have just ended or are just being prepared.
-pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
+/// writer or as the parent of a new child. A lock is weak if ROW EXCLUSIVE is its only such mode. The list may include transactions
+/// that have just ended or are just being prepared.
+pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<WriteLock>)> {
     let mut found = Vec::new();
     check_thread();
     // SAFETY: a plain global, constant in a session.
@@ -132,8 +163,8 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
                 let lock = &raw mut (*pg_sys::MainLWLockArray.add(index)).lock;
                 LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
                 let modes = WRITERS_AND_PARENTS;
-                each_in_list(list, database.to_u32(), modes, &mut |relation| {
-                    memory::push(&mut relations, relation);
+                each_in_list(list, database.to_u32(), modes, &mut |oid, held| {
+                    memory::push(&mut relations, WriteLock::new(oid, held & STRONG_OR_PARENTS == 0));
                 });
                 LWLockRelease(lock);
             });
@@ -204,12 +235,13 @@ unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *c
     }
 }
 
-/// Calls `with` for each relation of a database, and each shared relation, that a list holds a lock on in one of the modes.
+/// Calls `with` for each relation of a database, and each shared relation, that a list holds a lock on in one of the modes, with
+/// the modes that it holds.
 ///
 /// # Safety
 /// The list must be one of an entry of the process array, and no process may change it during the call.
 #[inline]
-unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
+unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32, i32)) {
     // SAFETY: a circular list of links inside of PROCLOCKs; a list that was never used has a null pointer. A LOCK exists as long as
     // a PROCLOCK refers to it, and its tag is never changed meanwhile.
     unsafe {
@@ -217,11 +249,12 @@ unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut 
         while link != head && !link.is_null() {
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
-            if (&raw const (*held).holdMask).read_volatile() & modes != 0 {
+            let mask = (&raw const (*held).holdMask).read_volatile();
+            if mask & modes != 0 {
                 let tag = (&raw const (*(*held).tag.myLock).tag).read();
                 let is_ours = tag.locktag_field1 == database || tag.locktag_field1 == 0;
                 if is_ours && tag.locktag_type == pg_sys::LockTagType::LOCKTAG_RELATION as u8 {
-                    with(tag.locktag_field2);
+                    with(tag.locktag_field2, mask);
                 }
             }
             link = (*link).next;

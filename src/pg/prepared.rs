@@ -1,5 +1,6 @@
 //! Prepared transactions: this library's records of them in shared memory, and the server's own data about them. A record holds the
-//! *fences* (`docs/architecture.md`) and the keys that COMMIT PREPARED will invalidate. `store/transaction/prepared.rs` uses it.
+//! *fences* (`docs/architecture.md`) and the keys that COMMIT PREPARED will invalidate, and the relations whose locks it ignores.
+//! `store/transaction/prepared.rs` uses it.
 //!
 //! ```text
 //! head      number of records without a name                   a word
@@ -24,11 +25,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const NAME: &CStr = c"pg_cache_prepared";
 /// The server's own limit, including the zero behind the name.
 const GID_BYTES: usize = pg_sys::GIDSIZE as usize;
-/// The most fences of a record. If a transaction has more, its record must hold the fence of the database instead. With these two
+/// The most fences of a record. If a transaction has more, its record must hold the fence of the database instead. With these three
 /// limits a record takes less than 8 kB.
 pub const FENCES_MAX: usize = 1024;
 /// The most keys of a record. If a transaction changes more, its record must hold the fences of their spaces instead.
 pub const MARKS_MAX: usize = 144;
+/// The most unchanged relations of a record. COMMIT PREPARED invalidates further ones as if they had changed.
+pub const UNCHANGED_MAX: usize = 64;
 
 unsafe extern "C" {
     static max_prepared_xacts: c_int;
@@ -57,10 +60,11 @@ pub struct Record {
     state: u32,
     /// The number of sessions that are trying to end the transaction. Until it is 0, no other transaction gets the record.
     pub enders: u32,
-    /// The lengths of the three lists at the end, in elements.
+    /// The lengths of the four lists at the end, in elements.
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,
+    unchanged_len: u32,
     /// The id of the transaction.
     pub xid: pg_sys::TransactionId,
     /// The moment since when inheritance trees may have grown above the relations that the transaction has written. Used for
@@ -69,17 +73,37 @@ pub struct Record {
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
     marks: [KeyMark; MARKS_MAX],
+    unchanged: [u32; UNCHANGED_MAX],
 }
 
 impl Record {
     /// Assigns the record to a transaction that is being prepared. Lists beyond the capacity are cut off: the caller must ensure
-    /// that all fits.
+    /// that all fits. It has no unchanged relations.
     pub fn write(&mut self, xid: pg_sys::TransactionId, gid: &[u8], fences: &[FenceId], marks: &[KeyMark]) {
         self.set_state(State::Preparing);
         (self.enders, self.xid, self.trees) = (0, xid, Stamp::LATEST);
         self.gid_len = fill(&mut self.gid, gid);
         self.fences_len = fill(&mut self.fences, fences);
         self.marks_len = fill(&mut self.marks, marks);
+        self.unchanged_len = 0;
+    }
+
+    /// Sets the relations that the transaction has locked as a writer and of which it has changed no rows. If there are too many,
+    /// the record gets some of them.
+    pub fn set_unchanged(&mut self, relations: &[u32]) {
+        self.unchanged_len = fill(&mut self.unchanged, relations);
+    }
+
+    /// Removes the unchanged relations for which `has_changed` is true.
+    pub fn retain_unchanged(&mut self, has_changed: impl Fn(u32) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.unchanged().len() {
+            if !has_changed(self.unchanged[at]) {
+                self.unchanged[kept] = self.unchanged[at];
+                kept += 1;
+            }
+        }
+        self.unchanged_len = kept as u32;
     }
 
     /// Returns the state. An invalid word counts as `Gone`: the record is then not used until its transaction is found to have
@@ -113,6 +137,11 @@ impl Record {
     /// Returns the fences that the transaction has invalidated.
     pub fn fences(&self) -> &[FenceId] {
         used(&self.fences, self.fences_len)
+    }
+
+    /// Returns the relations that the transaction has locked as a writer and of which it has changed no rows; perhaps not all.
+    pub fn unchanged(&self) -> &[u32] {
+        used(&self.unchanged, self.unchanged_len)
     }
 
     /// Returns the keys that the transaction has changed.

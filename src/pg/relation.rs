@@ -149,7 +149,19 @@ pub enum Relation {
     /// Definitions may have changed.
     Catalog,
     /// The relation's rows have changed, and with them the rows of all its ancestors, by partitioning or inheritance.
-    Rows { ancestors: Rc<[u32]> },
+    Rows { ancestors: Rc<[u32]>, evidence: Evidence },
+}
+
+/// The evidence that a transaction has changed rows of a relation on which it holds no stronger lock of a writer than ROW EXCLUSIVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The lock: nothing else tells of changes in this relation.
+    Lock,
+    /// The counters of the transaction (`row_changes.rs`). The relation is an ordinary table, also a partition, with the access
+    /// method `heap`.
+    Counters,
+    /// Nothing: a partitioned table has no rows of its own. A transaction that changes rows of a partition locks the partition.
+    NoRows,
 }
 
 /// Kinds of relations that have rows of their own.
@@ -296,7 +308,7 @@ pub fn of(oid: u32) -> Relation {
     KNOWN.with_borrow_mut(|known| {
         // The answer is not remembered if a message arrived during the look-up.
         if generation() == before {
-            let is_part = matches!(&found, Relation::Rows { ancestors } if !ancestors.is_empty());
+            let is_part = matches!(&found, Relation::Rows { ancestors, .. } if !ancestors.is_empty());
             let map = if is_part { &mut known.parts } else { &mut known.alone };
             if map.len() >= KNOWN_MAX {
                 map.clear();
@@ -312,7 +324,7 @@ pub fn of(oid: u32) -> Relation {
 /// Finds out what a write to a relation means, from the server's catalogs.
 fn look_up(oid: u32) -> Relation {
     if oid < FIRST_NORMAL {
-        let rows = || Relation::Rows { ancestors: Rc::default() };
+        let rows = || Relation::Rows { ancestors: Rc::default(), evidence: Evidence::Lock };
         return match oid {
             _ if NOT_DEFINITIONS.contains(&oid) => rows(),
             _ if REPORTED.contains(&oid) => Relation::Irrelevant,
@@ -334,7 +346,17 @@ fn look_up(oid: u32) -> Relation {
     {
         return Relation::Irrelevant;
     }
-    Relation::Rows { ancestors: ancestors(oid).into() }
+    Relation::Rows { ancestors: ancestors(oid).into(), evidence: evidence(oid) }
+}
+
+/// Returns what shows changes of a relation's rows. A relation that this transaction has dropped is locked in the strongest mode.
+fn evidence(oid: u32) -> Evidence {
+    let found = with_class(oid, |row| match row.relkind as u8 {
+        pg_sys::RELKIND_RELATION if row.relam == pg_sys::HEAP_TABLE_AM_OID => Evidence::Counters,
+        pg_sys::RELKIND_PARTITIONED_TABLE => Evidence::NoRows,
+        _ => Evidence::Lock,
+    });
+    found.unwrap_or(Evidence::Lock)
 }
 
 /// Returns the tables above a relation in inheritance trees, also those above it before this transaction. It reads the catalogs, so

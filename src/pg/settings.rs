@@ -63,6 +63,9 @@ pub enum Broken {
     /// Fences are never raised, and the check at the commit reports that as an error.
     #[name = c"unseen"]
     Unseen,
+    /// A table counts as unchanged if its lock is the weakest one of a writer, although the server has counted changed rows.
+    #[name = c"uncounted"]
+    Uncounted,
 }
 
 /// How full the server's queue of notifications may be, in millionths, while a worker adds to it.

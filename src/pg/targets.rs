@@ -2,7 +2,8 @@
 //!
 //! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
 //! commands that the transaction runs. Each commit compares both (`compare` in `store/transaction/table_writes.rs`): a relation
-//! that was named, and whose fence the commit does not raise, is an error.
+//! that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. This is not taken
+//! from the server's counters alone: a target for which the executor has processed rows has changed in any case.
 
 #![allow(unsafe_code)]
 
@@ -13,36 +14,108 @@ use std::cell::RefCell;
 thread_local! {
     /// The named relations, each with the depth of the savepoint in which it was named.
     static NAMED: RefCell<Vec<(i32, u32)>> = const { RefCell::new(Vec::new()) };
+    /// The targets of which a statement has processed rows, in the same form.
+    static CHANGED: RefCell<Vec<(i32, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes that a statement has named a relation as its target.
-fn name(relation: u32) {
-    let named = (transaction::depth(), relation);
-    NAMED.with_borrow_mut(|all| {
-        if !all.contains(&named) {
-            all.push(named);
+/// A list of relations, each with the depth of a savepoint.
+type List = std::thread::LocalKey<RefCell<Vec<(i32, u32)>>>;
+
+/// Notes a relation, at the depth of this savepoint.
+fn note(list: &'static List, relation: u32) {
+    let noted = (transaction::depth(), relation);
+    list.with_borrow_mut(|all| {
+        if !all.contains(&noted) {
+            all.push(noted);
         }
     });
 }
 
+/// Notes that a statement has named a relation as its target.
+fn name(relation: u32) {
+    note(&NAMED, relation);
+}
+
+fn relations(list: &'static List) -> Vec<u32> {
+    list.with_borrow(|all| all.iter().map(|(_, relation)| *relation).collect())
+}
+
 /// Returns the relations that the transaction has named so far.
 pub fn named() -> Vec<u32> {
-    NAMED.with_borrow(|all| all.iter().map(|(_, relation)| *relation).collect())
+    relations(&NAMED)
+}
+
+/// Returns those of the named relations that certainly have changed, themselves or in a child.
+pub fn changed() -> Vec<u32> {
+    relations(&CHANGED)
+}
+
+/// Calls `with` with each of the lists.
+fn each_list(with: impl Fn(&mut Vec<(i32, u32)>)) {
+    [&NAMED, &CHANGED].into_iter().for_each(|list| list.with_borrow_mut(&with));
 }
 
 /// Moves the relations of a released savepoint to the level above it.
 pub fn released(depth: i32) {
-    NAMED.with_borrow_mut(|all| all.iter_mut().for_each(|(own, _)| *own = (*own).min(depth - 1)));
+    each_list(|all| all.iter_mut().for_each(|(own, _)| *own = (*own).min(depth - 1)));
 }
 
 /// Forgets the relations of a savepoint that is rolled back.
 pub fn rolled_back(depth: i32) {
-    NAMED.with_borrow_mut(|all| all.retain(|(own, _)| *own < depth));
+    each_list(|all| all.retain(|(own, _)| *own < depth));
 }
 
 /// Forgets all relations when the transaction ends.
 pub fn over() {
-    NAMED.with_borrow_mut(Vec::clear);
+    each_list(Vec::clear);
+}
+
+/// The hook that was installed before ours, if any.
+static mut PREVIOUS: pg_sys::ExecutorFinish_hook_type = None;
+
+unsafe extern "C-unwind" {
+    /// Called without pgrx, whose guard would rebuild errors.
+    fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
+}
+
+/// Installs the hook at the end of a plan. Must be called while the server loads the library.
+pub fn hook() {
+    // SAFETY: the postmaster runs this alone, before it has children. Our hook calls the previous hook.
+    unsafe {
+        PREVIOUS = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorFinish_hook = Some(finish);
+    }
+}
+
+/// The hook has no guard, so that errors of the query pass through unchanged. No value on this stack needs to be dropped.
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the next function is called as the server would call it.
+    unsafe {
+        note_processed(query);
+        match PREVIOUS {
+            Some(previous) => previous(query),
+            None => standard_ExecutorFinish(query),
+        }
+    }
+}
+
+/// Notes the target of a plan that has changed rows. `query` must have run.
+unsafe fn note_processed(query: *const pg_sys::QueryDesc) {
+    // SAFETY: the query has a plan and a state. A plan that changes rows begins with this node, and its indexes into the list of
+    // relations are counted from 1.
+    unsafe {
+        let (plan, state) = ((*query).plannedstmt, (*query).estate);
+        if state.is_null() || (*state).es_processed == 0 || (*plan).planTree.is_null() {
+            return;
+        }
+        let node = (*plan).planTree.cast::<pg_sys::ModifyTable>();
+        if (*node).plan.type_ == pg_sys::NodeTag::T_ModifyTable && (*node).canSetTag {
+            let at = (*node).nominalRelation as usize - 1;
+            let entry = (*(*(*plan).rtable).elements.add(at)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            note(&CHANGED, (*entry).relid.to_u32());
+        }
+    }
 }
 
 /// Notes the targets of a plan that starts. `plan` must be a plan.

@@ -4,7 +4,7 @@
  * PostgreSQL calls the callback that was registered last first. So if this library is loaded before pg_cache, its callback runs
  * after that of pg_cache, and else before it.
  *
- * neighbour.statement: a statement that runs when a transaction is about to commit: after pg_cache has looked at what the
+ * neighbour.statement: a statement that runs when a transaction is about to commit or to be prepared: after pg_cache has looked at what the
  * transaction wrote, if this library is loaded before pg_cache, and else before that.
  *
  * neighbour.gate: a file. While it exists, a transaction that has committed waits in this library's callback: others see its rows,
@@ -53,7 +53,7 @@ at_end(XactEvent event, void *nothing)
 {
 	if (event == XACT_EVENT_COMMIT && gate[0] != '\0')
 		wait_at(gate);
-	if (event != XACT_EVENT_PRE_COMMIT || statement[0] == '\0')
+	if ((event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE) || statement[0] == '\0')
 		return;
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -77,7 +77,7 @@ neighbour_hold_messages(PG_FUNCTION_ARGS)
 void
 _PG_init(void)
 {
-	DefineCustomStringVariable("neighbour.statement", "What is run before each commit.", NULL, &statement, "",
+	DefineCustomStringVariable("neighbour.statement", "What is run before each commit and each prepare.", NULL, &statement, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("neighbour.gate", "A file: while it exists, committed transactions wait.", NULL, &gate, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);

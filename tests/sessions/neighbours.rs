@@ -92,21 +92,26 @@ fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
         session
             .batch_execute(
                 "CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE u (v int); CREATE UNLOGGED TABLE n (v int);
+                 CREATE FUNCTION quiet() RETURNS int LANGUAGE sql SET track_counts = off AS 'UPDATE t SET v = v + 1; SELECT 1';
                  CREATE TABLE whole (v int) PARTITION BY LIST (v); CREATE TABLE part PARTITION OF whole DEFAULT;
                  SELECT cache_watch('t', '{t}'), cache_watch('n', '{n}'), cache_watch('whole', '{whole}')",
             )
             .expect("tables");
         // The earlier statements of the transaction: none; a write to another table; a write to the same table; writes
-        // in a savepoint that was rolled back; a change of the cache.
+        // in a savepoint that was rolled back; locks of a writer without changed rows; a change of the cache.
         let preludes = [
             "",
             "INSERT INTO u VALUES (1)",
             "UPDATE t SET v = v",
             "SAVEPOINT s; INSERT INTO n VALUES (1); INSERT INTO whole VALUES (1); ROLLBACK TO s",
+            "INSERT INTO u VALUES (1); UPDATE t SET v = 0 WHERE false; DELETE FROM n WHERE false; UPDATE whole SET v = 0 WHERE v = -1",
             "SELECT cache_set('else', '1')",
         ];
         for (change, tag) in [
             ("UPDATE t SET v = v + 1", "t"),
+            ("SELECT quiet()", "t"),
+            ("TRUNCATE n", "n"),
+            ("ALTER TABLE t ALTER v TYPE int USING v + 1", "t"),
             ("INSERT INTO n VALUES (1)", "n"),
             ("INSERT INTO part VALUES (1)", "whole"),
         ] {
@@ -115,17 +120,21 @@ fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
                 // has written before.
                 let mut fresh = cluster.connect("postgres");
                 for writer in [&mut fresh, &mut session] {
-                    other
-                        .execute("SELECT cache_set('k', '1', tags => $1)", &[&[tag].as_slice()])
-                        .expect("it is set");
-                    assert!(is_cached(&mut other, "k"));
-                    writer
-                        .batch_execute(&format!(
-                            "BEGIN; {before}; SET LOCAL neighbour.statement = '{change}'; COMMIT"
-                        ))
-                        .expect("it commits");
-                    assert!(!is_cached(&mut other, "k"), "{order}: {before}; {change}");
-                    assert!(!is_cached(writer, "k"), "{order}: {before}; {change}");
+                    for end in ["COMMIT", "PREPARE TRANSACTION 'neighbour'; COMMIT PREPARED 'neighbour'"] {
+                        let case = format!("{order}: {before}; {change}; {end}");
+                        other
+                            .execute("SELECT cache_set('k', '1', tags => $1)", &[&[tag].as_slice()])
+                            .expect("it is set");
+                        assert!(is_cached(&mut other, "k"));
+                        let body = format!("BEGIN; {before}; SET LOCAL neighbour.statement = '{change}'");
+                        for statement in [body.as_str()].into_iter().chain(end.split("; ")) {
+                            writer
+                                .batch_execute(statement)
+                                .unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                        }
+                        assert!(!is_cached(&mut other, "k"), "{case}");
+                        assert!(!is_cached(writer, "k"), "{case}");
+                    }
                 }
             }
         }

@@ -103,13 +103,13 @@ impl Listener for TransactionEvents {
 
     fn before_prepare() {
         let Some(tier) = shared::tier() else { return };
-        table_writes::check_before_prepare(tier);
+        let unchanged = table_writes::before_prepare(tier);
         let summary = PENDING.with_borrow(|pending| pending.ledger.summary());
         let (mut fences, marks) = summary.or_raise();
         let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
         memory::reserve(&mut fences, invalidated.len());
         fences.extend(invalidated.into_iter().map(|oid| table_writes::claimed_fence_of(tier, oid)));
-        prepared::record(fences, marks).or_raise();
+        prepared::record(fences, marks, &unchanged).or_raise();
     }
 
     fn prepared() {

@@ -3,8 +3,9 @@
 //!
 //! While a transaction is only prepared, none of its changes is visible. Its cached values stay valid, unless it was prepared
 //! without a command (see below). The values that it set are dropped. COMMIT PREPARED finds its changes again:
-//! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`);
-//! - *fences and keys* that it has changed in the cache by a record in shared memory (`pg/prepared.rs`).
+//! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`), without
+//!   those of which the transaction has changed no rows. Their OIDs are in a record in shared memory (`pg/prepared.rs`);
+//! - *fences and keys* that it has changed in the cache by the same record.
 //!
 //! Around COMMIT PREPARED
 //! - the fences are raised before the command and lowered with a new stamp after it. They are lowered with a new stamp also
@@ -34,9 +35,10 @@ use super::table_writes::{self, LOOKS_MAX};
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::local::local;
+use crate::pg::locks::{self, WriteLock};
+use crate::pg::memory;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::shared::{self, HotTier};
-use crate::pg::{locks, memory};
 use crate::store::journal;
 use pg_cache_core::{FenceId, KeyMark, Record as Change, Reserved, Stamp};
 use pgrx::pg_sys::TransactionId;
@@ -73,6 +75,8 @@ struct Ending {
     record: Option<usize>,
     /// The relations that the transaction has written.
     relations: Vec<u32>,
+    /// The relations that the transaction has locked as a writer and not changed, from its record.
+    unchanged: Vec<u32>,
     /// The fences that the transaction has changed in the cache, from its record.
     recorded: Vec<FenceId>,
     /// Whether the transaction has changed anything in the cache. The names of these changes are lost.
@@ -128,13 +132,17 @@ fn committing(gid: &[u8]) {
             return;
         }
         // A prepared transaction keeps its locks, so it does not matter when they are read.
-        let relations = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
-        let relations = memory::collect(relations.flat_map(|(_, relations)| relations));
+        let locks = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
+        let locks = memory::collect(locks.flat_map(|(_, locks)| locks));
         let is_still_it = || prepared::find(gid).is_some_and(|again| again.xid == found.xid);
         match Ending::find(found.xid, gid) {
             // The record keeps the name from here on. It may have outlived its transaction, if another session failed after
             // ending that.
             Found::Recorded(ending) => {
+                let has_changed =
+                    |lock: &WriteLock| !lock.is_weak() || !ending.unchanged.contains(&lock.relation());
+                let relations = locks.into_iter().filter(has_changed).map(WriteLock::relation);
+                let relations = memory::collect(relations);
                 COMMAND.replace(Command::Ending(Ending { relations, ..ending }));
                 if is_still_it() {
                     return;
@@ -211,9 +219,10 @@ fn all_fences() -> Vec<FenceId> {
     fences([Reserved::Database(shared::database()), Reserved::Roles]).collect()
 }
 
-/// Records the changes in the cache of the transaction that is about to be prepared. This is the last step of this library that
-/// can fail; the server's own steps may still fail.
-pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refused> {
+/// Records the changes in the cache of the transaction that is about to be prepared. This is the last step of this library that can
+/// fail; the server's own steps may still fail. `unchanged` holds the relations that the transaction has locked as a writer and not
+/// changed.
+pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>, unchanged: &[u32]) -> Result<(), Refused> {
     marks.sort_unstable();
     marks.dedup();
     let Command::Named(gid) = COMMAND.replace(Command::Nothing) else {
@@ -231,6 +240,7 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
         }
         let (slot, record) = find_free(records, &ended).ok_or_else(no_room)?;
         record.write(own, &gid, &fences, &marks);
+        record.set_unchanged(unchanged);
         Ok(slot)
     });
     // Without a table of records no transaction can be prepared, and the server raises that error itself.
@@ -358,7 +368,8 @@ pub fn before_commit(has_written: bool) {
 #[cold]
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
-    for (xid, relations) in locks::of_prepared() {
+    for (xid, locks) in locks::of_prepared() {
+        let relations = memory::collect(locks.into_iter().map(WriteLock::relation));
         let claim = |oid| table_writes::claimed_fence_of(tier, oid);
         let (fences, trees) = table_writes::fences_of_relations(tier, &relations, claim);
         let (fences, _) = bound(fences, Vec::new());
@@ -419,8 +430,8 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
     memory::collect(spaces)
 }
 
-/// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Must not
-/// fail.
+/// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Relations that
+/// callbacks of other libraries have changed since `record` are not unchanged any more. Must not fail.
 pub fn mark_prepared() {
     let slot = match COMMAND.replace(Command::Nothing) {
         Command::Recorded(slot) => slot,
@@ -433,7 +444,10 @@ pub fn mark_prepared() {
         }
         _ => return,
     };
-    prepared::with_table(|Table { records, .. }| records[slot].set_state(State::Prepared));
+    prepared::with_table(|Table { records, .. }| {
+        table_writes::with_changed_since(|has_changed| records[slot].retain_unchanged(has_changed));
+        records[slot].set_state(State::Prepared);
+    });
 }
 
 /// Cleans up after this session's transaction has ended without being prepared. Must not fail.
@@ -503,6 +517,7 @@ impl Ending {
                         record: Some(slot),
                         recorded: record.fences().to_vec(),
                         changed: record.marks().to_vec(),
+                        unchanged: record.unchanged().to_vec(),
                         ..Self::default()
                     })
                 }

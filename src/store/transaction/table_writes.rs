@@ -2,28 +2,40 @@
 //! words fence and stamp.
 //!
 //! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
-//! costs nothing before the commit, and every way of writing is covered.
+//! costs nothing before the commit, and every way of writing is covered. A lock that a statement took without changing any row does
+//! not count, if the server has counted the changed rows of this table (`pg/row_changes.rs`).
 //!
 //! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
 //! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
 //! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
 
 use crate::pg::local::local;
+use crate::pg::locks::{self, WriteLock};
+use crate::pg::relation::Evidence;
+use crate::pg::row_changes::{self, Counters};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
-use crate::pg::{locks, memory, query, relation};
+use crate::pg::{memory, query, relation};
 use crate::store::{definitions, journal};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 
 /// The written relations as of the last look at the locks, and the fences that follow from them. A session usually writes to the
-/// same tables again and again, so most commits only have to look at the locks.
+/// same tables again and again, so most commits only have to look at the locks and the counters.
 #[derive(Debug)]
 struct TableWrites {
-    /// The relations on which the transaction holds write locks, sorted.
+    /// The write locks of the transaction, sorted, one for each relation.
+    locks: Vec<WriteLock>,
+    /// The tables of which rows were counted, in the server's order. Empty if the counters do not tell everything.
+    counted: Vec<u32>,
+    /// Whether the counters tell of every change of the tables that are counted.
+    are_complete: bool,
+    /// The relations that the transaction has written: those that it has locked, except `unchanged`. Sorted.
     relations: Vec<u32>,
+    /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and of which it has changed no rows. Sorted.
+    unchanged: Vec<u32>,
     /// The fences of these relations, sorted.
     fences: Vec<FenceId>,
     /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
@@ -34,18 +46,28 @@ struct TableWrites {
     trees: Stamp,
     /// Whether the commit that is under way has raised these fences.
     raised: bool,
+    /// The counters of the transaction whose commit is under way.
+    counters: Counters,
+    /// The value of `row_changes::switches` from before the commit raised the fences.
+    switches: u64,
     /// The buffer into which the locks are read.
-    found: Vec<u32>,
+    found: Vec<WriteLock>,
 }
 
 local! {
     static TABLE_WRITES: RefCell<TableWrites> = RefCell::new(TableWrites {
+        locks: Vec::new(),
+        counted: Vec::new(),
+        are_complete: false,
         relations: Vec::new(),
+        unchanged: Vec::new(),
         fences: Vec::new(),
         generation: None,
         claims: 0,
         trees: Stamp::VOID,
         raised: false,
+        counters: Counters::NONE,
+        switches: 0,
         found: Vec::new(),
     });
 }
@@ -71,7 +93,7 @@ pub fn first_written(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> Option
             return Some(own);
         }
         match relation::of(own) {
-            relation::Relation::Rows { ancestors } => ancestors.iter().copied().find(&is_wanted),
+            relation::Relation::Rows { ancestors, .. } => ancestors.iter().copied().find(&is_wanted),
             _ => None,
         }
     })
@@ -88,7 +110,7 @@ pub fn has_seen_foreign() -> bool {
 /// database. May raise errors.
 pub fn has_written_foreign() -> bool {
     let mut written = Vec::new();
-    find(&mut written, |passed| locks::each_written(|oid| passed.add(oid)));
+    find(&mut written, |passed| locks::each_written(|lock| passed.add(lock.relation())));
     written.into_iter().any(relation::is_foreign)
 }
 
@@ -111,7 +133,7 @@ pub fn fences_of_relations(
 /// errors.
 pub fn fences_of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
-    if let relation::Relation::Rows { ancestors } = relation::of(relation) {
+    if let relation::Relation::Rows { ancestors, .. } = relation::of(relation) {
         memory::reserve(&mut relations, ancestors.len());
         relations.extend(ancestors.iter());
     }
@@ -151,23 +173,37 @@ impl TableWrites {
         }
     }
 
-    /// Reads the locks, and finds the fences again if the relations or their inheritance have changed, or if a relation was given a
-    /// record since the last look. May raise errors.
-    fn refresh(&mut self, tier: &HotTier) {
+    /// Reads the locks and the counters, and finds the fences again if anything has changed since the last look: the locked
+    /// relations or their inheritance, the changed ones among them, or the relations that have a record. Returns the counters. May
+    /// raise errors.
+    fn refresh(&mut self, tier: &HotTier) -> Counters {
         self.found.clear();
+        let (mut counters, mut are_complete) = (Counters::NONE, false);
         if locks::has_written() {
             self.renew_trees(tier);
             let Self { found, .. } = self;
-            find(found, |passed| locks::each_written(|oid| passed.add(oid)));
+            find(found, |passed| locks::each_written(|lock| passed.add(lock)));
             found.sort_unstable();
-            found.dedup();
+            found.dedup_by_key(|lock| lock.relation());
+            are_complete = row_changes::are_complete();
+            if are_complete {
+                counters = Counters::find();
+            }
         }
-        if self.found != self.relations || self.generation != Some(relation::generation()) {
-            std::mem::swap(&mut self.found, &mut self.relations);
+        if self.found != self.locks
+            || self.generation != Some(relation::generation())
+            || self.are_complete != are_complete
+            || !counters.relations().eq(self.counted.iter().copied())
+        {
+            self.generation = None;
+            std::mem::swap(&mut self.found, &mut self.locks);
+            self.are_complete = are_complete;
+            counters.list(&mut self.counted);
             self.resolve(tier);
         } else if self.claims != tier.fences().claims() {
             self.resolve(tier);
         }
+        counters
     }
 
     /// Finds the fences of the relations. Both counters must be read before the search. If a relation is given a record or a
@@ -178,9 +214,32 @@ impl TableWrites {
         (self.generation, self.raised) = (None, false);
         self.claims = tier.fences().claims();
         let generation = relation::generation();
+        self.judge();
         self.fences.clear();
         add_fences(tier, &self.relations, |oid| fence_of(tier, oid), &mut self.fences);
         self.generation = Some(generation);
+    }
+
+    /// Finds out which of the locked relations have changed. May raise errors.
+    fn judge(&mut self) {
+        let mut counted = memory::copy(&self.counted);
+        counted.sort_unstable();
+        self.relations.clear();
+        self.unchanged.clear();
+        for lock in &self.locks {
+            let oid = lock.relation();
+            let is_unchanged = lock.is_weak()
+                && match relation::of(oid) {
+                    relation::Relation::Rows { evidence: Evidence::Counters, .. } => {
+                        self.are_complete
+                            && (counted.binary_search(&oid).is_err()
+                                || settings::broken() == Broken::Uncounted)
+                    }
+                    relation::Relation::Rows { evidence: Evidence::NoRows, .. } => true,
+                    _ => false,
+                };
+            memory::push(if is_unchanged { &mut self.unchanged } else { &mut self.relations }, oid);
+        }
     }
 
     /// Returns whether one of the written relations may have tables above it.
@@ -189,28 +248,28 @@ impl TableWrites {
     }
 }
 
-/// The relations that a walk over the locks passes. The list does not grow during the walk.
-struct Passed<'f> {
-    /// As many of the relations as there was room for.
-    found: &'f mut Vec<u32>,
-    /// The number of all relations that were passed.
+/// The relations or locks that a walk over the locks passes. The list does not grow during the walk.
+struct Passed<'f, T> {
+    /// As many of them as there was room for.
+    found: &'f mut Vec<T>,
+    /// The number of all that were passed.
     count: usize,
 }
 
-impl Passed<'_> {
-    /// Adds a relation if there is room for it. Allocates nothing.
+impl<T> Passed<'_, T> {
+    /// Adds a relation or a lock if there is room for it. Allocates nothing.
     #[inline]
-    fn add(&mut self, oid: u32) {
+    fn add(&mut self, item: T) {
         self.count += 1;
         if self.found.len() < self.found.capacity() {
-            self.found.push(oid);
+            self.found.push(item);
         }
     }
 }
 
-/// Lists the relations that a walk over the locks passes. Allocates only between two walks, because nothing may fail during a walk.
-/// May raise errors.
-fn find(found: &mut Vec<u32>, walk: impl Fn(&mut Passed<'_>)) {
+/// Lists the relations or locks that a walk over the locks passes. Allocates only between two walks, because nothing may fail
+/// during a walk. May raise errors.
+fn find<T>(found: &mut Vec<T>, walk: impl Fn(&mut Passed<'_, T>)) {
     loop {
         found.clear();
         let mut passed = Passed { found, count: 0 };
@@ -233,7 +292,7 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
                 memory::push(fences, definitions::any(tier));
                 memory::push(fences, definitions::other(tier));
             }
-            relation::Relation::Rows { ancestors } => {
+            relation::Relation::Rows { ancestors, .. } => {
                 let all = std::iter::once(oid).chain(ancestors.iter());
                 memory::reserve(fences, 1 + ancestors.len());
                 fences.extend(all.map(|oid| fence(*oid)));
@@ -247,13 +306,14 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
 /// Calls `call` with the fences that a commit must raise, sorted. `call` must raise them, and must not use other functions of this
 /// file. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
-    if ![Broken::Off, Broken::Early].contains(&settings::broken()) {
-        compare(tier, &[], None);
+    if ![Broken::Off, Broken::Early, Broken::Uncounted].contains(&settings::broken()) {
+        compare(tier, &[], &[], None);
         return call(&[]);
     }
     TABLE_WRITES.with_borrow_mut(|written| {
-        written.refresh(tier);
-        compare(tier, &written.fences, Some((written.claims, written.generation)));
+        written.switches = row_changes::switches();
+        written.counters = written.refresh(tier);
+        compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
         written.raised = true;
         call(&written.fences)
     })
@@ -284,29 +344,41 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
 pub const LOOKS_MAX: u32 = 8;
 
 /// Returns the fences that a transaction must raise that is prepared without a command, and the stamp as of which this session
-/// knows the trees above its relations. Gives each relation a record, because the session does not look again. May raise errors.
+/// knows the trees above its relations. Gives each relation a record, because the session does not look again: relations that are
+/// unchanged so far also count, because callbacks of other libraries may still change them. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         return (Vec::new(), Stamp::LATEST);
     }
     let relations = TABLE_WRITES.with_borrow_mut(|written| {
         written.refresh(tier);
-        memory::copy(&written.relations)
+        memory::collect(written.locks.iter().map(|lock| lock.relation()))
     });
     fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid))
 }
 
-/// Checks in debug builds that there is a fence for every relation that the statements of a transaction to be prepared have named
-/// as their target.
-pub fn check_before_prepare(_tier: &HotTier) {
-    #[cfg(debug_assertions)]
-    match settings::broken() {
-        Broken::Never | Broken::Unseen => compare(_tier, &[], None),
-        _ => TABLE_WRITES.with_borrow_mut(|written| {
-            written.refresh(_tier);
-            compare(_tier, &written.fences, Some((written.claims, written.generation)));
-        }),
+/// Returns the relations that a transaction to be prepared has locked as a writer and not changed. Checks in debug builds that
+/// there is a fence for every other relation that its statements have named as their target. May raise errors.
+pub fn before_prepare(tier: &HotTier) -> Vec<u32> {
+    if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
+        compare(tier, &[], &[], None);
+        return Vec::new();
     }
+    TABLE_WRITES.with_borrow_mut(|written| {
+        written.switches = row_changes::switches();
+        written.counters = written.refresh(tier);
+        compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
+        memory::copy(&written.unchanged)
+    })
+}
+
+/// Calls `call` with a function that tells whether a relation that was unchanged in [`before_prepare`] may have been changed since.
+/// Must be called while the transaction's counters are still there. Cannot fail, and neither must `call`.
+pub fn with_changed_since(call: impl FnOnce(&dyn Fn(u32) -> bool)) {
+    TABLE_WRITES.with_borrow(|written| {
+        let is_counted = written.switches == row_changes::switches();
+        call(&|oid| !is_counted || written.counters.relations().any(|counted| counted == oid));
+    });
 }
 
 /// Makes the next look find the fences again.
@@ -322,18 +394,21 @@ pub fn end() {
     }
 }
 
-/// Checks in debug builds that the fences include those of every relation that a statement has named as its target. `_as_of` has
-/// `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record since, or the
-/// session has learned that a tree has grown, the two cannot be compared: the commit looks again itself, or raises the fence of
-/// trees.
-fn compare(_tier: &HotTier, _fences: &[FenceId], _as_of: Option<(u64, Option<u64>)>) {
+/// Checks in debug builds that the fences include those of every relation that a statement has named as its target, except for
+/// relations of which no rows have changed (`_unchanged`). The number of rows that a statement has processed shows that its target
+/// has changed: then the target must have its fences in any case. `_as_of` has `Fences::claims` and `relation::generation` from
+/// before the fences were found. If a relation was given a record since, or the session has learned that a tree has grown, the two
+/// cannot be compared: the commit looks again itself, or raises the fence of trees.
+fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
-        let missing = targets::named().into_iter().find(|oid| {
+        let is_missing = |oid: &u32| {
             let mut fences = Vec::new();
             add_fences(_tier, &[*oid], |oid| fence_of(_tier, oid), &mut fences);
             fences.iter().any(|fence| _fences.binary_search(fence).is_err())
-        });
+        };
+        let named = targets::named().into_iter().filter(|oid| _unchanged.binary_search(oid).is_err());
+        let missing = named.chain(targets::changed()).find(is_missing);
         let now = || (_tier.fences().claims(), Some(relation::generation()));
         let comparable = || _as_of.is_none_or(|as_of| as_of == now());
         if let Some(oid) = missing.filter(|_| comparable()) {
@@ -383,26 +458,36 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
         Broken::Off | Broken::Early => {}
         // During this pause other sessions see changes that have no fence.
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
-        Broken::Never | Broken::Unseen => return,
+        Broken::Never | Broken::Unseen | Broken::Uncounted => return,
     }
     let database = shared::database();
     let fence = |oid| fence_of(tier, oid);
     TABLE_WRITES.with_borrow(|written| {
         let (mut are_all_known, mut has_parts) = (true, false);
-        locks::each_written(|oid| {
-            if written.raised && written.relations.binary_search(&oid).is_ok() {
-                return;
+        let mut add = |oid| match relation::remembered(oid) {
+            Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
+            Some(relation::Relation::Rows { ancestors, .. }) => {
+                has_parts |= !ancestors.is_empty();
+                with(fence(oid));
+                ancestors.iter().for_each(|oid| with(fence(*oid)));
             }
-            match relation::remembered(oid) {
-                Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
-                Some(relation::Relation::Rows { ancestors }) => {
-                    has_parts |= !ancestors.is_empty();
-                    with(fence(oid));
-                    ancestors.iter().for_each(|oid| with(fence(*oid)));
-                }
-                None => are_all_known &= relation::was_temporary(oid),
+            None => are_all_known &= relation::was_temporary(oid),
+        };
+        // A relation that was unchanged before the commit may have been changed since. The counters show it, unless they have been
+        // switched off.
+        let is_counted = written.raised && written.switches == row_changes::switches();
+        let was_unchanged = |oid: u32| is_counted && written.unchanged.binary_search(&oid).is_ok();
+        locks::each_written(|lock| {
+            let oid = lock.relation();
+            let was_raised = written.raised && written.relations.binary_search(&oid).is_ok();
+            let is_covered = was_raised || lock.is_weak() && was_unchanged(oid);
+            if !is_covered {
+                add(oid);
             }
         });
+        if is_counted {
+            written.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
+        }
         if !are_all_known {
             // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
             // invalidated.

@@ -162,6 +162,7 @@ fn the_hunter_finds_stale_values_if_fences_are_broken() {
         ("never", DEFINING_ONE_IN, false),
         ("never", DEFINING_ONE_IN, true),
         ("late", DEFINING_ONE_IN, false),
+        ("uncounted", DEFINING_ONE_IN, false),
         ("early", 2, false),
     ] {
         let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));

@@ -12,6 +12,10 @@ pub enum Path {
     Update,
     /// An update in a transaction that has switched the cache off. It must invalidate all the same.
     Disabled,
+    /// An update in a transaction whose changed rows the server does not count.
+    Uncounted,
+    /// An update, and statements that change no row of this table and of other tables of the database.
+    BesideNoOps,
     Savepoint,
     SavepointRolledBack,
     /// The transaction commits, and its only write was rolled back.
@@ -36,9 +40,11 @@ impl Path {
     /// Chooses a path that the table's kind supports. An update is twice as likely as any other path of `ALL`.
     pub fn choose(table: &Table, dice: &mut Dice) -> Self {
         use Path::*;
-        const ALL: [Path; 15] = [
+        const ALL: [Path; 17] = [
             Update,
             Disabled,
+            Uncounted,
+            BesideNoOps,
             Savepoint,
             SavepointRolledBack,
             OnlySavepointRolledBack,
@@ -74,6 +80,7 @@ impl Path {
         let target = &table.target(dice);
         let set = |v: i64| format!("UPDATE {target} SET v = {v} WHERE id = 1");
         let (new, undone) = (set(version), set(-version));
+        let no_op = format!("UPDATE {target} SET v = 0 WHERE id = -1");
         let commit = |session: &mut Session<'_>, how: &str| commit(session, table, version, how);
         let block = |session: &mut Session<'_>, body: &str| {
             session.run(&format!("BEGIN; {body}"))?;
@@ -86,6 +93,29 @@ impl Path {
                 session,
                 &format!("SET LOCAL pg_cache.enabled = off; SET LOCAL pg_cache.bypass = on; {new}"),
             ),
+            Path::Uncounted => match dice.roll(2) {
+                0 => block(session, &format!("SET LOCAL track_counts = off; {new}")),
+                _ => block(
+                    session,
+                    &format!("SET LOCAL track_counts = off; {new}; SET LOCAL track_counts = on; {no_op}"),
+                ),
+            },
+            Path::BesideNoOps => {
+                let others = session.hunt.tables.iter().filter(|other| {
+                    other.database == table.database && other.kind.has_plain_rows() && other.name != *name
+                });
+                let others: Vec<_> =
+                    others.map(|other| format!("UPDATE {} SET v = 0 WHERE id = -1", other.name)).collect();
+                let one = &others[dice.roll(others.len())];
+                match dice.roll(3) {
+                    0 => block(session, &format!("{no_op}; {one}; {new}")),
+                    1 => block(session, &format!("{no_op}; SAVEPOINT s; {new}; RELEASE s; {one}")),
+                    _ => block(
+                        session,
+                        &format!("{no_op}; SAVEPOINT s; {undone}; ROLLBACK TO s; {one}; {new}; {no_op}"),
+                    ),
+                }
+            }
             Path::Savepoint => block(session, &format!("SAVEPOINT s; {new}; RELEASE s")),
             Path::SavepointRolledBack => {
                 block(session, &format!("{new}; SAVEPOINT s; {undone}; ROLLBACK TO s"))

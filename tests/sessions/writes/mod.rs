@@ -6,10 +6,12 @@
 //! - `table`: the schema, the table and the values of a test.
 //! - `endings`: every way to write with every way to end the transaction.
 //! - `commit`: writes and other work in the middle of a commit.
+//! - `no_ops`: statements that lock a table as a writer and change no row of it, beside writes to other tables.
 //! - `trees`: partitions and inheritance change while a transaction writes.
 
 mod commit;
 mod endings;
+mod no_ops;
 pub mod paths;
 pub mod table;
 mod trees;

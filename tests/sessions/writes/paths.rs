@@ -1,4 +1,4 @@
-//! The ways to write to a table, and statements that are no writes.
+//! The ways to write to a table, statements that find no row to write, and statements that are no writes.
 
 /// A way to write.
 pub struct Path {
@@ -235,4 +235,192 @@ pub const HARMLESS: &[(&str, &str)] = &[
     // A transaction without a transaction ID has written nothing, so its write locks do not count.
     ("a lock alone", "LOCK t IN ROW EXCLUSIVE MODE"),
     ("EXPLAIN of a write", "EXPLAIN UPDATE t SET v = 2"),
+];
+
+/// A statement that locks tables as a writer and finds no row to change in some of them.
+pub struct NoOp {
+    /// A name that begins with "deferred" means that the tables are locked and changed at the commit.
+    pub name: &'static str,
+    /// As in [`Path`].
+    pub setup: &'static str,
+    /// The statement. It can be repeated.
+    pub statement: &'static str,
+    /// Tables that the statement locks as a writer or that are above such tables, and whose rows stay the same.
+    pub unchanged: &'static [&'static str],
+    /// The same statement with a condition that some row fulfils.
+    pub write: &'static str,
+    /// Tables that this statement changes, perhaps not all of them.
+    pub changes: &'static [&'static str],
+}
+
+const fn no_op(
+    name: &'static str,
+    setup: &'static str,
+    statement: &'static str,
+    unchanged: &'static [&'static str],
+    write: &'static str,
+    changes: &'static [&'static str],
+) -> NoOp {
+    NoOp { name, setup, statement, unchanged, write, changes }
+}
+
+/// Statements that find no row to change.
+pub const NO_OPS: &[NoOp] = &[
+    no_op("UPDATE WHERE false", "", "UPDATE t SET v = 9 WHERE false", &["t"], "UPDATE t SET v = 9 WHERE true", &["t"]),
+    no_op("UPDATE by key", "", "UPDATE t SET v = 9 WHERE id = 99", &["t"], "UPDATE t SET v = 9 WHERE id = 1", &["t"]),
+    no_op("DELETE", "", "DELETE FROM t WHERE id = 99", &["t"], "DELETE FROM t WHERE id = 1", &["t"]),
+    no_op(
+        "INSERT of a query",
+        "",
+        "INSERT INTO t SELECT id + 100, v FROM t WHERE id = 99",
+        &["t"],
+        "INSERT INTO t SELECT id + 100, v FROM t WHERE id = 1",
+        &["t"],
+    ),
+    no_op(
+        "ON CONFLICT DO NOTHING",
+        "",
+        "INSERT INTO t VALUES (1, 9) ON CONFLICT DO NOTHING",
+        &["t"],
+        "INSERT INTO t VALUES (9, 9) ON CONFLICT DO NOTHING",
+        &["t"],
+    ),
+    no_op(
+        "ON CONFLICT DO UPDATE WHERE",
+        "",
+        "INSERT INTO t VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET v = 1 WHERE t.v <> excluded.v",
+        &["t"],
+        "INSERT INTO t VALUES (1, 9) ON CONFLICT (id) DO UPDATE SET v = 9 WHERE t.v <> excluded.v",
+        &["t"],
+    ),
+    no_op(
+        "MERGE",
+        "",
+        "MERGE INTO t USING (VALUES (1)) AS s (id) ON s.id = t.id WHEN MATCHED AND t.v = 99 THEN DELETE",
+        &["t"],
+        "MERGE INTO t USING (VALUES (1)) AS s (id) ON s.id = t.id WHEN MATCHED AND t.v = 1 THEN DELETE",
+        &["t"],
+    ),
+    no_op(
+        "a poller",
+        "",
+        "UPDATE t SET v = 0 WHERE id IN (SELECT id FROM t WHERE v > 99 LIMIT 1 FOR UPDATE SKIP LOCKED)",
+        &["t"],
+        "UPDATE t SET v = 0 WHERE id IN (SELECT id FROM t WHERE v > 1 LIMIT 1 FOR UPDATE SKIP LOCKED)",
+        &["t"],
+    ),
+    no_op(
+        "a trigger that suppresses redundant updates",
+        "CREATE TRIGGER z BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "UPDATE t SET v = v",
+        &["t"],
+        "UPDATE t SET v = v + 1",
+        &["t"],
+    ),
+    no_op(
+        "a trigger that writes elsewhere instead",
+        "CREATE TABLE log (id int);
+         CREATE FUNCTION divert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN NULL; END';
+         CREATE TRIGGER divert BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id > 10) EXECUTE FUNCTION divert()",
+        "INSERT INTO t VALUES (11, 1)",
+        &["t"],
+        "INSERT INTO t VALUES (10, 1)",
+        &["t", "log"],
+    ),
+    no_op(
+        "a writable CTE",
+        "",
+        "WITH w AS (UPDATE t SET v = 9 WHERE id = 99 RETURNING id) SELECT count(*) FROM w",
+        &["t"],
+        "WITH w AS (UPDATE t SET v = 9 WHERE id = 1 RETURNING id) SELECT count(*) FROM w",
+        &["t"],
+    ),
+    no_op(
+        "EXPLAIN ANALYZE",
+        "",
+        "EXPLAIN ANALYZE UPDATE t SET v = 9 WHERE id = 99",
+        &["t"],
+        "EXPLAIN ANALYZE UPDATE t SET v = 9 WHERE id = 1",
+        &["t"],
+    ),
+    no_op(
+        "COPY FROM",
+        "",
+        "COPY t FROM PROGRAM 'true' WITH (FORMAT csv)",
+        &["t"],
+        "COPY t FROM PROGRAM 'echo 4,4' WITH (FORMAT csv)",
+        &["t"],
+    ),
+    no_op("LOCK", "", "LOCK t IN ROW EXCLUSIVE MODE", &["t"], "DELETE FROM t", &["t"]),
+    no_op(
+        "an updatable view",
+        "CREATE VIEW s AS SELECT * FROM t",
+        "UPDATE s SET v = 9 WHERE id = 99",
+        &["t"],
+        "UPDATE s SET v = 9 WHERE id = 1",
+        &["t"],
+    ),
+    no_op("ON DELETE CASCADE", FAMILY, "DELETE FROM t WHERE id > 1", &["child"], "DELETE FROM t WHERE id = 1", &["child"]),
+    no_op(
+        "an unpruned update of one partition",
+        PARTITIONED,
+        "UPDATE p SET v = v + 1 WHERE id + 0 = 11",
+        &["p_low"],
+        "UPDATE p SET v = v + 1 WHERE id + 0 < 99",
+        &["p", "p_low", "p_high", "p_high_1"],
+    ),
+    no_op(
+        "an unpruned update of no partition",
+        PARTITIONED,
+        "UPDATE p SET v = v + 1 WHERE id + 0 = 77",
+        &["p", "p_low", "p_high", "p_high_1"],
+        "UPDATE p SET v = v + 1 WHERE id + 0 = 11",
+        &["p", "p_high", "p_high_1"],
+    ),
+    no_op(
+        "a row that does not move between partitions",
+        PARTITIONED,
+        "UPDATE p SET id = 12 WHERE id = 77",
+        &["p", "p_high_1"],
+        "UPDATE p SET id = 12 WHERE id = 1",
+        &["p", "p_low", "p_high_1"],
+    ),
+    no_op(
+        "inheritance",
+        "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)",
+        "UPDATE t SET v = v + 1 WHERE id = 1",
+        &["heir"],
+        "UPDATE t SET v = v + 1 WHERE id = 7",
+        &["t", "heir"],
+    ),
+    no_op(
+        "inheritance, and no row at all",
+        "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)",
+        "DELETE FROM t WHERE id = 99",
+        &["t", "heir"],
+        "DELETE FROM t WHERE id = 7",
+        &["t", "heir"],
+    ),
+    no_op(
+        "deferred trigger",
+        "CREATE TABLE log (id int);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO log SELECT NEW.id WHERE NEW.id > 1; UPDATE t SET v = 9 WHERE id = 99; RETURN NEW; END';
+         CREATE TABLE first (id int);
+         CREATE CONSTRAINT TRIGGER note AFTER INSERT ON first DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
+        "INSERT INTO first VALUES (1)",
+        &["log", "t"],
+        "INSERT INTO first VALUES (2)",
+        &["log"],
+    ),
+    no_op("unlogged table", "CREATE UNLOGGED TABLE u (id int)", "DELETE FROM u", &["u"], "INSERT INTO u VALUES (1)", &["u"]),
+    // More tables than there are fast-path slots: their locks are in both places that `src/pg/locks.rs` reads.
+    no_op(
+        "twenty tables",
+        "SELECT format('CREATE TABLE many_%s (id int)', i) FROM generate_series(1, 20) AS i \\gexec",
+        "DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('DELETE FROM many_%s', i); END LOOP; END $$",
+        &["many_1", "many_10", "many_16", "many_17", "many_20"],
+        "DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('INSERT INTO many_%s VALUES (1)', i); END LOOP; END $$",
+        &["many_1", "many_10", "many_16", "many_17", "many_20"],
+    ),
 ];
