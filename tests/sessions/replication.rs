@@ -6,6 +6,7 @@ use crate::memory::{cluster, findings};
 use crate::transaction::get;
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
+use postgres::error::SqlState;
 
 /// Creates the table on each of the two servers.
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
@@ -317,7 +318,14 @@ fn a_two_phase_transaction_may_change_the_cache() {
     pair.publish("BEGIN; INSERT INTO t VALUES (2, 2); PREPARE TRANSACTION 'x'");
     wait_until("it to be prepared", || pair.prepared() == 1);
     let gid: String = pair.target.query_one("SELECT gid FROM pg_prepared_xacts", &[]).expect("a view").get(0);
-    pair.target.batch_execute(&format!("COMMIT PREPARED '{gid}'")).expect("it commits");
+    // The view shows the transaction a moment before the apply worker lets go of it. Until then, the server says that it is busy.
+    let commit = format!("COMMIT PREPARED '{gid}'");
+    wait_until("the apply worker to let go of the transaction", || {
+        match pair.target.batch_execute(&commit) {
+            Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => false,
+            done => done.map(|()| true).expect("it commits"),
+        }
+    });
     assert_eq!(findings(&mut pair.target), Vec::<String>::new());
     assert_eq!(get(&mut pair.target, "key"), None);
     assert_eq!(pair.fetched(), "3 of 3");
