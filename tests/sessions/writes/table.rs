@@ -1,5 +1,6 @@
 //! The schema, the table and the values that depend on it.
 
+use pg_cache_testbed::wait_until;
 use postgres::Client;
 
 /// Creates a schema with the table `t`, runs the setup of a path there, and puts the schema first in the session's search path.
@@ -27,7 +28,17 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
         session.batch_execute(&call).unwrap_or_else(|error| panic!("{call}: {error}"));
     }
     // Values are set after all watches, because a new watch invalidates the values with its tag.
-    tables.iter().for_each(|table| set(session, schema, table));
+    tables.iter().for_each(|table| settle(session, schema, table));
+}
+
+/// Stores the value that depends on a table, again until it is a hit. While the first value that depends on a table is stored, the
+/// table shares a fence with tables of other tests, so a commit of another test may invalidate the value. The later values depend on
+/// the table's own fence (`fence/mod.rs` of the core).
+fn settle(session: &mut Client, schema: &str, table: &str) {
+    wait_until("a value that depends on the table", || {
+        set(session, schema, table);
+        is_hit(session, schema, table)
+    });
 }
 
 /// Stores the value that depends on a table of `watch`, in a transaction of its own unless one is open.
