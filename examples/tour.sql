@@ -64,6 +64,42 @@ SELECT count(*) AS rows FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboa
 \timing off
 SELECT cache_status();
 
+\echo '-- A warmer keeps a result stored. Here, it has the query of a dashboard that reads a materialized view:'
+\echo
+-- An earlier tour may have created the view. An interrupted one may have left the warmer.
+CREATE MATERIALIZED VIEW IF NOT EXISTS customer_orders AS
+    SELECT customer_id, country, count(*) AS orders FROM orders JOIN customers USING (customer_id) GROUP BY customer_id, country;
+CREATE UNIQUE INDEX IF NOT EXISTS customer_orders_key ON customer_orders (customer_id);
+SELECT cache_warmer_drop('countries') \g /dev/null
+\set countries 'SELECT country, sum(orders) AS orders FROM customer_orders GROUP BY country'
+-- Waits until the result of a query is stored, and its warmer has ended the run.
+CREATE OR REPLACE PROCEDURE pg_temp.await_warm(query text) LANGUAGE plpgsql AS $$ BEGIN
+    FOR step IN 1..1000 LOOP
+        EXIT WHEN (SELECT e.value = 'hot' AND w.state = 'warm' FROM cache_explain(query) AS e, cache_warmers AS w
+                    WHERE e.property = 'state' AND w.name = 'countries');
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END $$;
+SELECT cache_warmer_add('countries', :'countries');
+CALL pg_temp.await_warm(:'countries');
+
+\echo '-- An order comes in, and the view is refreshed. That invalidates the result. Within a second, a background worker runs the query ...'
+\echo
+INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders;
+\timing on
+REFRESH MATERIALIZED VIEW CONCURRENTLY customer_orders;
+\timing off
+\echo
+CALL pg_temp.await_warm(:'countries');
+\echo '-- ... so the next user gets the new rows and waits for nothing:'
+\echo
+\timing on
+SELECT * FROM cache_query(:'countries') AS (country text, orders numeric) ORDER BY orders DESC LIMIT 3;
+\timing off
+SELECT cache_status();
+SELECT name, state, runs, duration, error FROM cache_warmers;
+SELECT cache_warmer_drop('countries');
+
 \echo '-- All stored results, and what happened to each of them:'
 \echo
 SELECT query, rows, size, cost, ttl, state FROM cache_queries;

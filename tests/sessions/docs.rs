@@ -1,5 +1,5 @@
-//! Runs what the documentation shows: each statement in a block of SQL, and each row of the tables of first errors and of
-//! replacements. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`.
+//! Runs what the documentation shows: each statement in a block of SQL, each row of the tables of first errors and of
+//! replacements, and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`.
 //! It does not see the fixed texts, and the texts that are given to `status::about`.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
@@ -146,6 +146,45 @@ fn examples_do_what_they_say() {
         }
     }
     assert!(promised > 10, "the examples were found");
+}
+
+/// Returns the sample shop of the tour, with a hundredth of its customers and orders.
+fn small_shop() -> String {
+    let shop = page("examples/shop.sql");
+    for number in ["50000", "600000"] {
+        assert!(shop.contains(number), "the number of customers or orders");
+    }
+    shop.replace("50000", "500").replace("600000", "6000")
+}
+
+/// The tour of `make run` must play to its end in psql, also a second time on the same database. At its end, the worker has renewed
+/// the result of the tour's warmer after the refresh.
+#[test]
+fn the_tour_plays_twice() {
+    // The tour uses all of the database, and one more session for each of its parallel calls.
+    let cluster = Cluster::start(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute(&small_shop()).expect("a shop");
+    session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+    let tour = format!("{}/../examples/tour.sql", env!("CARGO_MANIFEST_DIR"));
+    for play in 1..=2 {
+        let mut psql = cluster.client("psql");
+        // The tour itself starts psql, too.
+        let programs = cluster.server().program("psql");
+        let programs = programs.parent().expect("a directory").display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        psql.env("PATH", format!("{programs}:{path}"));
+        let output =
+            psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &tour]).output().expect("psql runs");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{play}: {shown}\n{}", String::from_utf8_lossy(&output.stderr));
+        let part =
+            shown.split("the view is refreshed").nth(1).and_then(|rest| rest.split("All stored").next());
+        let part = part.unwrap_or_default();
+        for text in ["\n hot\n", "\n countries | warm  |"] {
+            assert!(part.contains(text), "{play}: {part}");
+        }
+    }
 }
 
 /// Returns the code spans of a table's cell.
