@@ -2,7 +2,8 @@
 //!
 //! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next run. So shortly before the
 //! end, a random lot decides whether a call runs the query while the other calls use the old result. The longer the query takes and
-//! the less time is left, the more likely a lot wins (XFetch, Vattani et al. 2015).
+//! the less time is left, the more likely a lot wins (XFetch, Vattani et al. 2015). Lots alone would often begin a run that is not
+//! over at the end. So every lot wins when the time that is left is only enough for two runs.
 //!
 //! All calls within half the duration of the query have the same lot, so the chance does not depend on the number of calls. The lot
 //! depends on the stamp of the result, so results that were stored together are not renewed together.
@@ -32,6 +33,9 @@ pub struct Look {
 
 /// No lot wins while more time is left than this many times the cost of the result. The chance would be less than one in 20 000.
 const RENEWED_COSTS_BEFORE: u64 = 10;
+/// Every lot wins when this many times the cost of the result is left, but not in the first half of the time for which the result may
+/// be used. The second run is a reserve: a run may take longer than the one before, and the first call may come a little later.
+const RENEWED_AT_LATEST_COSTS_BEFORE: u64 = 2;
 
 impl Look {
     pub fn accepts(&self) -> Accepts {
@@ -48,22 +52,24 @@ impl Look {
         if !self.may_renew || meta.cost == Cost::NONE {
             return self.old == Some(meta.stamp);
         }
-        let (left_ms, cost_ms) = (self.left_ms(meta), meta.cost.micros() / 1000);
+        let (begins, ends) = self.life(meta);
+        let (left_ms, cost_ms) = (shared::ms_until(ends), meta.cost.micros() / 1000);
         left_ms < cost_ms * RENEWED_COSTS_BEFORE && flight::may_renew() && {
+            let half_ms = shared::ms_of(ends.saturating_sub(begins)) / 2;
             let turn = queue::now_ms() / (cost_ms / 2).max(1);
-            -lot(meta.stamp.as_u64(), turn).ln() * cost_ms as f64 >= left_ms as f64
+            left_ms <= half_ms.min(cost_ms * RENEWED_AT_LATEST_COSTS_BEFORE)
+                || -lot(meta.stamp.as_u64(), turn).ln() * cost_ms as f64 >= left_ms as f64
         }
     }
 
-    /// Returns the number of milliseconds for which this call could still use the result.
-    fn left_ms(&self, meta: &Meta) -> u64 {
-        let ends = match self.stale_ok_ms {
-            Some(ms) if meta.valid_at != u32::MAX => {
-                meta.expires.min(meta.valid_at.saturating_add(shared::ticks(ms)))
-            }
-            _ => meta.expires,
-        };
-        shared::ms_until(ends)
+    /// Returns the ticks at which the time begins and ends for which this call may use the result.
+    fn life(&self, meta: &Meta) -> (u32, u32) {
+        let outdated = self.stale_ok_ms.filter(|_| meta.valid_at != u32::MAX);
+        let until = outdated.map(|ms| meta.valid_at.saturating_add(shared::ticks(ms)));
+        match until.filter(|until| *until < meta.expires) {
+            Some(until) => (meta.valid_at, until),
+            None => (meta.created, meta.expires),
+        }
     }
 }
 

@@ -15,7 +15,8 @@
 //! - `tpch`: the queries of TPC-H.
 //! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
 //!   `slow` has their queries.
-//! - `stale`: callers that accept an older result, and results that are computed again before they expire.
+//! - `stale`: callers that accept an older result, and results that are computed again before they expire. `load` has the sessions
+//!   that call and write all the time, and `seconds` the share of hits in each second.
 //! - `pool`: callers behind pgbouncer.
 
 mod breaks;
@@ -28,9 +29,11 @@ mod flights;
 mod forms;
 mod isolation;
 mod lifetimes;
+mod load;
 mod nested;
 mod pool;
 mod refusals;
+mod seconds;
 mod slow;
 mod stale;
 mod storm;

@@ -69,6 +69,11 @@ impl Drop for Stand {
     }
 }
 
+/// Returns whether the tests may take minutes (`make test-long`).
+pub fn is_long() -> bool {
+    std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
+
 /// Returns a query that takes this number of seconds and returns the sum of `t`.
 pub fn slow(seconds: f64) -> String {
     format!("SELECT (SELECT sum(v) FROM t)::text || nap({seconds}) AS v FROM runs")

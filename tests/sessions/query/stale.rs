@@ -1,13 +1,12 @@
 //! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. Early renewal: one caller computes a
 //! result again shortly before it expires, and the other callers get the stored result meanwhile.
 
-use super::calls::{Expect, answer, cached_with, call, run, text};
-use super::slow::{Outcome, SETUP, Stand, ask, cache, locked, only, runs, waiting};
+use super::calls::{Answer, Expect, answer, cached_with, call, run, text};
+use super::load::{Course, Load, Record};
+use super::slow::{SETUP, Stand, ask, cache, is_long, locked, only, runs, rush, waiting};
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,104 +24,8 @@ fn assert_is(session: &mut Client, statement: &str, value: &str, status: &str) {
     assert_eq!((outcome.answer, &*outcome.status), (only(value), status), "{statement}");
 }
 
-/// The commits of a writer: for each, the moment of its acknowledgement, and the value that it wrote.
-struct Commits(Mutex<Vec<(Instant, i64)>>);
-
-impl Commits {
-    fn note(&self, value: i64) {
-        self.0.lock().expect("no thread panics").push((Instant::now(), value));
-    }
-
-    /// Returns the last value that was acknowledged at this time.
-    fn at(&self, time: Option<Instant>) -> i64 {
-        let commits = self.0.lock().expect("no thread panics");
-        let earlier = commits.iter().rev().find(|(at, _)| time.is_some_and(|time| *at <= time));
-        earlier.map_or(1, |(_, value)| *value)
-    }
-}
-
-/// A call of a reader: the moment before the call, the value that it found, and its outcome.
-type Read = (Instant, i64, Outcome);
-
-/// The pause of a reader between two calls.
+/// The pause of a reader between two calls, where a test has few readers.
 const PACE: Duration = Duration::from_millis(20);
-
-/// Calls the query for some seconds in several sessions, while a writer commits every 10 ms. `groups` has the number of sessions
-/// and the options of the call for each group of readers. Returns the calls, in one list for each group.
-fn read_while_a_writer_commits(
-    stand: &Stand,
-    seconds: f64,
-    query: &str,
-    groups: &[(usize, &str)],
-) -> (Vec<Vec<Read>>, Commits) {
-    let (commits, over) = (Commits(Mutex::default()), AtomicBool::new(false));
-    let begin = Instant::now();
-    let is_over = || over.load(Ordering::Relaxed) || begin.elapsed() > Duration::from_secs_f64(seconds);
-    let mut writer = stand.connect();
-    let read = |statement: &str| {
-        let mut session = stand.connect();
-        let mut found = Vec::new();
-        while !is_over() {
-            let before = Instant::now();
-            let outcome = ask(&mut session, statement);
-            let value = match outcome.answer.as_deref() {
-                Ok([row]) => row[0].as_ref().and_then(|value| value.parse().ok()),
-                _ => None,
-            };
-            found.push((before, value.unwrap_or(0), outcome));
-            thread::sleep(PACE);
-        }
-        found
-    };
-    let found = thread::scope(|threads| {
-        threads.spawn(|| {
-            for v in 2.. {
-                run(&mut writer, &format!("UPDATE t SET v = {v}"));
-                commits.note(v);
-                thread::sleep(Duration::from_millis(10));
-                if is_over() {
-                    break;
-                }
-            }
-        });
-        let reading: Vec<Vec<_>> = groups
-            .iter()
-            .map(|(number, options)| {
-                let statement = call(query, "v text", options);
-                let spawn = |_| {
-                    let (read, statement) = (&read, statement.clone());
-                    threads.spawn(move || read(&statement))
-                };
-                (0..*number).map(spawn).collect()
-            })
-            .collect();
-        let join = |group: Vec<thread::ScopedJoinHandle<'_, Vec<_>>>| {
-            group.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
-        };
-        reading.into_iter().map(join).collect()
-    });
-    (found, commits)
-}
-
-/// Asserts that at least 95 % of the calls did not run the query.
-fn assert_mostly_served(found: &[Read]) {
-    let ran: Vec<_> = found.iter().filter(|(_, _, outcome)| outcome.has_run()).map(|(.., it)| it).collect();
-    assert!(found.len() > 200, "only {} calls", found.len());
-    assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
-}
-
-/// Asserts that no answer lacks a change that was committed at least `age` before the call.
-fn assert_not_older(found: &[Read], commits: &Commits, age: Duration) {
-    let is_older = |(before, value, _): &&Read| *value < commits.at(before.checked_sub(age));
-    let older: Vec<_> = found.iter().filter(is_older).collect();
-    assert!(
-        older.is_empty(),
-        "{} of {} are older than {age:?}: {:?}",
-        older.len(),
-        found.len(),
-        older.first()
-    );
-}
 
 /// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that
 /// accept three seconds still get a stored result, with rows of that age at most, and the query runs once for each renewal.
@@ -131,15 +34,143 @@ fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let query = "SELECT v::text || nap(0.3) AS v FROM t, runs";
-    let (found, commits) = read_while_a_writer_commits(&stand, 8.0, query, &[(8, "stale_ok => '3 s'")]);
-    assert_mostly_served(&found[0]);
+    assert_is(&mut witness, &accept(query, "3 s"), "1", "miss: not there");
+    let load = Load {
+        query,
+        groups: &[(8, "stale_ok => '3 s'")],
+        pace: PACE,
+        written: &["t"],
+        time: Duration::from_secs(8),
+    };
+    let record = load.run(&stand, |_| ());
+    record.assert_mostly_served(0);
     // The accepted age, a run, and some time for a slow machine.
-    assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 300 + 500));
-    let stale = found[0].iter().filter(|(_, _, outcome)| outcome.status == "stale").count();
-    assert!(stale * 2 > found[0].len(), "{stale} of {} were stale", found[0].len());
+    record.assert_not_older(0, Duration::from_millis(3_000 + 300 + 500));
+    let found = &record.groups[0];
+    let stale = found.iter().filter(|read| read.outcome.status == "stale").count();
+    assert!(stale * 2 > found.len(), "{stale} of {} were stale", found.len());
     // An early renewal hardly ever comes less than a second after the previous run.
     let runs = runs(&mut witness);
     assert!((2..=12).contains(&runs), "{runs} runs");
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Returns whether an answer is right after a change. The number is the last value that was committed before the change.
+type IsRight<'f> = &'f dyn Fn(&Answer, i64) -> bool;
+
+/// A role that reads the table `guarded` with `stale_ok`, and a session that changes what the role may see.
+struct Guarded {
+    admin: Client,
+    reader: Client,
+}
+
+impl Guarded {
+    const QUERY: &str = "SELECT sum(v)::text AS v FROM guarded";
+
+    fn new(stand: &Stand) -> Self {
+        let [mut admin, mut reader] = [(); 2].map(|()| stand.connect());
+        run(
+            &mut admin,
+            "CREATE TABLE guarded AS SELECT 1 AS v; ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON guarded USING (true); CREATE ROLE stale_guard; GRANT SELECT ON guarded TO stale_guard;
+             SELECT cache_create_space('guarded'), cache_grant('guarded', 'stale_guard', 'write')",
+        );
+        run(&mut reader, "SET ROLE stale_guard");
+        Self { admin, reader }
+    }
+
+    /// While the writer of a load changes the rows, makes changes that `stale_ok` does not forgive. Each follows a stale result. The
+    /// next call must not get a stored result. Returns how often that was tried.
+    fn check(&mut self, course: &Course) -> usize {
+        let (admin, reader) = (&mut self.admin, &mut self.reader);
+        let statement = call(Self::QUERY, "v text", "stale_ok => '1 min', space => 'guarded'");
+        let delete =
+            format!("SELECT cache_delete(cache_key('{}', space => 'guarded'), 'guarded')", Self::QUERY);
+        let is_refused = |answer: &Answer, _| answer.as_ref().is_err_and(|said| said.starts_with("42501: "));
+        let is_empty = |answer: &Answer, _| *answer == Ok(vec![vec![None]]);
+        let is_new = |answer: &Answer, least| {
+            let value = answer.as_ref().ok().and_then(|rows| rows[0][0].as_ref()?.parse::<i64>().ok());
+            value.is_some_and(|value| value >= least)
+        };
+        let changes: [(&str, &str, IsRight<'_>); 5] = [
+            (
+                "REVOKE SELECT ON guarded FROM stale_guard",
+                "GRANT SELECT ON guarded TO stale_guard",
+                &is_refused,
+            ),
+            ("ALTER POLICY p ON guarded USING (v < 0)", "ALTER POLICY p ON guarded USING (true)", &is_empty),
+            ("ALTER TABLE guarded ADD COLUMN c int", "ALTER TABLE guarded DROP COLUMN c", &is_new),
+            ("SELECT cache_flush('guarded')", "SELECT", &is_new),
+            // The key of the result belongs to the role, so the role itself deletes it.
+            (&delete, "SELECT", &is_new),
+        ];
+        let mut tries = 0;
+        while !course.is_over() {
+            for (change, undo, is_right) in changes {
+                // At the end, the writer stops, so no result becomes stale any more.
+                wait_until("a stale result", || {
+                    course.is_over() || ask(reader, &statement).status == "stale"
+                });
+                if course.is_over() {
+                    break;
+                }
+                let least = course.commits.at(Some(Instant::now()));
+                run(if change == delete { reader } else { admin }, change);
+                let outcome = ask(reader, &statement);
+                let status = &*outcome.status;
+                assert!(
+                    outcome.has_run() && is_right(&outcome.answer, least),
+                    "{change}: {outcome:?}, {status}"
+                );
+                run(admin, undo);
+                tries += 1;
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        tries
+    }
+}
+
+impl Drop for Guarded {
+    /// The database goes with the stand. The role belongs to the cluster.
+    fn drop(&mut self) {
+        let _ = self.admin.batch_execute("DROP OWNED BY stale_guard; DROP ROLE stale_guard");
+    }
+}
+
+/// The same at the size of a busy server: fifty clients accept a minute, a query takes five seconds, and a writer commits every 10 ms
+/// for three minutes. In no second do clients wait for a renewal, and one call runs the query for each. Meanwhile, changes of
+/// privileges, policies and definitions, deletes and flushes are not forgiven. `target/tmp/stale_ok.svg` shows each second. Only
+/// `make test-long` has the time.
+#[test]
+fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
+    if !is_long() {
+        return;
+    }
+    let stand = Stand::new();
+    let mut witness = stand.connect();
+    let mut guarded = Guarded::new(&stand);
+    // The query calls no function of its own: its result would depend on all definitions, and so on those of the guarded table.
+    let (query, options) =
+        ("SELECT v::text AS v FROM t, runs, pg_sleep(5)", "depends => '{t}', stale_ok => '1 min'");
+    assert_is(&mut witness, &call(query, "v text", options), "1", "miss: not there");
+    let time = Duration::from_secs(180);
+    let groups = &[(50, options)];
+    let load = Load { query, groups, pace: Duration::from_millis(100), written: &["t", "guarded"], time };
+    let mut tries = 0;
+    let record = load.run(&stand, |course| tries = guarded.check(course));
+    let seconds = record.by_second(0);
+    seconds.write("stale_ok", "stale_ok => '1 min', 50 clients, a query of 5 s, a commit every 10 ms");
+    assert!(tries > 100, "only {tries} changes");
+    record.assert_mostly_served(0);
+    record.assert_not_older(0, Duration::from_secs(60 + 5));
+    let runs: Vec<_> = record.runs(0).iter().map(|read| (read.asked, &read.outcome)).collect();
+    // A run is good for a minute. A renewal that begins before half of it is over is very unlikely.
+    assert!((3..=6).contains(&runs.len()), "{runs:?}");
+    let gaps: Vec<_> = runs.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!(gaps.iter().all(|gap| gap.as_secs() >= 10), "two runs for one renewal: {gaps:?}");
+    assert!(runs.iter().all(|(_, outcome)| outcome.status == "done"), "{runs:?}");
+    seconds.assert_no_cliff(95.0);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
@@ -148,14 +179,20 @@ fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
 #[test]
 fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
     let stand = Stand::new();
-    let query = "SELECT v::text || nap(0.2) AS v FROM t, runs";
-    let (found, commits) =
-        read_while_a_writer_commits(&stand, 5.0, query, &[(6, "stale_ok => '3 s'"), (2, "")]);
-    assert_not_older(&found[1], &commits, Duration::ZERO);
-    assert!(found[1].iter().all(|(_, _, outcome)| outcome.status != "stale"), "it was not asked for");
-    assert!(found[1].len() > 2, "only {} calls: {:?}", found[1].len(), found[1]);
-    assert_not_older(&found[0], &commits, Duration::from_millis(3_000 + 200 + 500));
-    assert_mostly_served(&found[0]);
+    let load = Load {
+        query: "SELECT v::text || nap(0.2) AS v FROM t, runs",
+        groups: &[(6, "stale_ok => '3 s'"), (2, "")],
+        pace: PACE,
+        written: &["t"],
+        time: Duration::from_secs(5),
+    };
+    let record = load.run(&stand, |_| ());
+    let strict = &record.groups[1];
+    record.assert_not_older(1, Duration::ZERO);
+    assert!(strict.iter().all(|read| read.outcome.status != "stale"), "it was not asked for");
+    assert!(strict.len() > 2, "only {} calls: {strict:?}", strict.len());
+    record.assert_not_older(0, Duration::from_millis(3_000 + 200 + 500));
+    record.assert_mostly_served(0);
     assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
 }
 
@@ -462,46 +499,79 @@ fn every_form_accepts_stale_results() {
     assert_eq!(text(&mut session, &status), "stale");
 }
 
-/// Sessions read a result that lives two seconds. Shortly before its end, one session computes it again, and the other sessions do
-/// not notice.
-#[test]
-fn one_caller_refreshes_a_result_before_it_expires() {
-    const SECONDS: u64 = 8;
-    const TTL: u64 = 2;
+/// The time to live of the result in the tests of early renewal.
+const TTL: Duration = Duration::from_secs(2);
+
+/// Sessions read a result that lives two seconds, in about 13 calls a second each. Shortly before its end, one session computes it
+/// again, and the other sessions do not notice.
+fn read_a_result_that_expires(sessions: usize, time: Duration) -> Record {
     let stand = Stand::new();
     let mut witness = stand.connect();
-    let statement = call("SELECT v::text || nap(0.2) AS v FROM t, runs", "v text", "ttl => '2 s'");
-    assert_is(&mut witness, &statement, "1", "miss: not there");
+    let (query, options) = ("SELECT v::text || nap(0.2) AS v FROM t, runs", "ttl => '2 s'");
+    assert_is(&mut witness, &call(query, "v text", options), "1", "miss: not there");
     let before = runs(&mut witness);
-    let begin = Instant::now();
-    let found: Vec<Outcome> = thread::scope(|threads| {
-        let reading: Vec<_> = (0..8)
-            .map(|_| {
-                threads.spawn(|| {
-                    let mut session = stand.connect();
-                    let mut found = Vec::new();
-                    while begin.elapsed() < Duration::from_secs(SECONDS) {
-                        found.push(ask(&mut session, &statement));
-                        // With the time of the calls, about 100 calls a second in all.
-                        thread::sleep(Duration::from_millis(75));
-                    }
-                    found
-                })
-            })
-            .collect();
-        reading.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
-    });
-    let runs = (runs(&mut witness) - before) as usize;
-    assert!(found.len() > 300, "only {} calls", found.len());
-    assert!(found.iter().all(|outcome| outcome.answer == only("1")));
+    let groups = &[(sessions, options)];
+    let load = Load { query, groups, pace: Duration::from_millis(75), written: &[], time };
+    let record = load.run(&stand, |_| ());
+    let found = &record.groups[0];
+    let ran = (runs(&mut witness) - before) as usize;
+    let seconds = time.as_secs() as usize;
+    assert!(found.len() > sessions * seconds * 4, "only {} calls", found.len());
+    assert!(found.iter().all(|read| read.outcome.answer == only("1")));
     // The result is renewed about once in each life. On a slow machine the query takes longer, so the result is renewed earlier.
-    let ttls = (SECONDS / TTL) as usize;
-    assert!((ttls - 1..=14).contains(&runs), "{runs} runs");
-    // Only the session that runs the query notices the renewal, unless the run takes longer than the time that was left. Without
-    // early renewal, seven sessions would wait at each of the four expiries.
-    let noticed: Vec<_> = found.iter().filter(|outcome| outcome.status != "hot").collect();
-    assert!(noticed.len() <= runs + 14, "{} have noticed {runs} runs: {noticed:?}", noticed.len());
+    let lives = seconds / TTL.as_secs() as usize;
+    assert!((lives - 1..=2 * lives + 6).contains(&ran), "{ran} runs in {lives} lives");
+    // Only the call that runs the query waits for a renewal. On a slow machine, the first call of the last moments may come late, and a
+    // run may take much longer than the one before. Then the other sessions wait, too.
+    let slow = record.runs(0).iter().filter(|read| read.outcome.took > Duration::from_millis(300)).count();
+    let noticed: Vec<_> = found.iter().filter(|read| read.outcome.status != "hot").collect();
+    let most = ran + (1 + slow) * (sessions - 1);
+    assert!(noticed.len() <= most, "{} calls have noticed {ran} runs, {slow} of them slow", noticed.len());
     assert_eq!(findings(&mut witness), Vec::<String>::new());
+    record
+}
+
+#[test]
+fn one_caller_refreshes_a_result_before_it_expires() {
+    read_a_result_that_expires(8, Duration::from_secs(8));
+}
+
+/// When the time that is left is enough for one run but not for two, the next call renews the result, whatever its lot is. That holds for
+/// the end of the time to live, and for the end of `stale_ok`.
+#[test]
+fn a_renewal_begins_early_enough_for_its_run() {
+    let stand = Stand::new();
+    let outcomes = rush(&mut stand.sessions(8), |number, session| {
+        // Each session has a query of its own.
+        let (value, options, wait_ms) = match number % 2 {
+            0 => ("'1'", "ttl => '4 s'", 2_300),
+            // The time of `stale_ok` counts from the beginning of the run, which takes a second.
+            _ => ("(SELECT v FROM t)", "stale_ok => '4 s'", 1_300),
+        };
+        let query = format!("SELECT {value} || nap(1) AS v FROM runs WHERE one <> {}", number + 10);
+        let statement = call(&query, "v text", options);
+        let first = ask(session, &statement);
+        run(session, "UPDATE t SET v = 2");
+        thread::sleep(Duration::from_millis(wait_ms));
+        (first.status, ask(session, &statement).status)
+    });
+    // On a slow machine, the second call may come after the end.
+    let is_too_late = |status: &str| status == "miss: expired" || status.starts_with("invalidated: ");
+    let wrong: Vec<_> = outcomes.iter().filter(|(_, then)| then != "done" && !is_too_late(then)).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(outcomes.iter().any(|(_, then)| then == "done"), "{outcomes:?}");
+}
+
+/// One caller refreshes a result, with 200 calls a second in all. Only `make test-long` has the time. `target/tmp/early_renewal.svg` shows each second.
+#[test]
+fn no_other_caller_waits_for_a_refresh_under_load() {
+    if !is_long() {
+        return;
+    }
+    let record = read_a_result_that_expires(16, Duration::from_secs(20));
+    let seconds = record.by_second(0);
+    seconds.write("early_renewal", "ttl => '2 s', a query of 0.2 s, about 200 calls a second");
+    seconds.assert_no_cliff(50.0);
 }
 
 /// A session with `stale_ok` that has waited may get a result from before its call, if a change has come in meanwhile. Its status must
