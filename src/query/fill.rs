@@ -12,9 +12,13 @@ use super::run::run;
 use super::ticket::{Asked, Ticket};
 use crate::pg::observer;
 use crate::store::flights::IfBusy;
+use crate::store::keyspace;
 use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use pg_cache_core::Stamp;
+
+/// The status if a caller has chosen a key that has the form of the key of a query result.
+const RESERVED: Status = Status::Refused("the key belongs to the result of a query");
 
 /// Computes the result of a query, or waits for the session that computes it, and returns it.
 ///
@@ -34,7 +38,13 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
             false if renewed.is_none() && flight::may_wait() => IfBusy::Wait(waiting.arrived()),
             false => IfBusy::GiveWay,
         };
-        let asked = Ticket::ask(space, job.rules().key(), if_busy);
+        // The sessions that miss the result of a query wait for its fill. A caller that chooses such a key must not be able to hold
+        // them up.
+        let is_reserved = J::Rules::KEY_IS_CHOSEN && keyspace::is_of_query(job.rules().key());
+        let asked = match is_reserved {
+            true => Err(RESERVED),
+            false => Ticket::ask(space, job.rules().key(), if_busy),
+        };
         match asked {
             Ok(Asked::Ticket(ticket)) => match stored_meanwhile(space, wanted, renewed, &waiting, job) {
                 Found::Result(result) => {

@@ -27,7 +27,7 @@ use crate::pg::rows::{Reader, Replayed, Room, Sink};
 use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry::{self, Accepts};
-use crate::store::keyspace::Keyspace;
+use crate::store::keyspace::{self, Keyspace};
 use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
 use crate::store::note::{self, Form};
 use crate::store::space::Space;
@@ -45,9 +45,9 @@ type Hash = [u8; HASH_BYTES];
 /// The bits of a jsonb's first word that count the elements of an array.
 const ELEMENTS: u32 = 0x0fff_ffff;
 
-/// The beginning of every key.
-const PREFIX: &[u8] = b"query:";
-const KEY_BYTES: usize = PREFIX.len() + 2 * HASH_BYTES;
+/// The beginning and the length of every key.
+const PREFIX: &[u8] = keyspace::QUERY_PREFIX;
+const KEY_BYTES: usize = keyspace::QUERY_KEY_BYTES;
 
 /// The longest time to live of a result that read the clock, in milliseconds, unless the caller has asked for another one.
 const CLOCK_MS_MAX: u64 = 60_000;

@@ -129,6 +129,18 @@ pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
     tier.fences().tag_of(shared::database(), hash(name))
 }
 
+/// The beginning of the key of a query result. The rest is a SHA-256 hash in hexadecimal digits (`query/result.rs`).
+pub const QUERY_PREFIX: &[u8] = b"query:";
+/// The length of the key of a query result.
+pub const QUERY_KEY_BYTES: usize = QUERY_PREFIX.len() + 64;
+
+/// Returns whether a key has the form of the key of a query result. A caller may choose such a key, too.
+pub fn is_of_query(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let hash = key.strip_prefix(QUERY_PREFIX).filter(|_| key.len() == QUERY_KEY_BYTES);
+    hash.is_some_and(|hash| hash.iter().all(is_digit))
+}
+
 /// Returns why nothing can be stored under a key, or none if its length is valid.
 #[inline]
 pub fn unfit(key: &[u8]) -> Option<&'static str> {

@@ -203,3 +203,32 @@ fn a_session_waits_three_seconds_by_default() {
     assert_eq!(text(&mut session, "SHOW pg_cache.wait_timeout"), "1min");
     assert!(session.batch_execute("SET pg_cache.wait_timeout = -1").is_err());
 }
+
+/// A call of `cache_fetch` with the key of a query result runs its query without a fill, so no session waits for it. The key is not
+/// secret: `cache_queries` shows it.
+#[test]
+fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
+    let stand = Stand::new();
+    let [mut witness, mut session, mut fetching] = [(); 3].map(|()| stand.connect());
+    let query = slow(0.2);
+    let key = text(&mut session, &format!("SELECT cache_key($q${query}$q$)"));
+    run(&mut witness, "SELECT pg_advisory_lock(7)");
+    let statement = format!("SELECT cache_fetch('{key}', 'SELECT waits_for(7)')");
+    thread::scope(|threads| {
+        let fetch = threads.spawn(|| ask(&mut fetching, &statement));
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        wait_until("the fetch to run", || text(&mut witness, waits) == "1" || fetch.is_finished());
+        let outcome = ask(&mut session, &cache(&query));
+        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "miss: not there"));
+        assert!(!fetch.is_finished(), "it runs during the call");
+        run(&mut witness, "SELECT pg_advisory_unlock(7)");
+        let outcome = fetch.join().expect("it does not panic");
+        assert_eq!(outcome.status, "refused: the key belongs to the result of a query");
+    });
+    assert_eq!(ask(&mut session, &cache(&query)).status, "hot");
+    // A key that only looks similar is one that callers may choose.
+    for key in ["query:1", &format!("{key}0"), &key.to_uppercase()] {
+        let fetch = format!("SELECT cache_fetch('{key}', 'SELECT 1')");
+        assert_eq!(ask(&mut fetching, &fetch).status, "miss: not there", "{key}");
+    }
+}
