@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod harness;
 
-use harness::damage::{every_operation, lived_in, scribble};
+use harness::damage::{LIVED_IN, every_operation, lived_in, scribble};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Region, RegionError, Relation, ReviveError, Scope,
@@ -104,27 +104,27 @@ fn a_region_of_other_sizes_or_with_a_shard_switched_off_is_refused() {
     lived_in(&memory, &host);
     let with = |sizes| Tier::revive(Region::of_words(&memory), sizes, &host, []).map(drop);
     for sizes in [
-        Sizes { tag_fences: 17, ..SIZES },
-        Sizes { backends: 2, ..SIZES },
-        Sizes { relation_fences: 3, ..SIZES },
-        Sizes { reserved_fences: 5, ..SIZES },
-        Sizes { shards: 1, ..SIZES },
+        Sizes { tag_fences: 17, ..LIVED_IN },
+        Sizes { backends: 2, ..LIVED_IN },
+        Sizes { relation_fences: 3, ..LIVED_IN },
+        Sizes { reserved_fences: 5, ..LIVED_IN },
+        Sizes { shards: 1, ..LIVED_IN },
     ] {
         assert_eq!(with(sizes), Err(ReviveError::OtherSizes), "{sizes:?}");
     }
-    assert_eq!(with(SIZES), Ok(()));
+    assert_eq!(with(LIVED_IN), Ok(()));
     let part = Region::of_words(&memory[..memory.len() - 8]);
-    let shorter = Tier::revive(part, SIZES, &host, []).map(drop);
+    let shorter = Tier::revive(part, LIVED_IN, &host, []).map(drop);
     assert_eq!(shorter, Err(ReviveError::Region(RegionError::Damaged)));
     // Bit 63 of a shard's version switches the shard off. The versions are found by setting that bit in one word after the other:
     // as many words as there are shards must make the region refused as `Off`.
     let versions = memory.iter().filter(|word| {
         let old = word.fetch_or(1 << 63, Ordering::Relaxed);
-        let is_off = with(SIZES) == Err(ReviveError::Off);
+        let is_off = with(LIVED_IN) == Err(ReviveError::Off);
         word.store(old, Ordering::Relaxed);
         is_off
     });
-    assert_eq!(versions.count(), SIZES.shards as usize);
+    assert_eq!(versions.count(), LIVED_IN.shards as usize);
 }
 
 /// The table of records fills up with relations that no entry depends on any more. A restart must give their records back: if it

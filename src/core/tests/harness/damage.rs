@@ -11,10 +11,12 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The sizes of the tier that [`lived_in`] makes.
+pub const LIVED_IN: Sizes = Sizes { patterns: 2, ..SIZES };
+
 /// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory and no journal.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
-    let sizes = Sizes { patterns: 2, ..SIZES };
-    let tier = Tier::format(Region::of_words(memory), sizes, host, 0).expect("it fits");
+    let tier = Tier::format(Region::of_words(memory), LIVED_IN, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
