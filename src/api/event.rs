@@ -42,11 +42,13 @@ fn target<'a>(argument: Option<&'a [u8]>) -> Result<&'a [u8], Refused> {
     if text.is_empty() {
         return Err(refused("It names nothing."));
     }
-    if kind == Kind::Pattern {
-        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-        return Err(Refused::new(code, "patterns are not supported yet"));
+    let template = Template::parse(text).map_err(|why| refused(why.in_words()))?;
+    if kind == Kind::Pattern && !event::is_pattern(&template) {
+        return Err(refused(
+            "A backslash in a pattern must be followed by the character that it makes literal.",
+        ));
     }
-    Template::parse(text).map(|_| target).map_err(|why| refused(why.in_words()))
+    Ok(target)
 }
 
 /// Adds targets to an event: each time the event is emitted, they become invalid. Targets that the event has already stay.

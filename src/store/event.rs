@@ -12,9 +12,11 @@ use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::local::local;
 use crate::pg::memory;
+use pg_cache_core::{Glob, KEY_BYTES_MAX};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 
 /// The most bytes of the name of an event.
@@ -132,13 +134,38 @@ pub fn check_limits(event: &[u8], space: u32) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Escapes the bytes of a text from this position on, so that a pattern matches them literally.
+fn escape(text: &mut Vec<u8>, from: usize) {
+    let value = memory::copy(&text[from..]);
+    text.truncate(from);
+    memory::reserve(text, 2 * value.len());
+    for byte in value {
+        if b"*?\\".contains(&byte) {
+            text.push(b'\\');
+        }
+        text.push(byte);
+    }
+}
+
+/// Returns whether the fixed parts of a template are those of a pattern: none ends with a backslash, which would escape the beginning of
+/// a value.
+pub fn is_pattern(template: &Template<'_>) -> bool {
+    let mut is_valid = true;
+    let filled: Result<_, Infallible> = template.fill(|_, text| {
+        is_valid &= Glob::new(text).is_some();
+        Ok(())
+    });
+    let Ok(text) = filled;
+    is_valid && Glob::new(&text).is_some()
+}
+
 /// Returns whether a value can have a tag of this name.
 fn is_tag(name: &[u8]) -> bool {
     (1..=TAG_BYTES_MAX).contains(&name.len())
 }
 
 /// Invalidates the targets of an event when the transaction commits. `value` adds the value of a placeholder of a target to a text.
-/// Does nothing if the event has no targets. Keys, tags and patterns that are too long to exist are left out.
+/// Does nothing if the event has no targets. Keys and tags that are too long to exist are left out.
 ///
 /// The privilege of the role is not checked: the role that has registered a target has the privilege admin in the space, and
 /// lets every emitter of the event invalidate the target.
@@ -153,11 +180,23 @@ pub fn emit(
             let (kind, text) = Kind::split(target);
             // The template was checked when the target was registered.
             let Ok(template) = Template::parse(text) else { continue };
-            let name = template.fill(|placeholder, text| value(target, placeholder, text))?;
+            let name = template.fill(|placeholder, text| {
+                let from = text.len();
+                value(target, placeholder, text)?;
+                if kind == Kind::Pattern {
+                    escape(text, from);
+                }
+                Ok::<(), Refused>(())
+            })?;
             match kind {
                 Kind::Key => _ = entry::remove(&space, &name)?,
                 Kind::Tag if is_tag(&name) => entry::invalidate_tag(&space, &name)?,
-                Kind::Tag | Kind::Pattern => {}
+                Kind::Tag => {}
+                Kind::Pattern => match Glob::new(&name).filter(|_| name.len() <= KEY_BYTES_MAX) {
+                    Some(pattern) => entry::invalidate_pattern(&space, pattern)?,
+                    // It may still match a key, because it has more bytes than the keys that it matches.
+                    None => entry::flush(&space, false)?,
+                },
             }
         }
     }

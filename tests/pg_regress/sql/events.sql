@@ -30,6 +30,15 @@ FROM unnest(ARRAY['k:a"b', 'k:{v}', 'k:1.00', 'k:true', 'k:', E'k:\n', 'k:Ω😀
 SELECT cache_emit('typed', payload)
 FROM unnest(ARRAY['{"v": "a\"b"}', '{"v": "{v}"}', '{"v": 1.00}', '{"v": true}', '{"v": ""}', '{"v": "\n"}', '{"v": "Ω😀"}', '{"v": "*"}']::jsonb[]) AS payload;
 SELECT * FROM cache_keys('k:*');
+-- A pattern matches the values literally.
+SELECT cache_on_event('matched', ARRAY['match:m:{v}:*']);
+SELECT cache_set(key, '1') FROM unnest(ARRAY['m:*:1', 'm:a:1', 'm:a\:1', 'm:?:1', 'm:\:1', 'm:b:1']) AS key;
+SELECT cache_emit('matched', payload) FROM unnest(ARRAY['{"v": "*"}', '{"v": "?"}', '{"v": "\\"}']::jsonb[]) AS payload;
+SELECT * FROM cache_keys('m:*');
+SELECT cache_emit('matched', '{"v": "a"}'), cache_emit('matched', jsonb_build_object('v', repeat('*', 600)));
+SELECT * FROM cache_keys('m:*');
+SELECT cache_off_event('matched');
+
 -- Longer keys and tags than those that can exist do no harm.
 SELECT cache_emit('typed', jsonb_build_object('v', repeat('x', 2000))), cache_emit('user_updated', jsonb_build_object('user_id', repeat('x', 1020)));
 
@@ -48,6 +57,8 @@ SELECT cache_on_event('e', ARRAY['a}']);
 SELECT cache_on_event('e', ARRAY['a:{}']);
 SELECT cache_on_event('e', ARRAY['']);
 SELECT cache_on_event('e', ARRAY['tag:']);
+SELECT cache_on_event('e', ARRAY['match:a\']);
+SELECT cache_on_event('e', ARRAY['match:a\{v}b']);
 SELECT cache_on_event('e', ARRAY[NULL]);
 SELECT cache_on_event('e', '{}');
 SELECT cache_on_event('e', NULL);
