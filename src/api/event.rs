@@ -26,7 +26,7 @@ fn event_name<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refuse
 }
 
 /// Returns a target, or an error if it is none.
-fn target<'a>(argument: Option<&'a [u8]>) -> Result<&'a [u8], Refused> {
+fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     let target = argument.ok_or_else(|| null("target"))?;
     if target.len() > TARGET_BYTES_MAX {
         return Err(invalid(format!("target must not be longer than {TARGET_BYTES_MAX} bytes"))

@@ -28,7 +28,7 @@ pub const EVENTS_MAX: usize = 1000;
 /// The most bytes of a target.
 pub const TARGET_BYTES_MAX: usize = 1024;
 
-/// What a target invalidates.
+/// The kind of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Key,
