@@ -45,6 +45,7 @@ COMMENT ON COLUMN cache_spaces.max_value IS 'Largest value that may be stored';
 COMMENT ON COLUMN cache_spaces.compress_above IS 'Larger query results are compressed';
 COMMENT ON COLUMN cache_spaces.min_cost IS 'Faster query results are not stored';
 COMMENT ON COLUMN cache_spaces.max_result_size IS 'Larger query results are not stored';
+COMMENT ON COLUMN cache_spaces.keep_warm IS 'Query results that workers keep stored';
 COMMENT ON COLUMN cache_spaces.redis IS 'Whether Redis gets copies of the values';
 COMMENT ON COLUMN cache_spaces.enabled IS 'Whether the space is used at all';
 GRANT SELECT ON cache_spaces TO PUBLIC;
@@ -153,6 +154,7 @@ COMMENT ON COLUMN cache_queries.age IS 'Time since it was stored';
 COMMENT ON COLUMN cache_queries.ttl IS 'Time until it expires';
 COMMENT ON COLUMN cache_queries.tags IS 'Its tags; null if it has none';
 COMMENT ON COLUMN cache_queries.state IS 'valid, invalid: by what, left out until when';
+COMMENT ON COLUMN cache_queries.keep_warm IS 'kept, or why a worker fails; null: not kept';
 GRANT SELECT ON cache_queries TO PUBLIC;
 
 CREATE VIEW cache_dependencies AS

@@ -10,7 +10,7 @@ mod pgcache {
     use crate::store::content::{self, Entry, Place};
     use crate::store::kind::{self, NOTHING, RESULT};
     use crate::store::note::{self, Form};
-    use crate::store::results::{self, Dependency, State, StoredResult};
+    use crate::store::results::{self, AllKept, Dependency, Keeping, State, StoredResult};
     use pg_cache_core::{Cost, Meta};
     use pgrx::prelude::*;
 
@@ -79,9 +79,11 @@ mod pgcache {
             name!(ttl, Interval),
             name!(tags, Option<Vec<Text>>),
             name!(state, String),
+            name!(keep_warm, Option<String>),
         ),
     > {
-        TableIterator::new(results::of_database().map(|result| {
+        let mut kept = AllKept::default();
+        TableIterator::new(results::of_database().map(move |result| {
             memory::check();
             let facts = result.facts();
             let query = result.text().map(|(beginning, is_cut)| match is_cut {
@@ -108,6 +110,16 @@ mod pgcache {
                 interval(shared::ms_until(meta.expires)),
                 (!tags.is_empty()).then_some(tags),
                 in_words(result.state()),
+                match kept.of(&result) {
+                    Keeping::No => None,
+                    Keeping::Yes => Some("kept".to_owned()),
+                    Keeping::Fails(code, message) => Some(match (code, result.may_read_text()) {
+                        (Some(code), true) => format!("failing: {code}: {message}"),
+                        (Some(code), false) => format!("failing: {code}"),
+                        (None, true) => format!("not stored: {message}"),
+                        (None, false) => "not stored".to_owned(),
+                    }),
+                },
             )
         }))
     }

@@ -9,7 +9,10 @@ use crate::pg::size::Size;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, shared};
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Notify, Privilege, TtlPolicy};
+use crate::store::keyspace::Tiers;
+use crate::store::space::{
+    self, DEFAULT, DEFAULT_OID, KEEP_WARM_MAX, NAME_BYTES_MAX, Notify, Privilege, TtlPolicy,
+};
 use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -52,11 +55,6 @@ fn one_of(
     })
 }
 
-/// Returns the error for an option, or for a value of an option, that has no effect yet.
-fn not_yet(option: &str) -> Refused {
-    Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, format!("{option} is not supported yet"))
-}
-
 /// Checks that a number is not too small, if it was given.
 fn at_least<T: PartialOrd + std::fmt::Display>(
     name: &str,
@@ -85,8 +83,8 @@ impl Options<'_> {
         }
         let bytes = |name, size: Option<Size>, least| at_least(name, size.map(|Size(bytes)| bytes), least);
         let keep_warm = at_least("keep_warm", self.keep_warm, 0)?;
-        if keep_warm.is_some_and(|entries| entries > 0) {
-            return Err(not_yet("option \"keep_warm\"").hint("Use keep_warm => 0, or leave the option out."));
+        if keep_warm.is_some_and(|results| results as u32 > KEEP_WARM_MAX) {
+            return Err(invalid(format!("keep_warm must be at most {KEEP_WARM_MAX}")));
         }
         Ok([
             self.default_ttl.into(),
@@ -118,6 +116,11 @@ fn check_together(name: &str) -> Result<(), Refused> {
                 "Redis does not know the roles of the server, so it must not have values of single roles.",
             )
             .hint("Use scope => 'shared', or redis => false."));
+    }
+    if options.as_ref().is_some_and(|options| options.keep_warm > 0 && options.tiers == Tiers::Table) {
+        return Err(invalid("option \"keep_warm\" requires tiers => 'both' or 'hot'")
+            .detail("Workers keep results in memory.")
+            .hint("Use another value of tiers, or keep_warm => 0."));
     }
     let ttls = options.and_then(|options| Some((options.default_ttl_ms?, options.max_ttl_ms?)));
     match ttls {
@@ -368,6 +371,7 @@ mod pgcache {
             name!(compress_above, String),
             name!(min_cost, Interval),
             name!(max_result_size, String),
+            name!(keep_warm, i32),
             name!(redis, bool),
             name!(enabled, bool),
         ),
@@ -391,6 +395,7 @@ mod pgcache {
                     size(options.compress_above_bytes()),
                     interval::of_ms(options.min_cost_ms()),
                     size(options.max_result_bytes().min(options.max_value_bytes())),
+                    options.keep_warm as i32,
                     options.redis && !options.by_role,
                     options.enabled,
                 ),

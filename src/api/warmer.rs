@@ -175,7 +175,7 @@ fn cache_warm(
 /// Runs a warmer now. Returns whether its result is stored, the duration of the run in microseconds, and the error.
 fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
     let began = Instant::now();
-    let running = warmer.begin();
+    let running = warmer.runs.begin();
     let outcome = match subtransaction::attempt(|| runner::run(warmer, true).or_raise()) {
         Ok(None) => Outcome::Stored,
         Ok(Some(why)) => Outcome::NotStored(why),
@@ -243,7 +243,7 @@ impl Dumped {
 
 /// Returns the state of a warmer, for the view. `run` is its latest run, with whether it goes on.
 fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'static str {
-    match (run, warmer.was_due()) {
+    match (run, warmer.runs.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
         (Some((_, true)), _) => "running",
         _ if is_in_template => "template database",
@@ -381,7 +381,7 @@ mod pgcache {
             memory::check();
             let text = |bytes: &[u8]| Text(Varlena::of(bytes));
             let is_readable = warmer.owner == role || reads_all;
-            let shown = warmer.shown_run();
+            let shown = warmer.runs.shown();
             let state = super::state(&warmer, shown, is_in_template);
             let run = shown.map(|(run, _)| run).filter(|run| run.began > 0);
             let tags = memory::collect(warmer.tags.iter().filter(|_| is_readable).map(|tag| text(tag)));

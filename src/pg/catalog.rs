@@ -44,8 +44,7 @@ impl Table {
     }
 }
 
-/// The columns of `pgcache.spaces` that are read, counted from 0, in the order of `sql/schema.sql`. The other columns are for
-/// options that are not supported yet.
+/// The columns of `pgcache.spaces`, counted from 0, in the order of `sql/schema.sql`.
 pub mod spaces {
     pub const OID: usize = 0;
     pub const NAME: usize = 1;
@@ -60,6 +59,7 @@ pub mod spaces {
     pub const COMPRESS_ABOVE: usize = 10;
     pub const MIN_COST: usize = 11;
     pub const MAX_RESULT_SIZE: usize = 12;
+    pub const KEEP_WARM: usize = 13;
     pub const REDIS: usize = 14;
     pub const NOTIFY: usize = 15;
     pub const ENABLED: usize = 16;
@@ -323,6 +323,10 @@ impl Row<'_> {
     }
 
     pub fn real(&self, column: usize) -> Option<f32> {
+        self.copied(column)
+    }
+
+    pub fn integer(&self, column: usize) -> Option<i32> {
         self.copied(column)
     }
 

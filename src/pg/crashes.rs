@@ -9,7 +9,7 @@
 
 use super::clock;
 use super::error::SqlState;
-use super::warm_list::{Run, WarmList};
+use super::warm_list::{Run, RunId, WarmList};
 use super::worker_slot::DATABASE_SLOTS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -28,7 +28,7 @@ static CREATED_MS: AtomicU64 = AtomicU64::new(0);
 static CRASHES: AtomicU32 = AtomicU32::new(0);
 /// Whether there were warmers at the last crash.
 static HAD_WARMERS: AtomicBool = AtomicBool::new(false);
-/// The warmers that ran at the last crash: `database : 32 | number : 32`. 0 if a place is free.
+/// What ran at the last crash, as a [`RunId`]. 0 if a place is free.
 static SUSPECTS: [AtomicU64; DATABASE_SLOTS] = [const { AtomicU64::new(0) }; DATABASE_SLOTS];
 
 /// Remembers which warmers run. Must be called in the postmaster after a crash, while the old shared memory still exists.
@@ -57,15 +57,16 @@ pub fn start_up(list: &WarmList, tick_in: impl Fn(u64) -> u32) {
     list.pause_until(tick_in(pause_ms));
     let mut suspects = String::new();
     for suspect in SUSPECTS.iter().map(|suspect| suspect.swap(0, Relaxed)).filter(|suspect| *suspect != 0) {
-        let (database, number) = ((suspect >> 32) as u32, suspect as u32);
-        list.note(database, number, &mut 0, |run: &mut Run| {
+        let id = RunId::from_number(suspect);
+        list.note(id, &mut 0, |run: &mut Run| {
             (run.began, run.runs, run.failures) = (1, 1, crashes);
             run.code = SqlState::CRASH_SHUTDOWN.0;
             run.set_message("the server has crashed during this run");
             run.rests_until = tick_in(pause_ms * SUSPECT_PAUSES);
         });
         suspects.push_str(&format!(
-            "; warmer {number} of database {database} ran, and rests for {} s",
+            "; {} ran, and rests for {} s",
+            id.in_words(),
             pause_ms * SUSPECT_PAUSES / 1000
         ));
     }

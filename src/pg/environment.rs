@@ -113,6 +113,16 @@ pub fn full() -> Hash {
     digest(true)
 }
 
+/// Returns whether the current role is the one that has logged in: neither SET ROLE, SET SESSION AUTHORIZATION nor a function has
+/// changed it.
+pub fn is_of_login() -> bool {
+    let who = Who::now();
+    // SAFETY: reads a variable of the server.
+    who.context == 0
+        && who.user == who.session_user
+        && who.user == unsafe { pg_sys::GetAuthenticatedUserId() }
+}
+
 /// Returns whether the session has a schema for temporary objects.
 pub fn has_temporary_schema() -> bool {
     temporary_schema() != pg_sys::InvalidOid

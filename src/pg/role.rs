@@ -87,6 +87,12 @@ impl Role {
         }
     }
 
+    /// Returns whether the role is a superuser.
+    pub fn is_superuser(self) -> bool {
+        // SAFETY: looks up a catalog. A role that does not exist is no superuser.
+        unsafe { pg_sys::superuser_arg(self.0.into()) }
+    }
+
     /// Returns the role's name, without quotes.
     pub fn name(self) -> Option<CString> {
         // SAFETY: looks up a catalog; the server returns a new string or null.

@@ -198,6 +198,11 @@ impl OwnedJsonb {
         Self(memory::copy(unsafe { content(datum) }))
     }
 
+    /// Copies bytes that must have come from [`JsonbArgument::bytes`].
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(memory::copy(bytes))
+    }
+
     pub fn as_argument(&self) -> JsonbArgument<'_> {
         JsonbArgument(&self.0)
     }

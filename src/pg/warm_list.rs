@@ -1,10 +1,11 @@
-//! The part of shared memory for warmers (`store/warmer.rs`). It has the *owners*, which are the roles that may have warmers in a
-//! database, and the *runs*, which are the outcomes of the latest run of each warmer.
+//! The part of shared memory for warmers (`store/warmer.rs`) and for results that workers keep stored (`store/kept.rs`). It has the
+//! *owners*, which are the roles that may have warmers or such results in a database, and the *runs*, which are the outcomes of the
+//! latest run of each warmer, and of runs of kept results that have failed.
 //!
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
-//! here before the commit, and a worker of the database adds all owners when the server has started. A worker that finds no warmer
-//! of an owner removes the owner, and the launcher removes the owners of a dropped database. An owner without warmers costs only
-//! the start of a worker.
+//! here before the commit, and a worker of the database adds all owners when the server has started. A session that stores a result
+//! in a space with the option `keep_warm` adds its role afterwards. A worker that finds nothing to do for an owner removes the
+//! owner, and the launcher removes the owners of a dropped database. An owner without warmers costs only the start of a worker.
 //!
 //! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
 //! the run again if the version was odd, or has changed during the read.
@@ -38,6 +39,38 @@ impl Owner {
 
     fn of_word(word: u64) -> Option<Self> {
         (word != 0).then_some(Self { database: (word >> 32) as u32, role: word as u32 })
+    }
+}
+
+/// Identifies what has run: a warmer, or a kept result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId(u64);
+
+impl RunId {
+    /// The bit that tells kept results from warmers. No database has an OID with this bit, unless the cluster has used up half of
+    /// all OIDs; then a result and a warmer may rest because the other one has failed.
+    const RESULT: u64 = 1 << 63;
+
+    pub fn of_warmer(database: u32, number: u32) -> Self {
+        Self(u64::from(database) << 32 | u64::from(number))
+    }
+
+    /// `hash` is a hash of everything that identifies the result.
+    pub fn of_result(hash: u64) -> Self {
+        Self(hash | Self::RESULT)
+    }
+
+    /// Returns what has run, by the number that [`WarmList::running`] has returned.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns what has run, for the log.
+    pub fn in_words(self) -> String {
+        match self.0 & Self::RESULT {
+            0 => format!("warmer {} of database {}", self.0 as u32, self.0 >> 32),
+            _ => "the query of a kept result".to_owned(),
+        }
     }
 }
 
@@ -135,12 +168,12 @@ impl Look {
     }
 }
 
-/// A place for the latest run of a warmer.
+/// A place for the latest run of a warmer or of a kept result.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct RunSlot {
-    /// `database : 32 | number of the warmer : 32`; 0 if the place is free.
-    warmer: AtomicU64,
+    /// The [`RunId`]; 0 if the place is free.
+    id: AtomicU64,
     version: AtomicU32,
     began: AtomicU32,
     rests_until: AtomicU32,
@@ -176,7 +209,7 @@ impl WarmList {
             slot.is_refused.store(0, Relaxed);
         }
         for slot in &self.runs {
-            slot.warmer.store(0, Relaxed);
+            slot.id.store(0, Relaxed);
             slot.version.store(0, Relaxed);
             slot.look.store(0, Relaxed);
             slot.store(&Run::default());
@@ -193,10 +226,10 @@ impl WarmList {
         self.paused_until.load(Relaxed)
     }
 
-    /// Returns the warmers that run: `database : 32 | number of the warmer : 32`.
+    /// Returns what runs, each as the number of its [`RunId`].
     pub fn running(&self) -> impl Iterator<Item = u64> {
         let running = self.runs.iter().filter(|slot| slot.process.load(Relaxed) != 0);
-        running.map(|slot| slot.warmer.load(Relaxed)).filter(|warmer| *warmer != 0)
+        running.map(|slot| slot.id.load(Relaxed)).filter(|id| *id != 0)
     }
 
     /// Adds an owner, or notes that the owner may have one more warmer. Returns false if there is no free place.
@@ -288,85 +321,103 @@ impl WarmList {
         added > 0
     }
 
-    /// Returns the latest run of a warmer. None if the warmer has not run, or if its run was forgotten. `at` is the index at which
-    /// the run was found before; the call updates it.
-    pub fn run(&self, database: u32, number: u32, at: &mut usize) -> Option<Run> {
-        let slot = self.slot(database, number, at)?;
+    /// Returns the latest run. None if there was none, or if it was forgotten. `at` is the index at which the run was found before;
+    /// the call updates it.
+    pub fn run(&self, id: RunId, at: &mut usize) -> Option<Run> {
+        let slot = self.slot(id, at)?;
         for _ in 0..TRIES {
             let version = slot.version.load(Acquire);
             let run = slot.load();
             fence(Acquire);
             if version % 2 == 0 && slot.version.load(Relaxed) == version {
-                return slot.is_of(database, number).then_some(run);
+                return slot.is_of(id).then_some(run);
             }
             std::hint::spin_loop();
         }
         None
     }
 
-    /// Changes the latest run of a warmer. `change` gets the previous run. Does nothing if another process is writing the run.
-    pub fn note(&self, database: u32, number: u32, at: &mut usize, change: impl FnOnce(&mut Run)) {
-        let slot = self.slot(database, number, at);
+    /// Changes the latest run. `change` gets the previous run. Does nothing if another process is writing the run.
+    pub fn note(&self, id: RunId, at: &mut usize, change: impl FnOnce(&mut Run)) {
+        let slot = self.slot(id, at);
         let is_known = slot.is_some();
         let slot = slot.or_else(|| self.runs.iter().min_by_key(|slot| slot.last_used()));
-        let Some(slot) = slot else { return };
-        let version = slot.version.load(Relaxed);
-        let taken =
-            version % 2 == 0 && slot.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
-        if !taken {
-            return;
-        }
-        fence(Release);
-        let mut run = if is_known && slot.is_of(database, number) {
-            slot.load()
-        } else {
-            slot.look.store(0, Relaxed);
-            Run::default()
+        let change = |slot: &RunSlot| {
+            let mut run = if is_known && slot.is_of(id) {
+                slot.load()
+            } else {
+                slot.look.store(0, Relaxed);
+                Run::default()
+            };
+            change(&mut run);
+            Some((id, run))
         };
-        change(&mut run);
-        slot.warmer.store(u64::from(database) << 32 | u64::from(number), Relaxed);
-        slot.store(&run);
-        slot.version.store(version.wrapping_add(2), Release);
+        if let Some(slot) = slot {
+            slot.write(change);
+        }
     }
 
     /// Notes a look at a warmer. A warmer without a place takes one that is free or was used last before the tick `unused_since`.
     /// If there is none, the call does nothing.
-    pub fn note_look(&self, database: u32, number: u32, at: &mut usize, look: Look, unused_since: u32) {
-        if self.slot(database, number, at).is_none() {
+    pub fn note_look(&self, id: RunId, at: &mut usize, look: Look, unused_since: u32) {
+        if self.slot(id, at).is_none() {
             if !self.runs.iter().any(|slot| slot.last_used() < unused_since.max(1)) {
                 return;
             }
-            self.note(database, number, at, |_| ());
+            self.note(id, at, |_| ());
         }
-        if let Some(slot) = self.slot(database, number, at) {
+        if let Some(slot) = self.slot(id, at) {
             slot.look.store(look.word(), Relaxed);
         }
     }
 
     /// Returns the last look at a warmer. None if no worker has looked at it, or if its place was given to another warmer.
-    pub fn look(&self, database: u32, number: u32, at: &mut usize) -> Option<Look> {
-        let look = Look::of_word(self.slot(database, number, at)?.look.load(Relaxed));
+    pub fn look(&self, id: RunId, at: &mut usize) -> Option<Look> {
+        let look = Look::of_word(self.slot(id, at)?.look.load(Relaxed));
         (look.tick != 0).then_some(look)
     }
 
-    /// Finds the place of a warmer. Looks first at the index where the warmer was found before.
-    fn slot(&self, database: u32, number: u32, at: &mut usize) -> Option<&RunSlot> {
-        if let Some(slot) = self.runs.get(*at).filter(|slot| slot.is_of(database, number)) {
+    /// Forgets the latest run. Does nothing if another process is writing the run.
+    pub fn forget(&self, id: RunId, at: &mut usize) {
+        if let Some(slot) = self.slot(id, at) {
+            slot.write(|slot| slot.is_of(id).then(|| (RunId(0), Run::default())));
+        }
+    }
+
+    /// Finds the place of a run. Looks first at the index where the run was found before.
+    fn slot(&self, id: RunId, at: &mut usize) -> Option<&RunSlot> {
+        if let Some(slot) = self.runs.get(*at).filter(|slot| slot.is_of(id)) {
             return Some(slot);
         }
-        *at = self.runs.iter().position(|slot| slot.is_of(database, number))?;
+        *at = self.runs.iter().position(|slot| slot.is_of(id))?;
         self.runs.get(*at)
     }
 }
 
 impl RunSlot {
-    fn is_of(&self, database: u32, number: u32) -> bool {
-        self.warmer.load(Relaxed) == u64::from(database) << 32 | u64::from(number)
+    /// Writes what `content` returns, unless another process is writing.
+    fn write(&self, content: impl FnOnce(&Self) -> Option<(RunId, Run)>) {
+        let version = self.version.load(Relaxed);
+        let taken =
+            version % 2 == 0 && self.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
+        if !taken {
+            return;
+        }
+        fence(Release);
+        if let Some((id, run)) = content(self) {
+            self.id.store(id.0, Relaxed);
+            self.store(&run);
+        }
+        self.version.store(version.wrapping_add(2), Release);
+    }
+
+    fn is_of(&self, id: RunId) -> bool {
+        self.id.load(Relaxed) == id.0
     }
 
     /// Returns the tick of the last look or the beginning of the last run, whichever is later; 0 if the place is free.
     fn last_used(&self) -> u32 {
-        match self.warmer.load(Relaxed) {
+        match self.id.load(Relaxed) {
             0 => 0,
             _ => Look::of_word(self.look.load(Relaxed)).tick.max(self.began.load(Relaxed)).max(1),
         }

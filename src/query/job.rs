@@ -5,7 +5,7 @@ use super::freshness::Look;
 use super::texts::Known;
 use crate::pg::observer::Seen;
 use crate::pg::query::Snapshot;
-use crate::store::note::Form;
+use crate::store::note::{Form, Terms};
 use crate::store::space::Space;
 use crate::store::status::Status;
 use pg_cache_core::{Kind, Stamp};
@@ -110,6 +110,11 @@ pub trait Job {
 
     /// Returns the text of the query.
     fn text(&self) -> &[u8];
+
+    /// Returns the terms by which a worker can run the query again. None if it cannot.
+    fn terms(&self) -> Option<Terms<'_>> {
+        None
+    }
 
     /// Returns how many rows the query has returned.
     fn rows(&self, result: &Self::Result) -> u64;

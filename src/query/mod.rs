@@ -8,6 +8,7 @@ mod fill;
 mod flight;
 mod freshness;
 mod job;
+pub mod keep;
 mod refusals;
 pub mod result;
 mod run;

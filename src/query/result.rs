@@ -29,7 +29,7 @@ use crate::pg::varlena::Varlena;
 use crate::store::entry::{self, Accepts};
 use crate::store::keyspace::{self, Keyspace};
 use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
-use crate::store::note::{self, Form};
+use crate::store::note::{self, Form, OnlyNote, Terms};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, NOTE_BYTES_MAX};
@@ -72,6 +72,14 @@ impl Asked<'_> {
     pub(super) fn wanted(&self) -> Wanted<'_> {
         let Asked { ttl_ms, tags, stale_ok_ms, refresh, depends, .. } = *self;
         Wanted { ttl_ms, tags, stale_ok_ms, refresh, depends }
+    }
+
+    /// Returns the terms by which a worker can run the query again. None for calls that it cannot repeat: of the wrappers of
+    /// functions, of cached views, and with `depends`.
+    fn terms(&self) -> Option<Terms<'_>> {
+        let Arguments::Json(array) = self.arguments else { return None };
+        let is_plain = self.depends.is_none() && self.reader.is_none();
+        is_plain.then(|| Terms { arguments: array.bytes(), ttl_ms: self.ttl_ms })
     }
 
     /// Returns the key of the result in this environment: the prefix, and the hash in hexadecimal digits.
@@ -156,22 +164,6 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
     }
 }
 
-/// Receives the note of a value, and no bytes. The vector must have room for the longest note.
-struct OnlyNote(Vec<u8>);
-
-impl Buffer for OnlyNote {
-    const WANTS_NOTE: bool = true;
-
-    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
-        self.0.resize(bytes.min(self.0.capacity()), 0);
-        &mut self.0
-    }
-
-    fn allocate(&mut self, _: &Meta) -> &mut [u8] {
-        &mut []
-    }
-}
-
 /// The reason when the last result was invalid before it could be stored.
 const TOO_LATE: &str = "invalidated before it could be stored";
 
@@ -246,8 +238,7 @@ impl<'a> Search<'a> {
     /// none, the status says why.
     pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
         let look = |key: &[u8]| {
-            let mut only_note = OnlyNote(Vec::new());
-            memory::reserve(&mut only_note.0, NOTE_BYTES_MAX);
+            let mut only_note = OnlyNote::new();
             let accepts = Accepts { repeats: true, ..Accepts::default() };
             entry::read_accepting(space, key, accepts, &mut only_note).map(|meta| (meta, only_note.0))
         };
@@ -538,6 +529,10 @@ impl<'a> Job for Rows<'a, '_> {
         self.query.text.to_bytes()
     }
 
+    fn terms(&self) -> Option<Terms<'_>> {
+        self.search.asked.terms()
+    }
+
     fn rows(&self, (): &()) -> u64 {
         self.sink.rows()
     }
@@ -618,6 +613,10 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
         self.query.text.to_bytes()
     }
 
+    fn terms(&self) -> Option<Terms<'_>> {
+        self.search.asked.terms()
+    }
+
     fn rows(&self, result: &Answer) -> u64 {
         if IS_SCALAR {
             return 1;
@@ -636,18 +635,24 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
     }
 }
 
-/// Returns the metadata of the stored rows of a query, if a call of `cache_query` in this session would return these rows. Does not
-/// count as a read. The tags of rows that were stored at the tick `verified` are not compared again. The session must have no
-/// temporary objects.
-pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Option<Meta>, OutOfMemory> {
-    let mut search = Search::new(asked, Form::Rows)?;
+/// Returns the metadata of the stored result of a query in this form, if a call of `cache_query` or of one of its family in this session
+/// would return it. Does not count as a read. The tags of a result that was stored at the tick `verified` are not compared again. The
+/// session must have no temporary objects.
+pub fn stored(
+    space: &Space,
+    asked: &Asked<'_>,
+    form: Form,
+    verified: u32,
+) -> Result<Option<Meta>, OutOfMemory> {
+    let mut search = Search::new(asked, form)?;
     let mut found = entry::peek(space, &search.key);
     if found.is_some_and(|meta| meta.kind == VARIES) {
         (search.key, search.is_full) = (search.full_key(), true);
         found = entry::peek(space, &search.key);
     }
+    let expected = if form == Form::Rows { ROWS } else { JSON };
     let is_usable = |meta: &Meta| {
-        kind::behind(meta.kind).unwrap_or(meta.kind) == ROWS
+        kind::behind(meta.kind).unwrap_or(meta.kind) == expected
             && asked.ttl_ms.is_none_or(|ttl_ms| shared::ms_since(meta.created) < ttl_ms)
     };
     let mut has_tags = |meta: &Meta| {
@@ -660,11 +665,17 @@ pub fn stored_rows(space: &Space, asked: &Asked<'_>, verified: u32) -> Result<Op
     Ok(found.filter(|meta| is_usable(meta) && has_tags(meta)))
 }
 
-/// Computes and stores the rows of a query, unless they are stored already and `asked.refresh` is false. `text` must be the text of
-/// `asked`. Returns whether the rows are stored now; if not, the status says why. The query does not run if the session may not
-/// compute or read values of the space, or if the query is left out. Raises the errors of the query.
-pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOfMemory> {
-    let search = Search::new(asked, Form::Rows)?;
+/// Returns whether the result of a query in this form lies, or would lie, under this key in this session, whatever the query reads.
+pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfMemory> {
+    let search = Search::new(asked, form)?;
+    Ok(search.key == key || search.full_key() == key)
+}
+
+/// Computes and stores the result of a query in this form, unless it is stored already and `asked.refresh` is false. `text` must be the
+/// text of `asked`. Returns whether the result is stored now; if not, the status says why. The query does not run if the session may
+/// not compute or read values of the space, or if the query is left out. Raises the errors of the query.
+pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr, form: Form) -> Result<bool, OutOfMemory> {
+    let search = Search::new(asked, form)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());
     let may_read = || entry::keyspace_for_reading(space).map(|_| ());
     if let Err(status) = may_store.and_then(|()| may_read()) {
@@ -672,21 +683,31 @@ pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<bool, OutOf
         return Ok(false);
     }
     let query = Query { caller: "query of a warmer", text, arguments: asked.arguments };
-    let (mut sink, most_bytes, wanted) = (Sink::discarding(), most_bytes(space), asked.wanted());
-    let mut job = Rows { search, query, sink: &mut sink, most_bytes };
-    if !asked.refresh && matches!(job.find(space, &wanted.look(false)), Found::Result(())) {
-        return Ok(true);
+    let (mut sink, most_bytes) = (Sink::discarding(), most_bytes(space));
+    let is_done = match form {
+        Form::Rows => compute(space, asked, &mut Rows { search, query, sink: &mut sink, most_bytes }),
+        Form::Json => compute(space, asked, &mut Json { search, query, meta: None }),
+        Form::Value => compute(space, asked, &mut Scalar { search, query, meta: None }),
+    };
+    let status = status::current();
+    let is_stored = is_done || stored(space, &Asked { refresh: false, ..*asked }, form, 0)?.is_some();
+    status.into_iter().for_each(status::set);
+    Ok(is_stored)
+}
+
+/// Computes a result, unless it is stored and `asked.refresh` is false, or the query is left out. Returns whether the result is
+/// certainly stored; if not, the status may say why.
+fn compute<'a, J: Job<Rules = Search<'a>>>(space: &Space, asked: &Asked<'_>, job: &mut J) -> bool {
+    let wanted = asked.wanted();
+    if !asked.refresh && matches!(job.find(space, &wanted.look(false)), Found::Result(_)) {
+        return true;
     }
-    if job.search.times_left_out >= TIMES_UNTIL_LEFT_OUT && !asked.refresh {
+    if job.rules().times_left_out >= TIMES_UNTIL_LEFT_OUT && !asked.refresh {
         status::set(refusals::LEAVES_OUT);
-        return Ok(false);
+        return false;
     }
     // After a success, `fill` keeps the status of the miss. Without a miss, it sets `Done`.
     status::forget();
-    fill::fill(space, &wanted, None, &mut job);
-    let status = status::current();
-    let is_stored =
-        status == Some(Status::Done) || stored_rows(space, &Asked { refresh: false, ..*asked }, 0)?.is_some();
-    status.into_iter().for_each(status::set);
-    Ok(is_stored)
+    fill::fill(space, &wanted, None, job);
+    status::current() == Some(Status::Done)
 }

@@ -19,7 +19,7 @@ use crate::store::note::{self, Facts};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{Object, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{definitions, journal, watch};
+use crate::store::{definitions, journal, kept, watch};
 use pg_cache_core::{
     Cost, DEPENDENCIES_MAX, FAILURES_MAX, FenceId, InFlight, NewValue, Reserved, StaleOk, Stamp, Stored,
 };
@@ -228,12 +228,16 @@ impl Ticket {
             defined: &bytes(&mut defined.into_iter())?,
             text: job.text(),
             is_cut: false,
+            terms: job.terms().filter(|_| kept::may_be_kept(space)),
+            has_own_terms: true,
         };
-        // An invalid result is stored for the sessions that have waited for it, and for callers with `stale_ok`. Such callers exist
-        // if this call has `stale_ok`, or if the previous result of the key was stored for them.
+        // An invalid result is stored for the sessions that have waited for it, for callers with `stale_ok`, and for workers that keep
+        // the result. Such callers exist if this call has `stale_ok`, or if the previous result of the key was stored for them.
         let name = self.name();
         let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
-        let stale_ticks = wanted.stale_ok_ms.map_or(0, shared::ticks).max(stale_ticks);
+        let left_for_ms = facts.terms.map(|_| kept::LEFT_FOR_MS).filter(|_| !is_chosen);
+        let stale_ok_ms = wanted.stale_ok_ms.into_iter().chain(left_for_ms);
+        let stale_ticks = stale_ok_ms.map(shared::ticks).fold(stale_ticks, u32::max);
         let is_wanted = stale_ticks > 0 || self.is_awaited();
         let times = job.rules().times_left_out();
         if times >= TIMES_UNTIL_LEFT_OUT && !wanted.refresh && !is_wanted {
@@ -256,6 +260,7 @@ impl Ticket {
         // If no caller has `stale_ok`, only the sessions that have waited can use an invalid result, so it must not live long.
         let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
         let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
+        let is_kept = facts.terms.is_some() && !is_chosen;
         let note = note::of_result(wanted.tags, &facts)?;
         let (mut outcome, mut is_by_chance) = (Stored::New, false);
         let stored = job.with_value(space, result, |kind, bytes| {
@@ -291,6 +296,9 @@ impl Ticket {
                 dependencies,
             };
             outcome = self.publish(&value, stale_ok, is_chosen)?;
+            if is_kept {
+                kept::announce();
+            }
             Ok(())
         });
         if stored.is_err() && (wanted.refresh || is_chosen) {

@@ -6,6 +6,7 @@ use crate::pg::jsonb::Array;
 use crate::pg::query::Arguments;
 use crate::pg::{memory, shared};
 use crate::store::cause;
+use crate::store::note::Form;
 use crate::store::space::{self, Privilege, Space};
 use crate::store::status;
 use crate::store::warmer::Warmer;
@@ -47,7 +48,8 @@ fn with_asked<R>(
 /// Returns whether a warmer must run. Must be called in a session of its owner. Does not run the query. `verified` is the tick of
 /// the last `Due::No`.
 pub fn due(warmer: &Warmer, verified: u32) -> Due {
-    let stored = with_asked(warmer, false, |space, asked| Ok(result::stored_rows(space, asked, verified)?));
+    let stored =
+        with_asked(warmer, false, |space, asked| Ok(result::stored(space, asked, Form::Rows, verified)?));
     match stored {
         Ok(Some(meta)) if is_old(warmer, &meta) => Due::Old,
         Ok(Some(meta)) => Due::No(meta.created),
@@ -56,15 +58,23 @@ pub fn due(warmer: &Warmer, verified: u32) -> Due {
     }
 }
 
-/// Returns whether a valid result is older than `every`, or is about to expire. It is about to expire if a run that begins in one
-/// second would probably end later than the result, but never in the first half of its life.
+/// Returns whether a valid result is older than `every`, or is about to expire.
 fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
-    const POLL_MS: u64 = 1000;
-    let (age_ms, left_ms) = (shared::ms_since(meta.created), shared::ms_until(meta.expires));
-    let left_ms = warmer.ttl_ms().map_or(left_ms, |ttl_ms| left_ms.min(ttl_ms.saturating_sub(age_ms)));
-    let took_ms = meta.cost.micros() / 1000;
+    let age_ms = shared::ms_since(meta.created);
     warmer.every_ms().is_some_and(|every_ms| age_ms >= every_ms)
-        || left_ms <= age_ms && left_ms <= took_ms + POLL_MS
+        || is_about_to_expire(meta, warmer.ttl_ms(), POLL_MS)
+}
+
+/// How often a worker looks at its warmers, in milliseconds.
+const POLL_MS: u64 = 1000;
+
+/// Returns whether a valid result is about to expire: whether a run that begins after `poll_ms` would probably end later than the
+/// result. A result is never about to expire in the first half of its life.
+pub(super) fn is_about_to_expire(meta: &Meta, ttl_ms: Option<u64>, poll_ms: u64) -> bool {
+    let (age_ms, left_ms) = (shared::ms_since(meta.created), shared::ms_until(meta.expires));
+    let left_ms = ttl_ms.map_or(left_ms, |ttl_ms| left_ms.min(ttl_ms.saturating_sub(age_ms)));
+    let took_ms = meta.cost.micros() / 1000;
+    left_ms <= age_ms && left_ms <= took_ms + poll_ms
 }
 
 /// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise the
@@ -73,10 +83,11 @@ pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
     with_asked(warmer, refresh, |space, asked| {
         let text = memory::terminated(asked.text).unwrap_or_default();
         status::forget();
-        let is_stored = result::warm(space, asked, &text)?;
-        Ok(match is_stored {
-            true => None,
-            false => Some(status::current().map_or_else(|| "not stored".to_owned(), cause::in_words)),
-        })
+        Ok(why_not(result::warm(space, asked, &text, Form::Rows)?))
     })
+}
+
+/// Returns None if a result is stored, and otherwise the reason why not.
+pub(super) fn why_not(is_stored: bool) -> Option<String> {
+    (!is_stored).then(|| status::current().map_or_else(|| "not stored".to_owned(), cause::in_words))
 }

@@ -16,6 +16,7 @@ pub mod export;
 pub mod flights;
 pub mod health;
 pub mod journal;
+pub mod kept;
 pub mod keyspace;
 pub mod kind;
 pub mod lease;

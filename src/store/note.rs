@@ -7,14 +7,14 @@
 //! |---|---|
 //! | number of tags | 1; only in the notes of query results |
 //! | each tag | 1 for its length minus one, followed by the tag: no tag is empty or longer than 256 bytes |
-//! | facts | only in the notes of query results: a head of fixed length, the OIDs of the relations, the text of the query |
+//! | facts | only in the notes of query results: a head of fixed length, the OIDs of the relations, perhaps the terms, the text of the query |
 //!
 //! The kind of the entry tells whether it is a query result ([`kind::is_of_query`]). The note of another entry ends with its tags.
 
 use super::kind;
 use crate::pg::encoding;
-use crate::pg::memory::OutOfMemory;
-use pg_cache_core::{Kind, NOTE_BYTES_MAX};
+use crate::pg::memory::{self, OutOfMemory};
+use pg_cache_core::{Buffer, Kind, Meta, NOTE_BYTES_MAX};
 
 /// The most bytes of a tag. A note has the length of a tag, minus one, in one byte.
 pub const TAG_BYTES_MAX: usize = 256;
@@ -32,6 +32,16 @@ pub enum Form {
 
 /// An OID of a relation, in the bytes of this machine.
 pub type RelationBytes = [u8; 4];
+
+/// What a worker must know, besides the text, the form and the tags, to run the query of a result again (`kept.rs`). Only notes of
+/// results in spaces with the option `keep_warm` have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms<'a> {
+    /// The arguments: the bytes of a jsonb, or no bytes.
+    pub arguments: &'a [u8],
+    /// The time to live in milliseconds that the call has asked for.
+    pub ttl_ms: Option<u64>,
+}
 
 /// The facts about a query result besides its value. Nothing here decides whether the result may be served: its fences and its key
 /// do.
@@ -56,6 +66,37 @@ pub struct Facts<'a> {
     pub text: &'a [u8],
     /// Whether the text is longer than `text`. [`of_result`] sets it itself.
     pub is_cut: bool,
+    /// [`of_result`] leaves them out if the note has no room for them and the whole text.
+    pub terms: Option<Terms<'a>>,
+    /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do not
+    /// count: other roles may have written to the table.
+    pub has_own_terms: bool,
+}
+
+/// Receives the note of a value, and no bytes.
+#[derive(Debug)]
+pub struct OnlyNote(pub Vec<u8>);
+
+impl OnlyNote {
+    /// Makes one with room for the longest note. Raises an error if there is no memory.
+    pub fn new() -> Self {
+        let mut note = Vec::new();
+        memory::reserve(&mut note, NOTE_BYTES_MAX);
+        Self(note)
+    }
+}
+
+impl Buffer for OnlyNote {
+    const WANTS_NOTE: bool = true;
+
+    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
+        self.0.resize(bytes.min(self.0.capacity()), 0);
+        &mut self.0
+    }
+
+    fn allocate(&mut self, _: &Meta) -> &mut [u8] {
+        &mut []
+    }
 }
 
 /// The bytes of facts before the relations: the number of rows, the role, both numbers of relations, and the flags.
@@ -67,6 +108,11 @@ const CLOCK: u8 = 1 << 2;
 const SETTINGS: u8 = 1 << 3;
 const CUT: u8 = 1 << 4;
 const NAMES_MORE: u8 = 1 << 5;
+const TERMS: u8 = 1 << 6;
+const OWN_TERMS: u8 = 1 << 7;
+
+/// The bytes of terms before the arguments: the length of the arguments, and the time to live, which is `u64::MAX` for none.
+const TERMS_HEAD_BYTES: usize = 4 + 8;
 
 /// Returns the length in bytes of the note of some tags without facts. An entry takes a note of at most `NOTE_BYTES_MAX` bytes,
 /// which is more than a value's tags can need (`api/arguments.rs`).
@@ -92,7 +138,10 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
         count
     };
     let (read, defined) = (fitting(facts.read.len()), fitting(facts.defined.len()));
-    let text = encoding::clipped(facts.text, room);
+    let terms_bytes = |terms: &Terms<'_>| TERMS_HEAD_BYTES + terms.arguments.len();
+    let terms = facts.terms.filter(|terms| !facts.is_cut && terms_bytes(terms) + facts.text.len() <= room);
+    let terms_bytes = terms.as_ref().map_or(0, terms_bytes);
+    let text = encoding::clipped(facts.text, room - terms_bytes);
     let is_cut = facts.is_cut || text.len() < facts.text.len();
     let form = match facts.form {
         Form::Rows => 0,
@@ -102,7 +151,8 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
     let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
     let mut note = Vec::new();
     let relations = read + defined;
-    note.try_reserve_exact(1 + len(tags) + HEAD_BYTES + relations * size_of::<RelationBytes>() + text.len())?;
+    let relations_bytes = relations * size_of::<RelationBytes>();
+    note.try_reserve_exact(1 + len(tags) + HEAD_BYTES + relations_bytes + terms_bytes + text.len())?;
     note.push(tags.len() as u8);
     push_tags(&mut note, tags);
     note.extend_from_slice(&facts.rows.to_ne_bytes());
@@ -113,10 +163,16 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
         form | flag(facts.clock, CLOCK)
             | flag(facts.settings, SETTINGS)
             | flag(facts.names_more, NAMES_MORE)
-            | flag(is_cut, CUT),
+            | flag(is_cut, CUT)
+            | flag(terms.is_some(), TERMS | OWN_TERMS),
     );
     note.extend_from_slice(facts.read[..read].as_flattened());
     note.extend_from_slice(facts.defined[..defined].as_flattened());
+    if let Some(Terms { arguments, ttl_ms }) = terms {
+        note.extend_from_slice(&(arguments.len() as u32).to_ne_bytes());
+        note.extend_from_slice(&ttl_ms.unwrap_or(u64::MAX).to_ne_bytes());
+        note.extend_from_slice(arguments);
+    }
     note.extend_from_slice(text);
     Ok(note.into_boxed_slice())
 }
@@ -170,7 +226,17 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
     let (flags, rest) = rest.split_first()?;
     let bytes = |count| usize::from(u16::from_ne_bytes(count)) * size_of::<RelationBytes>();
     let (read, rest) = rest.split_at_checked(bytes(*read))?;
-    let (defined, text) = rest.split_at_checked(bytes(*defined))?;
+    let (defined, rest) = rest.split_at_checked(bytes(*defined))?;
+    let (terms, text) = match flags & TERMS {
+        0 => (None, rest),
+        _ => {
+            let (length, rest) = rest.split_first_chunk()?;
+            let (ttl_ms, rest) = rest.split_first_chunk()?;
+            let (arguments, text) = rest.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
+            let ttl_ms = Some(u64::from_ne_bytes(*ttl_ms)).filter(|ttl_ms| *ttl_ms != u64::MAX);
+            (Some(Terms { arguments, ttl_ms }), text)
+        }
+    };
     Some(Facts {
         rows: u64::from_ne_bytes(*rows),
         form: match flags & FORM {
@@ -187,5 +253,18 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
         defined: defined.as_chunks().0,
         text,
         is_cut: flags & CUT != 0,
+        terms,
+        has_own_terms: flags & OWN_TERMS != 0,
     })
+}
+
+/// Marks the terms in the note of an entry of this kind as not its own. Must be called for each note that was read from a table.
+pub fn disown_terms(kind: Kind, note: &mut [u8]) {
+    if !kind::is_of_query(kind) {
+        return;
+    }
+    let mut tags = tags(kind, note);
+    tags.by_ref().for_each(drop);
+    let flags_at = note.len() - tags.rest.len() + HEAD_BYTES - 1;
+    note.get_mut(flags_at).into_iter().for_each(|flags| *flags &= !OWN_TERMS);
 }

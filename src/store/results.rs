@@ -7,14 +7,17 @@
 //! (`cause.rs`).
 
 use super::content::{self, Entry};
+use super::kept::{self, Kept};
 use super::kind::{self, LEFT_OUT, VARIES};
 use super::note::{self, Facts, RelationBytes};
 use super::{cause, space};
+use crate::pg::error::SqlState;
 use crate::pg::memory;
 use crate::pg::relation;
 use crate::pg::role::Role;
 use crate::pg::shared;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// A stored result, or the mark of a query whose results are not stored for a while.
 #[derive(Debug)]
@@ -24,6 +27,45 @@ pub struct StoredResult {
     is_readable: bool,
     /// Whether the role may read the texts of the queries of all roles.
     reads_queries: bool,
+}
+
+/// Whether a worker of the role that ran a query keeps its result stored (`kept.rs`), if the worker's session finds the result.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Keeping {
+    No,
+    Yes,
+    /// The SQLSTATE of the last run, if it failed with an error, and the message, or why its result was not stored.
+    Fails(Option<SqlState>, String),
+}
+
+impl Keeping {
+    fn of(kept: &Kept) -> Self {
+        match kept.runs.latest().filter(|run| run.failures > 0) {
+            None => Self::Yes,
+            Some(run) => Self::Fails(Some(SqlState(run.code)).filter(|state| state.0 != 0), run.message()),
+        }
+    }
+}
+
+/// The results that workers keep stored, by their spaces and keys. They are found when the first one is asked for.
+#[derive(Debug, Default)]
+pub struct AllKept(Option<BTreeMap<(Rc<str>, Rc<[u8]>), Keeping>>);
+
+impl AllKept {
+    /// Returns whether a worker keeps a result. May raise errors.
+    pub fn of(&mut self, result: &StoredResult) -> Keeping {
+        let all = self.0.get_or_insert_with(|| {
+            let mut all = BTreeMap::new();
+            for kept in kept::best(&kept::spaces()) {
+                memory::check();
+                let keeping = Keeping::of(&kept);
+                all.insert((kept.space, Rc::from(kept.key)), keeping);
+            }
+            all
+        });
+        let key = result.entry.key.as_ref().map(|key| (Rc::clone(&result.entry.space), Rc::clone(key)));
+        key.and_then(|key| all.remove(&key)).unwrap_or(Keeping::No)
+    }
 }
 
 /// Whether a result can be returned.
@@ -70,9 +112,14 @@ impl StoredResult {
 
     /// Returns the text of the query, if the current role may read it, and whether it was cut off.
     pub fn text(&self) -> Option<(&[u8], bool)> {
-        let facts = self.facts().filter(|_| self.is_readable)?;
-        let may_read = self.reads_queries || facts.role == Role::current().oid();
-        may_read.then_some((facts.text, facts.is_cut))
+        let facts = self.facts().filter(|_| self.may_read_text())?;
+        Some((facts.text, facts.is_cut))
+    }
+
+    /// Returns whether the current role may read the text of the query, and the messages of its errors.
+    pub fn may_read_text(&self) -> bool {
+        let is_own = || self.facts().is_some_and(|facts| facts.role == Role::current().oid());
+        self.is_readable && (self.reads_queries || is_own())
     }
 
     /// Returns the tags. The list is empty if the current role may not see them.

@@ -26,6 +26,9 @@ pub const DEFAULT: &str = "default";
 /// The OID of the default space. No other space has it.
 pub const DEFAULT_OID: u32 = 0;
 
+/// The most results that the option `keep_warm` keeps stored in a space.
+pub const KEEP_WARM_MAX: u32 = 1000;
+
 /// A privilege in a space. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Privilege {
@@ -94,6 +97,8 @@ pub struct Options {
     pub max_result: Option<u64>,
     /// The bytes of a result above which it is compressed.
     pub compress_above: Option<u64>,
+    /// How many results of queries workers keep stored (`kept.rs`).
+    pub keep_warm: u32,
     /// Whether Redis gets copies of the values.
     pub redis: bool,
     /// The content of notifications about changes in the space.
@@ -146,6 +151,7 @@ impl Options {
         min_cost_ms: None,
         max_result: None,
         compress_above: None,
+        keep_warm: 0,
         redis: false,
         notify: Notify::Auto,
         enabled: true,
@@ -176,6 +182,9 @@ impl Options {
             min_cost_ms: ms(spaces::MIN_COST),
             max_result: bytes(spaces::MAX_RESULT_SIZE),
             compress_above: bytes(spaces::COMPRESS_ABOVE),
+            keep_warm: u32::try_from(row.integer(spaces::KEEP_WARM).unwrap_or(0))
+                .unwrap_or(0)
+                .min(KEEP_WARM_MAX),
             redis: row.boolean(spaces::REDIS).unwrap_or(false),
             notify: Notify::of_name(row.text(spaces::NOTIFY)),
             enabled: row.boolean(spaces::ENABLED).unwrap_or(true),

@@ -7,7 +7,7 @@ use crate::pg::error::{Failure, Refused, SqlState};
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::{OwnedJsonb, OwnedText};
-use crate::pg::warm_list::{Look, Owner, Run};
+use crate::pg::warm_list::{Look, Owner, Run, RunId, WarmList};
 use crate::pg::{interval, memory, session, shared};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -47,8 +47,7 @@ pub struct Warmer {
     /// Sorted, without duplicates.
     pub tags: Vec<Vec<u8>>,
     pub space: Vec<u8>,
-    /// The index at which the list in shared memory had the latest run of the warmer.
-    at: Cell<usize>,
+    pub runs: Runs,
 }
 
 impl Warmer {
@@ -56,8 +55,9 @@ impl Warmer {
         memory::check();
         let bytes = |column| memory::copy(row.text(column).unwrap_or_default());
         let tags = row.texts(warmers::TAGS).unwrap_or_default();
+        let number = row.oid(warmers::NUMBER).unwrap_or_default();
         Self {
-            number: row.oid(warmers::NUMBER).unwrap_or_default(),
+            number,
             owner: Role::from_oid(row.oid(warmers::OWNER).unwrap_or_default()),
             name: bytes(warmers::NAME),
             query: bytes(warmers::QUERY),
@@ -66,7 +66,7 @@ impl Warmer {
             ttl: row.interval(warmers::TTL),
             tags: memory::collect(tags.into_iter().flatten().map(memory::copy)),
             space: bytes(warmers::SPACE),
-            at: Cell::new(0),
+            runs: Runs::of(RunId::of_warmer(shared::database(), number)),
         }
     }
 
@@ -87,16 +87,44 @@ impl Warmer {
 
     /// Returns the latest run, if it is known.
     pub fn run(&self) -> Option<Run> {
+        self.runs.latest()
+    }
+}
+
+/// The runs of a warmer or of a kept result (`kept.rs`), in shared memory.
+#[derive(Debug)]
+pub struct Runs {
+    id: RunId,
+    /// The index at which the list in shared memory had the latest run.
+    at: Cell<usize>,
+}
+
+impl Runs {
+    pub fn of(id: RunId) -> Self {
+        Self { id, at: Cell::new(0) }
+    }
+
+    fn with<R>(&self, call: impl FnOnce(&WarmList, RunId, &mut usize) -> R) -> Option<R> {
         let mut at = self.at.get();
-        let run = shared::warm_list()?.run(shared::database(), self.number, &mut at);
+        let result = shared::warm_list().map(|list| call(list, self.id, &mut at));
         self.at.set(at);
-        run
+        result
+    }
+
+    /// Returns the latest run, if it is known.
+    pub fn latest(&self) -> Option<Run> {
+        self.with(WarmList::run).flatten()
+    }
+
+    /// Returns whether nothing must run now, because of the latest run.
+    pub fn rest(&self) -> bool {
+        self.latest().is_some_and(|run| shared::ms_until(run.rests_until) > 0)
     }
 
     /// Returns the latest run as the view shows it, with whether it goes on. A run that goes on is not counted yet, and the outcome
     /// is that of the run before.
-    pub fn shown_run(&self) -> Option<(Run, bool)> {
-        let mut run = self.run()?;
+    pub fn shown(&self) -> Option<(Run, bool)> {
+        let mut run = self.latest()?;
         let goes_on = session::is_alive(run.process);
         if goes_on {
             (run.runs, run.failures) = (run.runs.saturating_sub(1), run.failures.saturating_sub(1));
@@ -108,20 +136,15 @@ impl Warmer {
 
     /// Returns whether the warmer had to run when a worker looked at it last. None if no worker has looked at it lately.
     pub fn was_due(&self) -> Option<bool> {
-        let mut at = self.at.get();
-        let look = shared::warm_list()?.look(shared::database(), self.number, &mut at);
-        self.at.set(at);
+        let look = self.with(WarmList::look).flatten();
         look.filter(|look| shared::ms_since(look.tick) < LOOK_MS_MAX).map(|look| look.is_due)
     }
 
     /// Notes that a worker has looked at the warmer, and whether it must run.
     pub fn note_look(&self, is_due: bool) {
-        let Some(list) = shared::warm_list() else { return };
-        let mut at = self.at.get();
         let look = Look { tick: shared::tick().max(1), is_due };
         let unused_since = shared::tick_before(UNUSED_MS).unwrap_or(0);
-        list.note_look(shared::database(), self.number, &mut at, look, unused_since);
-        self.at.set(at);
+        self.with(|list, id, at| list.note_look(id, at, look, unused_since));
     }
 
     /// Notes that a run begins now. It counts as a failure until [`Running::end`] says how it has ended: the query may end its
@@ -134,15 +157,12 @@ impl Warmer {
             (run.failures, run.runs) = (run.failures + 1, run.runs + 1);
             run.rests_until = shared::tick_in(rest(run.failures, Duration::ZERO));
         });
-        Running { warmer: self, has_ended: false }
+        Running { runs: self, has_ended: false }
     }
 
     /// Changes the latest run.
     fn note(&self, change: impl FnOnce(&mut Run)) {
-        let Some(list) = shared::warm_list() else { return };
-        let mut at = self.at.get();
-        list.note(shared::database(), self.number, &mut at, change);
-        self.at.set(at);
+        self.with(|list, id, at| list.note(id, at, change));
     }
 }
 
@@ -154,10 +174,10 @@ fn blame_process(run: &mut Run) {
     }
 }
 
-/// A run of a warmer that goes on in this session. If it is dropped without a call of [`end`](Self::end), the run was cancelled.
+/// A run that goes on in this session. If it is dropped without a call of [`end`](Self::end), the run was cancelled.
 #[derive(Debug)]
-pub struct Running<'w> {
-    warmer: &'w Warmer,
+pub struct Running<'r> {
+    runs: &'r Runs,
     has_ended: bool,
 }
 
@@ -167,7 +187,7 @@ impl Running<'_> {
     /// [`REST_MAX`].
     pub fn end(mut self, took: Duration, outcome: &Outcome) {
         self.has_ended = true;
-        self.warmer.note(|run| {
+        self.runs.note(|run| {
             run.process = 0;
             run.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             let (failures, code, message) = match outcome {
@@ -180,12 +200,22 @@ impl Running<'_> {
             run.rests_until = shared::tick_in(rest(failures, took));
         });
     }
+
+    /// Does the same for a kept result. A success is not remembered, so that the list has room for the runs of warmers.
+    pub fn end_kept(mut self, took: Duration, outcome: &Outcome) {
+        if let Outcome::Stored = outcome {
+            self.has_ended = true;
+            self.runs.with(WarmList::forget);
+        } else {
+            self.end(took, outcome);
+        }
+    }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.warmer.note(|run| {
+            self.runs.note(|run| {
                 (run.process, run.code) = (0, SqlState::QUERY_CANCELED.0);
                 run.set_message("the run was cancelled");
             });

@@ -1,4 +1,5 @@
-//! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role.
+//! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role. It also renews the
+//! results of the role that are kept stored without a warmer (`keeping.rs`).
 //!
 //! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the
 //! warmers that are due one after the other, each in a transaction of its own. A warmer rests after its run, so that the other
@@ -8,21 +9,24 @@
 //! also leaves if a query has changed the settings of its session: sessions of clients would not find the results that it then
 //! stores.
 //!
-//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers in the
-//! database.
+//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers or kept results
+//! in the database.
 
+use super::keeping::Keeping;
 use crate::pg::catalog;
 use crate::pg::encoding::shown;
 use crate::pg::environment;
-use crate::pg::error::OrRaise;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::role::Role;
 use crate::pg::warm_list::Owner;
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, memory, session, settings, shared};
+use crate::query::keep::Renewal;
 use crate::query::warmer::{self as runner, Due};
+use crate::store::kept;
 use crate::store::warmer::{self, Outcome, Warmer};
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -48,12 +52,13 @@ pub fn run(owner: Owner) {
     };
     slot.role.store(owner.role, Relaxed);
     if owner.role == 0 {
-        let announced = background::attempt(|| background::in_transaction(warmer::announce_all));
+        let announce = || (warmer::announce_all(), kept::announce_all());
+        let announced = background::attempt(|| background::in_transaction(announce));
         if announced.is_ok() {
             shared::warm_list().into_iter().for_each(|list| list.note_searched(owner.database));
         }
         let forgot = background::attempt(|| background::in_transaction(warmer::forget_dropped_roles));
-        if let Err(error) = announced.and(forgot) {
+        if let Err(error) = announced.map(|_| ()).and(forgot.map(|_| ())) {
             slot.note_error(error, shared::tick());
         }
     } else {
@@ -63,10 +68,12 @@ pub fn run(owner: Owner) {
     slot.give_back(pid);
 }
 
-/// The next step of the worker, after a look at the warmers.
+/// The next step of the worker, after a look at the warmers and the kept results.
 enum Next {
     /// Run the warmer with this index. The second field says whether to compute a valid result again.
     Run(usize, bool),
+    /// Run the query of the kept result with this index.
+    Renew(usize, Renewal),
     Wait,
     Leave,
 }
@@ -92,6 +99,9 @@ struct Warming {
     verified: BTreeMap<u32, u32>,
     /// The indexes of the warmers that were due at the last look at all warmers, in the order in which they run.
     due: VecDeque<usize>,
+    keeping: Keeping,
+    /// Whether the last run was that of a warmer. Then it is the turn of the kept results.
+    has_warmed: bool,
 }
 
 impl Warming {
@@ -106,6 +116,8 @@ impl Warming {
             generation: 0,
             verified: BTreeMap::new(),
             due: VecDeque::new(),
+            keeping: Keeping::new(Role::from_oid(owner.role)),
+            has_warmed: false,
         }
     }
 
@@ -116,6 +128,7 @@ impl Warming {
             self.slot.worked.store(shared::tick(), Relaxed);
             match next {
                 Ok(Next::Run(index, refresh)) => self.run(index, refresh),
+                Ok(Next::Renew(index, renewal)) => self.renew(index, &renewal),
                 Ok(Next::Leave) => return,
                 Ok(Next::Wait) if self.has_stayed() || others_wait() => return,
                 Ok(Next::Wait) => background::wait(LOOK),
@@ -151,33 +164,54 @@ impl Warming {
         if !is_own || !role.exists() {
             return Next::Leave;
         }
+        let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
         if self.generation != catalog::generation() {
             self.generation = catalog::generation();
-            let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
             self.warmers = warmer::to_run(role);
             let database = background::database_name(self.owner.database);
             self.owner_in_words = format!("role {} in database {database}", role.quoted());
             self.verified.clear();
             self.due.clear();
-            if self.warmers.is_empty() {
-                // The next look reads the table again.
-                self.generation = 0;
-                if warmer::may_be_added(role) {
-                    return Next::Wait;
-                }
+            self.keeping.read_spaces();
+        }
+        self.keeping.walk(false);
+        if self.warmers.is_empty() && self.keeping.is_empty() {
+            // The next look reads the tables again.
+            self.generation = 0;
+            // A role that stores results all the time would otherwise get a new worker each second, although none of the results are
+            // among the most valuable ones.
+            let may_wait = self.keeping.has_spaces() && !self.has_stayed();
+            if may_wait || warmer::may_be_added(role) {
+                return Next::Wait;
+            }
+            self.keeping.walk(true);
+            if self.keeping.is_empty() {
                 shared::warm_list().into_iter().for_each(|list| list.remove(self.owner, added));
                 return Next::Leave;
             }
         }
+        // The warmers and the kept results take turns.
+        let is_turn_of_warmers = !self.has_warmed;
+        if is_turn_of_warmers && let Some(next) = self.next_warmer() {
+            return next;
+        }
+        if let Some((index, renewal)) = self.keeping.next() {
+            return Next::Renew(index, renewal);
+        }
+        if is_turn_of_warmers { Next::Wait } else { self.next_warmer().unwrap_or(Next::Wait) }
+    }
+
+    /// Returns the warmer to run now, if one is due.
+    fn next_warmer(&mut self) -> Option<Next> {
         if self.due.is_empty() {
             self.find_due();
         }
         while let Some(index) = self.due.pop_front() {
             if let Some(refresh) = self.is_due(index) {
-                return Next::Run(index, refresh);
+                return Some(Next::Run(index, refresh));
             }
         }
-        Next::Wait
+        None
     }
 
     /// Finds the warmers that are due. The warmer whose latest run began first comes first, also if another worker ran it.
@@ -198,7 +232,7 @@ impl Warming {
     fn refuse_other_role(&self) {
         let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
         for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
-            warmer.begin().end(Duration::ZERO, &why);
+            warmer.runs.begin().end(Duration::ZERO, &why);
         }
     }
 
@@ -208,7 +242,7 @@ impl Warming {
         let warmer = self.warmers.get(index)?;
         let verified = self.verified.get(&warmer.number).copied().unwrap_or(0);
         let due = runner::due(warmer, verified);
-        warmer.note_look(!matches!(due, Due::No(_)));
+        warmer.runs.note_look(!matches!(due, Due::No(_)));
         let is_valid = match due {
             Due::No(created) => {
                 memory::check();
@@ -218,40 +252,58 @@ impl Warming {
             Due::Missing => false,
             Due::Old => true,
         };
-        let rests = warmer.run().is_some_and(|run| shared::ms_until(run.rests_until) > 0);
-        (!rests).then_some(is_valid)
+        (!warmer.runs.rest()).then_some(is_valid)
     }
 
     /// Runs a warmer in a transaction of its own.
-    fn run(&self, index: usize, refresh: bool) {
+    fn run(&mut self, index: usize, refresh: bool) {
+        self.has_warmed = true;
         let Some(warmer) = self.warmers.get(index) else { return };
         let text = CString::new(warmer.query.as_slice()).unwrap_or_default();
-        let began = Instant::now();
         let before = warmer.run();
-        let running = warmer.begin();
-        let ran = background::attempt_statement(|| {
-            background::as_statement(Some(&text), || runner::run(warmer, refresh).or_raise())
-        });
-        let outcome = match ran {
-            Ok(None) => Outcome::Stored,
-            Ok(Some(why)) => Outcome::NotStored(why),
-            Err(failure) => Outcome::Failed(failure),
-        };
+        let running = warmer.runs.begin();
+        let (took, outcome) = self.attempt(&text, || runner::run(warmer, refresh));
         match &outcome {
+            Outcome::Stored => warmer.runs.note_look(false),
+            Outcome::NotStored(_) => {}
             Outcome::Failed(failure) => {
-                self.slot.note_error(failure.code, shared::tick());
                 let is_known = before.is_some_and(|run| run.failures > 0 && run.code == failure.code.0);
                 background::log(is_known, || {
                     let (name, of) = (shown(&warmer.name), &self.owner_in_words);
                     format!("warmer \"{name}\" of {of} failed: {}: {}", failure.code, failure.message)
                 });
             }
+        }
+        running.end(took, &outcome);
+    }
+
+    /// Runs the query of a kept result in a transaction of its own.
+    fn renew(&mut self, index: usize, renewal: &Renewal) {
+        self.has_warmed = false;
+        let Some(kept) = self.keeping.get(index) else { return };
+        let running = kept.runs.begin();
+        let (took, outcome) = self.attempt(&renewal.text(), || renewal.run(kept));
+        running.end_kept(took, &outcome);
+    }
+
+    /// Runs a query in a transaction of its own. Returns the duration and the outcome.
+    fn attempt(
+        &self,
+        text: &CStr,
+        run: impl FnOnce() -> Result<Option<String>, Refused>,
+    ) -> (Duration, Outcome) {
+        let began = Instant::now();
+        let ran = background::attempt_statement(|| background::as_statement(Some(text), || run().or_raise()));
+        let outcome = match ran {
+            Ok(None) => Outcome::Stored,
+            Ok(Some(why)) => Outcome::NotStored(why),
+            Err(failure) => Outcome::Failed(failure),
+        };
+        match &outcome {
+            Outcome::Failed(failure) => self.slot.note_error(failure.code, shared::tick()),
             _ => self.slot.note_success(),
         }
         self.slot.useful.store(shared::tick(), Relaxed);
-        if matches!(outcome, Outcome::Stored) {
-            warmer.note_look(false);
-        }
-        running.end(began.elapsed(), &outcome);
+        (began.elapsed(), outcome)
     }
 }

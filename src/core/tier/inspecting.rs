@@ -109,16 +109,37 @@ impl<H: Host> Tier<'_, H> {
         wanted: impl Fn(Kind, bool) -> bool,
     ) -> Result<Option<EntryPage>, TryReserveError> {
         let now = self.host.now();
+        self.entries_where(from, now, |entry, header| {
+            header.database() == database && wanted(header.kind(), self.is_valid(entry, header, now))
+        })
+    }
+
+    /// Does the same for a caller that wants entries of some spaces, valid or not. `wanted` gets the OID of the space and the kind of
+    /// an entry.
+    pub fn entries_in(
+        &self,
+        database: u32,
+        from: u64,
+        wanted: impl Fn(u32, Kind) -> bool,
+    ) -> Result<Option<EntryPage>, TryReserveError> {
+        self.entries_where(from, self.host.now(), |_, header| {
+            header.database() == database && wanted(header.space(), header.kind())
+        })
+    }
+
+    fn entries_where(
+        &self,
+        from: u64,
+        now: u32,
+        wanted: impl Fn(&Entry<'_>, &Header) -> bool,
+    ) -> Result<Option<EntryPage>, TryReserveError> {
         let Some(page) = self.page(from) else { return Ok(None) };
         let mut entries = Vec::new();
         let guard = self.locked(page.shard);
         guard.prefetch_buckets(page.buckets.clone());
         for entry in page.buckets.filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
             let header = entry.header();
-            if header.database() == database
-                && !header.has(HIDDEN)
-                && wanted(header.kind(), self.is_valid(&entry, &header, now))
-            {
+            if !header.has(HIDDEN) && wanted(&entry, &header) {
                 entries.try_reserve(1)?;
                 entries.push(self.copy_of(&entry, &header, now)?);
             }

@@ -17,6 +17,7 @@ use crate::pg::memory;
 use crate::pg::segment::{PinnedRow, Segment, SegmentRow};
 use crate::pg::shared;
 use crate::store::keyspace::{Keyspace, Tiers};
+use crate::store::note;
 use pg_cache_core::{
     Buffer, Freshness, Key, Location, Meta, Miss, NOTE_BYTES_MAX, NewValue, Reader, SavedValue, Stored,
 };
@@ -124,6 +125,7 @@ fn fetch<J>(
             tier.forget_location(key, location);
             return Err(Miss::Absent);
         }
+        note::disown_terms(meta.kind, &mut note);
         promote(keyspace, key, location, &saved, &note, target);
         // A caller that does not want the note returns no memory for it.
         let target = into.note_target(note.len());

@@ -12,7 +12,7 @@ use pg_cache_core::{Cost, FenceId, Kind, Meta, StaleOk, Stamp};
 use std::time::Duration;
 
 /// The version of the row format. A row of another format is no value. It must change whenever the meaning of a column changes.
-pub const FORMAT: i16 = 3;
+pub const FORMAT: i16 = 4;
 
 /// Calls `with` with each row of a value, in order. `whole` is the first row with the whole note and value in it. Its key and its
 /// dependencies always fit into one row: they are limited by `KEY_BYTES_MAX` and `DEPENDENCIES_MAX` of the core.

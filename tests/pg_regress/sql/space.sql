@@ -160,8 +160,15 @@ SELECT cache_set('k', '1'), cache_set('k', '1', space => 'two');
 SELECT cache_flush();
 SELECT cache_get('k'), cache_get('k', 'two');
 
--- Options that have no effect yet are refused. Only values that change nothing are accepted.
-SELECT cache_create_space('bad', keep_warm => 1);
+-- Results are kept in memory, so a space whose values are only in tables keeps none.
+SELECT cache_create_space('warm', keep_warm => 1000);
+SELECT name, keep_warm FROM cache_spaces WHERE keep_warm > 0;
+SELECT cache_alter_space('warm', tiers => 'table');
+SELECT cache_alter_space('warm', keep_warm => 0, tiers => 'table');
+SELECT cache_alter_space('warm', keep_warm => 1);
+SELECT cache_drop_space('warm');
+SELECT cache_create_space('bad', keep_warm => 1, tiers => 'table');
+SELECT cache_create_space('bad', keep_warm => 1001);
 -- Redis does not know roles, so it gets no values of single roles. Passing the option flushes the space.
 SELECT cache_create_space('bad', redis => true, scope => 'role');
 SELECT cache_create_space('copied', redis => true);

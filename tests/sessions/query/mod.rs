@@ -9,8 +9,8 @@
 //! - `forms`: protocols, large results, transactions and restarts.
 //! - `lifetimes`: how long results live.
 //! - `views`: cached views and wrappers of functions.
-//! - `warmers`: results that a background worker keeps stored. `warmer_days`: how warmers get along with crashes, locks, new databases
-//!   and many roles.
+//! - `warmers`, `keep_warm`: results that a background worker keeps stored, by name or because they are valuable.
+//! - `warmer_days`: how warmers get along with crashes, locks, new databases and many roles.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
 //! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
@@ -28,6 +28,7 @@ mod equivalence;
 mod flights;
 mod forms;
 mod isolation;
+mod keep_warm;
 mod lifetimes;
 mod load;
 mod nested;

@@ -119,6 +119,24 @@ fn a_warmer_stores_the_entry_of_its_owner() {
     assert_eq!(findings(&mut admin), Vec::<String>::new());
 }
 
+/// The result of a query that reads settings, or that calls a function in PL/pgSQL, varies on all settings. The worker runs the query in
+/// a READ ONLY transaction, and stores the result of sessions whose transactions are not READ ONLY.
+#[test]
+fn a_warmer_stores_results_that_vary_on_settings() {
+    let cluster = start();
+    let mut session = app(&cluster);
+    run(
+        &mut session,
+        "CREATE FUNCTION f() RETURNS text STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RETURN current_setting('transaction_read_only'); END $$",
+    );
+    let queries = ["SELECT current_setting('transaction_read_only') AS n", "SELECT f() AS n"];
+    queries.iter().for_each(|query| add(&mut session, query.split('(').next().expect("a part"), query, ""));
+    for query in queries {
+        assert_eq!(wait_warm(&mut session, query, "n text"), "off");
+    }
+}
+
 /// The warmers run after a clean restart, and after a crash, which empties the cache.
 #[test]
 fn all_warmers_run_after_a_restart() {

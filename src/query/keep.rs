@@ -1,0 +1,98 @@
+//! Runs the queries of results that workers keep stored (`store/kept.rs`), and says when a query must run.
+
+use super::result::{self, Asked};
+use super::warmer::{is_about_to_expire, why_not};
+use crate::pg::error::Refused;
+use crate::pg::jsonb::Array;
+use crate::pg::query::Arguments;
+use crate::pg::varlena::OwnedJsonb;
+use crate::pg::{memory, shared};
+use crate::store::kept::{Found, Kept};
+use crate::store::note::Form;
+use crate::store::space::{self, Privilege, Space};
+use crate::store::status;
+use std::ffi::CString;
+
+/// A result whose query must run now.
+#[derive(Debug)]
+pub struct Renewal {
+    found: Found,
+    /// The tick at which the result was stored.
+    pub created: u32,
+}
+
+/// The result is about to expire if a run that begins after this time would probably end later than the result. Other roles may have
+/// their turn in between.
+const POLL_MS: u64 = 3000;
+/// The least age of a result that is renewed. The result of a query that takes longer must be as old as its query took.
+const AGE_MS_MIN: u64 = 1000;
+
+/// Calls `with` with the call that has stored a result. Returns None if the result cannot be kept.
+fn with_asked<R>(
+    found: &Found,
+    refresh: bool,
+    with: impl FnOnce(&Asked<'_>, Form) -> Result<R, Refused>,
+) -> Result<Option<R>, Refused> {
+    let Some((facts, terms)) = found.facts() else { return Ok(None) };
+    let owned = (!terms.arguments.is_empty()).then(|| OwnedJsonb::of_bytes(terms.arguments));
+    let Some(array) = owned.as_ref().map_or(Some(Array::EMPTY), |owned| Array::of(owned.as_argument()))
+    else {
+        return Ok(None);
+    };
+    let tags: Vec<&[u8]> = memory::collect(found.tags());
+    let asked = Asked {
+        text: facts.text,
+        arguments: Arguments::Json(array),
+        ttl_ms: terms.ttl_ms,
+        tags: &tags,
+        stale_ok_ms: None,
+        refresh,
+        depends: None,
+        reader: None,
+    };
+    with(&asked, facts.form).map(Some)
+}
+
+/// Returns the space of a result, if the current role may store results in it.
+fn space_of(kept: &Kept) -> Option<std::rc::Rc<Space>> {
+    space::with_privilege(kept.space.as_bytes(), Privilege::Write).ok()
+}
+
+/// Returns whether sessions like this one find the result. A result that was stored with other settings is not found. Must be called
+/// in a session of the role of the result.
+pub fn is_found_here(kept: &Kept) -> Result<bool, Refused> {
+    let keyspace = space_of(kept).and_then(|space| space.keyspace());
+    let Some(found) = keyspace.and_then(|keyspace| kept.look(&keyspace)) else { return Ok(false) };
+    let is_found = with_asked(&found, false, |asked, form| Ok(result::has_key(asked, form, &kept.key)?))?;
+    Ok(is_found == Some(true))
+}
+
+/// Returns the result if its query must run now. Does not run the query.
+pub fn due(kept: &Kept) -> Option<Renewal> {
+    let found = kept.look(&space_of(kept)?.keyspace()?)?;
+    let (_, terms) = found.facts()?;
+    let age_ms = shared::ms_since(found.meta.created);
+    let is_due = !found.is_valid || is_about_to_expire(&found.meta, terms.ttl_ms, POLL_MS);
+    let is_rested = age_ms >= AGE_MS_MIN.max(found.meta.cost.micros() / 1000);
+    (is_due && is_rested).then(|| Renewal { created: found.meta.created, found })
+}
+
+impl Renewal {
+    /// Returns the text of the query.
+    pub fn text(&self) -> CString {
+        let text = self.found.facts().map_or(&[][..], |(facts, _)| facts.text);
+        memory::terminated(text).unwrap_or_default()
+    }
+
+    /// Runs the query, unless the result is valid by now. Returns None if the result is stored now, and otherwise the reason why not.
+    /// Raises the errors of the query.
+    pub fn run(&self, kept: &Kept) -> Result<Option<String>, Refused> {
+        let space = space::with_privilege(kept.space.as_bytes(), Privilege::Write)?;
+        let text = self.text();
+        status::forget();
+        let is_stored = with_asked(&self.found, self.found.is_valid, |asked, form| {
+            Ok(result::has_key(asked, form, &kept.key)? && result::warm(&space, asked, &text, form)?)
+        })?;
+        Ok(why_not(is_stored == Some(true)))
+    }
+}

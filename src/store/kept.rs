@@ -1,0 +1,168 @@
+//! The results of queries that workers keep stored in spaces with the option `keep_warm`: the most valuable ones of each space, over
+//! all roles. The value of a result is the time that its hits have saved lately: about its number of hits, times the duration of its
+//! query. A result without known hits counts as if it had one.
+//!
+//! A result can be kept if its note has everything that is needed to run the query again ([`Terms`]), and if the role that ran it had
+//! logged in as itself and is no superuser: a worker of this role then runs the query in the same way. A worker must run only what
+//! the role itself has run, so it renews a result only if nothing but rows has changed since, or if the result is about to expire
+//! ([`Kept::look`]).
+//!
+//! An entry of such a space stays for a while after a change of rows ([`LEFT_FOR_MS`]), so that a worker can find it.
+
+use super::keyspace::{Keyspace, hash};
+use super::kind;
+use super::note::{self, Facts, OnlyNote, Terms};
+use super::space::{self, Space};
+use super::warmer::{self, Runs};
+use crate::pg::catalog::{self, Table};
+use crate::pg::error::OrRaise;
+use crate::pg::role::Role;
+use crate::pg::warm_list::RunId;
+use crate::pg::{environment, memory, shared};
+use pg_cache_core::{Key, Kind, Meta, Reader, SampledHits, Stamp};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// For how many milliseconds a result stays that a change of rows has made invalid, counted from the last moment at which it was known
+/// to be valid. While a worker keeps the result, it renews this moment about once a second.
+pub const LEFT_FOR_MS: u64 = 10 * 60 * 1000;
+
+/// Returns whether a worker could run a query again that the current role has run in a space.
+pub fn may_be_kept(space: &Space) -> bool {
+    space.options.keep_warm > 0 && environment::is_of_login() && !Role::current().is_superuser()
+}
+
+/// Tells the launcher that the current role has stored a result that can be kept. Must be called after the result is stored: a worker
+/// that does not find the result yet then does not forget the role.
+pub fn announce() {
+    warmer::announce(Role::current());
+}
+
+/// The names of the spaces with the option `keep_warm` by their OIDs, and how many results are kept in each.
+pub type Spaces = BTreeMap<u32, (Rc<str>, usize)>;
+
+/// Returns the spaces of the database in which results are kept. There are none if the table of spaces does not belong to the
+/// extension.
+pub fn spaces() -> Spaces {
+    let mut found = Spaces::new();
+    if catalog::is_of_extension(Table::Spaces) {
+        space::every(|oid, name, options| {
+            memory::check();
+            if options.keep_warm > 0 && options.enabled {
+                found.insert(oid, (Rc::from(name), options.keep_warm as usize));
+            }
+        });
+    }
+    found
+}
+
+/// A result that is among the most valuable ones of its space.
+#[derive(Debug)]
+pub struct Kept {
+    /// The name of the space.
+    pub space: Rc<str>,
+    pub key: Vec<u8>,
+    /// The role that ran the query.
+    pub role: u32,
+    value: u128,
+    pub runs: Runs,
+}
+
+/// What a worker finds when it looks at a kept result.
+#[derive(Debug)]
+pub struct Found {
+    pub meta: Meta,
+    note: Vec<u8>,
+    /// Whether a reader would get the result. Otherwise only rows have changed.
+    pub is_valid: bool,
+}
+
+impl Found {
+    /// Returns the facts about the result, and the terms of the call that stored it.
+    pub fn facts(&self) -> Option<(Facts<'_>, Terms<'_>)> {
+        own(self.meta.kind, &self.note)
+    }
+
+    pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        note::tags(self.meta.kind, &self.note)
+    }
+}
+
+/// Returns the facts about a result and the terms of its call, if the result can be kept.
+fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
+    let facts = note::facts(kind, note).filter(|facts| facts.has_own_terms)?;
+    Some((facts, facts.terms?))
+}
+
+impl Kept {
+    /// Looks at the result, without counting a read. Returns None if the result is not in memory any more, has expired, or is invalid
+    /// for another reason than a change of rows: then its query must not run again.
+    pub fn look(&self, keyspace: &Keyspace) -> Option<Found> {
+        let key = keyspace.key(&self.key, hash(&self.key))?;
+        let reader = Reader { outdated_since: Some(0), repeats: true, ..Stamp::LATEST.into() };
+        let mut note = OnlyNote::new();
+        let meta = keyspace.tier.get(&key, reader, &mut note).ok()?;
+        let found = Found { meta, note: note.0, is_valid: meta.valid_at == u32::MAX };
+        let is_own = found.facts().is_some_and(|(facts, _)| facts.role == self.role);
+        is_own.then_some(found)
+    }
+}
+
+/// Returns the most valuable results of each space, ordered by value, the most valuable first. Walks through all entries in memory.
+/// May raise errors.
+pub fn best(spaces: &Spaces) -> Vec<Kept> {
+    let Some(tier) = shared::tier().filter(|_| !spaces.is_empty()) else { return Vec::new() };
+    let hits = tier.sampled_hits().or_raise();
+    let mut best: BTreeMap<u32, Vec<Kept>> = BTreeMap::new();
+    let wanted = |space: u32, kind: Kind| {
+        kind::has_query_key(kind) && !kind::is_mark(kind) && spaces.contains_key(&space)
+    };
+    let mut bucket = 0;
+    while let Some(page) = tier.entries_in(shared::database(), bucket, wanted).or_raise() {
+        shared::check_for_interrupts();
+        for entry in page.entries {
+            let Some((space, most)) = spaces.get(&entry.space) else { continue };
+            let scope = tier.scope(entry.database, entry.space, entry.role);
+            let Some(key) = Key::new(scope, &entry.key, hash(&entry.key)) else { continue };
+            let Some((facts, _)) = own(entry.meta.kind, &entry.note) else { continue };
+            let value = value(&hits, &key, &entry.meta);
+            let id = RunId::of_result(hash(&entry.key) ^ u64::from(entry.space).rotate_left(32));
+            let kept =
+                Kept { space: Rc::clone(space), role: facts.role, value, runs: Runs::of(id), key: entry.key };
+            memory::check();
+            let of_space = best.entry(entry.space).or_default();
+            memory::push(of_space, kept);
+            if of_space.len() >= 2 * most {
+                cut(of_space, *most);
+            }
+        }
+        bucket = page.next;
+    }
+    let mut all = Vec::new();
+    for (space, mut of_space) in best {
+        cut(&mut of_space, spaces.get(&space).map_or(0, |(_, most)| *most));
+        memory::reserve(&mut all, of_space.len());
+        all.append(&mut of_space);
+    }
+    all.sort_unstable_by(|one, other| other.value.cmp(&one.value));
+    all
+}
+
+/// Returns the value of a result, in microseconds.
+fn value(hits: &SampledHits, key: &Key<'_>, meta: &Meta) -> u128 {
+    u128::from(hits.of(key) + 1) * u128::from(meta.cost.micros())
+}
+
+/// Leaves only the most valuable results in a list.
+fn cut(results: &mut Vec<Kept>, most: usize) {
+    results.sort_unstable_by(|one, other| (other.value, &one.key).cmp(&(one.value, &other.key)));
+    results.truncate(most);
+}
+
+/// Tells the launcher which roles of this database have results that are kept. May raise errors.
+pub fn announce_all() {
+    let mut roles: Vec<u32> = memory::collect(best(&spaces()).iter().map(|kept| kept.role));
+    roles.sort_unstable();
+    roles.dedup();
+    roles.into_iter().for_each(|role| warmer::announce(Role::from_oid(role)));
+}

@@ -1,0 +1,372 @@
+//! The option `keep_warm` of a space: workers keep the most valuable results of the space stored, without a warmer.
+//!
+//! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks the
+//! view `cache_queries` instead. Definitions and roles must not change after the first result is stored: such a change ends the
+//! keeping.
+
+use super::calls::{run, text};
+use crate::memory::findings;
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::{Client, NoTls};
+use std::time::{Duration, Instant};
+
+/// Queries from the cheapest to the most expensive one. The function `nap` is in SQL, so the results do not vary on all settings.
+const CHEAP: &str = "SELECT count(*) AS n FROM t";
+const MIDDLE: &str = "SELECT count(nap(0.4)) AS n FROM (SELECT count(*) FROM t) AS one";
+const COSTLY: &str = "SELECT count(nap(2)) AS n FROM (SELECT count(*) FROM t) AS one";
+
+fn conf() -> Conf {
+    // A result must outlast the sweeps that follow its invalidation.
+    Conf::preloaded().set("pg_cache.sweep_interval", "100ms")
+}
+
+/// Starts a cluster with the extension, the roles `app` and `other` that may write to the cache, and a table with ten rows. `more` has
+/// further statements of the superuser.
+fn start(keep_warm: u32, more: &str) -> (Cluster, Client) {
+    start_with(&conf(), keep_warm, more)
+}
+
+fn start_with(conf: &Conf, keep_warm: u32, more: &str) -> (Cluster, Client) {
+    let cluster = Cluster::start(conf);
+    let mut admin = cluster.connect("postgres");
+    run(
+        &mut admin,
+        "CREATE EXTENSION pg_cache; CREATE ROLE app LOGIN; CREATE ROLE other LOGIN; GRANT CREATE ON SCHEMA public TO app, other;
+         CREATE TABLE t AS SELECT generate_series(1, 10) AS v; GRANT SELECT ON t TO PUBLIC;
+         CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT 'x' FROM pg_sleep($1) $$",
+    );
+    run(&mut admin, more);
+    run(
+        &mut admin,
+        &format!(
+            "SELECT cache_grant('default', 'public', 'write'), cache_alter_space('default', keep_warm => {keep_warm})"
+        ),
+    );
+    (cluster, admin)
+}
+
+/// Opens a session of a role.
+fn connect(cluster: &Cluster, role: &str) -> Client {
+    let mut config = postgres::Config::new();
+    config.host_path(cluster.socket_dir()).user(role).dbname("postgres");
+    config.connect(NoTls).unwrap_or_else(|error| panic!("{role}: {error}\n{}", cluster.log()))
+}
+
+/// Returns the result of a query. `options` are further arguments, each after a comma.
+fn ask(session: &mut Client, query: &str, options: &str) -> String {
+    text(session, &format!("SELECT * FROM cache_query($q${query}$q${options}) AS (n text)"))
+}
+
+/// Calls `cache_query` for queries whose results are numbers.
+fn count(session: &mut Client, query: &str) -> String {
+    text(session, &format!("SELECT * FROM cache_query($q${query}$q$) AS (n bigint)"))
+}
+
+/// Returns the state of the stored result of a query that a role has run. It is empty if there is no such result.
+fn state(admin: &mut Client, role: &str, query: &str) -> String {
+    let states = "SELECT string_agg(state, ', ') FROM cache_queries WHERE form <> ''";
+    text(admin, &format!("{states} AND role = '{role}' AND query = $q${query}$q$"))
+}
+
+fn wait_valid(admin: &mut Client, role: &str, query: &str) {
+    wait_until(&format!("{query} of {role} to be valid"), || state(admin, role, query) == "valid");
+}
+
+/// Changes the table `t`, and waits until the results of these queries of `app` are valid again. They must be invalid at once.
+fn change(admin: &mut Client, kept: &[&str]) {
+    run(admin, "INSERT INTO t VALUES (0)");
+    kept.iter().for_each(|query| wait_valid(admin, "app", query));
+}
+
+/// Asserts that no worker renews a result of `app`: others are renewed twice meanwhile.
+fn assert_left(admin: &mut Client, query: &str, kept: &[&str]) {
+    for _ in 0..2 {
+        change(admin, kept);
+        let state = state(admin, "app", query);
+        assert!(state.starts_with("invalid: "), "{query} is {state}");
+    }
+}
+
+const OUTDATED: &str = "invalid: table t";
+
+/// After a change of rows, a worker renews the most valuable results only, and sessions find them.
+#[test]
+fn the_most_valuable_results_are_renewed() {
+    let (cluster, mut admin) = start(2, "");
+    let mut app = connect(&cluster, "app");
+    // The worker may look before the last result is stored.
+    for query in [COSTLY, MIDDLE, CHEAP] {
+        count(&mut app, query);
+    }
+    for _ in 0..3 {
+        change(&mut admin, &[MIDDLE, COSTLY]);
+        assert_eq!(state(&mut admin, "app", CHEAP), OUTDATED);
+    }
+    let kept = "SELECT count(*) FILTER (WHERE keep_warm = 'kept') || ' of ' || count(*) FROM cache_queries";
+    assert_eq!(text(&mut admin, kept), "2 of 3");
+    assert_eq!(count(&mut app, MIDDLE), "1");
+    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+    assert_eq!(findings(&mut admin), Vec::<String>::new());
+}
+
+/// Hits make a result more valuable.
+#[test]
+fn hits_count() {
+    let (cluster, mut admin) = start(1, "");
+    let mut app = connect(&cluster, "app");
+    count(&mut app, COSTLY);
+    count(&mut app, MIDDLE);
+    change(&mut admin, &[COSTLY]);
+    assert_eq!(state(&mut admin, "app", MIDDLE), OUTDATED);
+    count(&mut app, MIDDLE);
+    let statement = app
+        .prepare(&format!("SELECT * FROM cache_query($q${MIDDLE}$q$) AS (n bigint)"))
+        .expect("it is right");
+    for _ in 0..8_000 {
+        app.query(&statement, &[]).expect("a hit");
+    }
+    // The next walk finds the new order.
+    change(&mut admin, &[MIDDLE]);
+    assert_left(&mut admin, COSTLY, &[MIDDLE]);
+}
+
+/// Results of several roles are kept, of each form, with arguments, tags and settings. One worker serves all roles in turns.
+#[test]
+fn results_of_any_form_and_role_are_kept() {
+    let conf = conf().set("pg_cache.max_workers", "1");
+    let (cluster, mut admin) = start_with(
+        &conf,
+        100,
+        "CREATE FUNCTION f(int) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) + $1 FROM t'; ALTER ROLE app SET timezone = 'Asia/Tokyo'",
+    );
+    let [mut app, mut other] = ["app", "other"].map(|role| connect(&cluster, role));
+    let with_args = "SELECT (count(*) + $1 + $2)::text AS n FROM t";
+    let of_settings = "SELECT current_setting('timezone') || count(*) AS n FROM t";
+    ask(&mut app, with_args, ", '[1, 2]', tags => '{a,b}', ttl => '1 hour'");
+    ask(&mut app, of_settings, "");
+    text(&mut app, &format!("SELECT cache_query_json('{CHEAP}')"));
+    text(&mut app, "SELECT cache_call('f(int)', '[7]')");
+    count(&mut other, CHEAP);
+    let forms = "SELECT string_agg(DISTINCT form, ' ' ORDER BY form) FROM cache_queries WHERE role = 'app' AND form IS NOT NULL";
+    assert_eq!(text(&mut admin, forms), "json rows value");
+    let results = "SELECT count(*) FILTER (WHERE state = 'valid' AND rows IS NOT NULL) FROM cache_queries";
+    for _ in 0..3 {
+        run(&mut admin, "INSERT INTO t VALUES (0)");
+        wait_until("all results", || text(&mut admin, results) == "5");
+    }
+    let call = format!(
+        "SELECT * FROM cache_query($q${with_args}$q$, '[1, 2]', tags => '{{b}}', ttl => '1 hour') AS (n text)"
+    );
+    assert_eq!(text(&mut app, &call), "16");
+    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+    assert_eq!(ask(&mut app, of_settings, ""), "Asia/Tokyo13");
+    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+    assert_eq!(text(&mut app, "SELECT cache_call('f(int)', '[7]')"), "20");
+    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+}
+
+/// A worker never runs code that the role itself has not run: after a change of a function, a result is left alone.
+#[test]
+fn a_changed_function_does_not_run() {
+    let define = |word: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION f() RETURNS int STABLE LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE LOG '{word} as %', session_user; RETURN 1; END $$"
+        )
+    };
+    let (cluster, mut admin) = start(100, "");
+    let [mut app, mut other] = ["app", "other"].map(|role| connect(&cluster, role));
+    run(&mut other, &define("benign"));
+    let query = "SELECT count(*) + f() AS n FROM t";
+    count(&mut app, query);
+    change(&mut admin, &[query]);
+    wait_until("runs in the log", || cluster.log().matches("benign as app").count() >= 2);
+    run(&mut other, &define("malicious"));
+    count(&mut app, CHEAP);
+    assert_left(&mut admin, query, &[CHEAP]);
+    assert!(!cluster.log().contains("malicious as"), "{}", cluster.log());
+    // The role itself runs the new function, and the worker does so from then on.
+    count(&mut app, query);
+    change(&mut admin, &[query, CHEAP]);
+    wait_until("the worker to run it", || cluster.log().matches("malicious as app").count() >= 2);
+}
+
+/// The results that no worker keeps: of superusers, of other settings, of a changed role, with `depends`, and of wrappers of functions.
+#[test]
+fn some_results_are_not_kept() {
+    let (cluster, mut admin) = start(
+        100,
+        "CREATE FUNCTION f(int) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) + $1 FROM t'; GRANT other TO app;
+         SELECT cache_wrap('f(int)')",
+    );
+    let [mut app, mut changed, mut set] = [(); 3].map(|()| connect(&cluster, "app"));
+    count(&mut app, CHEAP);
+    count(&mut admin, CHEAP);
+    run(&mut set, "SET timezone = 'Asia/Tokyo'");
+    let of_other_settings = "SELECT count(*) + 1 AS n FROM t";
+    count(&mut set, of_other_settings);
+    run(&mut changed, "SET ROLE other");
+    let of_other_role = "SELECT count(*) + 2 AS n FROM t";
+    count(&mut changed, of_other_role);
+    let declared = "SELECT count(*) + 3 AS n FROM t";
+    text(&mut app, &format!("SELECT * FROM cache_query($q${declared}$q$, depends => '{{t}}') AS (n bigint)"));
+    text(&mut app, "SELECT f_cached(1)");
+    assert_eq!(text(&mut admin, "SELECT count(*) FROM cache_queries WHERE rows IS NOT NULL"), "6");
+    let superuser = text(&mut admin, "SELECT current_user");
+    for _ in 0..3 {
+        change(&mut admin, &[CHEAP]);
+        assert_eq!(
+            text(&mut admin, "SELECT count(*) FROM cache_queries WHERE state = 'valid' AND rows IS NOT NULL"),
+            "1"
+        );
+        for (role, query) in [
+            (superuser.as_str(), CHEAP),
+            ("app", of_other_settings),
+            ("other", of_other_role),
+            ("app", declared),
+        ] {
+            // A result that no worker can keep is soon removed.
+            assert_ne!(state(&mut admin, role, query), "valid", "{query} of {role}");
+        }
+    }
+}
+
+/// A tag that was invalidated, a flush, and a privilege that was revoked end the keeping until the role asks again.
+#[test]
+fn an_invalidation_ends_the_keeping() {
+    let (cluster, mut admin) =
+        start(100, "CREATE TABLE secret AS SELECT 1 AS v; GRANT SELECT ON secret TO app");
+    let mut app = connect(&cluster, "app");
+    let (tagged, secret) = ("SELECT count(*)::text AS n FROM t", "SELECT count(*) AS n FROM t, secret");
+    count(&mut app, CHEAP);
+    ask(&mut app, tagged, ", tags => '{tag}'");
+    count(&mut app, secret);
+    change(&mut admin, &[CHEAP, tagged, secret]);
+    run(&mut app, "SELECT cache_invalidate_tag('tag')");
+    assert_left(&mut admin, tagged, &[CHEAP, secret]);
+    run(&mut admin, "REVOKE SELECT ON secret FROM app");
+    assert_left(&mut admin, secret, &[CHEAP]);
+    ask(&mut app, tagged, ", tags => '{tag}'");
+    change(&mut admin, &[CHEAP, tagged]);
+    // Without the privilege write, the worker stores nothing.
+    run(
+        &mut admin,
+        "SELECT cache_revoke('default', 'public', 'write'), cache_grant('default', 'other', 'write')",
+    );
+    let mut other = connect(&cluster, "other");
+    count(&mut other, CHEAP);
+    for _ in 0..2 {
+        run(&mut admin, "INSERT INTO t VALUES (0)");
+        wait_valid(&mut admin, "other", CHEAP);
+        assert_eq!(state(&mut admin, "app", CHEAP), OUTDATED);
+    }
+    run(&mut admin, "SELECT cache_grant('default', 'app', 'write')");
+    count(&mut app, CHEAP);
+    change(&mut admin, &[CHEAP]);
+    run(&mut admin, "SELECT cache_flush('*')");
+    count(&mut other, CHEAP);
+    run(&mut admin, "INSERT INTO t VALUES (0)");
+    wait_valid(&mut admin, "other", CHEAP);
+    assert_ne!(state(&mut admin, "app", CHEAP), "valid");
+}
+
+/// A worker renews a result before it expires.
+#[test]
+fn a_result_does_not_expire() {
+    let (cluster, mut admin) = start(100, "");
+    let mut app = connect(&cluster, "app");
+    ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(15) {
+        assert_eq!(state(&mut admin, "app", "SELECT 'x' AS n"), "valid", "after {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'"), "x");
+    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+}
+
+/// A query that fails, or that ends its process, does not keep the others from being renewed. It is renewed when it succeeds again.
+#[test]
+fn one_failure_stops_no_other_result() {
+    let (cluster, mut admin) = start(
+        100,
+        "CREATE FUNCTION dies(bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN
+             IF $1 IN (12, 13) THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(1); END IF; RETURN $1; END $$",
+    );
+    let mut app = connect(&cluster, "app");
+    let (fails, dies) = ("SELECT 1 / (count(*) - 11) AS n FROM t", "SELECT dies(count(*)) AS n FROM t");
+    [CHEAP, fails, dies].iter().for_each(|query| drop(count(&mut app, query)));
+    // With eleven rows the first one fails, with twelve and thirteen the other one ends its process.
+    change(&mut admin, &[CHEAP, dies]);
+    assert_eq!(state(&mut admin, "app", fails), OUTDATED);
+    for _ in 12..=13 {
+        change(&mut admin, &[CHEAP, fails]);
+        assert_eq!(state(&mut admin, "app", dies), OUTDATED);
+    }
+    change(&mut admin, &[CHEAP, fails, dies]);
+    assert_eq!(findings(&mut admin), Vec::<String>::new());
+}
+
+/// After a clean restart, a worker keeps the results that the server has loaded.
+#[test]
+fn results_are_kept_after_a_restart() {
+    let (cluster, mut admin) = start(100, "");
+    let [mut app, mut other] = ["app", "other"].map(|role| connect(&cluster, role));
+    count(&mut app, CHEAP);
+    count(&mut other, CHEAP);
+    drop((admin, app, other));
+    cluster.restart(Stop::Fast, &conf());
+    admin = cluster.connect("postgres");
+    assert_eq!(state(&mut admin, "app", CHEAP), "valid", "it was loaded");
+    for _ in 0..2 {
+        change(&mut admin, &[CHEAP]);
+        wait_valid(&mut admin, "other", CHEAP);
+    }
+}
+
+/// `keep_warm => 0`, `enabled => false` and the end of the space end the keeping, and the worker leaves.
+#[test]
+fn keeping_ends_with_the_option() {
+    let (cluster, mut admin) = start(100, "");
+    run(&mut admin, "SELECT cache_create_space('s', keep_warm => 10), cache_grant('s', 'public', 'write')");
+    let mut app = connect(&cluster, "app");
+    let ask_in = |session: &mut Client| {
+        text(session, &format!("SELECT * FROM cache_query('{CHEAP} WHERE true', space => 's') AS (n bigint)"))
+    };
+    let of_space = format!("{CHEAP} WHERE true");
+    count(&mut app, CHEAP);
+    ask_in(&mut app);
+    change(&mut admin, &[CHEAP, &of_space]);
+    run(&mut admin, "SELECT cache_alter_space('default', keep_warm => 0)");
+    assert_left(&mut admin, CHEAP, &[&of_space]);
+    let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'";
+    assert_eq!(text(&mut admin, workers), "1");
+    run(&mut admin, "SELECT cache_drop_space('s')");
+    wait_until("the end of the worker", || text(&mut admin, workers) == "0");
+    run(&mut admin, "INSERT INTO t VALUES (0)");
+    count(&mut app, CHEAP);
+    assert_eq!(text(&mut admin, workers), "0");
+    run(&mut admin, "SELECT cache_alter_space('default', keep_warm => 10)");
+    count(&mut app, MIDDLE);
+    change(&mut admin, &[MIDDLE]);
+}
+
+/// A result that comes back from a table is not kept, because a role that may write to all tables can have changed its query there.
+#[test]
+fn a_result_from_a_table_is_not_kept() {
+    let conf = conf().set("pg_cache.table_size", "64MB");
+    let (cluster, mut admin) = start_with(&conf, 100, "");
+    let mut app = connect(&cluster, "app");
+    let saved = "SELECT count(*) + 1 AS n FROM t";
+    run(&mut admin, "UPDATE pgcache.spaces SET tiers = 'table'");
+    wait_until("the result to be only in a table", || {
+        count(&mut app, saved);
+        text(&mut app, "SELECT cache_status()") == "hit: table"
+    });
+    run(&mut admin, "UPDATE pgcache.spaces SET tiers = 'both'");
+    count(&mut app, saved);
+    count(&mut app, CHEAP);
+    assert_left(&mut admin, saved, &[CHEAP]);
+    count(&mut app, saved);
+    change(&mut admin, &[saved, CHEAP]);
+}
