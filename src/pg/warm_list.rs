@@ -398,8 +398,8 @@ impl RunSlot {
     /// Writes what `content` returns, unless another process is writing.
     fn write(&self, content: impl FnOnce(&Self) -> Option<(RunId, Run)>) {
         let version = self.version.load(Relaxed);
-        let taken =
-            version % 2 == 0 && self.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
+        let taken = version.is_multiple_of(2)
+            && self.version.compare_exchange(version, version + 1, Acquire, Relaxed).is_ok();
         if !taken {
             return;
         }

@@ -74,7 +74,7 @@ pub fn due(kept: &Kept) -> Option<Renewal> {
     let age_ms = shared::ms_since(found.meta.created);
     let is_due = !found.is_valid || is_about_to_expire(&found.meta, terms.ttl_ms, POLL_MS);
     let is_rested = age_ms >= AGE_MS_MIN.max(found.meta.cost.micros() / 1000);
-    (is_due && is_rested).then(|| Renewal { created: found.meta.created, found })
+    (is_due && is_rested).then_some(Renewal { created: found.meta.created, found })
 }
 
 impl Renewal {

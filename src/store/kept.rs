@@ -144,7 +144,7 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
         memory::reserve(&mut all, of_space.len());
         all.append(&mut of_space);
     }
-    all.sort_unstable_by(|one, other| other.value.cmp(&one.value));
+    all.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.value));
     all
 }
 

@@ -49,7 +49,10 @@ impl Keeping {
 
 /// The results that workers keep stored, by their spaces and keys. They are found when the first one is asked for.
 #[derive(Debug, Default)]
-pub struct AllKept(Option<BTreeMap<(Rc<str>, Rc<[u8]>), Keeping>>);
+pub struct AllKept(Option<BTreeMap<SpaceAndKey, Keeping>>);
+
+/// The name of a space, and a key in it.
+type SpaceAndKey = (Rc<str>, Rc<[u8]>);
 
 impl AllKept {
     /// Returns whether a worker keeps a result. May raise errors.

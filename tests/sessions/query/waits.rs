@@ -218,12 +218,12 @@ fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
         let fetch = threads.spawn(|| ask(&mut fetching, &statement));
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         wait_until("the fetch to run", || text(&mut witness, waits) == "1" || fetch.is_finished());
-        let outcome = ask(&mut session, &cache(&query));
-        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "miss: not there"));
-        assert!(!fetch.is_finished(), "it runs during the call");
+        let (outcome, was_running) = (ask(&mut session, &cache(&query)), !fetch.is_finished());
         run(&mut witness, "SELECT pg_advisory_unlock(7)");
-        let outcome = fetch.join().expect("it does not panic");
-        assert_eq!(outcome.status, "refused: the key belongs to the result of a query");
+        let fetched = fetch.join().expect("it does not panic");
+        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "miss: not there"));
+        assert!(was_running, "it runs during the call");
+        assert_eq!(fetched.status, "refused: the key belongs to the result of a query");
     });
     assert_eq!(ask(&mut session, &cache(&query)).status, "hot");
     // A key that only looks similar is one that callers may choose.
