@@ -68,7 +68,7 @@ pub struct Kept {
     pub runs: Runs,
 }
 
-/// What a worker finds when it looks at a kept result.
+/// The outcome of a worker's look at a kept result.
 #[derive(Debug)]
 pub struct Found {
     pub meta: Meta,

@@ -33,7 +33,7 @@ pub enum Form {
 /// An OID of a relation, in the bytes of this machine.
 pub type RelationBytes = [u8; 4];
 
-/// What a worker must know, besides the text, the form and the tags, to run the query of a result again (`kept.rs`). Only notes of
+/// The facts that a worker needs, besides the text, the form and the tags, to run a query again (`kept.rs`). Only notes of
 /// results in spaces with the option `keep_warm` have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms<'a> {

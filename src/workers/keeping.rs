@@ -16,7 +16,7 @@ const WALK_MIN: Duration = Duration::from_secs(5);
 /// The time between two walks is at least so many times the duration of a walk.
 const WALK_REST: u32 = 20;
 
-/// What a worker keeps.
+/// The results that a worker keeps.
 #[derive(Debug)]
 pub struct Keeping {
     role: Role,
