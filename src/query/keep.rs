@@ -21,8 +21,8 @@ pub struct Renewal {
     pub created: u32,
 }
 
-/// The result is about to expire if a run that begins after this time would probably end later than the result. Other roles may have
-/// their turn in between.
+/// The result is about to expire if a run that begins after this time would probably end later than the result. Other roles may
+/// have their turn in between.
 const POLL_MS: u64 = 3000;
 /// The least age of a result that is renewed. The result of a query that takes longer must be as old as its query took.
 const AGE_MS_MIN: u64 = 1000;
@@ -58,8 +58,8 @@ fn space_of(kept: &Kept) -> Option<std::rc::Rc<Space>> {
     space::with_privilege(kept.space.as_bytes(), Privilege::Write).ok()
 }
 
-/// Returns whether sessions like this one find the result. A result that was stored with other settings is not found. Must be called
-/// in a session of the role of the result.
+/// Returns whether sessions like this one find the result. A result that was stored with other settings is not found. Must be
+/// called in a session of the role of the result.
 pub fn is_found_here(kept: &Kept) -> Result<bool, Refused> {
     let keyspace = space_of(kept).and_then(|space| space.keyspace());
     let Some(found) = keyspace.and_then(|keyspace| kept.look(&keyspace)) else { return Ok(false) };
@@ -84,8 +84,8 @@ impl Renewal {
         memory::terminated(text).unwrap_or_default()
     }
 
-    /// Runs the query, unless the result is valid by now. Returns None if the result is stored now, and otherwise the reason why not.
-    /// Raises the errors of the query.
+    /// Runs the query, unless the result is valid by now. Returns None if the result is stored now, and otherwise the reason why
+    /// not. Raises the errors of the query.
     pub fn run(&self, kept: &Kept) -> Result<Option<String>, Refused> {
         let space = space::with_privilege(kept.space.as_bytes(), Privilege::Write)?;
         let text = self.text();

@@ -635,9 +635,9 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
     }
 }
 
-/// Returns the metadata of the stored result of a query in this form, if a call of `cache_query` or of one of its family in this session
-/// would return it. Does not count as a read. The tags of a result that was stored at the tick `verified` are not compared again. The
-/// session must have no temporary objects.
+/// Returns the metadata of the stored result of a query in this form, if a call of `cache_query` or of one of its family in this
+/// session would return it. Does not count as a read. The tags of a result that was stored at the tick `verified` are not compared
+/// again. The session must have no temporary objects.
 pub fn stored(
     space: &Space,
     asked: &Asked<'_>,
@@ -671,9 +671,9 @@ pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfM
     Ok(search.key == key || search.full_key() == key)
 }
 
-/// Computes and stores the result of a query in this form, unless it is stored already and `asked.refresh` is false. `text` must be the
-/// text of `asked`. Returns whether the result is stored now; if not, the status says why. The query does not run if the session may
-/// not compute or read values of the space, or if the query is left out. Raises the errors of the query.
+/// Computes and stores the result of a query in this form, unless it is stored already and `asked.refresh` is false. `text` must be
+/// the text of `asked`. Returns whether the result is stored now; if not, the status says why. The query does not run if the
+/// session may not compute or read values of the space, or if the query is left out. Raises the errors of the query.
 pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr, form: Form) -> Result<bool, OutOfMemory> {
     let search = Search::new(asked, form)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());

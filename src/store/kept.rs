@@ -1,11 +1,11 @@
-//! The results of queries that workers keep stored in spaces with the option `keep_warm`: the most valuable ones of each space, over
-//! all roles. The value of a result is the time that its hits have saved lately: about its number of hits, times the duration of its
-//! query. A result without known hits counts as if it had one.
+//! The results of queries that workers keep stored in spaces with the option `keep_warm`: the most valuable ones of each space,
+//! over all roles. The value of a result is the time that its hits have saved lately: about its number of hits, times the duration
+//! of its query. A result without known hits counts as if it had one.
 //!
-//! A result can be kept if its note has everything that is needed to run the query again ([`Terms`]), and if the role that ran it had
-//! logged in as itself and is no superuser: a worker of this role then runs the query in the same way. A worker must run only what
-//! the role itself has run, so it renews a result only if nothing but rows has changed since, or if the result is about to expire
-//! ([`Kept::look`]).
+//! A result can be kept if its note has everything that is needed to run the query again ([`Terms`]), and if the role that ran it
+//! had logged in as itself and is no superuser: a worker of this role then runs the query in the same way. A worker must run only
+//! what the role itself has run, so it renews a result only if nothing but rows has changed since, or if the result is about to
+//! expire ([`Kept::look`]).
 //!
 //! An entry of such a space stays for a while after a change of rows ([`LEFT_FOR_MS`]), so that a worker can find it.
 
@@ -23,8 +23,8 @@ use pg_cache_core::{Key, Kind, Meta, Reader, SampledHits, Stamp};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// For how many milliseconds a result stays that a change of rows has made invalid, counted from the last moment at which it was known
-/// to be valid. While a worker keeps the result, it renews this moment about once a second.
+/// For how many milliseconds a result stays that a change of rows has made invalid, counted from the last moment at which it was
+/// known to be valid. While a worker keeps the result, it renews this moment about once a second.
 pub const LEFT_FOR_MS: u64 = 10 * 60 * 1000;
 
 /// Returns whether a worker could run a query again that the current role has run in a space.
@@ -32,8 +32,8 @@ pub fn may_be_kept(space: &Space) -> bool {
     space.options.keep_warm > 0 && environment::is_of_login() && !Role::current().is_superuser()
 }
 
-/// Tells the launcher that the current role has stored a result that can be kept. Must be called after the result is stored: a worker
-/// that does not find the result yet then does not forget the role.
+/// Tells the launcher that the current role has stored a result that can be kept. Must be called after the result is stored: a
+/// worker that does not find the result yet then does not forget the role.
 pub fn announce() {
     warmer::announce(Role::current());
 }
@@ -95,8 +95,8 @@ fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
 }
 
 impl Kept {
-    /// Looks at the result, without counting a read. Returns None if the result is not in memory any more, has expired, or is invalid
-    /// for another reason than a change of rows: then its query must not run again.
+    /// Looks at the result, without counting a read. Returns None if the result is not in memory any more, has expired, or is
+    /// invalid for another reason than a change of rows: then its query must not run again.
     pub fn look(&self, keyspace: &Keyspace) -> Option<Found> {
         let key = keyspace.key(&self.key, hash(&self.key))?;
         let reader = Reader { outdated_since: Some(0), repeats: true, ..Stamp::LATEST.into() };

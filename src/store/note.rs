@@ -68,8 +68,8 @@ pub struct Facts<'a> {
     pub is_cut: bool,
     /// [`of_result`] leaves them out if the note has no room for them and the whole text.
     pub terms: Option<Terms<'a>>,
-    /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do not
-    /// count: other roles may have written to the table.
+    /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do
+    /// not count: other roles may have written to the table.
     pub has_own_terms: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The results of one role that its worker keeps stored (`store/kept.rs`).
 //!
-//! Now and then, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a million
-//! entries takes a part of a second, so the worker does nothing else for most of the time. In between, it looks at the results of its
-//! role that it has found, which costs about a microsecond for each.
+//! Now and then, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a
+//! million entries takes a part of a second, so the worker does nothing else for most of the time. In between, it looks at the
+//! results of its role that it has found, which costs about a microsecond for each.
 
 use crate::pg::error::OrRaise;
 use crate::pg::memory;
@@ -69,8 +69,8 @@ impl Keeping {
         self.next_walk = began + took + WALK_MIN.max(took * WALK_REST);
     }
 
-    /// Looks at all results, which also notes that the valid ones are valid now. Returns the index of the one to renew now: of those
-    /// that must be renewed, the one that was stored first.
+    /// Looks at all results, which also notes that the valid ones are valid now. Returns the index of the one to renew now: of
+    /// those that must be renewed, the one that was stored first.
     pub fn next(&self) -> Option<(usize, Renewal)> {
         let mut next: Option<(usize, Renewal)> = None;
         for (index, kept) in self.kept.iter().enumerate() {

@@ -9,8 +9,8 @@
 //! also leaves if a query has changed the settings of its session: sessions of clients would not find the results that it then
 //! stores.
 //!
-//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers or kept results
-//! in the database.
+//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers or kept
+//! results in the database.
 
 use super::keeping::Keeping;
 use crate::pg::catalog;
@@ -178,8 +178,8 @@ impl Warming {
         if self.warmers.is_empty() && self.keeping.is_empty() {
             // The next look reads the tables again.
             self.generation = 0;
-            // A role that stores results all the time would otherwise get a new worker each second, although none of the results are
-            // among the most valuable ones.
+            // A role that stores results all the time would otherwise get a new worker each second, although none of the results
+            // are among the most valuable ones.
             let may_wait = self.keeping.has_spaces() && !self.has_stayed();
             if may_wait || warmer::may_be_added(role) {
                 return Next::Wait;

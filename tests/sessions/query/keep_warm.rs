@@ -1,7 +1,7 @@
 //! The option `keep_warm` of a space: workers keep the most valuable results of the space stored, without a warmer.
 //!
-//! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks the
-//! view `cache_queries` instead. Definitions and roles must not change after the first result is stored: such a change ends the
+//! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks
+//! the view `cache_queries` instead. Definitions and roles must not change after the first result is stored: such a change ends the
 //! keeping.
 
 use super::calls::{run, text};
@@ -20,8 +20,8 @@ fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.sweep_interval", "100ms")
 }
 
-/// Starts a cluster with the extension, the roles `app` and `other` that may write to the cache, and a table with ten rows. `more` has
-/// further statements of the superuser.
+/// Starts a cluster with the extension, the roles `app` and `other` that may write to the cache, and a table with ten rows. `more`
+/// has further statements of the superuser.
 fn start(keep_warm: u32, more: &str) -> (Cluster, Client) {
     start_with(&conf(), keep_warm, more)
 }
@@ -191,7 +191,8 @@ fn a_changed_function_does_not_run() {
     wait_until("the worker to run it", || cluster.log().matches("malicious as app").count() >= 2);
 }
 
-/// The results that no worker keeps: of superusers, of other settings, of a changed role, with `depends`, and of wrappers of functions.
+/// The results that no worker keeps: of superusers, of other settings, of a changed role, with `depends`, and of wrappers of
+/// functions.
 #[test]
 fn some_results_are_not_kept() {
     let (cluster, mut admin) = start(

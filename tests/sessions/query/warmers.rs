@@ -119,8 +119,8 @@ fn a_warmer_stores_the_entry_of_its_owner() {
     assert_eq!(findings(&mut admin), Vec::<String>::new());
 }
 
-/// The result of a query that reads settings, or that calls a function in PL/pgSQL, varies on all settings. The worker runs the query in
-/// a READ ONLY transaction, and stores the result of sessions whose transactions are not READ ONLY.
+/// The result of a query that reads settings, or that calls a function in PL/pgSQL, varies on all settings. The worker runs the
+/// query in a READ ONLY transaction, and stores the result of sessions whose transactions are not READ ONLY.
 #[test]
 fn a_warmer_stores_results_that_vary_on_settings() {
     let cluster = start();
