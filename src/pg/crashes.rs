@@ -28,7 +28,7 @@ static CREATED_MS: AtomicU64 = AtomicU64::new(0);
 static CRASHES: AtomicU32 = AtomicU32::new(0);
 /// Whether there were warmers at the last crash.
 static HAD_WARMERS: AtomicBool = AtomicBool::new(false);
-/// What ran at the last crash, as a [`RunId`]. 0 if a place is free.
+/// The runs that went on at the last crash, each as the number of its [`RunId`]. 0 if a place is free.
 static SUSPECTS: [AtomicU64; DATABASE_SLOTS] = [const { AtomicU64::new(0) }; DATABASE_SLOTS];
 
 /// Remembers which warmers run. Must be called in the postmaster after a crash, while the old shared memory still exists.

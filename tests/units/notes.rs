@@ -1,7 +1,7 @@
 //! Notes of entries (`src/store/note.rs`).
 
 use crate::store::kind::{self, BYTEA, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES};
-use crate::store::note::{self, Facts, Form, RelationBytes};
+use crate::store::note::{self, Facts, Form, RelationBytes, Terms};
 use pg_cache_core::{Kind, NOTE_BYTES_MAX};
 
 /// The most tags of an entry, each as long as a tag may be.
@@ -19,6 +19,8 @@ fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a 
         defined,
         text: text.as_bytes(),
         is_cut: false,
+        terms: None,
+        has_own_terms: false,
     }
 }
 
@@ -46,6 +48,16 @@ fn a_note_returns_what_was_put_in() {
                 }
             }
         }
+    }
+    for ttl_ms in [None, Some(0), Some(60_000)] {
+        let terms = Some(Terms { arguments: b"[1]", ttl_ms });
+        let given = Facts { terms, has_own_terms: true, ..facts(&read, &defined, "SELECT $1") };
+        let mut note = note::of_result(&[b"a"], &given).expect("there is memory");
+        assert_eq!(note::facts(ROWS, &note), Some(given));
+        // The terms of a note that was read from a table do not count. Nothing else changes.
+        note::disown_terms(ROWS, &mut note);
+        assert_eq!(note::facts(ROWS, &note), Some(Facts { has_own_terms: false, ..given }));
+        assert_eq!(tags_of(ROWS, &note), [b"a"]);
     }
     let empty = facts(&[], &[], "");
     let note = note::of_result(&[], &empty).expect("there is memory");

@@ -23,4 +23,8 @@ pub mod memory {
             Self
         }
     }
+
+    pub fn reserve<T>(list: &mut Vec<T>, more: usize) {
+        list.reserve(more);
+    }
 }
