@@ -100,7 +100,7 @@ pub fn pattern<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refus
     })
 }
 
-/// Returns a pattern of 1 byte to as many bytes as a key may have. An empty one would match no key.
+/// Returns a pattern that is not empty and not longer than a key. An empty pattern would match no key.
 pub fn pattern_to_invalidate<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refused> {
     let bytes = sized("pattern", argument.as_ref().ok_or_else(|| null("pattern"))?.0, KEY_BYTES_MAX)?;
     pattern(Some(TextArgument(bytes)))

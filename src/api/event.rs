@@ -1,4 +1,4 @@
-//! SQL functions for events: names for what happens in an application, and the keys, patterns and tags that are invalid after it.
+//! SQL functions for events: names for things that happen in an application, and the keys, patterns and tags that become invalid.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;
@@ -25,7 +25,7 @@ fn event_name<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refuse
     }
 }
 
-/// Returns a target, or an error if it is none.
+/// Returns the argument, or an error if it is not a valid target.
 fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     let target = argument.ok_or_else(|| null("target"))?;
     if target.len() > TARGET_BYTES_MAX {
@@ -51,7 +51,7 @@ fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     Ok(target)
 }
 
-/// Adds targets to an event: each time the event is emitted, they become invalid. Targets that the event has already stay.
+/// Adds targets to an event: each time the event is emitted, they become invalid. The event keeps its earlier targets.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_on_event(
     event: Option<TextArgument<'_>>,
@@ -81,7 +81,7 @@ fn cache_on_event(
              WHERE NOT pg_catalog.arraycontains(e.targets, excluded.targets)",
             &[OwnedText(memory::copy(event)).into(), i64::from(space.oid).into(), checked.into()],
         );
-        // The limits count the new targets as well, so they are checked after these were written. An error undoes the write.
+        // The limits also count the new targets, so they are checked after the write. An error undoes the write.
         event::check_limits(event, space.oid)
     };
     add().or_raise();
@@ -89,7 +89,7 @@ fn cache_on_event(
 }
 
 /// Removes the targets of an event in all spaces in which the current role has the privilege admin. Does nothing if the event has
-/// none. If it has targets only in other spaces, raises an error.
+/// no targets. If it has targets only in other spaces, raises an error.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_off_event(event: Option<TextArgument<'_>>) {
     let remove = || -> Result<(), Refused> {
@@ -154,8 +154,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Invalidates the targets of an event, with the values of the payload in place of their placeholders, when the transaction commits.
-/// The role needs the privilege write in at least one space.
+/// Invalidates the targets of an event, with the values of the payload in place of their placeholders, when the transaction
+/// commits. The role needs the privilege write in at least one space.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_emit(event: Option<TextArgument<'_>>, payload: default!(Option<JsonbArgument<'_>>, "'{}'")) {
     let emit = || -> Result<(), Refused> {

@@ -34,7 +34,8 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     invalidate().or_raise();
 }
 
-/// Invalidates the values of a space whose keys match a pattern. In a space with values for each role, those of the current role.
+/// Invalidates the values of a space whose keys match a pattern. In a space with values for each role, invalidates only those of
+/// the current role.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_pattern(
     pattern: Option<TextArgument<'_>>,

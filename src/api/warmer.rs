@@ -63,8 +63,8 @@ fn array_of(args: Option<JsonbArgument<'_>>) -> Result<Array<'_>, Refused> {
     Ok(array)
 }
 
-/// Returns an error unless `cache_warmer_add` would accept such a warmer. A restore, or a role that may write to all tables, can
-/// write any row. Does not check the query and the space: a restore may create their objects later.
+/// Returns an error if `cache_warmer_add` would refuse such a warmer: a restore, or a role that may write to all tables, can write
+/// any row. Does not parse the query or look up the space, because a restore may create their objects later.
 fn check(warmer: &Warmer) -> Result<(), Refused> {
     limit("the query", warmer.query.len())?;
     array_of(warmer.args.as_ref().map(OwnedJsonb::as_argument))?;
@@ -241,7 +241,7 @@ impl Dumped {
     }
 }
 
-/// Returns the state of a warmer, for the view. `run` is its latest run, with whether it goes on.
+/// Returns the state of a warmer, for the view. `run` is its latest run, and whether that run goes on.
 fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'static str {
     match (run, warmer.runs.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",

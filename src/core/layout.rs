@@ -80,7 +80,7 @@ const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
 /// A reserved fence has a cache line of its own, with an identity, the fence, and the pattern fence of a space.
 pub(crate) const RESERVED_WORDS: usize = LINE;
-/// The words of the head of a slot for a pattern, and those for its bytes.
+/// The words of the head of a slot for a pattern, and the words for the bytes of the pattern.
 pub(crate) const PATTERN_HEAD_WORDS: usize = 4;
 pub(crate) const PATTERN_WORDS: usize = 128;
 /// A relation has a record on a cache line of its own. Its first word is the identity of the relation.
@@ -161,8 +161,8 @@ pub struct Sizes {
     pub locations: u32,
     /// The number of lines of the journal, 64 bytes each. 0 if there is no journal.
     pub journal_lines: u32,
-    /// The number of patterns that can be kept at the same time (`patterns/mod.rs`). If there is room for none, an invalidation by
-    /// a pattern must invalidate the whole space.
+    /// The number of patterns that can be kept at the same time (`patterns/mod.rs`). If it is 0, an invalidation by a pattern must
+    /// invalidate the whole space.
     pub patterns: u32,
 }
 

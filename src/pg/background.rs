@@ -45,22 +45,23 @@ const STATEMENT_TIMEOUT: c_int = 3;
 /// A number that asks [`RegisterTimeout`] for a timeout of a library, on all supported versions.
 const ANY_TIMEOUT: c_int = 13;
 
-/// How long a statement of a worker waits for a lock, at least. It waits for less than half as long again.
+/// The least time for which a statement of a worker waits for a lock. It waits for at most one and a half times as long.
 const LOCK_PATIENCE_MS: c_int = 1000;
-/// The same, while the last statement of the worker has waited for a lock in vain: other statements probably need the same lock.
+/// The same, if the last statement of the worker has waited for a lock in vain: other statements probably need the same lock.
 const LOCK_PATIENCE_MIN_MS: c_int = 100;
 
 /// The timeout that calls [`look_at_lock`]; 0 if it is not registered.
 static LOCK_WATCH: AtomicI32 = AtomicI32::new(0);
-/// The lock for which this process waited when [`look_at_lock`] ran last, and how often it was the same one in a row.
+/// The lock for which this process waited when [`look_at_lock`] ran last.
 static AWAITED: AtomicPtr<pg_sys::LOCK> = AtomicPtr::new(std::ptr::null_mut());
+/// How many times in a row [`look_at_lock`] has seen this lock.
 static SIGHTINGS: AtomicU32 = AtomicU32::new(0);
 /// Whether the present statement was cancelled because it has waited too long for a lock.
 static HAS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
-/// Whether the last statement was.
+/// Whether the last statement was cancelled for this reason.
 static HAD_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// The setting `transaction_read_only` in a worker that runs warmers: that of a usual session. A query may depend on it.
+/// The value of `transaction_read_only` that queries see in a worker that runs warmers: that of a usual session.
 static SHOWN_READ_ONLY: AtomicBool = AtomicBool::new(false);
 
 const LIBRARY: &CStr = c"pg_cache";
@@ -299,8 +300,8 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Begins to watch whether the present statement waits for a lock. Such a wait must not keep the worker from its other work. The
-/// setting `lock_timeout` cannot be used instead: a query can read it, and a function that catches all errors catches its error,
-/// but not a cancelled statement.
+/// setting `lock_timeout` cannot be used instead, for two reasons: a query can read the setting, and a function that catches all
+/// errors would catch its error. It cannot catch the cancelling of a statement.
 fn watch_locks() {
     HAS_GIVEN_UP.store(false, Ordering::Relaxed);
     SIGHTINGS.store(0, Ordering::Relaxed);
@@ -319,8 +320,8 @@ fn watch_locks() {
     }
 }
 
-/// Cancels the present statement if it waits for the same lock for the third time in a row. The server calls this function in the
-/// handler of a signal, and sets the latch of the process.
+/// Cancels the present statement if this is the third look in a row that sees it wait for the same lock. The server calls this
+/// function in the handler of a signal, and sets the latch of the process.
 unsafe extern "C" fn look_at_lock() {
     // SAFETY: this process's own entry, which lives as long as the process. Only this process writes the pointer while it does not
     // wait, and the pointer is not followed. The handler only sets flags.
@@ -349,8 +350,8 @@ fn end_lock_watch() -> bool {
 }
 
 /// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, READ ONLY, and
-/// with the session's `statement_timeout`. No setting is changed. `activity` is shown in `pg_stat_activity`, without one the
-/// session is idle. With an activity, the statement is cancelled if it waits for a lock for more than about a second.
+/// with the session's `statement_timeout`. No setting is changed. `pg_stat_activity` shows `activity`, or an idle session without
+/// it. With an activity, the statement is cancelled if it waits for a lock for more than about a second.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
     // SAFETY: a worker outside of a transaction. Follows the server's own sessions.

@@ -285,8 +285,8 @@ unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Does the same for a database that is about to be copied, if the current role may copy it: a template database may be copied by any
-/// role with CREATEDB.
+/// Does the same for a database that is about to be copied, if the current role may copy it. Any role with CREATEDB may copy a
+/// template database.
 unsafe fn copies(watcher: &dyn Watcher, name: &CStr) {
     // SAFETY: looks up catalogs, by a name that ends with a zero. Reads the tuple before it is released.
     unsafe {
@@ -304,7 +304,7 @@ unsafe fn copies(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Returns whether the current role owns a database, as superusers own all. The command of another role must not end a worker, because
+/// Returns whether the current role owns a database; superusers own all. The command of another role must not end a worker, because
 /// it fails anyway.
 fn is_owner_of(database: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
@@ -359,8 +359,8 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         OBJECT_TABLESPACE => Some(Shared::Tablespace),
         _ => None,
     };
-    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, functions a list of names with
-    // arguments, databases, tablespaces and schemas a list of strings.
+    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, functions a list of names
+    // with arguments, databases, tablespaces and schemas a list of strings.
     unsafe {
         if let Some(shared) = shared.filter(|_| by_name) {
             let mut granted = Vec::new();
@@ -434,8 +434,8 @@ unsafe fn names<'s>(options: *const pg_sys::List) -> impl Iterator<Item = &'s CS
     unsafe { nodes::<pg_sys::DefElem>(options).map(|option| CStr::from_ptr((*option).defname)) }
 }
 
-/// Returns whether a command is harmless: it changes no definition, so no query can mean something else after it. Default privileges
-/// concern only objects that are created later.
+/// Returns whether a command is harmless: it changes no definition, so no query can mean something else after it. Default
+/// privileges concern only objects that are created later.
 fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(

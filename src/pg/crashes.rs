@@ -1,11 +1,11 @@
-//! Pauses of warmers after a crash. A warmer whose query crashes the server would crash it again right after the recovery, for
-//! ever, and no administrator could drop it.
+//! Pauses of warmers after a crash. Without a pause, a warmer whose query crashes the server would crash it again after each
+//! recovery, and no administrator could drop the warmer.
 //!
-//! When a process has crashed, the postmaster ends all other processes and creates shared memory anew. Its own memory stays: it
-//! keeps the number of crashes, and which warmers ran at the last crash. So these numbers start again with a new postmaster.
+//! When a process has crashed, the postmaster ends all other processes and creates shared memory anew. The postmaster's own memory
+//! stays, so it has the number of crashes, and the warmers that ran at the last crash. A new postmaster starts with no crashes.
 //!
-//! After a crash, no warmer runs for a pause. The warmers that ran at the crash rest for a longer time. Both times double with each
-//! crash, up to a limit, until the server has run for some time without a crash.
+//! After a crash, no warmer runs during a pause. The warmers that ran at the crash rest for a longer time. Both times double with
+//! each crash, up to a limit, until the server has run for some time without a crash.
 
 use super::clock;
 use super::error::SqlState;
@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 /// The pause of all warmers after the first crash, in milliseconds.
 const PAUSE_MS: u64 = 10_000;
 const PAUSE_MS_MAX: u64 = 600_000;
-/// How many pauses long a warmer rests that ran at the crash.
+/// A warmer that ran at the crash rests for this many pauses.
 const SUSPECT_PAUSES: u64 = 6;
-/// After so many milliseconds without a crash, the next crash counts as the first one. Longer than the longest rest.
+/// After this many milliseconds without a crash, the next crash counts as the first one. Must be longer than the longest rest.
 const QUIET_MS: u64 = 2 * 60 * 60 * 1000;
 
 /// When shared memory was created last, on the clock of [`clock::now_ms`]; 0 if it was not created yet.
@@ -28,7 +28,7 @@ static CREATED_MS: AtomicU64 = AtomicU64::new(0);
 static CRASHES: AtomicU32 = AtomicU32::new(0);
 /// Whether there were warmers at the last crash.
 static HAD_WARMERS: AtomicBool = AtomicBool::new(false);
-/// The runs that went on at the last crash, each as the number of its [`RunId`]. 0 if a place is free.
+/// The runs that had not ended at the last crash, each as the number of its [`RunId`]. 0 if a place is free.
 static SUSPECTS: [AtomicU64; DATABASE_SLOTS] = [const { AtomicU64::new(0) }; DATABASE_SLOTS];
 
 /// Remembers which warmers run. Must be called in the postmaster after a crash, while the old shared memory still exists.
@@ -41,7 +41,7 @@ pub fn remember(list: &WarmList) {
 }
 
 /// Lets the warmers pause if a process has crashed. Must be called in the postmaster each time shared memory was created, before
-/// any other process exists. `tick_in` returns the tick in so many milliseconds.
+/// any other process exists. `tick_in` returns the tick that is a number of milliseconds in the future.
 pub fn start_up(list: &WarmList, tick_in: impl Fn(u64) -> u32) {
     let now_ms = clock::now_ms().max(1);
     let created_ms = CREATED_MS.swap(now_ms, Relaxed);

@@ -113,8 +113,8 @@ pub fn full() -> Hash {
     digest(true)
 }
 
-/// Returns whether the current role is the one that has logged in: neither SET ROLE, SET SESSION AUTHORIZATION nor a function has
-/// changed it.
+/// Returns whether the current role is the role that has logged in: neither SET ROLE, nor SET SESSION AUTHORIZATION, nor a SECURITY
+/// DEFINER function has changed it.
 pub fn is_of_login() -> bool {
     let who = Who::now();
     // SAFETY: reads a variable of the server.
@@ -130,7 +130,8 @@ pub fn has_temporary_schema() -> bool {
 
 /// Returns whether the session has temporary objects. The schema for them stays until the session ends, also when it is empty.
 pub fn has_temporary_objects() -> bool {
-    // The OID of pg_depend, the numbers of two columns, and the OID of its index on the class and OID of the object that others depend on.
+    // The OID of pg_depend, the numbers of two columns, and the OID of its index on the class and OID of the object that others
+    // depend on.
     const DEPENDENCIES: u32 = 2608;
     const REFERENCED_CLASS: pg_sys::AttrNumber = 4;
     const REFERENCED: pg_sys::AttrNumber = 5;
@@ -140,8 +141,8 @@ pub fn has_temporary_objects() -> bool {
         return false;
     }
     let lock = pg_sys::AccessShareLock as c_int;
-    // SAFETY: follows the way in which the server scans its catalogs: every object depends on its schema. An error releases everything
-    // with the (sub)transaction.
+    // SAFETY: follows the way in which the server scans its catalogs: every object depends on its schema. An error releases
+    // everything with the (sub)transaction.
     unsafe {
         let mut keys: [pg_sys::ScanKeyData; 2] = std::mem::zeroed();
         for (key, (column, value)) in
@@ -436,8 +437,8 @@ fn is_harmless(name: &[u8], context: pg_sys::GucContext::Type, harmless: &BTreeS
     }
 }
 
-/// Gives the setting `transaction_read_only` of this process a variable of its own. Then the server's variable can forbid writing
-/// while queries and digests see the setting as in a usual session. Must be called before the first digest.
+/// Binds the setting `transaction_read_only` of this process to another variable. Then the server's own variable can forbid
+/// writing, while queries and digests see the setting as in a usual session. Must be called before the first digest.
 pub fn separate_read_only(variable: &'static AtomicBool) {
     with_settings(|records| {
         for record in records {

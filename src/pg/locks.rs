@@ -108,8 +108,8 @@ pub fn each_seen(mut with: impl FnMut(u32)) {
 }
 
 /// Calls `with` for each relation that the transaction holds a lock on in one of the modes, with the modes that it holds. `modes`
-/// is a mask of the main lock table, and `in_slots` the same mask for a word of fast-path slots. For a slot, `with` gets 0 as the
-/// modes: slots never hold a mode that is stronger than ROW EXCLUSIVE.
+/// is a mask of the main lock table, and `in_slots` the same mask for a word of fast-path slots. For a relation in a slot, `with`
+/// gets 0 as the modes: slots never hold a mode that is stronger than ROW EXCLUSIVE.
 #[inline]
 fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32, i32)) {
     check_thread();
@@ -138,8 +138,8 @@ pub fn has_seen_large_objects() -> bool {
 }
 
 /// Returns the prepared transactions of this database, with their transaction ids and the relations that each has locked as a
-/// writer or as the parent of a new child. A lock is weak if ROW EXCLUSIVE is its only such mode. The list may include transactions
-/// that have just ended or are just being prepared.
+/// writer or as the parent of a new child. Here, a lock is weak if ROW EXCLUSIVE is its only mode of these. The list may include
+/// transactions that have just ended or are just being prepared.
 pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<WriteLock>)> {
     let mut found = Vec::new();
     check_thread();

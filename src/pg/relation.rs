@@ -152,15 +152,15 @@ pub enum Relation {
     Rows { ancestors: Rc<[u32]>, evidence: Evidence },
 }
 
-/// The evidence that a transaction has changed rows of a relation on which it holds no stronger lock of a writer than ROW EXCLUSIVE.
+/// How to find out whether a transaction has changed rows of a relation on which it holds no lock of a writer but ROW EXCLUSIVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The lock: nothing else tells of changes in this relation.
+    /// By the lock alone: the server does not count the changes of such a relation for certain, so the relation counts as changed.
     Lock,
-    /// The counters of the transaction (`row_changes.rs`). The relation is an ordinary table, also a partition, with the access
+    /// By the counters of the transaction (`row_changes.rs`). The relation is an ordinary table or a partition, with the access
     /// method `heap`.
     Counters,
-    /// Nothing: a partitioned table has no rows of its own. A transaction that changes rows of a partition locks the partition.
+    /// Not needed: a partitioned table has no rows of its own. A transaction that changes rows of a partition locks the partition.
     NoRows,
 }
 
@@ -177,9 +177,9 @@ const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// these indexes are kept until the commit as well; subscriptions, their state for each table, and replication origins; comments.
 const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396];
 /// Catalogs for which a lock tells nothing: `definition.rs` and `command.rs` report the changes that matter. First those that all
-/// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases, privileges
-/// on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and change the
-/// meaning of one name only.
+/// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases,
+/// privileges on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and
+/// change the meaning of one name only.
 const REPORTED: [u32; 8] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615];
 /// `pg_toast`, the schema of TOAST tables and their indexes.
 const TOAST_SCHEMA: u32 = 99;
@@ -349,7 +349,8 @@ fn look_up(oid: u32) -> Relation {
     Relation::Rows { ancestors: ancestors(oid).into(), evidence: evidence(oid) }
 }
 
-/// Returns what shows changes of a relation's rows. A relation that this transaction has dropped is locked in the strongest mode.
+/// Returns how to find out whether a relation's rows have changed. A relation that this transaction has dropped is locked in the
+/// strongest mode, so the answer for it does not matter.
 fn evidence(oid: u32) -> Evidence {
     let found = with_class(oid, |row| match row.relkind as u8 {
         pg_sys::RELKIND_RELATION if row.relam == pg_sys::HEAP_TABLE_AM_OID => Evidence::Counters,
@@ -436,8 +437,8 @@ pub fn is_catalog(oid: u32) -> bool {
     oid < FIRST_NORMAL
 }
 
-/// Returns whether the relation is a foreign table, which reads rows of another server or program. The extension's own foreign table
-/// (`view_owner.rs`) does not count.
+/// Returns whether the relation is a foreign table, which reads rows of another server or program. The extension's own foreign
+/// table (`view_owner.rs`) does not count.
 pub fn is_foreign(oid: u32) -> bool {
     class(oid).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE) && {
         // SAFETY: looks up a catalog. The server returns 0 for an object that belongs to no extension.

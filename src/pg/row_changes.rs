@@ -1,15 +1,15 @@
 //! Tells in which tables the transaction has changed rows, by the server's own counters.
 //!
-//! A write lock alone does not mean that rows have changed: `UPDATE … WHERE false` and `INSERT … ON CONFLICT DO NOTHING` hold one,
-//! too. The access method `heap` counts each row that it inserts, updates or deletes, however it was asked to: by the executor,
-//! COPY, C code, or logical replication. These counters belong to the cumulative statistics system, which keeps them for each
-//! transaction until its end. It has a stack of levels, one for each savepoint, and each level has a list of the tables that were
-//! counted in it. Releasing a savepoint moves its tables to the level below; rolling it back removes them.
+//! A write lock alone does not mean that rows have changed: `UPDATE … WHERE false` and `INSERT … ON CONFLICT DO NOTHING` take one,
+//! too. The access method `heap` counts each row that it inserts, updates or deletes for the executor, COPY, C code, or logical
+//! replication. These counters belong to the cumulative statistics system, which keeps them for each transaction until its end. It
+//! has a stack of levels, one for each savepoint, and each level has a list of the tables that were counted in it. Releasing a
+//! savepoint moves its tables to the level below; rolling it back removes them.
 //!
-//! The list tells everything only if `track_counts` has been on since the transaction began, without interruption. The setting may
-//! change at any moment, also inside of a function. So this file watches its assign hook.
+//! The list is complete only if `track_counts` has been on since the transaction began, without interruption. The setting may
+//! change at any moment, also inside of a function. So this file installs an assign hook for it.
 //!
-//! The other ways to the counters do not work. `find_tabstat_entry` returns a copy without them since PostgreSQL 16, and
+//! Two other ways to read the counters do not work. `find_tabstat_entry` returns a copy without them since PostgreSQL 16, and
 //! `pgstat_fetch_pending_entry` returns a structure to which minor releases have added a field.
 
 #![allow(unsafe_code)]
@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 
 unsafe extern "C-unwind" {
-    /// Returns the level of the statistics with this depth of savepoints. Makes it if there is none, so it may raise an error.
+    /// Returns the level of the statistics with this depth of savepoints. Creates a missing level, so it may raise an error.
     fn pgstat_get_xact_stack_level(nest_level: c_int) -> *mut Level;
 }
 
@@ -64,7 +64,7 @@ impl Counters {
         Self(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| pgstat_get_xact_stack_level(depth)) })
     }
 
-    /// Returns the tables of which rows were counted. A table may come several times. Cannot fail.
+    /// Returns the tables for which changed rows were counted. A table may occur several times. Cannot fail.
     #[inline]
     pub fn relations(self) -> impl Iterator<Item = u32> {
         let mut level = self.0;
@@ -91,7 +91,7 @@ impl Counters {
         })
     }
 
-    /// Lists the tables of which rows were counted. May raise errors.
+    /// Writes the tables for which changed rows were counted to `found`. May raise errors.
     pub fn list(self, found: &mut Vec<u32>) {
         found.clear();
         self.relations().for_each(|oid| memory::push(found, oid));
@@ -131,8 +131,8 @@ pub fn hook() {
     });
 }
 
-/// The server is about to assign a value to `track_counts`: on SET, at the end of a function, a savepoint or a transaction that has
-/// set it, or when it reads the configuration files again.
+/// Called when the server is about to assign a value to `track_counts`: on SET, at the end of a function, a savepoint or a
+/// transaction that has set it, or when it reads the configuration files again.
 #[pg_guard]
 #[allow(ffi_unwind_calls)] // An assign hook raises no errors.
 unsafe extern "C-unwind" fn assigned(on: bool, extra: *mut c_void) {
@@ -149,8 +149,8 @@ fn is_on() -> bool {
     unsafe { pg_sys::pgstat_track_counts }
 }
 
-/// Returns the server's number of this session's transaction, or 0 outside of transactions and after the commit. A number comes
-/// again after 2^32 transactions, which costs at most needless misses.
+/// Returns the server's number of this session's transaction, or 0 outside of transactions and after the commit. Numbers repeat
+/// after 2^32 transactions, which costs at most needless misses.
 fn number() -> u32 {
     // SAFETY: reads our own PGPROC, if there is one. Only this process writes the number.
     unsafe {
@@ -166,8 +166,8 @@ fn number() -> u32 {
     }
 }
 
-/// Returns whether the counters tell of every change of a heap table: whether `track_counts` has been on since the transaction
-/// began, without interruption. Must be called before the transaction has committed.
+/// Returns whether the counters have every change of a heap table: `track_counts` has been on since the transaction began, without
+/// interruption. Must be called before the transaction has committed.
 #[inline]
 pub fn are_complete() -> bool {
     check_thread();

@@ -2,8 +2,8 @@
 //!
 //! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
 //! commands that the transaction runs. Each commit compares both (`compare` in `store/transaction/table_writes.rs`): a relation
-//! that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. This is not taken
-//! from the server's counters alone: a target for which the executor has processed rows has changed in any case.
+//! that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The check does not
+//! rely on the server's counters alone: if the executor has processed rows for a target, the target must have changed.
 
 #![allow(unsafe_code)]
 
@@ -21,7 +21,7 @@ thread_local! {
 /// A list of relations, each with the depth of a savepoint.
 type List = std::thread::LocalKey<RefCell<Vec<(i32, u32)>>>;
 
-/// Notes a relation, at the depth of this savepoint.
+/// Notes a relation, at the depth of the current savepoint.
 fn note(list: &'static List, relation: u32) {
     let noted = (transaction::depth(), relation);
     list.with_borrow_mut(|all| {
@@ -45,7 +45,7 @@ pub fn named() -> Vec<u32> {
     relations(&NAMED)
 }
 
-/// Returns those of the named relations that certainly have changed, themselves or in a child.
+/// Returns the named relations that have certainly changed. Rows of a child count as rows of its parent.
 pub fn changed() -> Vec<u32> {
     relations(&CHANGED)
 }

@@ -4,8 +4,9 @@
 //!
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
 //! here before the commit, and a worker of the database adds all owners when the server has started. A session that stores a result
-//! in a space with the option `keep_warm` adds its role afterwards. A worker that finds nothing to do for an owner removes the
-//! owner, and the launcher removes the owners of a dropped database. An owner without warmers costs only the start of a worker.
+//! in a space with the option `keep_warm` adds its role afterwards. A worker that finds neither warmers nor kept results of an
+//! owner removes the owner, and the launcher removes the owners of a dropped database. An owner without work costs only the start
+//! of a worker.
 //!
 //! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
 //! the run again if the version was odd, or has changed during the read.
@@ -15,8 +16,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 /// The most owners, in all databases together. Further owners get no worker.
 pub const OWNERS_MAX: usize = 512;
-/// The most warmers whose latest run is known, in all databases together. With more warmers, the one that was used first is
-/// forgotten.
+/// The most warmers and kept results whose latest run is known, in all databases together. If there are more, the list forgets the
+/// run that was used least recently.
 pub const RUNS_MAX: usize = 1024;
 /// The words of a message. Longer messages are cut off.
 const MESSAGE_WORDS: usize = 24;
@@ -25,7 +26,7 @@ pub const MESSAGE_BYTES_MAX: usize = MESSAGE_WORDS * 8;
 /// The most attempts to read a run, and to add an owner.
 const TRIES: usize = 1000;
 
-/// A role of a database that may have warmers there.
+/// A role of a database that may have warmers or kept results there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
     pub database: u32,
@@ -42,7 +43,7 @@ impl Owner {
     }
 }
 
-/// Identifies what has run: a warmer, or a kept result.
+/// Identifies a warmer or a kept result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunId(u64);
 
@@ -60,12 +61,12 @@ impl RunId {
         Self(hash | Self::RESULT)
     }
 
-    /// Returns what has run, by the number that [`WarmList::running`] has returned.
+    /// Makes an identity of a number that [`WarmList::running`] has returned.
     pub fn from_number(number: u64) -> Self {
         Self(number)
     }
 
-    /// Returns what has run, for the log.
+    /// Returns a description of the warmer or the kept result, for the log.
     pub fn in_words(self) -> String {
         match self.0 & Self::RESULT {
             0 => format!("warmer {} of database {}", self.0 as u32, self.0 >> 32),
@@ -80,7 +81,7 @@ impl RunId {
 struct OwnerSlot {
     /// `database : 32 | role : 32`; 0 if the place is free. Role 0 stands for a worker that has added all owners of the database.
     owner: AtomicU64,
-    /// Grows with each warmer that may have been added.
+    /// Grows with each warmer or kept result that may have been added.
     added: AtomicU64,
     /// The number of workers that have begun a session of the role.
     begun: AtomicU64,
@@ -88,7 +89,7 @@ struct OwnerSlot {
     is_refused: AtomicU64,
 }
 
-/// The outcome of the latest run of a warmer.
+/// The outcome of the latest run of a warmer or of a kept result.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// The tick at which the run began; 0 if the warmer has not run.
@@ -183,7 +184,7 @@ struct RunSlot {
     length: AtomicU32,
     duration_us: AtomicU64,
     runs: AtomicU64,
-    /// The last look of a worker at the warmer, see [`Look`]. A word of its own, which the version does not cover.
+    /// The last look of a worker at the warmer, see [`Look`]. The version does not cover this word.
     look: AtomicU64,
     message: [AtomicU64; MESSAGE_WORDS],
 }
@@ -226,13 +227,13 @@ impl WarmList {
         self.paused_until.load(Relaxed)
     }
 
-    /// Returns what runs, each as the number of its [`RunId`].
+    /// Returns the warmers and kept results that run, each as the number of its [`RunId`].
     pub fn running(&self) -> impl Iterator<Item = u64> {
         let running = self.runs.iter().filter(|slot| slot.process.load(Relaxed) != 0);
         running.map(|slot| slot.id.load(Relaxed)).filter(|id| *id != 0)
     }
 
-    /// Adds an owner, or notes that the owner may have one more warmer. Returns false if there is no free place.
+    /// Adds an owner, or notes that the owner may have one more warmer or kept result. Returns false if there is no free place.
     pub fn add(&self, owner: Owner) -> bool {
         let word = owner.word();
         for _ in 0..TRIES {
@@ -251,14 +252,14 @@ impl WarmList {
         false
     }
 
-    /// Returns how often warmers of an owner were added. Sums up all places of the owner: two sessions that add an owner at the
-    /// same time may give it two places.
+    /// Returns how often [`add`](Self::add) was called for an owner. Sums up all places of the owner: two sessions that add an
+    /// owner at the same time may give it two places.
     pub fn added(&self, owner: Owner) -> u64 {
         let places = self.owners.iter().filter(|slot| slot.owner.load(SeqCst) == owner.word());
         places.map(|slot| slot.added.load(SeqCst)).sum()
     }
 
-    /// Removes an owner that has no warmers, unless one was added since [`added`](Self::added) returned `added`.
+    /// Removes an owner, unless [`add`](Self::add) was called since [`added`](Self::added) returned `added`.
     pub fn remove(&self, owner: Owner, added: u64) {
         let word = owner.word();
         if self.added(owner) != added {
@@ -357,8 +358,8 @@ impl WarmList {
         }
     }
 
-    /// Notes a look at a warmer. A warmer without a place takes one that is free or was used last before the tick `unused_since`.
-    /// If there is none, the call does nothing.
+    /// Notes a look at a warmer. A warmer without a place takes a place that is free or was last used before the tick
+    /// `unused_since`. If there is no such place, the call does nothing.
     pub fn note_look(&self, id: RunId, at: &mut usize, look: Look, unused_since: u32) {
         if self.slot(id, at).is_none() {
             if !self.runs.iter().any(|slot| slot.last_used() < unused_since.max(1)) {
@@ -415,7 +416,7 @@ impl RunSlot {
         self.id.load(Relaxed) == id.0
     }
 
-    /// Returns the tick of the last look or the beginning of the last run, whichever is later; 0 if the place is free.
+    /// Returns the later one of two ticks: that of the last look, and that at which the last run began. 0 if the place is free.
     fn last_used(&self) -> u32 {
         match self.id.load(Relaxed) {
             0 => 0,

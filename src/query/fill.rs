@@ -17,7 +17,7 @@ use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use pg_cache_core::Stamp;
 
-/// The status if a caller has chosen a key that has the form of the key of a query result.
+/// The status if a caller has chosen a key in the form of the keys of query results.
 const RESERVED: Status = Status::Refused("the key belongs to the result of a query");
 
 /// Computes the result of a query, or waits for the session that computes it, and returns it.
@@ -38,8 +38,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
             false if renewed.is_none() && flight::may_wait() => IfBusy::Wait(waiting.arrived()),
             false => IfBusy::GiveWay,
         };
-        // The sessions that miss the result of a query wait for its fill. A caller that chooses such a key must not be able to hold
-        // them up.
+        // Sessions that miss the result of a query wait for its fill. A caller that chooses the key of such a result must not be
+        // able to make these sessions wait.
         let is_reserved = J::Rules::KEY_IS_CHOSEN && keyspace::is_of_query(job.rules().key());
         let asked = match is_reserved {
             true => Err(RESERVED),

@@ -33,8 +33,8 @@ pub struct Look {
 
 /// No lot wins while more time is left than this many times the cost of the result. The chance would be less than one in 20 000.
 const RENEWED_COSTS_BEFORE: u64 = 10;
-/// Every lot wins when this many times the cost of the result is left, but not in the first half of the time for which the result may
-/// be used. The second run is a reserve: a run may take longer than the one before, and the first call may come a little later.
+/// Every lot wins when at most this many times the cost of the result is left, but not in the first half of the time for which the
+/// result may be used. The second run is a reserve: a run may take longer than the one before, and the first call may come late.
 const RENEWED_AT_LATEST_COSTS_BEFORE: u64 = 2;
 
 impl Look {

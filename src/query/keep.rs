@@ -21,13 +21,13 @@ pub struct Renewal {
     pub created: u32,
 }
 
-/// The result is about to expire if a run that begins after this time would probably end later than the result. Other roles may
-/// have their turn in between.
+/// A result is about to expire if a run that begins after this many milliseconds would probably end later than the result. The time
+/// is longer than that between two looks, because other roles may have their turn in between.
 const POLL_MS: u64 = 3000;
-/// The least age of a result that is renewed. The result of a query that takes longer must be as old as its query took.
+/// The least age in milliseconds of a result that is renewed. A result whose query took longer must be as old as its query took.
 const AGE_MS_MIN: u64 = 1000;
 
-/// Calls `with` with the call that has stored a result. Returns None if the result cannot be kept.
+/// Calls `with` with the call of `cache_query` that has stored a result. Returns None if the result cannot be kept.
 fn with_asked<R>(
     found: &Found,
     refresh: bool,

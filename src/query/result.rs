@@ -74,8 +74,8 @@ impl Asked<'_> {
         Wanted { ttl_ms, tags, stale_ok_ms, refresh, depends }
     }
 
-    /// Returns the terms by which a worker can run the query again. None for calls that it cannot repeat: of the wrappers of
-    /// functions, of cached views, and with `depends`.
+    /// Returns the terms by which a worker can run the query again. None for calls that a worker cannot repeat: those of wrappers
+    /// of functions and of cached views, and those with `depends`.
     fn terms(&self) -> Option<Terms<'_>> {
         let Arguments::Json(array) = self.arguments else { return None };
         let is_plain = self.depends.is_none() && self.reader.is_none();
@@ -665,7 +665,8 @@ pub fn stored(
     Ok(found.filter(|meta| is_usable(meta) && has_tags(meta)))
 }
 
-/// Returns whether the result of a query in this form lies, or would lie, under this key in this session, whatever the query reads.
+/// Returns whether this session would store the result of a query in this form under this key. The key may be the one with or
+/// without all settings.
 pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfMemory> {
     let search = Search::new(asked, form)?;
     Ok(search.key == key || search.full_key() == key)

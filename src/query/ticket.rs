@@ -232,8 +232,8 @@ impl Ticket {
             has_own_terms: true,
         };
         // An invalid result is stored for the sessions that have waited for it, for callers with `stale_ok`, and for workers that
-        // keep the result. Such callers exist if this call has `stale_ok`, or if the previous result of the key was stored for
-        // them.
+        // keep the result. Callers with `stale_ok` exist if this call has `stale_ok`, or if the previous result of the key was
+        // stored for such callers.
         let name = self.name();
         let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
         let left_for_ms = facts.terms.map(|_| kept::LEFT_FOR_MS).filter(|_| !is_chosen);

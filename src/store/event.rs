@@ -1,5 +1,6 @@
-//! Events: names for what happens in an application, such as `order_paid`. Each event has targets in spaces: the keys, patterns and
-//! tags that are invalid after the event. A target is a template (`template.rs`) whose placeholders get the values of the event.
+//! Events: names for things that happen in an application, such as `order_paid`. Each event has targets in spaces: the keys,
+//! patterns and tags that become invalid with the event. A target is a template (`template.rs`) whose placeholders get the values
+//! of the event.
 //!
 //! Each session remembers all events of the database until it learns that a table of pg_cache has changed (`pg/catalog.rs`).
 
@@ -110,7 +111,7 @@ pub fn spaces_of(event: &[u8]) -> Vec<Registered> {
     read().remove(event).unwrap_or_default()
 }
 
-/// Returns an error if an event in a space has more targets than it may, or the database more events. This transaction must have
+/// Returns an error if an event has too many targets in a space, or if the database has too many events. This transaction must have
 /// written the event already, and the error undoes it. Events that running transactions have added count, too.
 pub fn check_limits(event: &[u8], space: u32) -> Result<(), Refused> {
     let (mut events, mut targets) = (0, 0);
@@ -134,7 +135,7 @@ pub fn check_limits(event: &[u8], space: u32) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Escapes the bytes of a text from this position on, so that a pattern matches them literally.
+/// Escapes the bytes of a text from this position on, so that they are literal in a pattern.
 fn escape(text: &mut Vec<u8>, from: usize) {
     let value = memory::copy(&text[from..]);
     text.truncate(from);
@@ -147,8 +148,8 @@ fn escape(text: &mut Vec<u8>, from: usize) {
     }
 }
 
-/// Returns whether the fixed parts of a template are those of a pattern: none ends with a backslash, which would escape the beginning of
-/// a value.
+/// Returns whether a template always becomes a pattern: neither the text before a placeholder nor the whole text may end with an
+/// unpaired backslash, which would escape the beginning of a value.
 pub fn is_pattern(template: &Template<'_>) -> bool {
     let mut is_valid = true;
     let filled: Result<_, Infallible> = template.fill(|_, text| {
@@ -164,11 +165,12 @@ fn is_tag(name: &[u8]) -> bool {
     (1..=TAG_BYTES_MAX).contains(&name.len())
 }
 
-/// Invalidates the targets of an event when the transaction commits. `value` adds the value of a placeholder of a target to a text.
-/// Does nothing if the event has no targets. Keys and tags that are too long to exist are left out.
+/// Invalidates the targets of an event when the transaction commits. `value` gets a target, one of its placeholders, and the text
+/// to which it adds the value of the placeholder. Does nothing if the event has no targets. Keys and tags that are too long to
+/// exist are left out.
 ///
-/// The privilege of the role is not checked: the role that has registered a target has the privilege admin in the space, and
-/// lets every emitter of the event invalidate the target.
+/// Does not check a privilege of the current role in the spaces of the targets: the role that has registered a target had the
+/// privilege admin in its space, and lets every emitter of the event invalidate the target.
 pub fn emit(
     event: &[u8],
     mut value: impl FnMut(&[u8], &[u8], &mut Vec<u8>) -> Result<(), Refused>,
@@ -194,7 +196,7 @@ pub fn emit(
                 Kind::Tag => {}
                 Kind::Pattern => match Glob::new(&name).filter(|_| name.len() <= KEY_BYTES_MAX) {
                     Some(pattern) => entry::invalidate_pattern(&space, pattern)?,
-                    // It may still match a key, because it has more bytes than the keys that it matches.
+                    // A pattern may be longer than the keys that it matches. So one that is too long may still match a key.
                     None => entry::flush(&space, false)?,
                 },
             }

@@ -1,11 +1,10 @@
 //! The results of queries that workers keep stored in spaces with the option `keep_warm`: the most valuable ones of each space,
-//! over all roles. The value of a result is the time that its hits have saved lately: about its number of hits, times the duration
-//! of its query. A result without known hits counts as if it had one.
+//! over all roles. The value of a result is about the time that its latest hits have saved: their number plus one, times the
+//! duration of its query.
 //!
 //! A result can be kept if its note has everything that is needed to run the query again ([`Terms`]), and if the role that ran it
 //! had logged in as itself and is no superuser: a worker of this role then runs the query in the same way. A worker must run only
-//! what the role itself has run, so it renews a result only if nothing but rows has changed since, or if the result is about to
-//! expire ([`Kept::look`]).
+//! queries and code that the role itself has run. So it renews a result only while nothing but rows has changed ([`Kept::look`]).
 //!
 //! An entry of such a space stays for a while after a change of rows ([`LEFT_FOR_MS`]), so that a worker can find it.
 
@@ -23,8 +22,8 @@ use pg_cache_core::{Key, Kind, Meta, Reader, SampledHits, Stamp};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// For how many milliseconds a result stays that a change of rows has made invalid, counted from the last moment at which it was
-/// known to be valid. While a worker keeps the result, it renews this moment about once a second.
+/// For how many milliseconds a result stays in memory after a change of rows has made it invalid. The time counts from the last
+/// moment at which the result was known to be valid. A worker that keeps the result renews this moment about once a second.
 pub const LEFT_FOR_MS: u64 = 10 * 60 * 1000;
 
 /// Returns whether a worker could run a query again that the current role has run in a space.
@@ -73,7 +72,7 @@ pub struct Kept {
 pub struct Found {
     pub meta: Meta,
     note: Vec<u8>,
-    /// Whether a reader would get the result. Otherwise only rows have changed.
+    /// Whether a reader would get the result. If not, only rows have changed.
     pub is_valid: bool,
 }
 

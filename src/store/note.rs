@@ -7,7 +7,7 @@
 //! |---|---|
 //! | number of tags | 1; only in the notes of query results |
 //! | each tag | 1 for its length minus one, followed by the tag: no tag is empty or longer than 256 bytes |
-//! | facts | only in the notes of query results: a head of fixed length, the OIDs of the relations, perhaps the terms, the text of the query |
+//! | facts | only in notes of query results: a head of fixed length, the OIDs of relations, optional terms, the query text |
 //!
 //! The kind of the entry tells whether it is a query result ([`kind::is_of_query`]). The note of another entry ends with its tags.
 
@@ -34,7 +34,7 @@ pub enum Form {
 pub type RelationBytes = [u8; 4];
 
 /// The facts that a worker needs, besides the text, the form and the tags, to run a query again (`kept.rs`). Only notes of
-/// results in spaces with the option `keep_warm` have it.
+/// results in spaces with the option `keep_warm` have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms<'a> {
     /// The arguments: the bytes of a jsonb, or no bytes.
@@ -73,12 +73,12 @@ pub struct Facts<'a> {
     pub has_own_terms: bool,
 }
 
-/// Receives the note of a value, and no bytes.
+/// A buffer that receives the note of a value, but not its bytes.
 #[derive(Debug)]
 pub struct OnlyNote(pub Vec<u8>);
 
 impl OnlyNote {
-    /// Makes one with room for the longest note. Raises an error if there is no memory.
+    /// Makes a buffer with room for the longest note. Raises an error if there is no memory.
     pub fn new() -> Self {
         let mut note = Vec::new();
         memory::reserve(&mut note, NOTE_BYTES_MAX);

@@ -29,12 +29,13 @@ pub struct StoredResult {
     reads_queries: bool,
 }
 
-/// Whether a worker of the role that ran a query keeps its result stored (`kept.rs`), if the worker's session finds the result.
+/// Whether a result has a place among those that workers keep stored (`kept.rs`). A worker may still not keep it: a result that was
+/// stored with other settings is not found by the worker's session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Keeping {
     No,
     Yes,
-    /// The SQLSTATE of the last run, if it failed with an error, and the message, or why its result was not stored.
+    /// The last run has failed. Has the SQLSTATE and the message of its error, or only the reason why its result was not stored.
     Fails(Option<SqlState>, String),
 }
 

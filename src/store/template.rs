@@ -1,4 +1,5 @@
-//! Templates: texts with placeholders in braces, such as `order:{id}`, that become names of keys and tags. Two braces stand for one.
+//! Templates: texts with placeholders in braces, such as `order:{id}`, that become keys, patterns or tags. Two braces stand for
+//! one.
 
 use crate::pg::memory;
 
@@ -14,7 +15,7 @@ enum Part<'a> {
     Placeholder(&'a [u8]),
 }
 
-/// The reason why a text is no template.
+/// The reason why a text is not a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// An opening brace has no closing brace.

@@ -28,9 +28,9 @@ const REST_MIN: Duration = Duration::from_secs(1);
 /// The longest rest because of failures. A warmer whose run took longer rests longer.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// After this time, the last look of a worker at a warmer says nothing about its result any more.
+/// The most milliseconds for which the last look of a worker at a warmer counts.
 const LOOK_MS_MAX: u64 = 10_000;
-/// If no worker has looked at a warmer for so long, its place in shared memory may be given to another one.
+/// If no worker has looked at a warmer for so many milliseconds, another warmer may get its place in shared memory.
 const UNUSED_MS: u64 = 600_000;
 
 /// A warmer.
@@ -116,13 +116,13 @@ impl Runs {
         self.with(WarmList::run).flatten()
     }
 
-    /// Returns whether nothing must run now, because of the latest run.
+    /// Returns whether the warmer or the kept result still rests after its latest run.
     pub fn rest(&self) -> bool {
         self.latest().is_some_and(|run| shared::ms_until(run.rests_until) > 0)
     }
 
-    /// Returns the latest run as the view shows it, with whether it goes on. A run that goes on is not counted yet, and the outcome
-    /// is that of the run before.
+    /// Returns the latest run as the view shows it, and whether it goes on. A run that goes on is not counted yet, and has the
+    /// outcome of the run before.
     pub fn shown(&self) -> Option<(Run, bool)> {
         let mut run = self.latest()?;
         let goes_on = session::is_alive(run.process);
@@ -166,7 +166,7 @@ impl Runs {
     }
 }
 
-/// If the process of a run has ended before the run, notes this as the outcome of the run.
+/// If a run has not noted its end, notes as its outcome that its process has ended.
 fn blame_process(run: &mut Run) {
     if run.process != 0 {
         (run.process, run.code) = (0, SqlState::ADMIN_SHUTDOWN.0);

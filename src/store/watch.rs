@@ -4,7 +4,7 @@
 //! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
 //! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table never does.
 //!
-//! A transaction that makes a tag stand for a table, or ends that, invalidates the tag: an entry with the tag may get or lose a
+//! A transaction that begins or ends a watch invalidates the tags of the watch: an entry with such a tag may get or lose a
 //! dependency. The storing session reads the list after it has taken the entry's stamp, and the entry depends on the fence of the
 //! tag. So a watch that commits after the stamp was taken makes the entry a miss.
 //!

@@ -1,8 +1,8 @@
 //! The results of one role that its worker keeps stored (`store/kept.rs`).
 //!
-//! Now and then, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a
-//! million entries takes a part of a second, so the worker does nothing else for most of the time. In between, it looks at the
-//! results of its role that it has found, which costs about a microsecond for each.
+//! Every few seconds, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a
+//! million entries takes a part of a second, so walks take at most a twentieth of the time. Between two walks, the worker looks at
+//! the results of its role that it has found. A look costs about a microsecond for each result.
 
 use crate::pg::error::OrRaise;
 use crate::pg::memory;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The least time between two walks.
 const WALK_MIN: Duration = Duration::from_secs(5);
-/// The time between two walks is at least so many times the duration of a walk.
+/// The time between two walks is at least this many times the duration of a walk.
 const WALK_REST: u32 = 20;
 
 /// The results that a worker keeps.

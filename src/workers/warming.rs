@@ -9,8 +9,8 @@
 //! also leaves if a query has changed the settings of its session: sessions of clients would not find the results that it then
 //! stores.
 //!
-//! With role 0, the worker only removes the warmers of dropped roles, and tells the launcher which roles have warmers or kept
-//! results in the database.
+//! A worker that was started with role 0 only removes the warmers of dropped roles, and tells the launcher which roles have warmers
+//! or kept results in the database.
 
 use super::keeping::Keeping;
 use crate::pg::catalog;
@@ -91,8 +91,8 @@ struct Warming {
     began: Instant,
     /// The environment of the session before its first query.
     environment: Option<[u8; 32]>,
-    /// The warmers, and the generation of the catalog tables. The generation must be read before the warmers.
     warmers: Vec<Warmer>,
+    /// The generation of the catalog tables from before the warmers were read.
     generation: u64,
     /// By the number of a warmer: the tick at which its result was stored, if the worker has already compared the tags of that
     /// result.

@@ -3,8 +3,8 @@
 //! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. After the start of
 //! the server the list is empty, so a worker looks into each database once. A database may be new, a copy of another one, or accept
 //! connections later, so the launcher searches the databases again and again. At most `pg_cache.max_workers` of these workers run.
-//! If there are more owners than workers, the owner whose last worker started first comes next. Each worker then leaves when no
-//! warmer is due, and at the latest about a second after its start.
+//! If there are more owners than workers, the owner whose last worker started first comes next. Each worker then leaves when
+//! nothing is due, and at the latest about a second after its start or when its run ends.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
@@ -81,8 +81,9 @@ struct Last {
 /// The workers that run warmers.
 #[derive(Debug)]
 pub struct Warmth {
-    /// The databases into which a worker has looked since the launcher started, and those into which one must look.
+    /// The databases into which a worker has looked since the launcher started.
     seen: BTreeSet<u32>,
+    /// The databases into which a worker must look.
     unseen: BTreeSet<u32>,
     /// When the launcher searched for unseen databases last.
     searched: Option<Instant>,

@@ -1,6 +1,6 @@
-//! Runs what the documentation shows: each statement in a block of SQL, each row of the tables of first errors and of
-//! replacements, and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`.
-//! It does not see the fixed texts, and the texts that are given to `status::about`.
+//! Runs what the documentation shows: each statement in a block of SQL, each row of the tables of first errors and of replacements,
+//! and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`. It
+//! does not see the fixed texts, and the texts that are given to `status::about`.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::{Client, SimpleQueryMessage};

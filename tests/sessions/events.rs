@@ -1,4 +1,5 @@
-//! Tests of events of several sessions: which targets an emitter knows, and when others see the effect of an event.
+//! Tests of events with several sessions: which targets a session that emits an event knows, and when other sessions see the
+//! effect.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -18,8 +19,8 @@ const GET: &str = "SELECT cache_get_text('user:1')";
 const SET: &str = "SELECT cache_set_text('user:1', 'v'), cache_set_text('page', 'v', tags => '{user:1}')";
 const EMIT: &str = "SELECT cache_emit('changed', '{\"id\": 1}')";
 
-/// An emitter knows the targets that were committed before its transaction began, also if it has emitted the event before. It does not
-/// know uncommitted ones.
+/// An emitter knows the targets that were committed before its transaction began, also if it has emitted the event before. It does
+/// not know uncommitted ones.
 #[test]
 fn an_emitter_knows_the_committed_targets() {
     let database = Database::create();
@@ -39,8 +40,8 @@ fn an_emitter_knows_the_committed_targets() {
     assert_eq!(text(&mut reader, GET).as_deref(), Some("v"));
 }
 
-/// Other sessions see the effect of an event when its transaction commits, also if it was prepared. A rollback, also to a savepoint,
-/// undoes the event.
+/// Other sessions see the effect of an event when its transaction commits, also if it was prepared. A rollback, also to a
+/// savepoint, undoes the event.
 #[test]
 fn an_event_takes_effect_with_its_transaction() {
     let database = Database::create();

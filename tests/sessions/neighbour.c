@@ -4,8 +4,8 @@
  * PostgreSQL calls the callback that was registered last first. So if this library is loaded before pg_cache, its callback runs
  * after that of pg_cache, and else before it.
  *
- * neighbour.statement: a statement that runs when a transaction is about to commit or to be prepared: after pg_cache has looked at what the
- * transaction wrote, if this library is loaded before pg_cache, and else before that.
+ * neighbour.statement: a statement that runs when a transaction is about to commit or to be prepared. If this library is loaded
+ * before pg_cache, the statement runs after pg_cache has looked at what the transaction wrote, and else before that.
  *
  * neighbour.gate: a file. While it exists, a transaction that has committed waits in this library's callback: others see its rows,
  * and the server has not sent its catalog invalidation messages.

@@ -1,5 +1,6 @@
-//! Tests of `cache_invalidate_pattern`: after its commit, no session gets a value of a matching key from before, wherever the value
-//! was or was being computed, and keys that do not match stay hits. `docs/invalidation.md` says what a pattern means.
+//! Tests of `cache_invalidate_pattern`: after its commit, no session gets an earlier value of a matching key. The earlier value may
+//! have been in memory or in a table, or a session may have been computing it. Keys that do not match stay hits.
+//! `docs/invalidation.md` says what a pattern means.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{save, status_of, wait_saved, with_tables};
@@ -36,7 +37,7 @@ fn status(session: &mut Client) -> String {
 
 const KEYS: [&str; 4] = ["user:42:name", "user:42:mail", "user:421:name", "user:42"];
 
-/// The session that invalidates misses the matching keys at once, and other sessions when it commits.
+/// The session that invalidates a pattern misses the matching keys at once. Other sessions miss them when it commits.
 #[test]
 fn a_pattern_takes_effect_with_the_commit() {
     let database = Database::create();
@@ -92,8 +93,8 @@ fn a_rollback_leaves_no_trace_of_a_pattern() {
     assert_eq!(findings(&mut two), Vec::<String>::new());
 }
 
-/// A value that is set before the pattern in its transaction is gone, and one that is set after it is a hit, in the transaction and
-/// after the commit.
+/// A transaction sets values and invalidates a pattern. The values that it sets before the pattern are gone, and the values that it
+/// sets after the pattern are hits, in the transaction and after the commit.
 #[test]
 fn the_order_of_sets_and_patterns_in_a_transaction_counts() {
     let database = Database::create();
@@ -121,7 +122,7 @@ fn the_order_of_sets_and_patterns_in_a_transaction_counts() {
     }
 }
 
-/// A value that another transaction has set before the pattern, and commits after it, was set before the pattern.
+/// A transaction sets a value before the pattern, and commits after the pattern. The value counts as older than the pattern.
 #[test]
 fn a_set_that_commits_after_the_pattern_is_refused() {
     let database = Database::create();
@@ -137,7 +138,8 @@ fn a_set_that_commits_after_the_pattern_is_refused() {
     assert_eq!(hits(&mut three, &["k", "k tagged", "other"]), ["other"]);
 }
 
-/// A lease from before the pattern stores nothing under a key that matches, and a value under another key.
+/// A `cache_set` with a lease from before the pattern stores nothing under a key that matches, and stores a value under another
+/// key.
 #[test]
 fn a_lease_from_before_the_pattern_stores_nothing() {
     let database = Database::create();
@@ -172,7 +174,7 @@ fn get_json(session: &mut Client, key: &str) -> Option<String> {
     session.query_one("SELECT cache_get($1)::text", &[&key]).expect("reading works").get(0)
 }
 
-/// The result of a query that began before the pattern is not served after it.
+/// If a query begins before the pattern and ends after it, its result is not served.
 #[test]
 fn a_result_that_is_computed_during_the_pattern_is_not_served() {
     let database = Database::create();
@@ -196,7 +198,7 @@ fn a_result_that_is_computed_during_the_pattern_is_not_served() {
     assert_eq!(get_json(&mut two, "k").as_deref(), Some("2"), "the next result is stored");
 }
 
-/// Values that are only in a table, and those that have come back from one, are invalidated like those in memory.
+/// A pattern invalidates values that are only in a table, and values that have come back from a table to memory.
 #[test]
 fn a_pattern_reaches_saved_values() {
     let cluster = with_tables("64MB");
@@ -258,9 +260,9 @@ fn patterns_survive_a_restart() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// More patterns than the server keeps, one in each transaction. Keys that no pattern matches stay hits, also those that no session
-/// reads meanwhile, and those that were matched stay gone. The call must be fast: a thousand in a second on a quiet machine with an
-/// optimized build. The limit of this test is twenty times as much.
+/// Sessions invalidate more patterns than the server keeps, one in each transaction. Keys that no pattern matches stay hits,
+/// although no session reads them meanwhile, and matched keys stay gone. A thousand calls take a second on a quiet machine with an
+/// optimized build. The limit of this test is twenty times as long.
 #[test]
 fn many_patterns_leave_other_keys_alone() {
     let database = Database::create();
@@ -352,7 +354,7 @@ fn wrong_patterns_are_refused() {
     assert_eq!(hits(&mut session, &["a", "\\"]), ["a", "\\"]);
 }
 
-/// A pattern concerns one space, and in a space with values for each role only those of the current role.
+/// A pattern invalidates values of one space. In a space with values for each role, it invalidates only those of the current role.
 #[test]
 fn a_pattern_concerns_one_space_and_one_role() {
     let database = Database::create_where_roles_change();
@@ -377,7 +379,7 @@ fn a_pattern_concerns_one_space_and_one_role() {
     run(&mut session, "SELECT cache_drop_space('mine'); DROP ROLE pattern_role");
 }
 
-/// A transaction that keeps one snapshot misses what was invalidated after it began.
+/// A transaction that keeps one snapshot misses the keys that a pattern has invalidated after the transaction began.
 #[test]
 fn a_repeatable_read_transaction_misses_later_patterns() {
     let database = Database::create();

@@ -156,7 +156,7 @@ impl<'m> Fences<'m> {
         (word & PENDING_MASK > 0).then_some(word)
     }
 
-    /// Returns all fences, the reserved ones first, each with its pattern fence.
+    /// Returns all fences: first the reserved ones, each followed by its pattern fence, and then the others.
     pub(crate) fn all_fences(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;
         let reserved = (0..layout.sizes.reserved_fences).flat_map(|slot| {

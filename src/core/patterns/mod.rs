@@ -1,14 +1,14 @@
-//! Patterns: which keys were invalidated by what they look like, such as `user:42:*`.
+//! Invalidations by a pattern over keys, such as `user:42:*`.
 //!
-//! An invalidation by a pattern concerns the keys of one space and one role that the pattern matches ([`Glob`](crate::Glob)). It
-//! would take too long to find their entries, in memory and where values are saved. So the pattern itself is kept, in a table with
-//! a fixed number of *slots*, and each reader compares its key with the patterns that are later than the entry. A writer is a
-//! transaction that invalidates a pattern.
+//! A pattern ([`Glob`](crate::Glob)) invalidates the keys of one space and one role that it matches. It would take too long to find
+//! their entries in memory and their saved values. So the tier keeps the pattern itself, in a table with a fixed number of *slots*,
+//! and each reader compares its key with the patterns that are later than the entry. A *writer* is a transaction that invalidates
+//! by a pattern.
 //!
 //! Each space has a *pattern fence*, beside the fence of the space on the same cache line. It is a fence like any other
 //! (`fence/mod.rs`): it is raised while the pattern of a committing transaction is announced, and has the number of the last
-//! pattern of the space. A reader that finds it below its entry's stamp compares nothing. That is all that a hit pays in a space
-//! without patterns.
+//! pattern of the space. If the entry's stamp is not below that number, the reader compares nothing. So in a space without
+//! patterns, a hit pays only for a look at this fence.
 //!
 //! The protocol of a writer. The order of these steps matters:
 //! 1. It takes a slot, writes the pattern, and marks the slot as *announced*.
@@ -23,27 +23,28 @@
 //! 2. It checks the fence of the space, *after* it has looked at the slots.
 //!
 //! A slot is *retired* when another pattern needs it: the fence of the space gets the number of the retired pattern, and only then
-//! the slot is taken. So the fence of the space is the floor of the space: whatever was stored, leased, computed or saved before a
-//! retired pattern is refused, whether the pattern matched it or not. A reader that looked at the slot too late finds the floor in
-//! its step 2.
+//! the new pattern takes the slot. So the fence of the space is the *floor* of the space: each value that was stored, leased,
+//! computed or saved before a retired pattern is refused, also if the pattern does not match its key. A reader that looked at the
+//! slot too late finds the floor in its step 2.
 //!
 //! *Renewal* keeps the floor from invalidating keys that no pattern matches. A reader reads the clock before it looks at the slots.
 //! If no pattern matches and all fences hold, then the value is as right at that moment as it was at its stamp: a later change
 //! draws a greater number. So the entry gets that moment as its stamp, under the lock of its shard, if it is still the same entry.
 //! The next reader compares nothing. The sweep ([`Tier::sweep`](crate::Tier::sweep)) removes and renews entries in the same way. If
-//! more than half of the slots are taken, each new pattern sweeps a part of the entries, within a limit of time. With few entries,
-//! all are renewed before a slot is needed again. With many, those that no session reads and no sweep reaches during as many new
-//! patterns as there are slots are lost. A saved value has no renewal: it is compared again when it is read, and refused after the
-//! first later pattern is retired.
+//! more than half of the slots are taken, each new pattern sweeps a part of the entries, within a limit of time. If there are few
+//! entries, all of them are renewed before a slot is needed again. If there are many, an entry is lost if no session reads it and
+//! no sweep reaches it while as many new patterns come as there are slots. A saved value is never renewed: each read compares it
+//! again, and it is refused after the first later pattern is retired.
 //!
 //! If no slot can be retired, or if the space has no cache line of its own for its fences, there is no room for the pattern. The
-//! writer must then invalidate the whole space. A pattern takes the slot of the space that has the most patterns, so a space never
-//! loses its patterns to one that uses more.
+//! writer must then invalidate the whole space. A new pattern takes a slot of the space that has the most patterns, so a space does
+//! not lose its patterns to a space that uses more. The patterns are counted for groups of spaces, so two spaces of one group may
+//! take slots from each other.
 //!
-//! The time of a comparison is limited ([`STEPS_MAX`]): patterns that a role has made to be slow cost misses, not time.
+//! The time of a comparison is limited ([`STEPS_MAX`]): patterns that are slow on purpose cost misses, not time.
 //!
 //! ```text
-//! used     the number of slots that were ever taken, on a line of its own
+//! used     the number of slots that were ever taken, on a cache line of its own
 //! heads    for each slot:
 //!   word 0   number : 46 | state : 2
 //!   word 1   database : 32 | space : 32
@@ -53,9 +54,9 @@
 //! ```
 //!
 //! Access: only the writer that took a slot writes to it, until it has marked it as live. After that, any writer may retire it, by
-//! one atomic exchange of word 0. Readers take no lock. The bytes that a reader copies may be those of another pattern if the slot
-//! was retired meanwhile; a match is then a needless miss, and the floor decides otherwise. `tests/protocol/patterns/` tries every
-//! order of these steps.
+//! one atomic exchange of word 0. Readers take no lock. If the slot is retired meanwhile, a reader may copy the bytes of another
+//! pattern. If these bytes match, the miss is needless; if not, the floor decides. `tests/protocol/patterns/` tries every order of
+//! these steps.
 
 mod slots;
 #[cfg(all(test, not(any(loom, counting))))]

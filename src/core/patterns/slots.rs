@@ -19,8 +19,8 @@ const LIVE: u64 = 3;
 const STATE_BITS: u32 = 2;
 const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
 
-/// The most steps of all comparisons for one entry together: some milliseconds. An entry that needs more counts as matched by a
-/// reader, and as not matched by one that would remove it.
+/// The most steps of all comparisons for one entry together: some milliseconds. If an entry needs more, it is a miss for a reader,
+/// but is not removed.
 pub(crate) const STEPS_MAX: u32 = 1 << 20;
 /// The most leading bytes of a pattern that are compared without its other bytes.
 const PREFIX_MAX: usize = 7;
@@ -39,7 +39,7 @@ pub struct AnnouncedPattern {
     pub(crate) fence: FenceId,
 }
 
-/// The question whether a pattern removes a key.
+/// The question whether one of the patterns removes a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'k> {
     pub space_id: u64,
@@ -112,12 +112,12 @@ impl<'m> Patterns<'m> {
         used.min(self.slots().into()) as u32
     }
 
-    /// Returns whether so many slots are taken that the entries should be renewed before the others are.
+    /// Returns whether more than half of the slots were ever taken. Then entries should be renewed, before no slot is free.
     pub(crate) fn are_half_taken(&self) -> bool {
         self.used() > self.slots() / 2
     }
 
-    /// Takes a free slot, and marks that it is being written. None if there is none.
+    /// Takes a free slot, and marks that it is being written. Returns None if no slot is free.
     pub(crate) fn take_free(&self) -> Option<u32> {
         loop {
             let used = self.used();
@@ -135,8 +135,8 @@ impl<'m> Patterns<'m> {
         }
     }
 
-    /// Returns the slot that the next pattern may retire, its state, its number and its space: the oldest live pattern of those
-    /// spaces that have the most patterns. None if no pattern is live.
+    /// Returns the slot that the next pattern may retire, with its state, its number and its space. It has the oldest live pattern
+    /// of the group of spaces that has the most patterns. None if no pattern is live.
     pub(crate) fn oldest(&self) -> Option<(u32, u64, Stamp, u64)> {
         let group = |space_id: u64| (scatter(space_id) >> 32) as usize % GROUPS;
         let mut counts = [0_u32; GROUPS];
@@ -184,7 +184,7 @@ impl<'m> Patterns<'m> {
         self.set_state(slot, FREE);
     }
 
-    /// Answers whether a pattern removes a key. Takes as many of the `steps` as it needs.
+    /// Answers whether a pattern removes a key. Subtracts the steps that it needs from `steps`.
     pub(crate) fn ask(&self, question: &Question<'_>, steps: &mut u32) -> Settled {
         let first = first_bytes(question.key);
         for slot in 0..self.used() {
@@ -217,7 +217,7 @@ impl<'m> Patterns<'m> {
             match Glob::new(bytes).and_then(|glob| glob.matches_within(question.key, steps)) {
                 Some(false) => {}
                 Some(true) => return Settled::Removed,
-                // A pattern without a meaning was retired while it was copied, or is damaged.
+                // There were too few steps, or the bytes are no pattern: it was retired while it was copied, or it is damaged.
                 None => return Settled::TooLong,
             }
         }
@@ -238,8 +238,8 @@ impl<'m> Patterns<'m> {
         self.complaint(|| change)
     }
 
-    /// Returns what is wrong with a live pattern: its number must not be after `now`, which is asked later, and its bytes must be a
-    /// pattern. A pattern that is retired during the look is left out.
+    /// Returns what is wrong with a live pattern, if anything: its number must not be after `now`, which is called later, and its
+    /// bytes must be a pattern. Ignores a pattern that is retired during the look.
     pub(crate) fn complaint(&self, now: impl Fn() -> Stamp) -> Option<String> {
         let is_wrong = |slot: &u32| {
             let state = self.state(*slot);
@@ -268,7 +268,8 @@ fn number(state: u64) -> Stamp {
     Stamp::from_u64(state >> STATE_BITS)
 }
 
-/// Returns the bytes that every key must begin with which a pattern matches, and their number in the lowest byte.
+/// Returns the first literal bytes of a pattern, and their number in the lowest byte. Each key that the pattern matches begins with
+/// them.
 fn prefix(pattern: &[u8]) -> u64 {
     let literal = pattern.iter().take(PREFIX_MAX).take_while(|byte| !b"*?\\".contains(byte));
     let count = literal.clone().count();

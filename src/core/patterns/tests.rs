@@ -106,7 +106,7 @@ fn a_retired_pattern_takes_only_what_was_not_compared() {
         let announced: Vec<_> = (0..SLOTS / 2).map(|_| announce(tier, scope, "y*")).collect();
         announced.into_iter().for_each(|pattern| tier.withdraw_pattern(pattern));
         assert!(get(tier, scope, b"read").is_ok());
-        // Without the sweep that each new pattern does once half of the slots are taken, `idle` would be lost.
+        // Each new pattern sweeps entries when more than half of the slots are taken. Without these sweeps, `idle` would be lost.
         for number in 0..3 * SLOTS {
             invalidate(tier, scope, &format!("z{number}"));
         }
@@ -160,7 +160,7 @@ fn the_sweep_removes_and_renews() {
     });
 }
 
-/// A space without a line of its own has no patterns, and neither has a region without slots.
+/// There is no room for a pattern if the space has no cache line of its own, or if the region has no slots.
 #[test]
 fn there_may_be_no_room() {
     let words = memory(64 << 10);
@@ -190,7 +190,7 @@ fn slow_patterns_cost_a_miss() {
     });
 }
 
-/// The leading bytes of a pattern decide alone only where they may. Compares with the pattern itself, for many pairs.
+/// The comparison of leading bytes never rejects a key that the pattern matches. Compares with the pattern itself, for many pairs.
 #[test]
 fn prefixes_agree_with_patterns() {
     let texts = ["", "a", "ab", "abcdefg", "abcdefgh", "abcdefghi", "b", "abx", "*", "?", "\\", "abcdef"];

@@ -11,8 +11,8 @@ use crate::key::Scope;
 /// The most buckets that a walk looks through in one hold of a shard's lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
 
-/// The most steps of comparisons with patterns in one hold of a shard's lock: less than a millisecond. The walk then
-/// goes on in another hold.
+/// The most steps of comparisons with patterns while a walk holds a shard's lock: less than a millisecond. The walk then releases
+/// the lock, and continues after it has taken it again.
 const STEPS_PER_HOLD: u32 = 1 << 18;
 
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
@@ -30,12 +30,12 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         Self { tier, now: tier.host.now(), scope: None, steps: STEPS_PER_HOLD }
     }
 
-    /// Allows as many steps for comparisons with patterns as at first. A walk calls this once for each hold of a lock.
+    /// Allows as many steps for comparisons with patterns as at first. A walk calls this each time after it has taken a lock.
     pub(crate) fn refill(&mut self) {
         self.steps = STEPS_PER_HOLD;
     }
 
-    /// Allows this number of steps instead.
+    /// Allows this number of steps for comparisons with patterns instead.
     pub(crate) fn limit(&mut self, steps: u32) {
         self.steps = steps;
     }
@@ -53,8 +53,8 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
     }
 
-    /// Renews an entry that is not useless, if there is a pattern later than it and none matches (`patterns/mod.rs`). `as_of` must
-    /// have been read from the clock before. The caller must hold the lock of the entry's shard.
+    /// Renews an entry that is not useless, if there are patterns later than the entry and none of them matches
+    /// (`patterns/mod.rs`). `as_of` must have been read from the clock before. The caller must hold the lock of the entry's shard.
     pub(crate) fn renew(&mut self, entry: &Entry<'_>, header: &Header, as_of: Stamp) {
         let scope = self.scope_of(header);
         if self.tier.has_pattern_since(&scope, header.stamp(), Stamp::LATEST) {

@@ -13,7 +13,8 @@ use crate::reader::Reader;
 
 /// The number of new patterns during which all entries are swept once, if the slots are taken.
 const PATTERNS_PER_SWEEP: u32 = 256;
-/// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. They take about a millisecond.
+/// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. Without comparisons, the sweep of so many
+/// buckets takes about a millisecond.
 const SWEPT_MAX: u32 = 16_384;
 /// The most steps of comparisons in the sweep for one pattern: about a tenth of a millisecond.
 const SWEEP_STEPS: u32 = 1 << 15;
@@ -21,7 +22,7 @@ const SWEEP_STEPS: u32 = 1 << 15;
 const ATTEMPTS_MAX: u32 = 100;
 
 impl<H: Host> Tier<'_, H> {
-    /// Announces that the keys of a scope which a pattern matches are about to become invalid. From now on they are misses. The
+    /// Announces that the keys of a scope that a pattern matches are about to become invalid. From now on they are misses. The
     /// caller must announce before the change can become visible, and must then call exactly one of
     /// [`confirm_pattern`](Self::confirm_pattern) and [`withdraw_pattern`](Self::withdraw_pattern).
     ///
@@ -94,8 +95,8 @@ impl<H: Host> Tier<'_, H> {
         self.patterns().ask(&question, &mut { STEPS_MAX })
     }
 
-    /// Decides for a reader whether a pattern has removed a value with this stamp. Returns the moment as of which the value was
-    /// compared, or None if a pattern has removed it.
+    /// Decides for a reader whether a pattern has removed a value with this stamp. Returns None if so, or if the floor has.
+    /// Otherwise returns the moment as of which the value was compared.
     pub(super) fn outlasts_patterns(
         &self,
         scope: &Scope,
@@ -105,7 +106,7 @@ impl<H: Host> Tier<'_, H> {
     ) -> Option<Stamp> {
         // The clock must be read before the slots.
         let as_of = self.fences().now();
-        // The reader arrived before the value was computed, so before each pattern that is later.
+        // The reader arrived before the value was computed, and so before each later pattern.
         if reader.arrived.is_some_and(|arrived| stamp >= arrived) {
             return Some(stamp);
         }
@@ -115,8 +116,8 @@ impl<H: Host> Tier<'_, H> {
         (is_kept && holds).then_some(as_of)
     }
 
-    /// Does the same for an entry. This is a function of its own and reads the header again, so that the fast path can keep the
-    /// header in registers.
+    /// Does the same for an entry. It is a separate function and reads the header again, so that the fast path can keep the header
+    /// in registers.
     #[cold]
     #[inline(never)]
     pub(super) fn entry_outlasts_patterns(
@@ -147,7 +148,7 @@ impl<H: Host> Tier<'_, H> {
         self.patterns().ask(&question, steps) == Settled::Removed
     }
 
-    /// Answers the same for a saved value.
+    /// The same for a saved value.
     pub(super) fn has_saved_lost_to_pattern(&self, scope: &Scope, key: &[u8], stamp: Stamp) -> bool {
         let (space_id, role) = (scope.space_id(), scope.role);
         let question = Question { space_id, role, key, since: stamp, announced: false, except: None };
@@ -182,7 +183,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Does the same for an entry under the lock of its shard, as of now. The caller must have found that it is not useless.
+    /// Compares an entry with the patterns, and renews it if none matches. The caller must hold the lock of its shard, and must
+    /// have found that the entry is not useless. `as_of` must have been read from the clock before.
     pub(super) fn renew_locked(
         &self,
         entry: &Entry<'_>,
@@ -207,14 +209,15 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Whether all fences of an entry hold. It is checked after the slots, because the fence of the space is the floor.
+    /// Whether all fences of an entry hold. Must be called after the look at the slots, because the fence of the space is the
+    /// floor.
     fn holds_as_of(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope) -> bool {
         let fences = self.fences();
         let mut all = scope.fences.into_iter().chain(self.dependencies_of(entry.block));
         all.all(|fence| fences.holds(fence, stamp, Stamp::LATEST))
     }
 
-    /// The caller must hold the lock of the entry's shard.
+    /// Gives an entry a stamp if it is later than its own. The caller must hold the lock of the entry's shard.
     fn set_later_stamp(&self, entry: &Entry<'_>, as_of: Stamp) {
         let header = entry.header();
         if header.has(LINKED) && !header.has(HIDDEN) && header.stamp() < as_of {

@@ -453,9 +453,9 @@ impl<H: Host> Tier<'_, H> {
         self.serve_noting(entry, header, scope, reader, now, into, &mut None)
     }
 
-    /// Does the same. If the key was compared with patterns, `compared` gets the moment as of which that was done.
+    /// Does the same. If the key was compared with patterns, `compared` gets the moment as of which it was compared.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // They are those of `serve`, and one more.
+    #[allow(clippy::too_many_arguments)] // The arguments of `serve`, and one more.
     fn serve_noting(
         &self,
         entry: &Entry<'_>,

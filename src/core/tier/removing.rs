@@ -63,8 +63,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Looks through the next `budget` buckets, removes entries that will never be served again, and renews those that no pattern
-    /// matches (`patterns/mod.rs`). Returns how many entries it
-    /// removed. All backends together go round over the buckets: each call continues where the last one ended.
+    /// matches (`patterns/mod.rs`). Returns how many entries it removed. All backends together go round over the buckets: each call
+    /// continues where the last one ended.
     pub fn sweep(&self, budget: u32) -> u64 {
         self.sweep_within(budget, None)
     }

@@ -2,7 +2,7 @@
 //!
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
-//!   entry of its key are removed, and an announced pattern is live.
+//!   entry of its key are removed, and an announced pattern becomes live.
 //! - Leases, fills and claims end.
 //! - A journal with a record that is not whole begins a new life.
 //! - Blocks that no entry has are free. They belonged to reservations.

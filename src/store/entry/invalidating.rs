@@ -26,7 +26,7 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
 }
 
 /// Invalidates the values of a space whose keys a pattern matches, when the transaction commits. In a space with values for each
-/// role, those of the current role.
+/// role, invalidates only those of the current role.
 pub fn invalidate_pattern(space: &Space, pattern: Glob<'_>) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         pending::invalidate_pattern(&keyspace, pattern);

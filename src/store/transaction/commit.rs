@@ -87,7 +87,7 @@ impl Commit {
         // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
         // is built in a local variable and stored after the fences are raised.
         let mut raised = std::mem::take(&mut self.raised);
-        // A fence may replace the announcement of each key and of each pattern.
+        // A fence may replace the announcement of a key or of a pattern.
         let patterns = ledger.patterns().all().len();
         memory::reserve(
             &mut raised,
@@ -398,8 +398,8 @@ pub fn catch_up(changes: &[Change], patterns: &[OwnPattern]) {
     }
 }
 
-/// Returns the records of patterns for the journal: the space of each, but not the same one twice in a row. The journal does not
-/// tell the keys that a pattern matches.
+/// Returns the records of patterns for the journal: the space of each pattern, but not the same space twice in a row. The journal
+/// cannot name the keys that a pattern matches.
 fn spaces_of(patterns: &[OwnPattern]) -> impl Iterator<Item = Record<'_>> + Clone {
     let database = shared::database();
     let space = |pattern: &OwnPattern| pattern.keyspace.scope.space();

@@ -466,7 +466,7 @@ impl Ledger {
         })
     }
 
-    /// Returns the fences and the keys that the transaction changes. The fence of its space stands for a pattern. Values that were
+    /// Returns the fences and the keys that the transaction changes. The fence of the space replaces a pattern. Values that were
     /// computed under a lease are left out, because such a value does not change the key.
     pub fn summary(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
         let is_fill =

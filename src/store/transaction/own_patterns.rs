@@ -1,4 +1,5 @@
-//! The patterns that a transaction has invalidated: which of its keys are gone, and what its commit must announce.
+//! The patterns that a transaction has invalidated. They decide which keys are gone for the transaction itself, and its commit
+//! announces them.
 
 use super::savepoint::SavepointMarks;
 use crate::store::keyspace::Keyspace;
@@ -15,7 +16,7 @@ pub struct OwnPattern {
 }
 
 impl OwnPattern {
-    /// Returns the pattern. None if it is no valid pattern, which the caller of [`OwnPatterns::add`] has checked.
+    /// Returns the pattern. It is never None, because the caller of [`OwnPatterns::add`] passes only valid patterns.
     pub fn glob(&self) -> Option<Glob<'_>> {
         Glob::new(&self.bytes)
     }
@@ -67,8 +68,8 @@ impl OwnPatterns {
         self.list.len() < PATTERNS_MAX
     }
 
-    /// Adds a pattern. A pattern that the innermost savepoint, whose depth is given, has already is only moved behind the other
-    /// changes.
+    /// Adds a pattern in the innermost savepoint, which has the depth `depth`. If this savepoint has the pattern already, only
+    /// moves it behind the other changes.
     pub fn add(
         &mut self,
         keyspace: &Keyspace,
@@ -89,8 +90,8 @@ impl OwnPatterns {
         Ok(())
     }
 
-    /// Whether a pattern matches a key that was last changed at this position in the order of changes. Without a position, the
-    /// transaction has not changed the key.
+    /// Returns whether a pattern has removed a key. `changed_at` is the position of the key's last change in the order of changes:
+    /// only later patterns count. It is None if the transaction has not changed the key.
     #[inline]
     pub fn remove(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
         let is_later = |own: &&OwnPattern| changed_at.is_none_or(|at| own.sequence > at);

@@ -3,9 +3,10 @@
 //!
 //! While a transaction is only prepared, none of its changes is visible. Its cached values stay valid, unless it was prepared
 //! without a command (see below). The values that it set are dropped. COMMIT PREPARED finds its changes again:
-//! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`), without
-//!   those of which the transaction has changed no rows. Their OIDs are in a record in shared memory (`pg/prepared.rs`);
-//! - *fences and keys* that it has changed in the cache by the same record.
+//! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`). A record
+//!   in shared memory (`pg/prepared.rs`) has the OIDs of locked relations of which the transaction has changed no rows: these are
+//!   left out;
+//! - *fences and keys* that it has changed in the cache, by the same record.
 //!
 //! Around COMMIT PREPARED
 //! - the fences are raised before the command and lowered with a new stamp after it. They are lowered with a new stamp also
@@ -430,8 +431,8 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
     memory::collect(spaces)
 }
 
-/// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Relations that
-/// callbacks of other libraries have changed since `record` are not unchanged any more. Must not fail.
+/// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Removes from
+/// the unchanged relations those that callbacks of other libraries have changed since `record`. Must not fail.
 pub fn mark_prepared() {
     let slot = match COMMAND.replace(Command::Nothing) {
         Command::Recorded(slot) => slot,

@@ -2,8 +2,8 @@
 //! words fence and stamp.
 //!
 //! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
-//! costs nothing before the commit, and every way of writing is covered. A lock that a statement took without changing any row does
-//! not count, if the server has counted the changed rows of this table (`pg/row_changes.rs`).
+//! costs nothing before the commit, and every way of writing is covered. If the server counts the changed rows of a table, a
+//! ROW EXCLUSIVE lock alone is no change: the table counts as unchanged until a row was counted (`pg/row_changes.rs`).
 //!
 //! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
 //! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
@@ -28,11 +28,11 @@ use std::cell::{Cell, RefCell};
 struct TableWrites {
     /// The write locks of the transaction, sorted, one for each relation.
     locks: Vec<WriteLock>,
-    /// The tables of which rows were counted, in the server's order. Empty if the counters do not tell everything.
+    /// The tables for which the server has counted changed rows, in the server's order. Empty if the counters are not complete.
     counted: Vec<u32>,
-    /// Whether the counters tell of every change of the tables that are counted.
+    /// Whether the counters have every change of the heap tables (`row_changes::are_complete`).
     are_complete: bool,
-    /// The relations that the transaction has written: those that it has locked, except `unchanged`. Sorted.
+    /// The relations that the transaction has written: those that it has locked as a writer, except `unchanged`. Sorted.
     relations: Vec<u32>,
     /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and of which it has changed no rows. Sorted.
     unchanged: Vec<u32>,
@@ -173,9 +173,9 @@ impl TableWrites {
         }
     }
 
-    /// Reads the locks and the counters, and finds the fences again if anything has changed since the last look: the locked
-    /// relations or their inheritance, the changed ones among them, or the relations that have a record. Returns the counters. May
-    /// raise errors.
+    /// Reads the locks and the counters. Finds the fences again if something has changed since the last look: the locked relations,
+    /// their inheritance, which of them have changed rows, or which relations have a record. Returns the counters. May raise
+    /// errors.
     fn refresh(&mut self, tier: &HotTier) -> Counters {
         self.found.clear();
         let (mut counters, mut are_complete) = (Counters::NONE, false);
@@ -206,9 +206,9 @@ impl TableWrites {
         counters
     }
 
-    /// Finds the fences of the relations. Both counters must be read before the search. If a relation is given a record or a
-    /// message arrives during the search, the next look then finds the fences again; otherwise a commit would leave a fence out.
-    /// May raise errors.
+    /// Finds the fences of the relations. `Fences::claims` and `relation::generation` must be read before the search. If a relation
+    /// is given a record or a message arrives during the search, the next look then finds the fences again; otherwise a commit
+    /// would leave a fence out. May raise errors.
     #[cold]
     fn resolve(&mut self, tier: &HotTier) {
         (self.generation, self.raised) = (None, false);
@@ -220,7 +220,7 @@ impl TableWrites {
         self.generation = Some(generation);
     }
 
-    /// Finds out which of the locked relations have changed. May raise errors.
+    /// Divides the locked relations into those that count as changed and those that are unchanged. May raise errors.
     fn judge(&mut self) {
         let mut counted = memory::copy(&self.counted);
         counted.sort_unstable();
@@ -343,8 +343,8 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
 /// the number of looks must have a limit.
 pub const LOOKS_MAX: u32 = 8;
 
-/// Returns the fences that a transaction must raise that is prepared without a command, and the stamp as of which this session
-/// knows the trees above its relations. Gives each relation a record, because the session does not look again: relations that are
+/// Returns the fences that a transaction that is prepared without a command must raise, and the stamp as of which this session
+/// knows the trees above its relations. Gives each relation a record, because the session does not look again. Relations that are
 /// unchanged so far also count, because callbacks of other libraries may still change them. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
@@ -397,8 +397,8 @@ pub fn end() {
 /// Checks in debug builds that the fences include those of every relation that a statement has named as its target, except for
 /// relations of which no rows have changed (`_unchanged`). The number of rows that a statement has processed shows that its target
 /// has changed: then the target must have its fences in any case. `_as_of` has `Fences::claims` and `relation::generation` from
-/// before the fences were found. If a relation was given a record since, or the session has learned that a tree has grown, the two
-/// cannot be compared: the commit looks again itself, or raises the fence of trees.
+/// before the fences were found. If a relation was given a record since, or the session has learned that a tree has grown, the
+/// fences cannot be compared: the commit looks again itself, or raises the fence of trees.
 fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {

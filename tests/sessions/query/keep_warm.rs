@@ -72,13 +72,14 @@ fn wait_valid(admin: &mut Client, role: &str, query: &str) {
     wait_until(&format!("{query} of {role} to be valid"), || state(admin, role, query) == "valid");
 }
 
-/// Changes the table `t`, and waits until the results of these queries of `app` are valid again. They must be invalid at once.
+/// Changes the table `t`, and waits until the results of these queries of `app` are valid again. The change invalidates them at
+/// once.
 fn change(admin: &mut Client, kept: &[&str]) {
     run(admin, "INSERT INTO t VALUES (0)");
     kept.iter().for_each(|query| wait_valid(admin, "app", query));
 }
 
-/// Asserts that no worker renews a result of `app`: others are renewed twice meanwhile.
+/// Asserts that no worker renews a result of `app`, while workers renew other results twice.
 fn assert_left(admin: &mut Client, query: &str, kept: &[&str]) {
     for _ in 0..2 {
         change(admin, kept);
@@ -89,7 +90,7 @@ fn assert_left(admin: &mut Client, query: &str, kept: &[&str]) {
 
 const OUTDATED: &str = "invalid: table t";
 
-/// After a change of rows, a worker renews the most valuable results only, and sessions find them.
+/// After a change of rows, a worker renews only the most valuable results, and sessions find them.
 #[test]
 fn the_most_valuable_results_are_renewed() {
     let (cluster, mut admin) = start(2, "");
@@ -165,7 +166,8 @@ fn results_of_any_form_and_role_are_kept() {
     assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
 }
 
-/// A worker never runs code that the role itself has not run: after a change of a function, a result is left alone.
+/// A worker never runs code that the role itself has not run: after a change of a function, workers do not renew a result that
+/// calls it.
 #[test]
 fn a_changed_function_does_not_run() {
     let define = |word: &str| {
@@ -191,8 +193,8 @@ fn a_changed_function_does_not_run() {
     wait_until("the worker to run it", || cluster.log().matches("malicious as app").count() >= 2);
 }
 
-/// The results that no worker keeps: of superusers, of other settings, of a changed role, with `depends`, and of wrappers of
-/// functions.
+/// No worker keeps the results of superusers, of sessions with other settings or another current role, of calls with `depends`, and
+/// of wrappers of functions.
 #[test]
 fn some_results_are_not_kept() {
     let (cluster, mut admin) = start(
@@ -286,7 +288,8 @@ fn a_result_does_not_expire() {
     assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
 }
 
-/// A query that fails, or that ends its process, does not keep the others from being renewed. It is renewed when it succeeds again.
+/// A query that fails, or that ends its process, does not stop the renewal of other results. Its own result is renewed when the
+/// query succeeds again.
 #[test]
 fn one_failure_stops_no_other_result() {
     let (cluster, mut admin) = start(

@@ -1,5 +1,6 @@
-//! A load: sessions call a cached query for some time, while another session commits. Each call is recorded. So a test can ask how old the
-//! answers were, which share of the calls in each second got a stored result ([`Record::by_second`]), and when the query ran.
+//! A load: sessions call a cached query for some time, while another session commits. Each call is recorded. So a test can ask how
+//! old the answers were, which share of the calls in each second got a stored result ([`Record::by_second`]), and when the query
+//! ran.
 
 use super::calls::{call, run};
 use super::seconds::Seconds;

@@ -13,8 +13,8 @@
 //! - `warmer_days`: how warmers get along with crashes, locks, new databases and many roles.
 //! - `changes`: every way to write to what a query reads.
 //! - `tpch`: the queries of TPC-H.
-//! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them runs the query.
-//!   `slow` has their queries.
+//! - `flights`, `waits`, `taking`, `convoys`, `deadlocks`, `nested`, `storm`: many sessions ask for one result, and one of them
+//!   runs the query. `slow` has their queries.
 //! - `stale`: callers that accept an older result, and results that are computed again before they expire. `load` has the sessions
 //!   that call and write all the time, and `seconds` the share of hits in each second.
 //! - `pool`: callers behind pgbouncer.

@@ -22,7 +22,7 @@ pub struct Seconds {
 }
 
 impl Seconds {
-    /// Returns the record of so many seconds without calls.
+    /// Returns the record of a number of seconds without calls.
     pub fn new(seconds: usize) -> Self {
         Self { counts: vec![(0, 0); seconds], runs: Vec::new() }
     }
@@ -45,7 +45,7 @@ impl Seconds {
         self.counts.iter().map(|(calls, served)| 100.0 * f64::from(*served) / f64::from((*calls).max(1)))
     }
 
-    /// Asserts that so many percent of the calls were served in each second but the first, in which the load begins.
+    /// Asserts that at least this percentage of the calls was served in each second, except the first, in which the load begins.
     pub fn assert_no_cliff(&self, least: f64) {
         let low: Vec<_> = self.shares().enumerate().skip(1).filter(|(_, share)| *share < least).collect();
         assert!(low.is_empty(), "seconds with less than {least} %: {low:?}\n{}", self.table());

@@ -28,7 +28,8 @@ fn assert_is(session: &mut Client, statement: &str, value: &str, status: &str) {
 const PACE: Duration = Duration::from_millis(20);
 
 /// Each commit of the writer invalidates the result, and the query takes longer than the time between two commits. Callers that
-/// accept three seconds still get a stored result, with rows of that age at most, and the query runs once for each renewal.
+/// accept rows of the last three seconds still get a stored result, with rows of at most this age, and the query runs once for each
+/// renewal.
 #[test]
 fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     let stand = Stand::new();
@@ -79,8 +80,8 @@ impl Guarded {
         Self { admin, reader }
     }
 
-    /// While the writer of a load changes the rows, makes changes that `stale_ok` does not forgive. Each follows a stale result. The
-    /// next call must not get a stored result. Returns how often that was tried.
+    /// While the writer of a load changes the rows, makes changes that `stale_ok` does not forgive. Each change comes after a stale
+    /// result. The next call must not get a stored result. Returns the number of changes.
     fn check(&mut self, course: &Course) -> usize {
         let (admin, reader) = (&mut self.admin, &mut self.reader);
         let statement = call(Self::QUERY, "v text", "stale_ok => '1 min', space => 'guarded'");
@@ -132,16 +133,16 @@ impl Guarded {
 }
 
 impl Drop for Guarded {
-    /// The database goes with the stand. The role belongs to the cluster.
+    /// The end of the stand drops the database, but not the role, which belongs to the cluster.
     fn drop(&mut self) {
         let _ = self.admin.batch_execute("DROP OWNED BY stale_guard; DROP ROLE stale_guard");
     }
 }
 
-/// The same at the size of a busy server: fifty clients accept a minute, a query takes five seconds, and a writer commits every 10 ms
-/// for three minutes. In no second do clients wait for a renewal, and one call runs the query for each. Meanwhile, changes of
-/// privileges, policies and definitions, deletes and flushes are not forgiven. `target/tmp/stale_ok.svg` shows each second. Only
-/// `make test-long` has the time.
+/// The same with the load of a busy server: fifty clients accept results of the last minute, a query takes five seconds, and a
+/// writer commits every 10 ms for three minutes. Clients never wait for a renewal, and one call runs the query for each renewal.
+/// Meanwhile, changes of privileges, policies and definitions, deletes and flushes are not forgiven. `target/tmp/stale_ok.svg`
+/// shows each second. Runs only in `make test-long`.
 #[test]
 fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     if !is_long() {
@@ -165,7 +166,7 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     record.assert_mostly_served(0);
     record.assert_not_older(0, Duration::from_secs(60 + 5));
     let runs: Vec<_> = record.runs(0).iter().map(|read| (read.asked, &read.outcome)).collect();
-    // A run is good for a minute. A renewal that begins before half of it is over is very unlikely.
+    // The result of a run may be used for a minute. A renewal in the first half of this time is very unlikely.
     assert!((3..=6).contains(&runs.len()), "{runs:?}");
     let gaps: Vec<_> = runs.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert!(gaps.iter().all(|gap| gap.as_secs() >= 10), "two runs for one renewal: {gaps:?}");
@@ -503,7 +504,7 @@ fn every_form_accepts_stale_results() {
 const TTL: Duration = Duration::from_secs(2);
 
 /// Sessions read a result that lives two seconds, in about 13 calls a second each. Shortly before its end, one session computes it
-/// again, and the other sessions do not notice.
+/// again, while the other sessions still get the old result.
 fn read_a_result_that_expires(sessions: usize, time: Duration) -> Record {
     let stand = Stand::new();
     let mut witness = stand.connect();
@@ -521,8 +522,8 @@ fn read_a_result_that_expires(sessions: usize, time: Duration) -> Record {
     // The result is renewed about once in each life. On a slow machine the query takes longer, so the result is renewed earlier.
     let lives = seconds / TTL.as_secs() as usize;
     assert!((lives - 1..=2 * lives + 6).contains(&ran), "{ran} runs in {lives} lives");
-    // Only the call that runs the query waits for a renewal. On a slow machine, the first call of the last moments may come late, and a
-    // run may take much longer than the one before. Then the other sessions wait, too.
+    // Only the call that runs the query waits for a renewal. On a slow machine, the first call of the last moments may come late,
+    // and a run may take much longer than the one before. Then the other sessions wait, too.
     let slow = record.runs(0).iter().filter(|read| read.outcome.took > Duration::from_millis(300)).count();
     let noticed: Vec<_> = found.iter().filter(|read| read.outcome.status != "hot").collect();
     let most = ran + (1 + slow) * (sessions - 1);
@@ -536,8 +537,8 @@ fn one_caller_refreshes_a_result_before_it_expires() {
     read_a_result_that_expires(8, Duration::from_secs(8));
 }
 
-/// When the time that is left is enough for one run but not for two, the next call renews the result, whatever its lot is. That holds for
-/// the end of the time to live, and for the end of `stale_ok`.
+/// When the remaining time is enough for one run but not for two, the next call renews the result with any lot. This applies to the
+/// end of the time to live, and to the end of `stale_ok`.
 #[test]
 fn a_renewal_begins_early_enough_for_its_run() {
     let stand = Stand::new();
@@ -562,7 +563,8 @@ fn a_renewal_begins_early_enough_for_its_run() {
     assert!(outcomes.iter().any(|(_, then)| then == "done"), "{outcomes:?}");
 }
 
-/// One caller refreshes a result, with 200 calls a second in all. Only `make test-long` has the time. `target/tmp/early_renewal.svg` shows each second.
+/// One caller renews a result, while all callers together make 200 calls a second. `target/tmp/early_renewal.svg` shows each
+/// second. Runs only in `make test-long`.
 #[test]
 fn no_other_caller_waits_for_a_refresh_under_load() {
     if !is_long() {
@@ -574,8 +576,8 @@ fn no_other_caller_waits_for_a_refresh_under_load() {
     seconds.assert_no_cliff(50.0);
 }
 
-/// A session with `stale_ok` that has waited may get a result from before its call, if a change has come in meanwhile. Its status must
-/// then be `stale`, so that the caller can tell the result from one that is later than the call.
+/// A session with `stale_ok` that has waited may get a result from before its call, if a change has come in meanwhile. Its status
+/// must then be `stale`, so that the caller can tell the result from one that is later than the call.
 #[test]
 fn an_outdated_result_after_a_wait_is_called_stale() {
     let stand = Stand::new();

@@ -226,7 +226,7 @@ fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
         assert_eq!(fetched.status, "refused: the key belongs to the result of a query");
     });
     assert_eq!(ask(&mut session, &cache(&query)).status, "hot");
-    // A key that only looks similar is one that callers may choose.
+    // Callers may choose a key that is only similar to the key of a query result.
     for key in ["query:1", &format!("{key}0"), &key.to_uppercase()] {
         let fetch = format!("SELECT cache_fetch('{key}', 'SELECT 1')");
         assert_eq!(ask(&mut fetching, &fetch).status, "miss: not there", "{key}");

@@ -60,15 +60,15 @@ fn a_crashing_warmer_waits() {
     );
     assert!(log.contains("ran, and rests for 60 s"), "{log}");
     assert_eq!(text(&mut admin, "SELECT cache_warmer_drop('crash')"), "t");
-    // The next crash is not the fault of a warmer, but it may be.
+    // The next crash is not the fault of a warmer. The server cannot know that, so the pause doubles.
     let pid = text(&mut admin, "SELECT pg_backend_pid()").parse().expect("a number");
     cluster.crash(pid);
     wait_until("the longer pause", || cluster.log().contains("pg_cache runs no warmers for 20 s"));
     assert_eq!(shown(&mut reconnect(&cluster), "a good one", "state"), "paused");
 }
 
-/// A lock on one table stops the warmers that read it, and no others. Sessions find the results of a run, whose settings are
-/// theirs.
+/// A lock on one table stops the warmers that read it, and no others. A run has the settings of a session, so sessions find its
+/// results.
 #[test]
 fn a_lock_stops_only_the_warmers_that_need_it() {
     let cluster = start();
@@ -139,7 +139,7 @@ fn the_view_tells_why_there_is_no_worker() {
     assert_eq!(shown(&mut app(&cluster), "count", "error"), "the launcher of pg_cache does not run");
 }
 
-/// The warmers of a database run although the launcher could not look into it at the start, or it did not exist yet.
+/// The warmers of a database run also if the database did not accept connections, or did not exist, when the server started.
 #[test]
 fn warmers_of_later_databases_run() {
     let cluster = start();
@@ -266,7 +266,7 @@ fn no_warmer_runs_in_a_template_database() {
     wait_warm(&mut connect(&cluster, "model", "app"), query, "n int");
 }
 
-/// The log has a line for the first failure of a warmer, and for a failure of another kind, but not for each failure.
+/// The log has a line for the first failure of a warmer, and for a failure with another SQLSTATE, but not for each failure.
 #[test]
 fn the_log_has_the_first_failure() {
     let cluster = start();

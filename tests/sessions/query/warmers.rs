@@ -243,7 +243,8 @@ fn a_warmer_runs_when_its_result_is_old() {
     add(&mut session, "every", "SELECT 1 AS n", ", every => '1.5 s'");
     add(&mut session, "once", "SELECT 2 AS n", ", every => '1 month', ttl => '1 month'");
     for name in ["ttl", "every"] {
-        // The number of runs and the state are of one moment. A run that goes on is not counted, and does not look like a failure.
+        // The query reads the number of runs and the state at the same moment. A run that goes on is not counted, and is not shown
+        // as a failure.
         let query = format!("SELECT runs >= 4, state, error FROM cache_warmers WHERE name = '{name}'");
         wait_until(&format!("runs of {name}"), || {
             let rows = answer(&mut session, &query).expect("a row");
@@ -751,7 +752,7 @@ fn warming_now() {
         text(&mut session, "SELECT ok AND error IS NULL AND duration > '0' FROM cache_warm('count')"),
         "t"
     );
-    // Nothing looks whether the result is stored, and the view says why.
+    // No worker looks whether the result is stored, and the view says why.
     let waiting = "waiting pg_cache.max_workers is 0";
     assert_eq!(shown(&mut session, "count", "state || ' ' || error"), waiting);
     assert!(is_stored(&mut session, COUNT) && !is_stored(&mut other, COUNT));
@@ -798,8 +799,8 @@ fn a_standby_runs_no_warmers() {
     wait_warm(&mut app(&standby), COUNT, COLUMNS);
 }
 
-/// Logical replication copies the rows of all tables, but the OID of an owner may be that of another role here. So a subscriber must
-/// keep such rows out.
+/// Logical replication copies the rows of all tables, but the OID of an owner may be that of another role here. So a subscriber
+/// must keep such rows out.
 #[test]
 fn a_replicated_warmer_is_kept_out() {
     let cluster = Cluster::start(&Conf::preloaded());
@@ -816,8 +817,8 @@ fn a_replicated_warmer_is_kept_out() {
     assert_eq!(text(&mut session, "SELECT count(*) FROM pgcache.warmers"), "1");
 }
 
-/// A run must not write. Still, a query sees the settings of a usual session, and sessions find the result of a query that varies on
-/// all settings.
+/// A run must not write. Still, a query sees the settings of a usual session, and sessions find the result of a query that varies
+/// on all settings.
 #[test]
 fn a_read_only_run_has_the_settings_of_a_session() {
     let cluster = start();
@@ -836,7 +837,7 @@ fn a_read_only_run_has_the_settings_of_a_session() {
     assert_eq!(wait_warm(&mut session, read_only, "n text"), "off10");
     run(&mut session, "INSERT INTO t VALUES (1)");
     assert_eq!(wait_warm(&mut session, total, COLUMNS), "11");
-    // A session whose transactions are read-only by default has results of its own.
+    // A session whose transactions are read-only by default has its own results.
     run(&mut session, "SET default_transaction_read_only = on");
     assert!(!is_stored(&mut session, total));
 }

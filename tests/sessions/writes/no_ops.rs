@@ -25,7 +25,8 @@ fn run(session: &mut Client, statements: &str) {
     }
 }
 
-/// The values are hits for the writer before the commit, and for all sessions after it.
+/// Statements find no row in a table. The values that depend on the table are hits for the writer before the commit, and for all
+/// sessions after it.
 #[test]
 fn what_depends_on_a_table_outlives_statements_that_find_no_row_there() {
     let database = Database::create();
@@ -65,7 +66,8 @@ fn what_depends_on_a_table_outlives_statements_that_find_no_row_there() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The same statements find a row, after they have found none. Each begins in a session that remembers the table as unchanged.
+/// In one transaction, a statement first finds no row, and then a similar statement finds one. The values that depend on the table
+/// must become invalid, although the session has found the table unchanged before.
 #[test]
 fn what_depends_on_a_table_goes_as_soon_as_such_a_statement_finds_a_row() {
     let database = Database::create();
@@ -152,7 +154,7 @@ fn a_result_that_reads_an_unchanged_table_is_stored() {
     }
 }
 
-/// Each of these transactions changes a row of `t`, and the server counts no change of `t`, or not all.
+/// Each of these transactions changes a row of `t`, and the server does not count all changes of `t`.
 const UNCOUNTED: &[(&str, &str)] = &[
     (
         "in the whole session",
@@ -206,7 +208,8 @@ fn with_change(statements: &str) -> String {
     statements.replace("{}", "UPDATE t SET v = v + 1 WHERE id = 1").replace("{on}", on)
 }
 
-/// After each transaction, the next one is counted again.
+/// Changes that the server does not count invalidate. After each such transaction, the server counts the changes of the next one
+/// again.
 #[test]
 fn changes_that_are_not_counted_invalidate() {
     let database = Database::create();
@@ -241,7 +244,7 @@ fn changes_that_are_not_counted_invalidate() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The setting of a role, and of the configuration file while a transaction is open.
+/// `track_counts` may be off for a role or in the configuration file, and the file may change while a transaction is open.
 #[test]
 fn changes_that_roles_and_files_keep_from_being_counted_invalidate() {
     let cluster = cluster(&Conf::preloaded().set("track_counts", "off"));
@@ -270,7 +273,8 @@ fn changes_that_roles_and_files_keep_from_being_counted_invalidate() {
     assert!(!is_hit(&mut session, "quiet", "t"), "the role has switched it off");
 }
 
-/// Only the access method `heap` counts for certain. This one does not count the rows that it inserts.
+/// Only the access method `heap` counts its changes for certain. The access method of this test does not count the rows that it
+/// inserts.
 #[test]
 fn changes_of_tables_with_other_access_methods_invalidate() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/uncounted.c");

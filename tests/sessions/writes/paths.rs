@@ -1,4 +1,4 @@
-//! The ways to write to a table, statements that find no row to write, and statements that are no writes.
+//! The ways to write to a table, statements of writers that find no row to change, and statements that do not write.
 
 /// A way to write.
 pub struct Path {
@@ -245,11 +245,11 @@ pub struct NoOp {
     pub setup: &'static str,
     /// The statement. It can be repeated.
     pub statement: &'static str,
-    /// Tables that the statement locks as a writer or that are above such tables, and whose rows stay the same.
+    /// Tables whose rows stay the same, although the statement locks them, or tables below them, as a writer.
     pub unchanged: &'static [&'static str],
-    /// The same statement with a condition that some row fulfils.
+    /// A similar statement that finds a row to change.
     pub write: &'static str,
-    /// Tables that this statement changes, perhaps not all of them.
+    /// Some tables that `write` changes.
     pub changes: &'static [&'static str],
 }
 

@@ -31,9 +31,9 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
     tables.iter().for_each(|table| settle(session, schema, table));
 }
 
-/// Stores the value that depends on a table, again until it is a hit. While the first value that depends on a table is stored, the
-/// table shares a fence with tables of other tests, so a commit of another test may invalidate the value. The later values depend on
-/// the table's own fence (`fence/mod.rs` of the core).
+/// Stores the value that depends on a table, and repeats this until the value is a hit. While the first value that depends on a
+/// table is stored, the table shares a fence with tables of other tests, so a commit of another test may invalidate the value. The
+/// later values depend on the table's own fence (`fence/mod.rs` of the core).
 fn settle(session: &mut Client, schema: &str, table: &str) {
     wait_until("a value that depends on the table", || {
         set(session, schema, table);

@@ -1,5 +1,5 @@
-//! Actions with patterns, and what the model knows of them. Each method of `Both` does one action of `action.rs`, which explains
-//! the parameters.
+//! Actions with patterns, and the model's knowledge of the patterns. Each method of `Both` does one action of `action.rs`, which
+//! explains the parameters.
 
 use super::both::Both;
 use super::keys::{SCOPES, with_key};
@@ -11,7 +11,7 @@ const PATTERNS: [&[u8]; 6] = [b"*", b"k", b"k?*", b"x*", b"?", b"*kk\\k"];
 /// The number of slots for patterns of a region of the harness.
 pub const SLOTS_OF_PATTERNS: u32 = 4;
 
-/// A pattern that the tier knows. It may have retired the pattern, whose keys are refused all the same.
+/// A pattern that was announced and not withdrawn. The tier may have retired it; then it still refuses the keys.
 struct Pattern {
     scope: (u8, u32),
     bytes: &'static [u8],

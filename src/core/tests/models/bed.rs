@@ -106,7 +106,7 @@ impl Image {
         Self::with(Sizes { reserved_fences: 2, patterns: 1, ..SIZES }, prepare)
     }
 
-    /// Returns a prepared tier of these sizes. The region is larger by what is more than in [`SIZES`].
+    /// Returns a prepared tier of these sizes. The region has additional memory for everything that is larger than in [`SIZES`].
     fn with(sizes: Sizes, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
         let bytes = LoomTier::bytes_beside_entries(sizes) - LoomTier::bytes_beside_entries(SIZES);
         Self(once(vec![0; REGION_WORDS + bytes / 8], move |world| {

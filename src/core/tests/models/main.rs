@@ -334,15 +334,15 @@ fn a_stale_value_is_whole_or_absent() {
     });
 }
 
-/// Announces a pattern that matches the keys which begin with a byte.
+/// Announces a pattern that matches the keys that begin with a byte.
 fn announce_pattern(tier: &LoomTier<'_>, first: u8) -> AnnouncedPattern {
     let glob = [first, b'*'];
     let glob = Glob::new(&glob).expect("it is a pattern");
     with_key(tier, 1, |key| tier.announce_pattern(key.scope(), glob)).expect("there is room")
 }
 
-/// A transaction invalidates a pattern that matches the key. A reader that has seen its change in the source must not get the
-/// value.
+/// A transaction changes the source of a value and invalidates a pattern that matches the key. A reader that has seen the change in
+/// the source must not get the value.
 #[test]
 fn a_pattern_that_is_visible_is_never_overlooked() {
     let image = Image::with_patterns(|tier| put(tier, 1, 1));
@@ -366,7 +366,7 @@ fn a_pattern_that_is_visible_is_never_overlooked() {
     });
 }
 
-/// A pattern takes the only slot from the one that has invalidated the key. A reader must find the old pattern, or the floor.
+/// A pattern takes the only slot from the pattern that has invalidated the key. A reader must find the old pattern, or the floor.
 #[test]
 fn a_retired_pattern_is_never_overlooked() {
     let image = Image::with_patterns(|tier| {

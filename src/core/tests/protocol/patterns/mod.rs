@@ -2,13 +2,13 @@
 //! keys with the patterns that are later than the entry.
 //!
 //! There are two keys in one space, and two patterns; the first pattern matches the first key, and the second one the second key or
-//! both. The actors are a writer for each pattern, which may abort; fills, each of which stores a value of a key in memory (a lease
-//! that is held for long is a slow fill); a saver, which copies an entry to a row, and whose rows are promoted; an eviction; and
-//! readers. There may be only one slot, so that the second pattern must retire the first one.
+//! both. The actors are: a writer for each pattern, which may abort; fills, each of which stores a value of a key in memory (a slow
+//! fill stands for a lease that is held for long); a saver, which copies an entry to a row; an eviction; and readers, which also
+//! promote rows. In some scenarios there is only one slot, so that the second pattern must retire the first one.
 //!
 //! A value is the set of patterns that were visible when it was computed. It is right for a reader if it has all patterns that
-//! match its key and were visible when the reader began. The fence of the database and the dependencies of entries are left out:
-//! `read_rule.rs` has them.
+//! match its key and were visible when the reader began. The model leaves out the fence of the database and the dependencies of
+//! entries: `read_rule.rs` has them.
 
 mod properties;
 mod scenarios;
@@ -42,7 +42,8 @@ fn patterns() {
         two_fills(AsBuilt, Right);
         run("saved and retired", Patterns::saved_and_retired, AsBuilt, Right);
     }
-    // The slot stays announced until the pattern is live, so it does not matter which of the two comes first.
+    // The slot stays announced until it is live, so the writer may lower the pattern fence before or after it marks the slot as
+    // live.
     memory(LowersBeforeLive, Harmless);
     // A writer tells readers of the pattern before its transaction is visible, and draws the number afterwards.
     memory(AnnouncesLate, Breaks(NOT_STALE));

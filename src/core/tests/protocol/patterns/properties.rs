@@ -67,7 +67,7 @@ impl Model for Patterns {
             state.readers.iter().enumerate().filter(|(_, reader)| reader.reads < self.reads)
         {
             let is_hit = matches!(reader.outcome, Some(Outcome::Hit | Outcome::QuickHit | Outcome::Stale));
-            // After a hit only the renewal is left.
+            // After a hit, only the step `Renew` is left.
             let next = if is_hit && reader.at > 0 { steps.last() } else { steps.get(usize::from(reader.at)) };
             actions.extend(next.map(|step| Step::Reader(number, *step)));
         }

@@ -27,19 +27,19 @@ pub enum Variant {
     KeepsAborted,
     /// A value gets its stamp when it is stored.
     StampsWhenStored,
-    /// A slot is taken from a pattern without raising the floor.
+    /// A writer takes a slot from a pattern without raising the floor.
     RaisesNoFloor,
     /// The floor is raised after the slot was taken.
     RaisesFloorLate,
     /// A reader checks the floor before it looks at the slots.
     ChecksFloorFirst,
-    /// A slot is taken from an announced pattern.
+    /// A writer takes a slot from an announced pattern.
     RetiresAnnounced,
     /// No entry is renewed.
     NeverRenews,
     /// An entry is renewed as of the moment after the comparison.
     RenewsAsOfLater,
-    /// The reader renews whatever entry the key has.
+    /// The reader renews the present entry of the key, also if it is not the entry that the reader compared.
     RenewsAnother,
     /// The reader does not compare the key of a saved value.
     TrustsRows,
@@ -59,7 +59,7 @@ pub struct Patterns {
     pub matched: [u8; 2],
     /// The number of slots.
     pub slots: usize,
-    /// The keys that the fills compute, one after the other for each entry of the list.
+    /// The keys that the fills compute: one fill for each entry of the list.
     pub fills: &'static [usize],
     /// The keys that have a value in memory in the beginning.
     pub present: [bool; KEYS],

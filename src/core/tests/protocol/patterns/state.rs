@@ -10,8 +10,8 @@ pub const SLOTS: usize = 2;
 /// One step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Takes a free slot, or raises the floor to the number of a live pattern and takes its slot. The floor is one step, and the
-    /// slot another one. If there is no slot to take, the writer invalidates the whole space instead.
+    /// Takes a free slot, or raises the floor to the number of a live pattern and takes its slot. Raising the floor and taking the
+    /// slot are two steps. If there is no slot to take, the writer invalidates the whole space instead.
     Take,
     /// Notes the clock, as a set does. Only a transaction that also sets a key does this.
     Stamp,
@@ -96,7 +96,7 @@ pub struct Writer {
     pub at: u8,
     /// The slot that it has taken.
     pub slot: Option<usize>,
-    /// The slot of a live pattern that it is about to take: the floor has the number already, or is to get it.
+    /// The slot of the live pattern that the writer is about to retire, and the pattern's number.
     pub retiring: Option<(usize, u8)>,
     /// Whether it invalidates the whole space, because there is no slot.
     pub flushes: bool,
@@ -181,6 +181,6 @@ pub struct State {
     pub renewed: bool,
     pub retired: bool,
     pub flushed: bool,
-    /// A value that a reader had got after the last pattern before the floor was then refused because of the floor.
+    /// Whether the floor has refused a value although a reader had compared it, as of a moment that is not before the floor.
     pub lost_renewed: bool,
 }

@@ -228,12 +228,12 @@ impl State {
         self.readers[reader] = me;
     }
 
-    /// Returns how a read ends that found the floor beyond the value.
+    /// Returns the outcome of a read that the floor has ended.
     fn floored(&self, _: &super::state::Reader) -> Outcome {
         if self.retired || self.flushed { Outcome::Miss } else { Outcome::MissForNothing }
     }
 
-    /// Returns how a read ends that a pattern in a slot has ended. Without a slot, any pattern may have done so.
+    /// Returns the outcome of a read that the pattern in a slot has ended. Without a slot, any pattern may be the cause.
     fn missed(&self, model: &Patterns, key: usize, slot: Option<usize>) -> Outcome {
         let patterns = match slot.map(|slot| self.slots[slot]) {
             Some(Slot::Announced(pattern) | Slot::Live(pattern, _)) => pattern..pattern + 1,
@@ -247,7 +247,7 @@ impl State {
         if patterns.into_iter().any(is_cause) { Outcome::Miss } else { Outcome::MissForNothing }
     }
 
-    /// Returns how a read ends that was not a miss.
+    /// Returns the outcome of a read that is not a miss.
     fn hit(&self, model: &Patterns, key: usize, me: &super::state::Reader, how: Outcome) -> Outcome {
         let matching =
             (0..2).filter(|pattern| model.matches(*pattern, key)).fold(0, |all, one| all | 1 << one);
