@@ -151,7 +151,9 @@ impl Runs {
     /// process.
     pub fn begin(&self) -> Running<'_> {
         self.note(|run| {
-            blame_process(run);
+            if !session::is_alive(run.process) {
+                blame_process(run);
+            }
             run.began = shared::tick().max(1);
             run.process = session::pid();
             (run.failures, run.runs) = (run.failures + 1, run.runs + 1);
