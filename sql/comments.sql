@@ -160,7 +160,7 @@ COMMENT ON FUNCTION cache_on_event(text, text[], text) IS
     'Adds targets to an event: keys, patterns (match:) and tags (tag:) that become invalid each time the event is emitted. A placeholder such as {user_id} gets its value from the event.';
 
 COMMENT ON FUNCTION cache_off_event(text) IS
-    'Removes the targets of an event in all spaces in which the caller has the privilege admin.';
+    'Removes the targets of an event in all spaces.';
 
 COMMENT ON FUNCTION cache_emit(text, jsonb) IS
     'Emits an event: its targets become invalid when the transaction commits. The members of the payload are the values of the placeholders.';

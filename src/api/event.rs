@@ -6,7 +6,7 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::{self, Element};
 use crate::pg::varlena::{JsonbArgument, OwnedText, TextArgument, TextsArgument};
 use crate::pg::{catalog, memory};
-use crate::store::event::{self, Kind, NAME_BYTES_MAX, Registered, TARGET_BYTES_MAX};
+use crate::store::event::{self, Kind, NAME_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::store::space::{self, Privilege};
 use crate::store::status::{self, Status};
 use crate::store::template::Template;
@@ -51,7 +51,9 @@ fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     Ok(target)
 }
 
-/// Adds targets to an event: each time the event is emitted, they become invalid. The event keeps its earlier targets.
+/// Adds targets to an event: each time the event is emitted, they become invalid. The event keeps its earlier targets. Only the
+/// owner of the extension may do this: a target sees the values that others emit, and a target whose placeholder has no value fails
+/// their calls.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_on_event(
     event: Option<TextArgument<'_>>,
@@ -72,6 +74,7 @@ fn cache_on_event(
             return Err(invalid("targets must not be empty")
                 .hint("To remove the targets of an event, run cache_off_event."));
         }
+        space::require_owner("change events")?;
         let space = arguments::space(space, Privilege::Admin)?;
         catalog::write(
             "INSERT INTO pgcache.events AS e
@@ -88,29 +91,16 @@ fn cache_on_event(
     status::set(Status::Done);
 }
 
-/// Removes the targets of an event in all spaces in which the current role has the privilege admin. Does nothing if the event has
-/// no targets. If it has targets only in other spaces, raises an error.
+/// Removes the targets of an event in all spaces. Does nothing if the event has none. Only the owner of the extension may do this.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_off_event(event: Option<TextArgument<'_>>) {
     let remove = || -> Result<(), Refused> {
         let event = event_name(event)?;
-        let (mut removable, mut denied) = (Vec::new(), None);
-        for Registered { space_oid, space, .. } in event::spaces_of(event) {
-            match space::with_privilege(space.as_bytes(), Privilege::Admin) {
-                Ok(_) => memory::push(&mut removable, i64::from(space_oid)),
-                Err(refused) => denied = Some(refused),
-            }
-        }
-        if let Some(refused) = denied.filter(|_| removable.is_empty()) {
-            return Err(refused);
-        }
-        for space in removable {
-            catalog::write(
-                "DELETE FROM pgcache.events
-                 WHERE event OPERATOR(pg_catalog.=) $1 AND space OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
-                &[OwnedText(memory::copy(event)).into(), space.into()],
-            );
-        }
+        space::require_owner("change events")?;
+        catalog::write(
+            "DELETE FROM pgcache.events WHERE event OPERATOR(pg_catalog.=) $1",
+            &[OwnedText(memory::copy(event)).into()],
+        );
         Ok(())
     };
     remove().or_raise();

@@ -27,7 +27,7 @@ impl<'p> Glob<'p> {
     }
 
     /// Does the same, and subtracts 1 from `steps` for each comparison of a byte. Returns `None` if there are too few steps.
-    pub(crate) fn matches_within(self, key: &[u8], steps: &mut u32) -> Option<bool> {
+    pub fn matches_within(self, key: &[u8], steps: &mut u32) -> Option<bool> {
         let (mut pattern, mut rest) = (self.0, key);
         let mut star: Option<(&[u8], &[u8])> = None;
         loop {

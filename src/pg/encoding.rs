@@ -7,12 +7,17 @@ use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::fmt::Write;
 
+/// Returns whether the database's encoding is UTF-8.
+pub fn is_utf8() -> bool {
+    // SAFETY: only reads a variable.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    encoding == pg_sys::pg_enc::PG_UTF8 as i32
+}
+
 /// Returns text of the database as a Rust string, if it needs no conversion. If the database's encoding is not UTF-8, that holds
 /// for ASCII only.
 pub fn letters(text: &[u8]) -> Option<&str> {
-    // SAFETY: only reads a variable.
-    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-    std::str::from_utf8(text).ok().filter(|letters| is_utf8 || letters.is_ascii())
+    std::str::from_utf8(text).ok().filter(|letters| is_utf8() || letters.is_ascii())
 }
 
 /// Returns the beginning of a text of the database: at most so many bytes, up to the end of a character.

@@ -95,6 +95,8 @@ fn read() -> BTreeMap<Vec<u8>, Vec<Registered>> {
 
 /// Returns all events from the memory of the session, or from the table. May raise errors.
 pub fn all() -> Rc<BTreeMap<Vec<u8>, Vec<Registered>>> {
+    // A transaction that takes no locks learns of no changes. An event must reach the targets that are committed.
+    catalog::accept_changes();
     let generation = catalog::generation();
     let known = KNOWN.with_borrow(|known| {
         known.as_ref().filter(|known| known.generation == generation).map(|known| Rc::clone(&known.events))
@@ -104,11 +106,6 @@ pub fn all() -> Rc<BTreeMap<Vec<u8>, Vec<Registered>>> {
         KNOWN.with_borrow_mut(|known| *known = Some(Known { generation, events: Rc::clone(&events) }));
         events
     })
-}
-
-/// Returns the spaces in which an event has targets, as of now.
-pub fn spaces_of(event: &[u8]) -> Vec<Registered> {
-    read().remove(event).unwrap_or_default()
 }
 
 /// Returns an error if an event has too many targets in a space, or if the database has too many events. This transaction must have
@@ -169,8 +166,7 @@ fn is_tag(name: &[u8]) -> bool {
 /// to which it adds the value of the placeholder. Does nothing if the event has no targets. Keys and tags that are too long to
 /// exist are left out.
 ///
-/// Does not check a privilege of the current role in the spaces of the targets: the role that has registered a target had the
-/// privilege admin in its space, and lets every emitter of the event invalidate the target.
+/// Does not check a privilege of the current role in the spaces of the targets: the owner of the extension has registered them.
 pub fn emit(
     event: &[u8],
     mut value: impl FnMut(&[u8], &[u8], &mut Vec<u8>) -> Result<(), Refused>,

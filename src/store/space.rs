@@ -295,8 +295,8 @@ pub fn with_privilege_of(role: Role, name: &[u8], needed: Privilege) -> Result<R
     }
 }
 
-/// Returns a space without a check of privileges. The caller must know that a role with the privilege admin in the space has allowed
-/// what the current role is about to do.
+/// Returns a space without a check of privileges. The caller must know that the owner of the extension has allowed what the current role
+/// is about to do.
 pub fn without_privilege(name: &[u8]) -> Result<Rc<Space>, Refused> {
     resolve(name, Role::current())
 }

@@ -296,3 +296,31 @@ fn every_function_takes_text_of_any_encoding() {
         }
     }
 }
+
+/// Patterns know the characters of UTF-8. In another encoding, some bytes of a key may look like a character of UTF-8 and be several,
+/// or be one character and look like several. No such key may stay after a pattern that matches it.
+#[test]
+fn patterns_leave_no_matching_key_in_any_encoding() {
+    let cases = [
+        ("LATIN1", "Ã©", "??"),
+        ("LATIN1", "k:Ã©", "k:*©"),
+        ("EUC_KR", "k:가", "k:?"),
+        ("UTF8", "k:가", "k:?"),
+        ("LATIN1", "k:é", "k:*"),
+    ];
+    for (encoding, key, pattern) in cases {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        let steps = format!(
+            "SELECT cache_set_text('{key}', 'v'), cache_set_text('x', 'v'); SELECT cache_invalidate_pattern('{pattern}')"
+        );
+        session.batch_execute(&steps).unwrap_or_else(|error| panic!("{encoding}: {error}"));
+        let left: Option<String> =
+            session.query_one(&format!("SELECT cache_get_text('{key}')"), &[]).expect("it works").get(0);
+        assert_eq!(left, None, "{encoding}: {key}, {pattern}");
+        // A pattern of ASCII characters and stars has the same meaning in each encoding.
+        let other: Option<String> =
+            session.query_one("SELECT cache_get_text('x')", &[]).expect("it works").get(0);
+        assert_eq!(other.is_some(), encoding == "UTF8" || pattern == "k:*", "{encoding}: {pattern}");
+    }
+}

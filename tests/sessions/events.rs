@@ -40,6 +40,18 @@ fn an_emitter_knows_the_committed_targets() {
     assert_eq!(text(&mut reader, GET).as_deref(), Some("v"));
 }
 
+/// A transaction that has emitted an event before, and takes no locks, also knows the targets that were committed since.
+#[test]
+fn a_running_transaction_knows_targets_that_were_committed_since() {
+    let database = Database::create();
+    let [mut admin, mut emitter, mut reader] = [(); 3].map(|()| database.connect());
+    run(&mut admin, SET);
+    run(&mut emitter, &format!("BEGIN; {EMIT}"));
+    run(&mut admin, "SELECT cache_on_event('changed', ARRAY['user:{id}'])");
+    run(&mut emitter, &format!("{EMIT}; COMMIT"));
+    assert_eq!(text(&mut reader, GET), None);
+}
+
 /// Other sessions see the effect of an event when its transaction commits, also if it was prepared. A rollback, also to a
 /// savepoint, undoes the event.
 #[test]

@@ -391,3 +391,26 @@ fn a_repeatable_read_transaction_misses_later_patterns() {
     assert_eq!(hits(&mut one, &["a", "b"]), ["b"]);
     run(&mut one, "COMMIT");
 }
+
+/// Patterns that are slow on purpose must not hold up the transaction that has them: neither its reads, nor its commit, which nothing
+/// can interrupt. So a key that takes too long to compare counts as matched.
+#[test]
+fn own_patterns_that_are_too_slow_count_as_matched() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let key = "a".repeat(1023) + "e";
+    fill(&mut session, &[&key, "k"]);
+    run(
+        &mut session,
+        "BEGIN; SELECT count(cache_invalidate_pattern('*' || repeat('a', 500) || 'b' || i)) FROM generate_series(1, 256) AS i",
+    );
+    assert_eq!(get(&mut session, &key), None);
+    assert_eq!(status(&mut session), "miss: removed by this transaction");
+    assert_eq!(get(&mut session, "k").as_deref(), Some("v"));
+    run(
+        &mut session,
+        "SELECT count(cache_set_text(repeat('a', 1000) || i, 'v')) FROM generate_series(1, 1000) AS i; COMMIT",
+    );
+    assert_eq!(get(&mut session, "k").as_deref(), Some("v"));
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}

@@ -4,7 +4,7 @@
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};
-use crate::pg::{memory, names};
+use crate::pg::{encoding, memory, names};
 use crate::store::definitions;
 use crate::store::keyspace;
 use crate::store::space::Space;
@@ -27,9 +27,16 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
 
 /// Invalidates the values of a space whose keys a pattern matches, when the transaction commits. In a space with values for each
 /// role, invalidates only those of the current role.
+///
+/// A pattern knows the characters of UTF-8 only. In a database with another encoding, a pattern that depends on where characters end
+/// invalidates the whole space.
 pub fn invalidate_pattern(space: &Space, pattern: Glob<'_>) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
-        pending::invalidate_pattern(&keyspace, pattern);
+        let knows_characters = || !pattern.bytes().contains(&b'?') && pattern.bytes().is_ascii();
+        match encoding::is_utf8() || knows_characters() {
+            true => pending::invalidate_pattern(&keyspace, pattern),
+            false => pending::invalidate_space(&keyspace),
+        }
         status::set(Status::Done);
     }
     Ok(())

@@ -4,6 +4,7 @@
 use super::savepoint::SavepointMarks;
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::Glob;
+use std::cell::Cell;
 use std::collections::TryReserveError;
 
 /// A pattern that the transaction has invalidated.
@@ -21,15 +22,20 @@ impl OwnPattern {
         Glob::new(&self.bytes)
     }
 
-    /// Whether the pattern matches a key of the keyspace.
-    fn matches(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
-        self.keyspace.scope.is(&keyspace.scope) && self.glob().is_some_and(|glob| glob.matches(key))
+    /// Whether the pattern matches a key of the keyspace, or whether there are too few `steps` to find out.
+    fn matches(&self, keyspace: &Keyspace, key: &[u8], steps: &mut u32) -> bool {
+        self.keyspace.scope.is(&keyspace.scope)
+            && self.glob().is_some_and(|glob| glob.matches_within(key, steps).unwrap_or(true))
     }
 }
 
 /// The most patterns of a transaction. A transaction with more invalidates whole spaces instead. Each lookup of a key compares it
 /// with all of them, and the commit needs a slot for each in shared memory.
 const PATTERNS_MAX: usize = 256;
+/// The most steps in which a key is compared with the patterns: some milliseconds. Beyond them, the key counts as matched.
+const STEPS_MAX: u32 = 1 << 20;
+/// The most steps of all comparisons of a transaction, about a second. Nothing can interrupt the comparisons of its commit.
+const STEPS_OF_TRANSACTION: u32 = 1 << 28;
 
 /// All patterns of a transaction, in order.
 #[derive(Debug)]
@@ -39,10 +45,17 @@ pub struct OwnPatterns {
     savepoints: SavepointMarks,
     /// The number of patterns that a commit covers, once it has begun. The patterns behind them are late.
     begun: usize,
+    /// The steps that are left to the transaction.
+    steps: Cell<u32>,
 }
 
 impl OwnPatterns {
-    pub const NONE: Self = Self { list: Vec::new(), savepoints: SavepointMarks::NONE, begun: 0 };
+    pub const NONE: Self = Self {
+        list: Vec::new(),
+        savepoints: SavepointMarks::NONE,
+        begun: 0,
+        steps: Cell::new(STEPS_OF_TRANSACTION),
+    };
 
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -91,11 +104,19 @@ impl OwnPatterns {
     }
 
     /// Returns whether a pattern has removed a key. `changed_at` is the position of the key's last change in the order of changes:
-    /// only later patterns count. It is None if the transaction has not changed the key.
+    /// only later patterns count. It is None if the transaction has not changed the key. A key that takes too long to compare counts as
+    /// removed.
     #[inline]
     pub fn remove(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
         let is_later = |own: &&OwnPattern| changed_at.is_none_or(|at| own.sequence > at);
-        !self.is_empty() && self.list.iter().filter(is_later).any(|own| own.matches(keyspace, key))
+        if self.is_empty() {
+            return false;
+        }
+        let (left, mut steps) = (self.steps.get(), self.steps.get().min(STEPS_MAX));
+        let granted = steps;
+        let is_removed = self.list.iter().filter(is_later).any(|own| own.matches(keyspace, key, &mut steps));
+        self.steps.set(left - (granted - steps));
+        is_removed
     }
 
     /// Releases a savepoint. Does not allocate.
