@@ -57,7 +57,8 @@ pub fn sizes(bytes: usize) -> Sizes {
         shards: 0,
         locations: 0,
         journal_lines: 0,
-        patterns: 1024,
+        // No measurement invalidates by a pattern, and the places for patterns would take more memory than the small tiers have.
+        patterns: 0,
     }
 }
 
