@@ -2,6 +2,7 @@
 //! announces them.
 
 use super::savepoint::SavepointMarks;
+use crate::pg::local::local;
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::Glob;
 use std::cell::Cell;
@@ -45,17 +46,15 @@ pub struct OwnPatterns {
     savepoints: SavepointMarks,
     /// The number of patterns that a commit covers, once it has begun. The patterns behind them are late.
     begun: usize,
-    /// The steps that are left to the transaction.
-    steps: Cell<u32>,
+}
+
+local! {
+    /// The steps that are left to the transaction. Its first pattern sets them.
+    static STEPS: Cell<u32> = Cell::new(STEPS_OF_TRANSACTION);
 }
 
 impl OwnPatterns {
-    pub const NONE: Self = Self {
-        list: Vec::new(),
-        savepoints: SavepointMarks::NONE,
-        begun: 0,
-        steps: Cell::new(STEPS_OF_TRANSACTION),
-    };
+    pub const NONE: Self = Self { list: Vec::new(), savepoints: SavepointMarks::NONE, begun: 0 };
 
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -98,6 +97,9 @@ impl OwnPatterns {
         }
         self.list.try_reserve(1)?;
         self.savepoints.make_room()?;
+        if self.is_empty() {
+            STEPS.set(STEPS_OF_TRANSACTION);
+        }
         self.savepoints.add(depth, self.list.len());
         self.list.push(OwnPattern { keyspace: *keyspace, bytes, sequence });
         Ok(())
@@ -112,10 +114,10 @@ impl OwnPatterns {
         if self.is_empty() {
             return false;
         }
-        let (left, mut steps) = (self.steps.get(), self.steps.get().min(STEPS_MAX));
+        let (left, mut steps) = (STEPS.get(), STEPS.get().min(STEPS_MAX));
         let granted = steps;
         let is_removed = self.list.iter().filter(is_later).any(|own| own.matches(keyspace, key, &mut steps));
-        self.steps.set(left - (granted - steps));
+        STEPS.set(left - (granted - steps));
         is_removed
     }
 

@@ -77,7 +77,7 @@ SELECT cache_emit('user_updated', '1');
 SELECT cache_emit('user_updated', NULL);
 SELECT cache_emit(NULL);
 
--- Privileges: only the owner of the extension changes events. Who emits one needs write in some space.
+-- Privileges: only the owner of the extension changes events. The role that emits one needs write in some space.
 CREATE ROLE event_admin;
 CREATE ROLE event_writer;
 CREATE ROLE event_reader;
