@@ -11,9 +11,8 @@ use crate::key::{KEY_BYTES_MAX, Key, Scope};
 use crate::patterns::{AnnouncedPattern, Question, STEPS_MAX, Settled};
 use crate::reader::Reader;
 
-/// While this share of the slots is given to new patterns, all entries are swept once: a quarter. Sweeps begin when half of the slots
-/// are taken, so each entry is swept before a slot must be retired.
-const SWEEPS_PER_SLOTS: u32 = 4;
+/// The number of new patterns during which all entries are swept once, if the slots are taken: a quarter of the slots of a server.
+const PATTERNS_PER_SWEEP: u32 = 256;
 /// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. Without comparisons, the sweep of so many
 /// buckets takes about a millisecond.
 const SWEPT_MAX: u32 = 16_384;
@@ -36,8 +35,7 @@ impl<H: Host> Tier<'_, H> {
         }
         if self.patterns().are_half_taken() {
             // Renews entries and removes those that a pattern matches, so that retiring a pattern costs no other entry.
-            let patterns = (self.layout.sizes.patterns / SWEEPS_PER_SLOTS).max(1);
-            let buckets = self.layout.buckets.saturating_mul(self.layout.shards).div_ceil(patterns);
+            let buckets = self.layout.buckets.saturating_mul(self.layout.shards) / PATTERNS_PER_SWEEP;
             self.sweep_within(buckets.clamp(1, SWEPT_MAX), Some(SWEEP_STEPS));
         }
         let slot = self.take_slot()?;
