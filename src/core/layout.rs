@@ -89,7 +89,7 @@ pub(crate) const RELATION_WORDS: usize = LINE;
 pub(crate) const AT_SHARED: usize = 1;
 /// The fence that every write raises.
 pub(crate) const AT_ANY: usize = 2;
-/// The second fence, see `Relation::Bulk`.
+/// The fence that only writes in bulk raise, see `Relation::Bulk`.
 pub(crate) const AT_BULK: usize = 3;
 /// How many transactions have changed the relation.
 pub(crate) const AT_CHANGES: usize = 4;
@@ -97,12 +97,16 @@ pub(crate) const AT_CHANGES: usize = 4;
 pub(crate) const AT_LAST: usize = 5;
 /// How many entries the changes have killed.
 pub(crate) const AT_KILLED: usize = 6;
-/// Two flags: [`SETTLED`] and [`WATCHED`].
+/// Flags: [`SETTLED`], [`WATCHED`], [`BULK`] and [`BULK_SETTLED`].
 pub(crate) const AT_STATE: usize = 7;
 /// The record is settled: see `fence/mod.rs`.
 pub(crate) const SETTLED: u64 = 1;
 /// Changes of the relation are named in the journal: see `fence/records.rs`.
 pub(crate) const WATCHED: u64 = 2;
+/// Entries may depend on the second fence, so writers must raise it, and the second fence has taken over the changes of the first
+/// one from before: see `fence/mod.rs`.
+pub(crate) const BULK: u64 = 4;
+pub(crate) const BULK_SETTLED: u64 = 8;
 /// There is one unclaimed fence for this many records, up to a limit. Writers of relations that have claimed no record share them.
 const RECORDS_PER_UNCLAIMED: u32 = 32;
 const UNCLAIMED_MAX: u32 = 256;

@@ -36,7 +36,7 @@ impl FenceId {
 pub enum Relation {
     /// Raised by every write.
     Any,
-    /// Meant for writes that do not say which rows they change. Only tests raise it.
+    /// Raised by writes that do not report which rows they change.
     Bulk,
 }
 

@@ -5,7 +5,10 @@ use super::fences::{Fences, PROBES};
 use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
 use super::stamp::Stamp;
 use crate::hash::{reduce, scatter};
-use crate::layout::{AT_ANY, AT_CLAIMS, AT_SHARED, AT_STATE, LINE, RELATION_WORDS, SETTLED, WATCHED};
+use crate::layout::{
+    AT_ANY, AT_BULK, AT_CLAIMS, AT_SHARED, AT_STATE, BULK, BULK_SETTLED, LINE, RELATION_WORDS, SETTLED,
+    WATCHED,
+};
 use crate::sync::Ordering;
 
 /// The record of a relation.
@@ -22,7 +25,8 @@ fn identity(database: u32, relation: u32) -> u64 {
 impl<'m> Fences<'m> {
     /// Returns the fence of a relation's record, for a writer. Claims a record. If all records that the search looks at are taken,
     /// the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the fences
-    /// from [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence.
+    /// from [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence. A writer
+    /// that will not look again must raise both fences of the record.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
@@ -67,6 +71,56 @@ impl<'m> Fences<'m> {
             Some(slot) => relation_fence(self.layout, slot, Relation::Any),
             None => self.unclaimed(database, relation),
         }
+    }
+
+    /// Returns the fences that an entry with this stamp must depend on if it depends on single rows of a relation, in addition to
+    /// the fences of the tags of these rows. The first one is the bulk fence of the relation. The others are those that a writer
+    /// raises that does not know of the mark of the record: they are returned only while the mark is not settled. Claims a record
+    /// and marks it.
+    pub fn bulk_dependency(
+        &self,
+        database: u32,
+        relation: u32,
+        stamp: Stamp,
+    ) -> (FenceId, [Option<FenceId>; 2]) {
+        let (any, unclaimed) = self.dependency(database, relation, stamp);
+        let Some(record) = self.record_of(any) else { return (any, [unclaimed, None]) };
+        let bulk = FenceId((record + AT_BULK) as u32);
+        let state = self.region.word(record + AT_STATE);
+        // Other relations may have marked a shared record, so its mark never counts as settled.
+        let is_shared = self.region.word(record + AT_SHARED).load(Ordering::SeqCst) != 0;
+        let was = state.fetch_or(BULK, Ordering::SeqCst);
+        if !is_shared && was & BULK_SETTLED != 0 {
+            return (bulk, [unclaimed, None]);
+        }
+        // This must come between the mark and the look at the fence. A writer that raises the fence after that look finds the mark.
+        self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
+        let (changed, pending) = self.last_change(any);
+        // Only the first fence of a settled record has the numbers of the unclaimed fence.
+        if is_shared || was & SETTLED == 0 || pending > 0 {
+            return (bulk, [unclaimed, Some(any)]);
+        }
+        // If this entry's stamp is before that number, the bulk fence excludes it now.
+        self.advance_seq(bulk, changed);
+        state.fetch_or(BULK_SETTLED, Ordering::SeqCst);
+        (bulk, [unclaimed, None])
+    }
+
+    /// Returns the bulk fence that a writer of a relation must raise unless it has invalidated the tags of all rows that it
+    /// changes. None if no entry depends on it. The answer holds as long as that of [`write`](Self::write). A writer that will not look again must raise
+    /// [`Relation::Bulk`] instead.
+    pub fn bulk(&self, database: u32, relation: u32) -> Option<FenceId> {
+        if self.layout.sizes.relation_fences == 0 {
+            return None;
+        }
+        let record = record(self.layout, self.find_record(database, relation)?);
+        let is_marked = self.region.word(record + AT_STATE).load(Ordering::SeqCst) & BULK != 0;
+        is_marked.then_some(FenceId((record + AT_BULK) as u32))
+    }
+
+    /// Whether a fence is the bulk fence of a record.
+    pub fn is_bulk(&self, fence: FenceId) -> bool {
+        self.record_of(fence).is_some_and(|record| record + AT_BULK == fence.0 as usize)
     }
 
     /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether

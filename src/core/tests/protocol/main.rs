@@ -16,6 +16,7 @@
 //! keys/              announcing, confirming, leases, claims: no value from before a change is served after it
 //! flights/           callers of one query, of which one computes the result for all: no stale result, two runs, no hang
 //! claims.rs          a relation gets a record while a writer that found none is still at work
+//! bulk.rs            an entry depends on single rows, while a writer that does not know of that is still at work
 //! journal/           a near-cache outside of the server follows the journal, and never misses a change; which changes are named
 //! redis/             a worker copies values to Redis: each key there ends equal to the cache, or absent
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
@@ -51,6 +52,7 @@
 //! steps are operations of this crate also belongs in `as_built/`.
 
 mod as_built;
+mod bulk;
 mod claims;
 mod flights;
 mod journal;
