@@ -145,13 +145,17 @@ COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'Returns the rows of the view cache_spaces.';
 
 COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
-    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. A call with a new tag invalidates the values with a tag of the table once.';
+    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. A tag with columns in braces, such as order:{id}, stands for single rows. A call with a new tag invalidates the values with a tag of the table once.';
 
 COMMENT ON FUNCTION cache_unwatch(regclass) IS
     'Ends the watch of a table: no tag stands for the table any more. The call itself invalidates the values with a tag of the table once.';
 
 COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
     'Invalidates all values that depend on a table, as a write to the table does. Takes effect for other sessions when the transaction commits.';
+
+COMMENT ON FUNCTION pgcache.rows_changed() IS
+    'The function of the trigger by which a watch with placeholders learns of changed rows.';
+REVOKE ALL ON FUNCTION pgcache.rows_changed() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.visible_watches() IS
     'Returns one row for each watched table and each of its tags. The view cache_watches groups them by table.';

@@ -49,6 +49,7 @@ pub mod relation;
 pub mod restart;
 pub mod role;
 pub mod row_changes;
+pub mod row_trigger;
 pub mod rows;
 pub mod scan;
 pub mod segment;

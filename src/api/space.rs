@@ -318,13 +318,16 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
 mod pgcache {
     use crate::api::arguments::TTL_MS_MAX;
     use crate::pg::catalog::{self, Table};
+    use crate::pg::relation::RelationOid;
     use crate::pg::shared;
     use crate::pg::size::Size;
     use crate::pg::varlena::OwnedTexts;
     use crate::pg::{interval, memory};
     use crate::store::transaction::pending;
     use crate::store::{space, watch};
+    use pgrx::datum::TryFromDatumError;
     use pgrx::prelude::*;
+    use std::collections::BTreeSet;
 
     /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
     /// tags. A change of the grants makes the caches that follow the journal drop all values of the database.
@@ -336,12 +339,17 @@ mod pgcache {
         catalog::announce_change(table);
         let is = |which| catalog::table_oid(which) == Some(table.to_u32());
         if is(Table::Watches) {
-            // The tags are known unless this is TRUNCATE, or the column was changed by hand.
+            // The tags are known unless this is TRUNCATE, or the columns were changed by hand.
             let rows = [trigger.old(), trigger.new()];
-            let tags = rows.iter().flatten().map(|row| row.get_by_name::<OwnedTexts>("tags"));
-            match tags.collect::<Result<Vec<_>, _>>() {
-                Ok(tags) if !tags.is_empty() => {
-                    watch::changed(memory::collect(tags.into_iter().flatten().flat_map(|tags| tags.0)));
+            let known = rows.iter().flatten().map(|row| {
+                let relation = row.get_by_name::<RelationOid>("relation")?.map_or(0, RelationOid::get);
+                Ok((relation, row.get_by_name::<OwnedTexts>("tags")?.unwrap_or_default().0))
+            });
+            match known.collect::<Result<Vec<_>, TryFromDatumError>>() {
+                Ok(rows) if !rows.is_empty() => {
+                    let relations: BTreeSet<u32> = rows.iter().map(|(relation, _)| *relation).collect();
+                    let tags = memory::collect(rows.into_iter().flat_map(|(_, tags)| tags));
+                    relations.into_iter().for_each(|relation| watch::changed(relation, tags.clone()));
                 }
                 _ => watch::all_changed(),
             }

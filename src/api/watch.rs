@@ -9,6 +9,7 @@ use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::TextsArgument;
 use crate::store::status::{self, Status};
+use crate::store::template::Template;
 use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -40,9 +41,46 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     Ok(relation)
 }
 
+/// Returns an error unless a tag with placeholders can stand for rows of the relation.
+fn check_template(relation: RelationOid, tag: &[u8]) -> Result<(), Refused> {
+    let refused = |detail: &str| {
+        invalid(format!("invalid tag: \"{}\"", shown(tag))).detail(detail).hint(
+            "Use a tag such as 'order:{id}', where id is a column of the table. For a brace, write it twice.",
+        )
+    };
+    let template = Template::parse(tag).map_err(|why| refused(why.in_words()))?;
+    if template.prefix().is_none() {
+        return Err(refused(
+            "A tag with placeholders must begin with a text that ends with a character such as a colon.",
+        ));
+    }
+    let mut missing = None;
+    let _ = template.each_part(|_, placeholder| {
+        missing = placeholder.filter(|name| !relation.has_column(name)).map(memory::copy);
+        missing.is_none().then_some(())
+    });
+    let name = relation.name().unwrap_or_default();
+    if let Some(column) = missing {
+        let code = PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN;
+        let message =
+            format!("column \"{}\" of relation \"{}\" does not exist", shown(&column), shown(&name));
+        return Err(Refused::new(code, message));
+    }
+    if relation.is_materialized_view() {
+        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+        return Err(Refused::new(
+            code,
+            format!("cannot watch rows of materialized view \"{}\"", shown(&name)),
+        )
+        .detail("A refresh does not tell which rows it changes.")
+        .hint("Use a tag without placeholders."));
+    }
+    Ok(())
+}
+
 /// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
 /// given, uses the relation's own name as the tag. Tags that stand for the relation already stay. The entries with one of the new
-/// tags become invalid (`watch::changed`).
+/// tags become invalid (`watch::changed`). A tag with placeholders, such as `order:{id}`, stands for single rows.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -55,11 +93,9 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
         if tags.is_empty() {
             return Err(invalid("tags must not be empty").hint("To end a watch, run cache_unwatch."));
         }
-        if let Some(tag) = tags.iter().find(|tag| tag.iter().any(|byte| b"{}".contains(byte))) {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            return Err(Refused::new(code, format!("tag \"{}\" must not contain braces", shown(tag)))
-                .detail("Tags that name columns are not supported yet."));
-        }
+        tags.iter()
+            .filter(|tag| watch::is_template(tag))
+            .try_for_each(|tag| check_template(relation, tag))?;
         let known = watch::tags_of(relation);
         let new = memory::collect(tags.iter().copied().filter(|tag| !known.contains(*tag)));
         // The tags are passed as bytes, so that they stay as they are in the database's encoding.
@@ -85,7 +121,12 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
         // The limits count the watch as well, so they are checked after it was written. An error undoes the write.
-        watch::check_limits(relation, &new, space::is_owner(Role::current()))
+        watch::check_limits(relation, &new, space::is_owner(Role::current()))?;
+        if tags.iter().any(|tag| watch::is_template(tag)) {
+            // Tables that were attached since the last call have no trigger yet.
+            watch::adjust_triggers(relation.get());
+        }
+        Ok(())
     };
     watch().or_raise();
     status::set(Status::Done);
@@ -111,13 +152,39 @@ fn cache_invalidate_relation(rel: Option<RelationOid>) {
     invalidate().or_raise();
 }
 
-/// The function behind the view `cache_watches`.
+/// The function behind the view `cache_watches`, and the function of the trigger for changed rows.
 #[pg_schema]
 mod pgcache {
+    use crate::pg::error::{OrRaise, Refused};
     use crate::pg::memory;
+    use crate::pg::row_trigger::{Fired, RowChange};
+    use crate::pg::rows::Call;
     use crate::pg::varlena::{Text, Varlena};
-    use crate::store::{space, watch};
+    use crate::store::{row_tags, space, watch};
     use pgrx::prelude::*;
+
+    /// The function of the trigger for tags with placeholders (`pg/row_trigger.rs`).
+    #[pg_extern(
+        volatile,
+        sql = "
+        CREATE FUNCTION pgcache.\"rows_changed\"() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'rows_changed_wrapper';
+    "
+    )]
+    fn rows_changed(call: Call) -> Fired {
+        let called = || {
+            let code = PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED;
+            let change = RowChange::of(call).ok_or_else(|| {
+                Refused::new(
+                    code,
+                    "function pgcache.rows_changed() was not called by a trigger of cache_watch",
+                )
+                .hint("Run cache_watch with a tag such as 'order:{id}'. It creates the trigger.")
+            })?;
+            row_tags::changed(&change);
+            Ok::<_, Refused>(Fired)
+        };
+        called().or_raise()
+    }
 
     /// Returns all watches, with a row for each tag, if the caller may read any space or see statistics. Returns no rows otherwise.
     /// The SQL is written out, because pgrx would declare the OID as an oid, not as a regclass.

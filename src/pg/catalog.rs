@@ -461,6 +461,12 @@ fn refuse_if_read_only(statement: &str) {
     }
 }
 
+/// Makes the changes of the running command visible to the reads that follow in this transaction.
+pub fn end_command() {
+    // SAFETY: the server's own function, within a transaction.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}
+
 /// Sends an invalidation message for a table with the commit of this transaction, and to this session when the running command
 /// ends.
 pub fn announce_change(table: pg_sys::Oid) {

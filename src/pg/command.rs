@@ -52,6 +52,9 @@ pub trait Watcher: Sync {
     /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing
     /// to these.
     fn growing(&self);
+    /// A relation has got or lost a parent, or was created as a part of another relation. Called after the command, which has locked
+    /// the relation against writers.
+    fn moved(&self, relation: u32);
     /// A database is about to be dropped.
     fn dropping(&self, database: u32);
     /// The command will fail if another process is connected to the database: DROP, RENAME and SET TABLESPACE of it, and CREATE
@@ -105,6 +108,8 @@ enum Afterwards {
     Disowned,
     /// The command has changed relations, and may have found other ones by their names than its announcement.
     Altered(*mut Found),
+    /// The command has given these relations other parents. It may also have changed a relation, as above, or null.
+    Moved(*mut Found, *mut Found),
 }
 
 local! {
@@ -169,6 +174,11 @@ unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
                 }
                 ends => ends.gid.is_null().then_some(Afterwards::Nothing),
             },
+            // The relation may be created as a part of another one.
+            T_CreateStmt => {
+                let is_part = !(*node.cast::<pg_sys::CreateStmt>()).inhRelations.is_null();
+                (!is_part).then_some(Afterwards::Nothing)
+            }
             tag => (is_harmless(tag) || is_reported_by_definition(tag)).then_some(Afterwards::Nothing),
         }
     }
@@ -216,12 +226,23 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                 let altered = relation::find(statement.relation);
                 // The table may be temporary. REFRESH MATERIALIZED VIEW CONCURRENTLY alters a temporary table, for instance.
-                if !altered.is_some_and(relation::is_temporary) {
+                let is_temporary = altered.is_some_and(relation::is_temporary);
+                if !is_temporary {
                     move_parts(*watcher, statement, altered);
                     alter(altered);
                 }
                 let altered = altered.map(|oid| (statement.relation.cast_const(), oid));
-                return Afterwards::Altered(found::remember(altered.into_iter()));
+                let altered = found::remember(altered.into_iter());
+                let mut moved = moved_parts(statement).peekable();
+                if is_temporary || moved.peek().is_none() {
+                    return Afterwards::Altered(altered);
+                }
+                return Afterwards::Moved(found::remember(moved.map(|name| (name, 0))), altered);
+            }
+            T_CreateStmt => {
+                let created = (*node.cast::<pg_sys::CreateStmt>()).relation.cast_const();
+                let created = found::remember(std::iter::once((created, 0)));
+                return Afterwards::Moved(created, std::ptr::null_mut());
             }
             T_DropdbStmt => drop_database(*watcher, &*node.cast()),
             // CREATE DATABASE and ALTER DATABASE change no definition on which a result depends.
@@ -571,6 +592,21 @@ unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt, 
     }
 }
 
+/// Returns the names of the relations that a command gives other parents.
+unsafe fn moved_parts(statement: &pg_sys::AlterTableStmt) -> impl Iterator<Item = *const pg_sys::RangeVar> {
+    use pg_sys::AlterTableType as Type;
+    // SAFETY: a parsed statement: a name, and a list of commands. The definition of a command about a partition has its name.
+    unsafe {
+        nodes::<pg_sys::AlterTableCmd>(statement.cmds).filter_map(|command| match (*command).subtype {
+            Type::AT_AddInherit | Type::AT_DropInherit => Some(statement.relation.cast_const()),
+            Type::AT_AttachPartition | Type::AT_DetachPartition => {
+                Some((*(*command).def.cast::<pg_sys::PartitionCmd>()).name.cast_const())
+            }
+            _ => None,
+        })
+    }
+}
+
 /// Makes the report that must follow a command. It is not called if the command has failed.
 #[inline(never)]
 #[pg_guard]
@@ -593,17 +629,30 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
             let tables = schemas.into_iter().flat_map(system::tables_in);
             tables.for_each(|oid| alter(Some(oid)));
         }
-        Afterwards::Altered(found) => {
-            // SAFETY: `before` has made it for this command.
-            let are_same = unsafe { found::are_same(found) };
-            if !are_same {
-                watcher.defining(Changed::Other);
+        // SAFETY: `before` has made it for this command.
+        Afterwards::Altered(found) => unsafe { check_names(*watcher, found) },
+        Afterwards::Moved(moved, altered) => {
+            if !altered.is_null() {
+                // SAFETY: as above.
+                unsafe { check_names(*watcher, altered) };
             }
+            // SAFETY: as above.
+            let moved = unsafe { found::find_again(moved) };
+            moved.into_iter().for_each(|relation| watcher.moved(relation));
         }
         Afterwards::Disowned => {
             let had_anything = OWNERS.take().into_iter().any(system::had_anything);
             had_anything.then(|| watcher.defining(Changed::Roles));
         }
         _ => {}
+    }
+}
+
+/// Reports a change of definitions, unless the names of the relations that a command has changed still stand for the same relations.
+/// `found` must be from `before`.
+unsafe fn check_names(watcher: &dyn Watcher, found: *mut Found) {
+    // SAFETY: as the caller promises.
+    if !unsafe { found::are_same(found) } {
+        watcher.defining(Changed::Other);
     }
 }

@@ -86,3 +86,21 @@ pub unsafe fn are_same(found: *mut Found) -> bool {
         are_same
     }
 }
+
+/// Returns the relations for which the names stand now, and frees the memory. May raise errors.
+///
+/// # Safety
+/// As for [`are_same`].
+pub unsafe fn find_again(found: *mut Found) -> Vec<u32> {
+    // SAFETY: as the caller promises. An empty list is a null pointer.
+    unsafe {
+        let names = (*found).names;
+        let count = if names.is_null() { 0 } else { (*names).length as usize };
+        let relations = (0..count).filter_map(|at| {
+            relation::find((*(*names).elements.add(at)).ptr_value.cast::<pg_sys::RangeVar>())
+        });
+        let relations = memory::collect(relations);
+        pg_sys::MemoryContextDelete((*found).memory);
+        relations
+    }
+}

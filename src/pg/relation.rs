@@ -55,6 +55,29 @@ impl FromDatum for RelationOids {
     }
 }
 
+// SAFETY: the result borrows nothing of the Datum.
+unsafe impl pgrx::datum::UnboxDatum for RelationOid {
+    type As<'src> = Self;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> Self
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller promises a Datum of a regclass, which is an OID.
+        Self(datum.sans_lifetime().value() as u32)
+    }
+}
+
+impl IntoDatum for RelationOid {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(pg_sys::Oid::from(self.0).into())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::REGCLASSOID
+    }
+}
+
 impl RelationOid {
     /// Makes a `RelationOid` of a relation's OID.
     pub fn of(oid: u32) -> Self {
@@ -95,6 +118,19 @@ impl RelationOid {
         let name = unsafe { pg_sys::get_rel_name(self.0.into()) };
         // SAFETY: not null, and ends with a zero.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
+    }
+
+    /// Returns whether the relation has a column with this name.
+    pub fn has_column(self, name: &[u8]) -> bool {
+        let Some(name) = memory::terminated(name) else { return false };
+        // SAFETY: looks up a catalog, by a name that ends with a zero. The server returns 0 for what does not exist, and negative
+        // numbers for the columns of the system.
+        unsafe { pg_sys::get_attnum(self.0.into(), name.as_ptr()) > 0 }
+    }
+
+    /// Returns whether the relation is a materialized view.
+    pub fn is_materialized_view(self) -> bool {
+        class(self.0).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_MATVIEW)
     }
 
     /// Returns whether the current role owns the relation. The relation must exist: otherwise the server raises an error.
@@ -360,16 +396,24 @@ fn evidence(oid: u32) -> Evidence {
     found.unwrap_or(Evidence::Lock)
 }
 
-/// Returns the tables above a relation in inheritance trees, also those above it before this transaction. It reads the catalogs, so
-/// it may raise errors.
-///
+/// Returns the tables above a relation in inheritance trees, also those above it before this transaction: the relation's rows are
+/// gone from them. It reads the catalogs, so it may raise errors.
+pub fn ancestors(oid: u32) -> Vec<u32> {
+    ancestors_at(&[When::Now, When::BeforeUs], oid)
+}
+
+/// Returns the tables above a relation in inheritance trees as of now. It reads the catalogs, so it may raise errors.
+pub fn ancestors_now(oid: u32) -> Vec<u32> {
+    ancestors_at(&[When::Now], oid)
+}
+
 /// The ancestors are found level by level: the list of those that were found is also the list of those whose parents are still to
 /// be found.
-pub fn ancestors(oid: u32) -> Vec<u32> {
+fn ancestors_at(times: &[When], oid: u32) -> Vec<u32> {
     let mut ancestors = Vec::new();
     let mut at = oid;
     for seen in 0.. {
-        ancestors_of(at, &mut ancestors);
+        ancestors_of(times, at, &mut ancestors);
         match ancestors.get(seen) {
             Some(next) => at = *next,
             None => break,
@@ -485,11 +529,10 @@ fn class_before(oid: u32) -> Option<(u8, u8, u32)> {
     })
 }
 
-/// Adds the direct parents of a relation, if they are not in the list yet. Parents that this transaction has removed count, too:
-/// the relation's rows are gone from them.
-fn ancestors_of(oid: u32, found: &mut Vec<u32>) {
-    for when in [When::Now, When::BeforeUs] {
-        system::each_row(&INHERITS, oid, when, |row| {
+/// Adds the direct parents of a relation at any of these times, if they are not in the list yet.
+fn ancestors_of(times: &[When], oid: u32, found: &mut Vec<u32>) {
+    for when in times {
+        system::each_row(&INHERITS, oid, *when, |row| {
             if !found.contains(&row.whole) {
                 memory::push(found, row.whole);
             }

@@ -46,6 +46,19 @@ unsafe fn first_of(level: *const Level) -> *const pg_sys::PgStat_TableXactStatus
     if level.is_null() { std::ptr::null() } else { unsafe { (*level).first } }
 }
 
+/// Returns the OID of the table that was counted.
+#[inline]
+fn table_of(counted: &pg_sys::PgStat_TableXactStatus) -> u32 {
+    // SAFETY: the counts of a table have a parent, which says which table it is.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let oid = (*counted.parent).t_id;
+        #[cfg(not(feature = "pg15"))]
+        let oid = (*counted.parent).id;
+        oid.to_u32()
+    }
+}
+
 /// The counters of the transaction. They are valid until the savepoint ends in which they were found.
 #[derive(Clone, Copy, Debug)]
 pub struct Counters(*const Level);
@@ -67,11 +80,17 @@ impl Counters {
     /// Returns the tables for which changed rows were counted. A table may occur several times. Cannot fail.
     #[inline]
     pub fn relations(self) -> impl Iterator<Item = u32> {
+        self.tables().map(table_of)
+    }
+
+    /// Returns the counts of all tables. A table may occur several times.
+    #[inline]
+    fn tables(self) -> impl Iterator<Item = &'static pg_sys::PgStat_TableXactStatus> {
         let mut level = self.0;
         // SAFETY: as the type says, the levels are still there.
         let mut next = unsafe { first_of(level) };
         std::iter::from_fn(move || {
-            // SAFETY: as above. The last level and the last table of each list have a null pointer, and each table has a parent.
+            // SAFETY: as above. The last level and the last table of each list have a null pointer. The caller uses the counts at once.
             unsafe {
                 while next.is_null() {
                     if level.is_null() {
@@ -80,15 +99,25 @@ impl Counters {
                     level = (*level).previous;
                     next = first_of(level);
                 }
-                let counted = next;
-                next = (*counted).next;
-                #[cfg(feature = "pg15")]
-                let oid = (*(*counted).parent).t_id;
-                #[cfg(not(feature = "pg15"))]
-                let oid = (*(*counted).parent).id;
-                Some(oid.to_u32())
+                let counted = &*next;
+                next = counted.next;
+                Some(counted)
             }
         })
+    }
+
+    /// Returns how many rows of a table were counted, before and after their changes: an update has both, an insert only the new row,
+    /// a delete only the old one. Returns None if the table was truncated. Cannot fail.
+    pub fn rows(self, table: u32) -> Option<(u64, u64)> {
+        let (mut old, mut new) = (0_i64, 0_i64);
+        for counted in self.tables().filter(|counted| table_of(counted) == table) {
+            if counted.truncdropped {
+                return None;
+            }
+            old += counted.tuples_updated + counted.tuples_deleted;
+            new += counted.tuples_inserted + counted.tuples_updated;
+        }
+        Some((u64::try_from(old).ok()?, u64::try_from(new).ok()?))
     }
 
     /// Writes the tables for which changed rows were counted to `found`. May raise errors.

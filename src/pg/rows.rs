@@ -93,6 +93,12 @@ impl Call {
         (!argument.isnull).then_some(argument.value)
     }
 
+    /// Returns the node that the server passes to the function besides its arguments, or null.
+    pub(super) fn context(self) -> *mut pg_sys::Node {
+        // SAFETY: as above.
+        unsafe { (*self.0).context }
+    }
+
     /// Returns the OID of the schema of the function.
     pub(super) fn schema(self) -> pg_sys::Oid {
         // SAFETY: as above. Looks up a catalog.

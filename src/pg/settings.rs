@@ -66,6 +66,9 @@ pub enum Broken {
     /// A table counts as unchanged if its lock is the weakest one of a writer, although the server has counted changed rows.
     #[name = c"uncounted"]
     Uncounted,
+    /// All changed rows of a table with tags that have placeholders count as reported.
+    #[name = c"unreported"]
+    Unreported,
 }
 
 /// How full the server's queue of notifications may be, in millionths, while a worker adds to it.

@@ -8,8 +8,8 @@ use crate::pg::command::{self, Watcher};
 use crate::pg::shared::HotTier;
 use crate::pg::{background, definition, relation, shared};
 use crate::store::definitions::{self, Definition};
-use crate::store::space;
 use crate::store::transaction::{Named, pending, prepared, safe_stamp, table_writes};
+use crate::store::{space, watch};
 use pg_cache_core::Reserved;
 
 /// Registers for commands, and for definition changes that happen without a command. Must be called while the server loads the
@@ -101,6 +101,10 @@ impl Watcher for Commands {
             let all = Named::Database(shared::database());
             pending::invalidate_exactly(table_writes::trees_fence(tier), all);
         }
+    }
+
+    fn moved(&self, relation: u32) {
+        watch::moved(relation);
     }
 
     fn leaving(&self, relation: u32) {

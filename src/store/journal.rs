@@ -58,6 +58,10 @@ pub fn of_database(database: u32) -> Record<'static> {
 /// share the fence, everything counts as changed.
 pub fn of_fence(tier: &HotTier, fence: FenceId) -> Option<Record<'static>> {
     let named = tier.fences().named(fence)?;
+    if tier.fences().is_bulk(fence) {
+        // The tags of the rows are not known.
+        return Some(of_database(shared::database()));
+    }
     Some(named.map_or_else(
         || of_database(shared::database()),
         |(database, object)| Record { what: What::Relation, database, object, ..Record::EVERYTHING },

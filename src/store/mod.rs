@@ -25,6 +25,7 @@ pub mod near;
 pub mod note;
 pub mod prefetch;
 pub mod results;
+pub mod row_tags;
 pub mod space;
 pub mod status;
 pub mod table;

@@ -65,6 +65,52 @@ impl<'a> Template<'a> {
         Ok(Self { parts })
     }
 
+    /// Returns whether a text may be the template with some values in place of its placeholders.
+    pub fn could_be(&self, text: &[u8]) -> bool {
+        // The fixed bytes between placeholders, in order. Two braces that stand for one end a part, but are no placeholder.
+        let mut fixed = vec![Vec::new()];
+        for part in &self.parts {
+            match (part, fixed.last_mut()) {
+                (Part::Text(bytes), Some(last)) => last.extend_from_slice(bytes),
+                _ => memory::push(&mut fixed, Vec::new()),
+            }
+        }
+        let (Some(first), Some(last)) = (fixed.first(), fixed.last()) else { return false };
+        if fixed.len() == 1 {
+            return *text == **first;
+        }
+        let Some(mut rest) = text.strip_prefix(&**first).and_then(|rest| rest.strip_suffix(&**last)) else {
+            return false;
+        };
+        for part in fixed.iter().skip(1).take(fixed.len() - 2).filter(|part| !part.is_empty()) {
+            let Some(at) = rest.windows(part.len()).position(|window| *window == **part) else {
+                return false;
+            };
+            rest = &rest[at + part.len()..];
+        }
+        true
+    }
+
+    /// Calls `with` for each part in order: with its fixed bytes, or with the name of its placeholder. Ends when `with` returns None.
+    pub fn each_part(&self, mut with: impl FnMut(&[u8], Option<&[u8]>) -> Option<()>) -> Option<()> {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(bytes) => with(bytes, None),
+            Part::Placeholder(name) => with(&[], Some(name)),
+        })
+    }
+
+    /// Returns the fixed bytes up to and including the first one that is no letter, digit or underscore, if they come before the first
+    /// placeholder.
+    pub fn prefix(&self) -> Option<Vec<u8>> {
+        let mut fixed = Vec::new();
+        let texts = self.parts.iter().map_while(|part| match part {
+            Part::Text(bytes) => Some(*bytes),
+            Part::Placeholder(_) => None,
+        });
+        texts.for_each(|bytes| fixed.extend_from_slice(bytes));
+        prefix(&fixed).map(memory::copy)
+    }
+
     /// Returns the text with the value of each placeholder in its place. `value` adds the value of a placeholder to the text.
     pub fn fill<E>(&self, mut value: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), E>) -> Result<Vec<u8>, E> {
         let mut text = Vec::new();
@@ -79,4 +125,12 @@ impl<'a> Template<'a> {
         }
         Ok(text)
     }
+}
+
+/// Returns the beginning of a tag, up to and including the first byte that is no letter, digit or underscore. None if there is no such
+/// byte. Bytes beyond ASCII count as letters.
+pub fn prefix(tag: &[u8]) -> Option<&[u8]> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    let at = tag.iter().position(|byte| !is_word(byte))?;
+    Some(&tag[..=at])
 }

@@ -17,10 +17,11 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::relation::{self, RelationOid};
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
-use crate::pg::{memory, names};
+use crate::pg::{memory, names, row_trigger};
 use crate::store::keyspace::{self, Keyspace};
 use crate::store::space;
 use crate::store::status::{self, Status};
+use crate::store::template::{self, Template};
 use crate::store::transaction::{Named, pending, table_writes};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
@@ -45,7 +46,12 @@ struct Known {
     generation: u64,
     /// The OIDs of the relations that each tag stands for.
     relations: HashMap<Vec<u8>, Vec<u32>>,
+    /// The tags with placeholders.
+    templates: Rc<Templates>,
 }
+
+/// Tags with placeholders, each with the OID of the relation for whose rows it stands.
+pub type Templates = Vec<(u32, Vec<u8>)>;
 
 thread_local! {
     /// The session's copy of the list; None before it was first read.
@@ -65,14 +71,39 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
         return found;
     }
     let known = up_to_date(tier);
-    if !known.relations.is_empty() {
-        for oid in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
-            add_relation(tier, *oid, stamp, &mut found);
-        }
-        found.sort_unstable();
-        found.dedup();
+    for oid in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
+        add_relation(tier, *oid, stamp, &mut found);
     }
+    for tag in tags {
+        if let Some(prefix) = template::prefix(tag) {
+            memory::push(&mut found, fence_of_prefix(tier, prefix));
+        }
+        for (oid, text) in known.templates.iter() {
+            if Template::parse(text).is_ok_and(|template| template.could_be(tag)) {
+                add_rows(tier, *oid, stamp, &mut found);
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
     found
+}
+
+/// Returns the fence of all tags that begin with a prefix (`template::prefix`). It is raised when a tag with placeholders begins or ends
+/// to stand for rows: entries whose tags it could be get or lose a dependency.
+fn fence_of_prefix(tier: &HotTier, prefix: &[u8]) -> FenceId {
+    // No tag can have this name: tags have no zero bytes.
+    keyspace::tag(tier, &memory::joined(&[0], prefix))
+}
+
+/// Adds the fences for the dependency of an entry on some rows of a relation, whose tags it has, at most four. Must be called after the
+/// entry's `stamp` was taken. May raise errors.
+fn add_rows(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
+    memory::reserve(fences, 4);
+    let (bulk, more) = tier.fences().bulk_dependency(shared::database(), relation, stamp);
+    fences.push(bulk);
+    fences.extend(more.into_iter().flatten());
+    add_trees(tier, relation, fences);
 }
 
 /// Returns the status for an entry that would have more dependencies than an entry can have. Names the tag that stands for most
@@ -92,6 +123,11 @@ pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Ve
     let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
     fences.push(own);
     fences.extend(unclaimed);
+    add_trees(tier, relation, fences);
+}
+
+/// Adds the fence of trees, if the relation is an inheritance parent. There must be room for it.
+fn add_trees(tier: &HotTier, relation: u32, fences: &mut Vec<FenceId>) {
     // A tree may grow while a commit is under way that writes below it. That commit then invalidates only by the fence of trees.
     table_writes::renew_trees(tier);
     if relation::is_inheritance_parent(relation) {
@@ -107,11 +143,21 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
     }
 }
 
-/// Returns the relations that some tags stand for, from the session's copy of the list. A relation may occur more than once. May
+/// Returns the relations that some tags stand for, or some rows of which, from the session's copy of the list. A relation may occur more
+/// than once. May
 /// raise errors.
 pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
     let known = up_to_date(tier);
-    memory::collect(tags.filter_map(|tag| known.relations.get(tag)).flatten().copied())
+    let mut found = Vec::new();
+    for tag in tags {
+        known.relations.get(tag).into_iter().flatten().for_each(|oid| memory::push(&mut found, *oid));
+        for (oid, text) in known.templates.iter() {
+            if Template::parse(text).is_ok_and(|template| template.could_be(tag)) {
+                memory::push(&mut found, *oid);
+            }
+        }
+    }
+    found
 }
 
 /// Returns the tags that stand for a relation, from the session's copy of the list. May raise errors.
@@ -120,6 +166,16 @@ pub fn known_tags_of(tier: &HotTier, relation: u32) -> Vec<Vec<u8>> {
     let stands_for = |relations: &Vec<u32>| relations.contains(&relation);
     let tags = known.relations.iter().filter(|(_, relations)| stands_for(relations));
     memory::collect(tags.map(|(tag, _)| memory::copy(tag)))
+}
+
+/// Returns whether a tag of a watch has braces, and so placeholders.
+pub fn is_template(tag: &[u8]) -> bool {
+    tag.iter().any(|byte| b"{}".contains(byte))
+}
+
+/// Returns the tags with placeholders, from the session's copy of the list. May raise errors.
+pub fn templates() -> Rc<Templates> {
+    shared::tier().map_or_else(Rc::default, |tier| Rc::clone(&up_to_date(tier).templates))
 }
 
 /// Returns the session's copy of the list, after reading the list again if the copy is outdated.
@@ -132,13 +188,16 @@ fn up_to_date(tier: &HotTier) -> Rc<Known> {
         return known;
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
-    let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
+    let (mut relations, mut templates) = (HashMap::<Vec<u8>, Vec<u32>>::new(), Vec::new());
     each(|oid, tag| {
         memory::check();
+        if is_template(tag) {
+            return memory::push(&mut templates, (oid, memory::copy(tag)));
+        }
         relations.try_reserve(1).or_raise();
         memory::push(relations.entry(tag.to_vec()).or_default(), oid);
     });
-    let known = Rc::new(Known { stamp, generation, relations });
+    let known = Rc::new(Known { stamp, generation, relations, templates: Rc::new(templates) });
     KNOWN.set(Some(Rc::clone(&known)));
     known
 }
@@ -227,16 +286,65 @@ pub fn check_limits(
     Ok(())
 }
 
-/// Invalidates the tags of a row of the list that this transaction adds, changes or removes. Does nothing if there is no cache. May
-/// raise errors.
-pub fn changed(tags: Vec<Vec<u8>>) {
-    let Some(keyspace) = space::any_keyspace() else { return };
-    outdate_copies(&keyspace);
-    for tag in tags {
-        let fence = keyspace::tag(keyspace.tier, &tag);
-        names::note(fence.number(), &tag);
-        pending::invalidate(&keyspace, fence, Named::Tag(tag.into_boxed_slice()));
+/// Invalidates the tags of a row of the list that this transaction adds, changes or removes: `tags` has those from before and after the
+/// change. Creates and drops the triggers that tags with placeholders need. May raise errors.
+pub fn changed(relation: u32, tags: Vec<Vec<u8>>) {
+    let has_templates = tags.iter().any(|tag| is_template(tag));
+    if let Some(keyspace) = space::any_keyspace() {
+        outdate_copies(&keyspace);
+        for tag in tags {
+            invalidate(&keyspace, tag);
+        }
     }
+    if has_templates {
+        adjust_triggers(relation);
+    }
+}
+
+/// Creates and drops triggers after a relation has got or lost a parent. May raise errors.
+pub fn moved(relation: u32) {
+    if !templates().is_empty() {
+        adjust_triggers(relation);
+    }
+}
+
+/// Creates and drops the triggers that tags with placeholders need, for a relation and all relations below it. May raise errors.
+pub fn adjust_triggers(relation: u32) {
+    let Some(schema) = catalog::schema_of_extension() else { return };
+    // The list is written, but perhaps the command is not over.
+    catalog::end_command();
+    let templates = of_templates();
+    row_trigger::adjust(relation, schema, |oid| {
+        templates.contains(&oid) || relation::ancestors_now(oid).iter().any(|above| templates.contains(above))
+    });
+}
+
+/// Invalidates the entries with a tag of a watch. If the tag has placeholders, invalidates those whose tags begin like it.
+fn invalidate(keyspace: &Keyspace, tag: Vec<u8>) {
+    let tier = keyspace.tier;
+    if !is_template(&tag) {
+        let fence = keyspace::tag(tier, &tag);
+        names::note(fence.number(), &tag);
+        return pending::invalidate(keyspace, fence, Named::Tag(tag.into_boxed_slice()));
+    }
+    // The names of the tags of such entries are not known.
+    let all = Named::Database(shared::database());
+    match Template::parse(&tag).ok().and_then(|template| template.prefix()) {
+        Some(prefix) => pending::invalidate(keyspace, fence_of_prefix(tier, &prefix), all),
+        None => pending::invalidate_database(keyspace),
+    }
+}
+
+/// Returns the relations that are watched with tags that have placeholders, as of now.
+fn of_templates() -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    each(|oid, tag| {
+        if is_template(tag) {
+            memory::check();
+            found.insert(oid);
+        }
+    });
+    found
 }
 
 /// Invalidates everything in the database, because this transaction changes watches, and it is not known which tags they have. Does

@@ -31,6 +31,7 @@ mod redis;
 mod renewal;
 mod replication;
 mod restart;
+mod row_tags;
 mod savepoints;
 mod scanner;
 mod seen;

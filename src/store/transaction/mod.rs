@@ -17,6 +17,7 @@ mod ledger;
 mod own_patterns;
 pub mod pending;
 pub mod prepared;
+pub mod reported_rows;
 pub mod safe_stamp;
 mod savepoint;
 pub mod table_writes;

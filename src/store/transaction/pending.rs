@@ -19,8 +19,8 @@ use super::change::{Action, Named, OwnKey, Value};
 use super::commit::{self, Commit};
 use super::held_leases::{self, HeldLeases};
 use super::ledger::{Ledger, NotRecorded, Own};
-use super::table_writes::LOOKS_MAX;
-use super::{prepared, safe_stamp, table_writes};
+use super::table_writes::{LOOKS_MAX, Look};
+use super::{prepared, reported_rows, safe_stamp, table_writes};
 use crate::pg::error::OrRaise;
 use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
@@ -70,6 +70,7 @@ impl Listener for TransactionEvents {
 
     fn over() {
         table_writes::end();
+        reported_rows::end();
         observer::over();
         safe_stamp::end();
     }
@@ -107,8 +108,8 @@ impl Listener for TransactionEvents {
         let summary = PENDING.with_borrow(|pending| pending.ledger.summary());
         let (mut fences, marks) = summary.or_raise();
         let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
-        memory::reserve(&mut fences, invalidated.len());
-        fences.extend(invalidated.into_iter().map(|oid| table_writes::claimed_fence_of(tier, oid)));
+        memory::reserve(&mut fences, 2 * invalidated.len());
+        fences.extend(invalidated.into_iter().flat_map(|oid| Look::Final.fences(tier, oid)));
         prepared::record(fences, marks, &unchanged).or_raise();
     }
 
@@ -150,6 +151,7 @@ impl Listener for TransactionEvents {
             pending.ledger.released(depth);
             pending.held_leases.released(depth);
         });
+        reported_rows::released(depth);
     }
 
     fn rolled_back(depth: i32) {
@@ -157,6 +159,7 @@ impl Listener for TransactionEvents {
             pending.ledger.rolled_back(depth);
             pending.held_leases.rolled_back(depth);
         });
+        reported_rows::rolled_back(depth);
     }
 }
 
@@ -410,11 +413,8 @@ impl Pending {
         let relations = self.invalidated_relations();
         for look in 1..=LOOKS_MAX {
             let claims = tier.fences().claims();
-            let fence = |oid: &u32| match look {
-                LOOKS_MAX => table_writes::claimed_fence_of(tier, *oid),
-                _ => table_writes::fence_of(tier, *oid),
-            };
-            let fences = memory::collect(relations.iter().map(fence));
+            let look = Look::of_number(look);
+            let fences = memory::collect(relations.iter().flat_map(|oid| look.fences(tier, *oid)));
             self.commit.raise_more(tier, &fences);
             if tier.fences().claims() == claims {
                 return;

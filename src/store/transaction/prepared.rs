@@ -32,7 +32,7 @@
 //! when it has released its locks, because the server sends its catalog invalidations after its id has ended. Each apply worker
 //! looks, before its first commit, for the locks of transactions that were prepared before the server started.
 
-use super::table_writes::{self, LOOKS_MAX};
+use super::table_writes::{self, LOOKS_MAX, Look};
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::local::local;
@@ -371,8 +371,7 @@ fn adopt() {
     let Some(tier) = shared::tier() else { return };
     for (xid, locks) in locks::of_prepared() {
         let relations = memory::collect(locks.into_iter().map(WriteLock::relation));
-        let claim = |oid| table_writes::claimed_fence_of(tier, oid);
-        let (fences, trees) = table_writes::fences_of_relations(tier, &relations, claim);
+        let (fences, trees) = table_writes::fences_of_relations(tier, &relations, Look::Final);
         let (fences, _) = bound(fences, Vec::new());
         if !prepared::is_in_progress(xid) {
             continue;
@@ -561,11 +560,8 @@ impl Ending {
         let mut wanted = std::mem::take(&mut self.recorded);
         for look in 1..=LOOKS_MAX {
             let claims = fences.claims();
-            let fence = |oid| match look {
-                LOOKS_MAX => table_writes::claimed_fence_of(tier, oid),
-                _ => table_writes::fence_of(tier, oid),
-            };
-            let (relations, trees) = table_writes::fences_of_relations(tier, &self.relations, fence);
+            let look = Look::of_number(look);
+            let (relations, trees) = table_writes::fences_of_relations(tier, &self.relations, look);
             self.trees.get_or_insert(trees);
             memory::reserve(&mut wanted, relations.len());
             wanted.extend(relations);

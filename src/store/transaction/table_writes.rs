@@ -9,6 +9,7 @@
 //! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
 //! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
 
+use super::reported_rows;
 use crate::pg::local::local;
 use crate::pg::locks::{self, WriteLock};
 use crate::pg::relation::Evidence;
@@ -20,6 +21,7 @@ use crate::pg::{error::Refused, targets};
 use crate::pg::{memory, query, relation};
 use crate::store::{definitions, journal};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 /// The written relations as of the last look at the locks, and the fences that follow from them. A session usually writes to the
@@ -36,8 +38,14 @@ struct TableWrites {
     relations: Vec<u32>,
     /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and of which it has changed no rows. Sorted.
     unchanged: Vec<u32>,
-    /// The fences of these relations, sorted.
+    /// The relations among them of which all changes are changes of rows that the server has counted. Sorted.
+    counted_alone: Vec<u32>,
+    /// The fences of these relations, sorted, without bulk fences.
     fences: Vec<FenceId>,
+    /// The bulk fences of these relations and of the tables above them, each with the relation that was written.
+    bulk: Vec<(u32, FenceId)>,
+    /// Those of `bulk` that the commit under way has not raised, because all changed rows were reported (`reported_rows.rs`).
+    spared: Vec<(u32, FenceId)>,
     /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
     generation: Option<u64>,
     /// The value of `Fences::claims`, which grows when a relation is given a record, from before the search for the fences.
@@ -61,7 +69,10 @@ local! {
         are_complete: false,
         relations: Vec::new(),
         unchanged: Vec::new(),
+        counted_alone: Vec::new(),
         fences: Vec::new(),
+        bulk: Vec::new(),
+        spared: Vec::new(),
         generation: None,
         claims: 0,
         trees: Stamp::VOID,
@@ -76,8 +87,8 @@ local! {
 /// the list is borrowed. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     TABLE_WRITES.with_borrow_mut(|written| {
-        written.refresh(tier);
-        call(&written.fences)
+        let counters = written.refresh(tier);
+        call(&written.all_fences(counters))
     })
 }
 
@@ -115,29 +126,26 @@ pub fn has_written_foreign() -> bool {
 }
 
 /// Returns the fences that a write to these relations raises, sorted, and the stamp as of which this session knows the
-/// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. `fence` returns the
-/// fence of one relation. May raise errors.
-pub fn fences_of_relations(
-    tier: &HotTier,
-    relations: &[u32],
-    fence: impl Fn(u32) -> FenceId,
-) -> (Vec<FenceId>, Stamp) {
+/// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. May raise errors.
+pub fn fences_of_relations(tier: &HotTier, relations: &[u32], look: Look) -> (Vec<FenceId>, Stamp) {
     let trees = renew_trees(tier);
     let mut fences = Vec::new();
-    add_fences(tier, relations, fence, &mut fences);
+    add_fences(tier, relations, |oid| look.fences(tier, oid), &mut fences);
     let has_parts = relations.iter().any(|oid| relation::may_be_part(*oid));
     (fences, if has_parts { trees } else { Stamp::LATEST })
 }
 
-/// Returns the relation and the tables above it in inheritance trees, each with the fence that a write to it raises. May raise
-/// errors.
+/// Returns the relation and the tables above it in inheritance trees, each with the fence that a write to it raises, and once more with
+/// its bulk fence, if it has one. May raise errors.
 pub fn fences_of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
     if let relation::Relation::Rows { ancestors, .. } = relation::of(relation) {
         memory::reserve(&mut relations, ancestors.len());
         relations.extend(ancestors.iter());
     }
-    memory::collect(relations.into_iter().map(|oid| (oid, fence_of(tier, oid))))
+    memory::collect(
+        relations.into_iter().flat_map(|oid| Look::Repeated.fences(tier, oid).map(move |fence| (oid, fence))),
+    )
 }
 
 /// Returns the fence that a write to the relation raises, without the fences of the tables above it. The result is valid until a
@@ -146,9 +154,31 @@ pub fn fence_of(tier: &HotTier, relation: u32) -> FenceId {
     tier.fences().write(shared::database(), relation)
 }
 
-/// Returns the fence of the relation and gives the relation a record, so that the result stays valid.
-pub fn claimed_fence_of(tier: &HotTier, relation: u32) -> FenceId {
-    tier.fences().relation(shared::database(), relation, Relation::Any)
+/// How a session looks for the fences that a write to a relation raises. Another session may give the relation a record at any
+/// time, or mark the record for entries that depend on single rows.
+#[derive(Clone, Copy)]
+pub enum Look {
+    /// The session looks again if `Fences::claims` has changed after it has raised the fences.
+    Repeated,
+    /// The session does not look again. So it gives the relation a record, and raises the bulk fence even without a mark.
+    Final,
+}
+
+impl Look {
+    /// Returns how a session looks that looks [`LOOKS_MAX`] times, at most. Counts from 1.
+    pub fn of_number(number: u32) -> Self {
+        if number < LOOKS_MAX { Self::Repeated } else { Self::Final }
+    }
+
+    /// Returns the fences, without those of the tables above the relation.
+    pub fn fences(self, tier: &HotTier, relation: u32) -> impl Iterator<Item = FenceId> + use<> {
+        let claimed = |which| tier.fences().relation(shared::database(), relation, which);
+        let fences = match self {
+            Self::Repeated => [Some(fence_of(tier, relation)), bulk_of(tier, relation)],
+            Self::Final => [Relation::Any, Relation::Bulk].map(|which| Some(claimed(which))),
+        };
+        fences.into_iter().flatten()
+    }
 }
 
 /// Forgets what this session knows of inheritance if a tree has grown since it learned that. Returns the stamp as of which the
@@ -216,8 +246,41 @@ impl TableWrites {
         let generation = relation::generation();
         self.judge();
         self.fences.clear();
-        add_fences(tier, &self.relations, |oid| fence_of(tier, oid), &mut self.fences);
+        add_fences(tier, &self.relations, |oid| Some(fence_of(tier, oid)), &mut self.fences);
+        let Self { relations, bulk, .. } = self;
+        bulk.clear();
+        each_bulk(tier, relations, |oid, fence| memory::push(bulk, (oid, fence)));
         self.generation = Some(generation);
+    }
+
+    /// Returns whether the trigger has reported all changed rows of a relation. Cannot fail.
+    fn is_reported(&self, relation: u32, counters: Counters) -> bool {
+        self.are_complete
+            && self.counted_alone.binary_search(&relation).is_ok()
+            && (reported_rows::of(relation)
+                .is_some_and(|reported| counters.rows(relation) == Some((reported.old, reported.new)))
+                || settings::broken() == Broken::Unreported)
+    }
+
+    /// Returns the fences of the relations and the bulk fences that must be raised, sorted. May raise errors.
+    fn all_fences(&self, counters: Counters) -> Cow<'_, [FenceId]> {
+        let unreported = self.bulk.iter().filter(|(relation, _)| !self.is_reported(*relation, counters));
+        let unreported = memory::collect(unreported.map(|(_, fence)| *fence));
+        if unreported.is_empty() {
+            return Cow::Borrowed(&self.fences);
+        }
+        let mut all = memory::joined(&self.fences, &unreported);
+        all.sort_unstable();
+        all.dedup();
+        Cow::Owned(all)
+    }
+
+    /// Does the same, and notes which bulk fences the commit does not raise. May raise errors.
+    fn fences_to_raise(&mut self, counters: Counters) -> Vec<FenceId> {
+        let reported = self.bulk.iter().filter(|(relation, _)| self.is_reported(*relation, counters));
+        let reported = memory::collect(reported.copied());
+        self.spared = reported;
+        self.all_fences(counters).into_owned()
     }
 
     /// Divides the locked relations into those that count as changed and those that are unchanged. May raise errors.
@@ -226,10 +289,17 @@ impl TableWrites {
         counted.sort_unstable();
         self.relations.clear();
         self.unchanged.clear();
+        self.counted_alone.clear();
         for lock in &self.locks {
             let oid = lock.relation();
+            let of_relation = relation::of(oid);
+            if lock.is_weak()
+                && matches!(of_relation, relation::Relation::Rows { evidence: Evidence::Counters, .. })
+            {
+                memory::push(&mut self.counted_alone, oid);
+            }
             let is_unchanged = lock.is_weak()
-                && match relation::of(oid) {
+                && match of_relation {
                     relation::Relation::Rows { evidence: Evidence::Counters, .. } => {
                         self.are_complete
                             && (counted.binary_search(&oid).is_err()
@@ -282,9 +352,14 @@ fn find<T>(found: &mut Vec<T>, walk: impl Fn(&mut Passed<'_, T>)) {
     }
 }
 
-/// Adds the fences of these relations to `fences`, sorted. Must not be called during a walk over the locks, because it reads the
+/// Adds the fences of these relations to `fences`, sorted. `fences_of` returns at most two for a relation. Must not be called during a walk over the locks, because it reads the
 /// server's catalogs. May raise errors.
-fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId, fences: &mut Vec<FenceId>) {
+fn add_fences<F: IntoIterator<Item = FenceId>>(
+    tier: &HotTier,
+    relations: &[u32],
+    fences_of: impl Fn(u32) -> F,
+    fences: &mut Vec<FenceId>,
+) {
     for oid in relations {
         match relation::of(*oid) {
             relation::Relation::Irrelevant => {}
@@ -294,8 +369,8 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
             }
             relation::Relation::Rows { ancestors, .. } => {
                 let all = std::iter::once(oid).chain(ancestors.iter());
-                memory::reserve(fences, 1 + ancestors.len());
-                fences.extend(all.map(|oid| fence(*oid)));
+                memory::reserve(fences, 2 * (1 + ancestors.len()));
+                fences.extend(all.flat_map(|oid| fences_of(*oid)));
             }
         }
     }
@@ -303,10 +378,25 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
     fences.dedup();
 }
 
+/// Calls `with` for each bulk fence of these relations and of the tables above them, with the relation. May raise errors.
+fn each_bulk(tier: &HotTier, relations: &[u32], mut with: impl FnMut(u32, FenceId)) {
+    for oid in relations {
+        if let relation::Relation::Rows { ancestors, .. } = relation::of(*oid) {
+            let all = std::iter::once(oid).chain(ancestors.iter());
+            all.filter_map(|above| bulk_of(tier, *above)).for_each(|fence| with(*oid, fence));
+        }
+    }
+}
+
+/// Returns the bulk fence of a relation, if an entry may depend on it. Cannot fail.
+pub fn bulk_of(tier: &HotTier, relation: u32) -> Option<FenceId> {
+    tier.fences().bulk(shared::database(), relation)
+}
+
 /// Calls `call` with the fences that a commit must raise, sorted. `call` must raise them, and must not use other functions of this
 /// file. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
-    if ![Broken::Off, Broken::Early, Broken::Uncounted].contains(&settings::broken()) {
+    if [Broken::Late, Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         compare(tier, &[], &[], None);
         return call(&[]);
     }
@@ -314,8 +404,9 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
         written.switches = row_changes::switches();
         written.counters = written.refresh(tier);
         compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
+        let fences = written.fences_to_raise(written.counters);
         written.raised = true;
-        call(&written.fences)
+        call(&fences)
     })
 }
 
@@ -327,8 +418,9 @@ pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
             return None;
         }
         written.resolve(tier);
+        let fences = written.fences_to_raise(written.counters);
         written.raised = true;
-        Some(memory::copy(&written.fences))
+        Some(fences)
     })
 }
 
@@ -336,7 +428,7 @@ pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
 /// relation, so that the commit need not look again. May raise errors.
 pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
     let relations = TABLE_WRITES.with_borrow(|written| memory::copy(&written.relations));
-    fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid)).0
+    fences_of_relations(tier, &relations, Look::Final).0
 }
 
 /// How often a commit looks whether a relation was given a record since. Other sessions can give records to ever more relations, so
@@ -354,7 +446,7 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
         written.refresh(tier);
         memory::collect(written.locks.iter().map(|lock| lock.relation()))
     });
-    fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid))
+    fences_of_relations(tier, &relations, Look::Final)
 }
 
 /// Returns the relations that a transaction to be prepared has locked as a writer and not changed. Checks in debug builds that
@@ -401,10 +493,11 @@ pub fn end() {
 /// fences cannot be compared: the commit looks again itself, or raises the fence of trees.
 fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
-    if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
+    if locks::has_written() && ![Broken::Late, Broken::Never, Broken::Uncounted].contains(&settings::broken())
+    {
         let is_missing = |oid: &u32| {
             let mut fences = Vec::new();
-            add_fences(_tier, &[*oid], |oid| fence_of(_tier, oid), &mut fences);
+            add_fences(_tier, &[*oid], |oid| Some(fence_of(_tier, oid)), &mut fences);
             fences.iter().any(|fence| _fences.binary_search(fence).is_err())
         };
         let named = targets::named().into_iter().filter(|oid| _unchanged.binary_search(oid).is_err());
@@ -455,7 +548,7 @@ pub fn invalidate_trees(tier: &HotTier) {
 /// the server, allocate or fail, and neither must `with`.
 pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
     match settings::broken() {
-        Broken::Off | Broken::Early => {}
+        Broken::Off | Broken::Early | Broken::Unreported => {}
         // During this pause other sessions see changes that have no fence.
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
         Broken::Never | Broken::Unseen | Broken::Uncounted => return,
@@ -468,8 +561,10 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
             Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
             Some(relation::Relation::Rows { ancestors, .. }) => {
                 has_parts |= !ancestors.is_empty();
-                with(fence(oid));
-                ancestors.iter().for_each(|oid| with(fence(*oid)));
+                for oid in std::iter::once(oid).chain(ancestors.iter().copied()) {
+                    with(fence(oid));
+                    bulk_of(tier, oid).into_iter().for_each(&mut with);
+                }
             }
             None => are_all_known &= relation::was_temporary(oid),
         };
@@ -488,6 +583,10 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
         if is_counted {
             written.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
         }
+        // Rows may have been changed since that were not reported.
+        let spared = written.spared.iter().filter(|_| written.raised);
+        let is_reported = |oid| is_counted && written.is_reported(oid, written.counters);
+        spared.filter(|(oid, _)| !is_reported(*oid)).for_each(|(_, fence)| with(*fence));
         if !are_all_known {
             // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
             // invalidated.

@@ -140,7 +140,7 @@ ALTER FUNCTION app.rows(int) OWNER TO functions_caller;
 GRANT CREATE ON SCHEMA app TO functions_caller;
 DROP FUNCTION app.rows_cached(int);
 SELECT cache_wrap('app.rows(int)');
-SELECT proname, proowner::regrole, proacl FROM pg_proc WHERE proname LIKE 'rows%' ORDER BY proname;
+SELECT proname, proowner::regrole, proacl FROM pg_proc WHERE proname IN ('rows', 'rows_cached') ORDER BY proname;
 SET ROLE functions_caller;
 CREATE FUNCTION app.own(i int) RETURNS int LANGUAGE sql STABLE AS 'SELECT i + count(*)::int FROM app.t';
 SELECT cache_wrap('app.own(int)');

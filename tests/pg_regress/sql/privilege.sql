@@ -65,6 +65,7 @@ INSERT INTO calls VALUES
     ('cache_invalidate_relation', 'SELECT cache_invalidate_relation(''calls'')'),
     ('cache_watch', 'SELECT cache_watch(''calls'')'),
     ('cache_unwatch', 'SELECT cache_unwatch(''calls'')'),
+    ('pgcache.rows_changed', 'SELECT 1 / has_function_privilege(''pgcache.rows_changed()'', ''EXECUTE'')::int'),
     ('pgcache.visible_watches', 'SELECT count(*) FROM cache_watches'),
     ('cache_on_event', 'SELECT cache_on_event(''e'', ''{a}'', ''s'')'),
     ('cache_emit', 'SELECT cache_emit(''e'')'),

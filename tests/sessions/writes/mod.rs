@@ -5,6 +5,7 @@
 //! - `paths`: the ways to write, and statements that are no writes.
 //! - `table`: the schema, the table and the values of a test.
 //! - `endings`: every way to write with every way to end the transaction.
+//! - `rows`: every way to write beside entries that depend on single rows.
 //! - `commit`: writes and other work in the middle of a commit.
 //! - `no_ops`: statements that lock a table as a writer and change no row of it, beside writes to other tables.
 //! - `trees`: partitions and inheritance change while a transaction writes.
@@ -13,5 +14,6 @@ mod commit;
 mod endings;
 mod no_ops;
 pub mod paths;
+mod rows;
 pub mod table;
 mod trees;

@@ -1,0 +1,116 @@
+//! The tags of changed rows. A watch may have tags with placeholders for columns, such as `order:{id}`. Then a trigger
+//! (`pg/row_trigger.rs`) runs for each changed row, and the transaction invalidates the tags of the old and of the new row.
+//!
+//! Entries with such a tag also depend on the bulk fence of the relation. A transaction raises it at its commit unless the trigger has
+//! run for all rows that the transaction has changed (`transaction/table_writes.rs`).
+
+use super::keyspace;
+use super::template::Template;
+use super::transaction::{Named, pending, reported_rows};
+use super::watch;
+use crate::pg::row_trigger::{Column, RowChange};
+use crate::pg::{memory, names, relation, shared};
+use crate::store::note::TAG_BYTES_MAX;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The templates of a relation, with the columns of their placeholders.
+struct Prepared {
+    relation: u32,
+    /// The templates and the value of `relation::generation` for which this was prepared.
+    of: Rc<watch::Templates>,
+    generation: u64,
+    /// The parts of each template. None if a template names a column that the relation does not have.
+    templates: Option<Vec<Vec<Part>>>,
+}
+
+enum Part {
+    Text(Vec<u8>),
+    Column(Column),
+}
+
+thread_local! {
+    /// The relation of the last changed row.
+    static LAST: RefCell<Option<Rc<Prepared>>> = const { RefCell::new(None) };
+}
+
+/// Invalidates the tags of a changed row when the transaction commits, and counts the row. May raise errors.
+pub fn changed(change: &RowChange) {
+    let Some(tier) = shared::tier() else { return };
+    let oid = change.relation();
+    if reported_rows::is_bulk(oid) {
+        return;
+    }
+    let prepared = prepare(change);
+    let Some(templates) = &prepared.templates else { return reported_rows::note_bulk(oid) };
+    for template in templates {
+        let old = tag(change, template, true);
+        let new = tag(change, template, false).filter(|new| old.as_ref() != Some(new));
+        for tag in [old, new].into_iter().flatten() {
+            let fence = keyspace::tag(tier, &tag);
+            names::note(fence.number(), &tag);
+            if !pending::invalidate_if_few(fence, Named::Tag(tag.into_boxed_slice())) {
+                return reported_rows::note_bulk(oid);
+            }
+        }
+    }
+    reported_rows::note(oid, change.has_old(), change.has_new());
+}
+
+/// Returns the tag of the old or of the new row. None if there is no such row, if one of the columns is null, or if no value can have
+/// a tag of this length.
+fn tag(change: &RowChange, template: &[Part], is_old: bool) -> Option<Vec<u8>> {
+    if !(if is_old { change.has_old() } else { change.has_new() }) {
+        return None;
+    }
+    let mut text = Vec::new();
+    for part in template {
+        match part {
+            Part::Text(bytes) => {
+                memory::reserve(&mut text, bytes.len());
+                text.extend_from_slice(bytes);
+            }
+            Part::Column(column) => {
+                if !change.add(column, is_old, &mut text) {
+                    return None;
+                }
+            }
+        }
+    }
+    (1..=TAG_BYTES_MAX).contains(&text.len()).then_some(text)
+}
+
+/// Returns the templates of the row's relation. A session mostly changes many rows of one relation.
+fn prepare(change: &RowChange) -> Rc<Prepared> {
+    let (oid, of, generation) = (change.relation(), watch::templates(), relation::generation());
+    let last = LAST.with_borrow(Clone::clone);
+    if let Some(last) =
+        last.filter(|last| last.relation == oid && Rc::ptr_eq(&last.of, &of) && last.generation == generation)
+    {
+        return last;
+    }
+    let mut trees = vec![oid];
+    if let relation::Relation::Rows { ancestors, .. } = relation::of(oid) {
+        trees.extend(ancestors.iter());
+    }
+    let of_relation = of.iter().filter(|(watched, _)| trees.contains(watched));
+    let templates = of_relation.map(|(_, text)| split(change, text)).collect();
+    let prepared = Rc::new(Prepared { relation: oid, of: Rc::clone(&of), generation, templates });
+    LAST.set(Some(Rc::clone(&prepared)));
+    prepared
+}
+
+/// Splits a template into parts. Returns None if the relation does not have one of its columns.
+fn split(change: &RowChange, text: &[u8]) -> Option<Vec<Part>> {
+    let template = Template::parse(text).ok()?;
+    let mut parts = Vec::new();
+    template.each_part(|fixed, placeholder| {
+        let part = match placeholder {
+            None => Part::Text(memory::copy(fixed)),
+            Some(name) => Part::Column(change.column(name)?),
+        };
+        memory::push(&mut parts, part);
+        Some(())
+    })?;
+    Some(parts)
+}
