@@ -14,6 +14,7 @@
 //! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.
 //! - `write`, `read`: the loops of writers and readers; `session`: their sessions.
+//! - `rows`: another hunt, for invalidation by rows, patterns and events.
 //! - `hunt`: the state that they share, and the hunt itself; `dice`: its random numbers.
 
 mod definition;
@@ -21,6 +22,7 @@ pub mod dice;
 mod hunt;
 mod path;
 mod read;
+mod rows;
 mod session;
 mod table;
 mod write;
