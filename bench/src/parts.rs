@@ -9,7 +9,7 @@ use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::queries;
 use crate::report::section::Section;
-use crate::served::{rates, sizes, tags, tax, walk};
+use crate::served::{rates, rows, sizes, tags, tax, walk};
 use crate::tables;
 use std::time::Duration;
 
@@ -27,12 +27,13 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 25] = [
+pub const PARTS: [Part; 26] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
     Part { id: "tax", served: true, measure: tax::measure, estimate: tax::estimate },
     Part { id: "walk", served: true, measure: walk::measure, estimate: walk::estimate },
+    Part { id: "rows", served: true, measure: rows::measure, estimate: rows::estimate },
     Part {
         id: "queries-hit",
         served: true,

@@ -1,9 +1,10 @@
 //! The parts that start servers with pg_cache of their own, and do not measure the table tier (`tables` does).
 //!
 //! [`tags`] measures invalidations, [`sizes`] values of all sizes, [`rates`] requests at a fixed rate, [`tax`] what pg_cache costs
-//! writers, and [`walk`] the work of a commit.
+//! writers, [`walk`] the work of a commit, and [`rows`] watched rows and patterns.
 
 pub mod rates;
+pub mod rows;
 pub mod sizes;
 pub mod tags;
 pub mod tax;
