@@ -162,6 +162,35 @@ REFRESH MATERIALIZED VIEW sellers;
 SELECT cache_get('best') IS NOT NULL AS there, cache_status();
 SELECT cache_unwatch('sellers');
 
+\echo '-- A tag may also stand for single rows. Order 8 is shipped, and only its own page leaves the cache:'
+\echo
+SELECT cache_watch('orders', ARRAY['order:{order_id}']);
+SELECT order_id, cache_set('page of ' || order_id, to_jsonb(o), tags => ARRAY['order:' || order_id]) AS stored
+  FROM orders AS o WHERE order_id IN (7, 8);
+UPDATE orders SET status = 'shipped' WHERE order_id = 8;
+SELECT cache_get('page of 7') IS NOT NULL AS page_of_7, cache_get('page of 8') IS NOT NULL AS page_of_8, cache_status();
+SELECT cache_unwatch('orders');
+
+\echo '-- An event has the name of what happens in the application, and knows its keys, tags and patterns:'
+\echo
+SELECT cache_on_event('customer moved', ARRAY['address:{id}', 'match:invoice:{id}:*']);
+SELECT cache_set_text('address:7', 'Main Street'), cache_set_text('invoice:7:1', 'To: Main Street'),
+       cache_set_text('invoice:8:1', 'To: Side Street');
+SELECT cache_emit('customer moved', '{"id": 7}');
+SELECT key, cache_get_text(key) AS value FROM unnest(ARRAY['address:7', 'invoice:7:1', 'invoice:8:1']) AS key;
+SELECT cache_off_event('customer moved');
+
+\echo '-- A job that looks for work locks the table as a writer does. If it finds none, nothing leaves the cache:'
+\echo
+CREATE TABLE IF NOT EXISTS visits (at timestamptz DEFAULT now());
+SELECT count(*) AS rows FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard');
+BEGIN;
+SELECT order_id FROM orders WHERE status = 'to be checked' FOR UPDATE SKIP LOCKED;
+INSERT INTO visits DEFAULT VALUES;
+COMMIT;
+SELECT count(*) AS rows FROM cache_query(NULL::dashboard, 'SELECT * FROM dashboard');
+SELECT cache_status();
+
 \echo '-- Caches outside of the database are told which values to forget. Here, the listener is this session:'
 \echo
 SELECT cache_create_space('prices', notify => 'names', if_not_exists => true);
