@@ -265,6 +265,24 @@ fn without_counters_all_entries_leave() {
     assert_eq!(hits_after(&mut session, &tags, "UPDATE t SET v = 3 WHERE id = 1"), [false, true]);
 }
 
+/// A watch that begins or ends invalidates the entries that could have one of its tags, and no others: such an entry gets or loses its
+/// dependency on the rows.
+#[test]
+fn a_watch_that_begins_or_ends_invalidates_the_entries_of_its_tags() {
+    let (_database, mut session) = with_table();
+    let tags = ["w:1", "t:1", "other"];
+    let hits = hits_after(&mut session, &tags, "SELECT cache_watch('t', ARRAY['w:{id}'])");
+    assert_eq!(hits, [false, true, true]);
+    let hits = hits_after(&mut session, &tags, "SELECT cache_watch('t', ARRAY['w:{id}'])");
+    assert_eq!(hits, [true, true, true]);
+    let hits = hits_after(&mut session, &tags, "BEGIN; SELECT cache_unwatch('t'); ROLLBACK");
+    assert_eq!(hits, [true, true, true]);
+    let hits = hits_after(&mut session, &tags, "SELECT cache_unwatch('t')");
+    assert_eq!(hits, [false, false, true]);
+    let hits = hits_after(&mut session, &tags, "UPDATE t SET v = 1");
+    assert_eq!(hits, [true, true, true]);
+}
+
 /// Another trigger with the same function would count each row twice, and so make up for a row that was not reported.
 #[test]
 fn another_trigger_with_the_function_is_refused() {
