@@ -145,7 +145,7 @@ COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'Returns the rows of the view cache_spaces.';
 
 COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
-    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. A tag with columns in braces, such as order:{id}, stands for single rows. A call with a new tag invalidates the values with a tag of the table once.';
+    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. A tag with columns in braces, such as order:{id}, stands for single rows. A call with a new tag invalidates the values with this tag once.';
 
 COMMENT ON FUNCTION cache_unwatch(regclass) IS
     'Ends the watch of a table: no tag stands for the table any more. The call itself invalidates the values with a tag of the table once.';

@@ -327,7 +327,6 @@ mod pgcache {
     use crate::store::{space, watch};
     use pgrx::datum::TryFromDatumError;
     use pgrx::prelude::*;
-    use std::collections::BTreeSet;
 
     /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
     /// tags. A change of the grants makes the caches that follow the journal drop all values of the database.
@@ -346,11 +345,7 @@ mod pgcache {
                 Ok((relation, row.get_by_name::<OwnedTexts>("tags")?.unwrap_or_default().0))
             });
             match known.collect::<Result<Vec<_>, TryFromDatumError>>() {
-                Ok(rows) if !rows.is_empty() => {
-                    let relations: BTreeSet<u32> = rows.iter().map(|(relation, _)| *relation).collect();
-                    let tags = memory::collect(rows.into_iter().flat_map(|(_, tags)| tags));
-                    relations.into_iter().for_each(|relation| watch::changed(relation, tags.clone()));
-                }
+                Ok(rows) if !rows.is_empty() => watch::changed(&rows),
                 _ => watch::all_changed(),
             }
         }

@@ -286,19 +286,23 @@ pub fn check_limits(
     Ok(())
 }
 
-/// Invalidates the tags of a row of the list that this transaction adds, changes or removes: `tags` has those from before and after the
-/// change. Creates and drops the triggers that tags with placeholders need. May raise errors.
-pub fn changed(relation: u32, tags: Vec<Vec<u8>>) {
-    let has_templates = tags.iter().any(|tag| is_template(tag));
+/// Invalidates the tags that begin or end to stand for a relation, because this transaction adds, changes or removes a row of the list.
+/// `versions` are the row before and after the change: the relation and its tags. Creates and drops the triggers that tags with
+/// placeholders need. May raise errors.
+pub fn changed(versions: &[(u32, Vec<Vec<u8>>)]) {
+    let mut changed: BTreeSet<(u32, &[u8])> = BTreeSet::new();
+    for (relation, tags) in versions {
+        memory::check();
+        let version: BTreeSet<(u32, &[u8])> = tags.iter().map(|tag| (*relation, tag.as_slice())).collect();
+        changed = &changed ^ &version;
+    }
     if let Some(keyspace) = space::any_keyspace() {
         outdate_copies(&keyspace);
-        for tag in tags {
-            invalidate(&keyspace, tag);
-        }
+        changed.iter().for_each(|(_, tag)| invalidate(&keyspace, tag));
     }
-    if has_templates {
-        adjust_triggers(relation);
-    }
+    let watched_by_rows: BTreeSet<u32> =
+        changed.iter().filter(|(_, tag)| is_template(tag)).map(|(relation, _)| *relation).collect();
+    watched_by_rows.into_iter().for_each(adjust_triggers);
 }
 
 /// Creates and drops triggers after a relation has got or lost a parent. May raise errors.
@@ -320,16 +324,16 @@ pub fn adjust_triggers(relation: u32) {
 }
 
 /// Invalidates the entries with a tag of a watch. If the tag has placeholders, invalidates those whose tags begin like it.
-fn invalidate(keyspace: &Keyspace, tag: Vec<u8>) {
+fn invalidate(keyspace: &Keyspace, tag: &[u8]) {
     let tier = keyspace.tier;
-    if !is_template(&tag) {
-        let fence = keyspace::tag(tier, &tag);
-        names::note(fence.number(), &tag);
-        return pending::invalidate(keyspace, fence, Named::Tag(tag.into_boxed_slice()));
+    if !is_template(tag) {
+        let fence = keyspace::tag(tier, tag);
+        names::note(fence.number(), tag);
+        return pending::invalidate(keyspace, fence, Named::Tag(memory::copy(tag).into_boxed_slice()));
     }
     // The names of the tags of such entries are not known.
     let all = Named::Database(shared::database());
-    match Template::parse(&tag).ok().and_then(|template| template.prefix()) {
+    match Template::parse(tag).ok().and_then(|template| template.prefix()) {
         Some(prefix) => pending::invalidate(keyspace, fence_of_prefix(tier, &prefix), all),
         None => pending::invalidate_database(keyspace),
     }

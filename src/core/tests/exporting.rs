@@ -110,6 +110,24 @@ fn the_relations_of_an_exported_value_are_named() {
     });
 }
 
+/// Found if a value that depends on single rows leaves with every change of the relation.
+#[test]
+fn the_relation_of_exported_rows_is_named_and_left_out() {
+    with_tier(|tier, _| {
+        let fences = tier.fences();
+        let settled = || fences.bulk_dependency(DATABASE, 77, fences.now());
+        settled();
+        let (bulk, more) = settled();
+        assert_eq!(more, [None, None]);
+        let key = key(tier.scope(DATABASE, SPACE, 0), b"key");
+        let new = NewValue { stamp: fences.now(), ..value(b"value", std::slice::from_ref(&bulk)) };
+        store(tier, &key, &new, true);
+        let found = tier.export(&key).expect("there is memory").expect("it is valid");
+        assert_eq!(found.relations, []);
+        assert_eq!(fences.named(bulk), Some(Some((DATABASE, 77))));
+    });
+}
+
 /// The longest name fills all its words. Found if the length or the first word is lost.
 #[test]
 fn the_name_of_a_space_is_found_by_its_number() {

@@ -21,7 +21,8 @@ pub struct Exported {
     /// The note of the value.
     pub note: Vec<u8>,
     /// The relations that the value depends on: the database and the OID of each. From now on, the journal names their changes.
-    /// Left out are relations that share a record: their changes count as a change of the whole database.
+    /// Left out are relations that share a record, and those on whose rows alone the value depends: a change that the journal does
+    /// not name by tags counts as a change of the whole database.
     pub relations: Vec<(u32, u32)>,
 }
 
@@ -61,7 +62,8 @@ impl<H: Host> Tier<'_, H> {
         for fence in self.dependencies_of(entry.block) {
             // This must come before the look whether the entry is valid, see `Fences::name`.
             self.fences().name_relation_of(fence);
-            if let Some(relation) = self.fences().relation_of(fence) {
+            let relation = self.fences().relation_of(fence);
+            if let Some(relation) = relation.filter(|_| !self.fences().is_bulk(fence)) {
                 relations.try_reserve(1)?;
                 relations.push(relation);
             }

@@ -90,6 +90,46 @@ fn invalidations_remove_values() {
     compare(&[&redis], &mut session);
 }
 
+/// Values leave Redis with the rows that they stand for, with patterns and with events. Values of other rows stay.
+#[test]
+fn rows_patterns_and_events_remove_values() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "CREATE TABLE t (id int, v int); INSERT INTO t VALUES (1, 0), (2, 0), (3, 0); SELECT cache_watch('t', ARRAY['t:{id}']);
+         SELECT cache_on_event('e', ARRAY['key:{id}', 'tag:e:{id}', 'match:p:{id}:*'], 'r')",
+    );
+    let all = "SELECT cache_set('row 1', '1', tags => '{t:1}', space => 'r'), cache_set('row 2', '1', tags => '{t:2}', space => 'r'),
+                      cache_set('key:1', '1', space => 'r'), cache_set('key:2', '1', space => 'r'), cache_set('p:1:x', '1', space => 'r'),
+                      cache_set('p:2:x', '1', space => 'r'), cache_set('of e 1', '1', tags => '{e:1}', space => 'r')";
+    let there = |redis: &Redis| -> Vec<String> {
+        let keys = held(&[redis]).into_keys();
+        keys.map(|key| String::from_utf8_lossy(&key[in_r("").len()..]).into_owned()).collect()
+    };
+    let names = ["key:1", "key:2", "of e 1", "p:1:x", "p:2:x", "row 1", "row 2"];
+    for (command, left) in [
+        ("UPDATE t SET v = 1 WHERE id = 3", &names[..]),
+        ("UPDATE t SET v = 1 WHERE id = 1", &["key:1", "key:2", "of e 1", "p:1:x", "p:2:x", "row 2"]),
+        ("TRUNCATE t", &["key:1", "key:2", "of e 1", "p:1:x", "p:2:x"]),
+        ("SELECT cache_invalidate_tag('e:1')", &["key:1", "key:2", "p:1:x", "p:2:x", "row 1", "row 2"]),
+        ("SELECT cache_emit('e', '{\"id\": 1}')", &["key:2", "p:2:x", "row 1", "row 2"]),
+        (
+            "SELECT cache_invalidate_pattern('p:2:*', 'r')",
+            &["key:1", "key:2", "of e 1", "p:1:x", "row 1", "row 2"],
+        ),
+    ] {
+        // The first entry of a table depends on fences that it does not need later, so all are stored twice.
+        run(&mut session, all);
+        run(&mut session, all);
+        settle(&mut session);
+        assert_eq!(there(&redis), names, "before {command}");
+        run(&mut session, command);
+        settle(&mut session);
+        assert_eq!(there(&redis), left, "after {command}");
+        compare(&[&redis], &mut session);
+    }
+}
+
 /// If a tag that a key no longer has is invalidated, Redis may lose the key's value, but never has a wrong one. The key's present
 /// tag still removes the value.
 #[test]
