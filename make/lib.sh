@@ -205,6 +205,7 @@ missing_package() { # need
     bison) command -v bison >/dev/null || echo bison ;;
     readline) [ -f /usr/include/readline/readline.h ] || echo libreadline-dev ;;
     zlib) [ -f /usr/include/zlib.h ] || echo zlib1g-dev ;;
+    golang) command -v go >/dev/null && [ -d /usr/share/gocode/src/github.com/lib/pq ] || echo "golang-go golang-github-lib-pq-dev" ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac
 }

@@ -17,16 +17,17 @@ cd "$ROOT"
 total=$SECONDS
 
 stages=(core models counting sql sessions clients bench setup)
-[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(suites sanitize fuzz)
+[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(backends suites sanitize fuzz)
 declare -A what=(
     [core]="unit, model and property tests of the core, and of the client of Redis"
     [models]="readers and writers of the core, interleaved under the memory model (loom)"
     [counting]="a hit writes only to the counts and the sample of its own backend"
     [sql]="SQL regression and interleavings (pg_regress, isolationtester)"
     [sessions]="several sessions, real clusters, restarts"
-    [clients]="Python, Node.js and a pooler in front of the server"
+    [clients]="Python, Node.js, backends of frameworks and a pooler in front of the server"
     [bench]="unit tests of the benchmark program"
     [setup]="make run without network, packages, rights, disk space or a free port"
+    [backends]="the frameworks' own tests of their backends; only in make test-long, or if ONLY names it"
     [suites]="PostgreSQL's own regression and isolation suites; only in make test-long, or if ONLY names it"
     [sanitize]="the core's tests with the address sanitizer; only in make test-long, or if ONLY names it"
     [fuzz]="libFuzzer for some seconds (make fuzz runs longer); only in make test-long, or if ONLY names it"
@@ -42,7 +43,7 @@ declare -A cargo_test=(
     [sessions]="-p pg_cache_testbed --lib --test sessions --test units"
     [bench]="-p pg_cache_bench"
 )
-declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
+declare -A script=([clients]=make/clients.sh [backends]=make/backends.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
 # Stages that compile the core with other flags. Each has its own target directory, so that none rebuilds the work of
 # another.
 declare -A cfg=([models]=loom [counting]=counting)
@@ -71,7 +72,7 @@ compile() {
     local stage
     for stage in "${chosen[@]}"; do
         case $stage in
-        clients | suites | sanitize) "$ROOT/${script[$stage]}" compile || return ;;
+        clients | backends | suites | sanitize) "$ROOT/${script[$stage]}" compile || return ;;
         setup | fuzz) ;;
         *) with_cargo "$stage" --no-run || return ;;
         esac

@@ -15,8 +15,8 @@ from django.conf import settings
 from check import at_once, expect, refused
 
 sys.path.insert(0, sys.argv[1])
-database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"], "USER": os.environ["PGUSER"]}
-database |= {"HOST": os.environ["PGHOST"], "PORT": os.environ["PGPORT"]}
+# The variables of libpq lead to the server.
+database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
 backend = {"BACKEND": "pg_cache_django.PgCache", "LOCATION": "django"}
 settings.configure(
     DATABASES={"default": database},

@@ -12,8 +12,7 @@ import django
 from django.conf import settings
 
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[2]) / "tests")]
-database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ.get("PGDATABASE", "postgres")}
-database |= {"HOST": os.environ["PGHOST"], "PORT": os.environ["PGPORT"], "USER": os.environ["PGUSER"]}
+database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
 settings.configure(
     SECRET_KEY="tests",
     DATABASES={"default": database},

@@ -1,6 +1,6 @@
 """Runs the tests that dogpile.cache has for backends with examples/backends/dogpile, under pytest.
 
-PG_CACHE_TEST_BACKEND is the directory of pg_cache_dogpile.py.
+DOGPILE_BACKEND is the directory of pg_cache_dogpile.py.
 """
 
 import os
@@ -13,7 +13,7 @@ from dogpile.testing.fixtures import (
     _GenericSerializerTestSuite,
 )
 
-sys.path.insert(0, os.environ["PG_CACHE_TEST_BACKEND"])
+sys.path.insert(0, os.environ["DOGPILE_BACKEND"])
 import pg_cache_dogpile  # noqa: E402, F401
 
 pool = psycopg_pool.ConnectionPool(min_size=1, max_size=5, kwargs={"autocommit": True}, open=True)

@@ -1,0 +1,116 @@
+// Package pgcached caches values in pg_cache, with database/sql. See README.md.
+package pgcached
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"time"
+)
+
+// DB is an *sql.DB, *sql.Conn or *sql.Tx. Other sessions see the changes of a transaction when it commits.
+type DB interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// Options tell how a value is cached.
+type Options struct {
+	Space string        // "" is the space default
+	TTL   time.Duration // at most a year; 0 is the default of the space
+	Tags  []string
+	Wait  time.Duration // for another session that computes the value, 5 s by default. Then the value is computed, and not stored
+	Hold  time.Duration // how long other sessions wait for this one, 30 s by default
+}
+
+// Between two calls of cache_acquire: the shortest and the longest pause.
+const shortestPoll, longestPoll = 5 * time.Millisecond, 100 * time.Millisecond
+
+// GetOrCompute returns the value of a key. If there is none, one session computes it, and the others wait for it. The value is
+// stored as JSON. A key has 1 to 1024 bytes. Under other keys, nothing is stored.
+func GetOrCompute[T any](ctx context.Context, db DB, key string, o Options, compute func(context.Context) (T, error)) (T, error) {
+	o.Space, o.Wait, o.Hold = or(o.Space, "default"), or(o.Wait, 5*time.Second), or(o.Hold, 30*time.Second)
+	var value T
+	for deadline, pause := time.Now().Add(o.Wait), shortestPoll; ; pause = min(2*pause, longestPoll) {
+		var stored []byte
+		var status string
+		var lease sql.NullInt64
+		// cache_acquire could wait itself, but would keep a connection of the pool, which compute may need.
+		err := db.QueryRowContext(ctx, `SELECT value, status, lease
+			FROM cache_acquire_bytes($1, $2, hold => make_interval(secs => $3))`,
+			key, o.Space, o.Hold.Seconds()).Scan(&stored, &status, &lease)
+		switch {
+		case err != nil:
+			return value, err
+		case status == "hit" || status == "stale":
+			return value, json.Unmarshal(stored, &value)
+		case status == "compute":
+			return computeAndStore(ctx, db, key, o, lease.Int64, compute)
+		case time.Now().After(deadline):
+			return compute(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return value, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+func computeAndStore[T any](
+	ctx context.Context, db DB, key string, o Options, lease int64, compute func(context.Context) (T, error),
+) (T, error) {
+	released := false
+	defer func() { // also after a panic, or if the context has ended
+		if !released {
+			// In a failed transaction this is an error. Its rollback releases the lease.
+			_, _ = db.ExecContext(context.Background(), `SELECT cache_release($1, $2, $3)`, key, lease, o.Space)
+		}
+	}()
+	value, err := compute(ctx)
+	if err != nil {
+		return value, err
+	}
+	stored, err := json.Marshal(value)
+	if err != nil {
+		return value, err
+	}
+	tags, err := json.Marshal(append([]string{}, o.Tags...))
+	if err != nil {
+		return value, err
+	}
+	var ttl sql.NullFloat64
+	if o.TTL != 0 {
+		ttl = sql.NullFloat64{Float64: o.TTL.Seconds(), Valid: true}
+	}
+	// If a table or a tag has changed since the lease, this stores nothing.
+	err = db.QueryRowContext(ctx, `SELECT cache_set_bytes($1, $2, make_interval(secs => $3),
+		ARRAY(SELECT jsonb_array_elements_text($4::jsonb)), $5, lease => $6)`,
+		key, stored, ttl, string(tags), o.Space, lease).Scan(&released)
+	return value, err
+}
+
+// InvalidateTags invalidates all values with one of the tags.
+func InvalidateTags(ctx context.Context, db DB, tags ...string) error {
+	list, err := json.Marshal(append([]string{}, tags...))
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `SELECT cache_invalidate_tags(ARRAY(SELECT jsonb_array_elements_text($1::jsonb)))`, string(list))
+	return err
+}
+
+func or[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}
+
+func min(a, b time.Duration) time.Duration {
+	if a < b {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# A stage of make test-long: runs the tests that frameworks have for their cache backends with the backends of
+# examples/backends, and tests the backends in languages that make test leaves out. Fetches the frameworks with pip and
+# npm (make/drivers.sh), and the other languages as Debian packages. Without root rights, missing languages are skipped.
+#
+#   make/backends.sh [compile]
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+choose_server
+place_work_dir
+need_rust
+cd "$ROOT"
+# shellcheck source=make/drivers.sh
+. "$ROOT/make/drivers.sh"
+
+tests=(-p pg_cache_testbed --test clients)
+[ "${1:-}" != compile ] || exec cargo test --no-run "${tests[@]}"
+
+need_packages python
+skipped=() why=()
+skip() { # what the names of the tests contain, reason
+    skipped+=(--skip "long_$1") why+=("$2")
+}
+
+# Django's tests come with its source distribution only.
+fetch_python suites "psycopg[binary]==$psycopg" "psycopg_pool==$psycopg_pool" "django==$django" "dogpile.cache==$dogpile" pytest==9.2.0
+export PG_CACHE_TEST_PYTHON=$python
+source=$home/django-$django
+with_source() {
+    "$python" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$source" "django==$django" &&
+        tar -xzf "$source"/*.tar.gz -C "$source" --strip-components=1
+}
+fetch "the source of Django $django" "$source" with_source
+export PG_CACHE_TEST_DJANGO=$source
+
+if has_node; then
+    fetch_node keyv "pg@$pg" "keyv@$keyv" @keyv/test-suite@2.1.2 vitest@4.1.12
+    export PG_CACHE_TEST_KEYV_MODULES=$modules
+else
+    skip node "keyv: install nodejs and npm"
+fi
+
+# language, need of make/lib.sh
+for language in go:golang; do
+    missing=$(missing_package "${language#*:}")
+    if [ -n "$missing" ] && ! is_root; then
+        skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $missing"
+    else
+        need_packages "${language#*:}"
+    fi
+done
+export PG_CACHE_TEST_GOPATH=$home/go
+
+# The lines that the tests print have the counts of the suites.
+cargo test -q "${tests[@]}" -- --ignored --nocapture --test-threads 2 "${skipped[@]}" long_
+for reason in "${why[@]}"; do say "skipped, not passed: $reason"; done

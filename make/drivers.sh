@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# Functions that fetch drivers and frameworks of other languages into .pg/clients, once per checkout. make/clients.sh and
+# make/backends.sh source this file after make/lib.sh. Both must use the same versions of a framework.
+
+home=$PG_CACHE_DIR/clients
+
+psycopg=3.2.13 psycopg_pool=3.3.3 django=5.2.9 dogpile=1.5.0
+pg=8.16.3 keyv=5.6.0
+
+# Fetches a driver, unless a complete copy is there. An interrupted fetch leaves no mark, so it is repeated.
+fetch() { # driver, directory, command that fills it...
+    [ ! -f "$2/complete" ] || return 0
+    rm -rf "$2"
+    mkdir -p "$2"
+    step "fetching $1" "client-${2##*/}" "${@:3}" || die_after "client-${2##*/}" "$1 cannot be installed"
+    touch "$2/complete"
+}
+
+# The names of the packages of a directory, without the versions, and a checksum with the versions.
+directory_of() { printf '%s/%s-%s' "$home" "$1" "$(printf '%s\n' "${@:2}" | cksum | cut -d' ' -f1)"; }
+
+# Fetches Python packages into a virtual environment, and stores the path of its Python in $python.
+fetch_python() { # name of the environment, package==version...
+    local place
+    place=$(directory_of "$1" "${@:2}")
+    with_pip() { python3 -m venv "$place" && "$place/bin/pip" install -q --disable-pip-version-check "$@"; }
+    fetch "${*:2}" "$place" with_pip "${@:2}"
+    python=$place/bin/python
+}
+
+has_node() { node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; }
+
+# Fetches Node.js packages, and stores the path of their directory in $modules.
+fetch_node() { # name of the directory, package@version...
+    local place
+    place=$(directory_of "$1" "${@:2}")
+    # No package needs its install script here.
+    with_npm() { npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$place" "$@"; }
+    fetch "${*:2}" "$place" with_npm "${@:2}"
+    modules=$place/node_modules
+}

@@ -1,0 +1,225 @@
+//! The backends for frameworks, and the helpers, of `examples/backends/`. Most tests run a script of `clients/backends/` that prints
+//! `done` last if it gets only expected results. The ignored tests take longer or need further languages: `make/backends.sh` runs
+//! them. The suites among them come with the frameworks.
+
+#[path = "../../examples/backends/rust/pg_cached.rs"]
+mod pg_cached;
+
+use crate::language::named;
+use pg_cache_testbed::{Cluster, Conf, wait_until};
+use pg_cached::Cached;
+use postgres::{Client, Error};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Starts a cluster with the extension.
+fn cluster() -> (Cluster, Client) {
+    let cluster = Cluster::start(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    (cluster, session)
+}
+
+/// Returns the path of a file or directory below `tests/`.
+fn beside(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Returns the directory of a backend.
+fn backend(name: &str) -> String {
+    beside("../examples/backends").join(name).display().to_string()
+}
+
+/// Runs a program on a new cluster, and fails unless it succeeds and prints `expected`. Prints the last lines of its output: the
+/// counts of a suite.
+fn run(mut command: Command, expected: &str) {
+    let (cluster, mut session) = cluster();
+    command = cluster.point_here(command);
+    let output = command.output().expect("it starts");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && text.contains(expected), "{command:?}: {}\n{text}", output.status);
+    assert_eq!(session.query("SELECT cache_check()", &[]).expect("it can be checked").len(), 0);
+    let lines: Vec<_> =
+        text.lines().filter(|line| line.contains("skipped") || line.contains(expected)).collect();
+    println!("{:?}: {}", command.get_program(), lines.join("; "));
+}
+
+/// Returns a command with a script of `clients/backends/` and further arguments.
+fn script(program: &str, script: &str, more: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command.arg(beside("clients/backends").join(script)).args(more);
+    command
+}
+
+fn python(file: &str, more: &[String]) -> Command {
+    script(&named("PG_CACHE_TEST_PYTHON"), file, more)
+}
+
+#[test]
+fn python_decorator() {
+    run(python("cached.py", &[backend("python")]), "done\n");
+}
+
+#[test]
+fn django() {
+    run(python("django_backend.py", &[backend("django")]), "done\n");
+}
+
+#[test]
+fn dogpile() {
+    run(python("dogpile_backend.py", &[backend("dogpile")]), "done\n");
+}
+
+/// Node looks for modules beside the script. They are in another directory, which the last argument names.
+#[test]
+fn node_keyv() {
+    run(
+        script("node", "keyv_backend.mjs", &[backend("keyv"), named("PG_CACHE_TEST_NODE_MODULES")]),
+        "done\n",
+    );
+}
+
+/// 20 sessions miss at once. One of them computes the value.
+#[test]
+fn rust_one_session_computes() {
+    let (cluster, _session) = cluster();
+    let calls = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let mut client = cluster.connect("postgres");
+                let value = Cached::new("stampede", &[]).get_or_compute(&mut client, |client| {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    client.query_one("SELECT pg_sleep(0.3)", &[])?;
+                    Ok::<_, Error>(b"computed".to_vec())
+                });
+                assert_eq!(value.expect("it is computed"), b"computed");
+            });
+        }
+    });
+    assert_eq!(calls.into_inner(), 1);
+}
+
+/// A tag that stands for a table makes the value exact: a commit invalidates it, and a rollback does not. An outdated value is not
+/// stored, and neither is the result of a function that fails.
+#[test]
+fn rust_values_follow_their_table() {
+    let (cluster, mut session) = cluster();
+    session
+        .batch_execute(
+            "CREATE TABLE product (cents int); INSERT INTO product VALUES (100); SELECT cache_watch('product')",
+        )
+        .expect("it is watched");
+    let mut other = cluster.connect("postgres");
+    let price = Cached::new("price", &["product"]);
+    let cents = |client: &mut Client| {
+        Ok::<_, Error>(
+            client.query_one("SELECT cents::text FROM product", &[])?.get::<_, String>(0).into_bytes(),
+        )
+    };
+    let mut write =
+        |cents: i32| other.execute("UPDATE product SET cents = $1", &[&cents]).expect("it is written");
+    let mut get = |expected: &str, status: &str| {
+        let value = price.get_or_compute(&mut session, cents).expect("it is computed");
+        assert_eq!(String::from_utf8_lossy(&value), expected);
+        let found: String = session
+            .query_one("SELECT status FROM cache_acquire_bytes('price', hold => NULL)", &[])
+            .expect("it is found")
+            .get(0);
+        assert_eq!(found, status);
+    };
+    get("100", "hit");
+    write(101);
+    get("101", "hit");
+    write(102);
+    let mut client = cluster.connect("postgres");
+    let outdated = price.get_or_compute(&mut client, |client| {
+        let old = cents(client);
+        write(103);
+        old
+    });
+    assert_eq!(outdated.expect("it is computed"), b"102");
+    get("103", "hit");
+
+    let mut transaction = client.transaction().expect("it begins");
+    transaction.execute("UPDATE product SET cents = 0", &[]).expect("it is written");
+    for _ in 0..2 {
+        let own = price.get_or_compute(&mut transaction, |client| {
+            Ok::<_, Error>(
+                client.query_one("SELECT cents::text FROM product", &[])?.get::<_, String>(0).into_bytes(),
+            )
+        });
+        assert_eq!(own.expect("it is computed"), b"0");
+    }
+    get("103", "hit");
+    transaction.rollback().expect("it is rolled back");
+    get("103", "hit");
+
+    let failing = Cached { hold: Duration::from_secs(3600), ..Cached::new("failing", &[]) };
+    for _ in 0..2 {
+        let result = failing
+            .get_or_compute(&mut client, |client| client.query_one("SELECT 1 / 0", &[]).map(|_| Vec::new()));
+        assert_eq!(result.expect_err("it fails").code().expect("it has a code").code(), "22012");
+    }
+    wait_until("the lease to be released", || {
+        let status: String = client
+            .query_one("SELECT status FROM cache_acquire_bytes('failing', hold => NULL)", &[])
+            .expect("it is asked")
+            .get(0);
+        status == "compute"
+    });
+}
+
+/// Django's own tests of cache backends: with each call in its own transaction, and with all calls of a test in one.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_django() {
+    run(python("django_suite.py", &[backend("django"), named("PG_CACHE_TEST_DJANGO")]), " passed");
+}
+
+/// The tests of dogpile.cache for backends.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_dogpile() {
+    let mut command = Command::new(named("PG_CACHE_TEST_PYTHON"));
+    command
+        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+        .arg(beside("clients/backends/dogpile_suite.py"));
+    command.env("DOGPILE_BACKEND", backend("dogpile"));
+    run(command, " passed");
+}
+
+/// keyv's tests of stores. The test framework runs the tests of the directory that contains its modules.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_node_keyv() {
+    let modules = PathBuf::from(named("PG_CACHE_TEST_KEYV_MODULES"));
+    let directory = modules.parent().expect("the modules are in a directory");
+    std::fs::copy(beside("clients/backends/keyv_suite.test.mjs"), directory.join("keyv_suite.test.mjs"))
+        .expect("it is copied");
+    let mut command = Command::new(modules.join(".bin/vitest"));
+    command.args(["run", "--no-color"]).current_dir(directory);
+    command.env("KEYV_BACKEND", format!("{}/keyv_pg_cache.mjs", backend("keyv")));
+    run(command, " passed");
+}
+
+/// The helper in Go.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_go() {
+    let place = PathBuf::from(named("PG_CACHE_TEST_GOPATH"));
+    let package = place.join("src/pgcached");
+    std::fs::create_dir_all(&package).expect("it can be created");
+    std::fs::copy(format!("{}/pgcached.go", backend("go")), package.join("pgcached.go"))
+        .expect("it is copied");
+    std::fs::copy(beside("clients/backends/pgcached_test.go"), package.join("pgcached_test.go"))
+        .expect("it is copied");
+    let mut command = Command::new("go");
+    command.args(["test", "-count=1", "pgcached"]).current_dir(&package);
+    command.env("GO111MODULE", "off").env("GOPATH", format!("{}:/usr/share/gocode", place.display()));
+    command.env("GOCACHE", place.join("cache"));
+    run(command, "ok");
+}
