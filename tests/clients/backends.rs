@@ -6,21 +6,13 @@
 mod pg_cached;
 
 use crate::language::named;
-use pg_cache_testbed::{Cluster, Conf, wait_until};
+use pg_cache_testbed::{Database, wait_until};
 use pg_cached::Cached;
 use postgres::{Client, Error};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Starts a cluster with the extension.
-fn cluster() -> (Cluster, Client) {
-    let cluster = Cluster::start(&Conf::preloaded());
-    let mut session = cluster.connect("postgres");
-    session.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
-    (cluster, session)
-}
 
 /// Returns the path of a file or directory below `tests/`.
 fn beside(path: &str) -> PathBuf {
@@ -32,16 +24,16 @@ fn backend(name: &str) -> String {
     beside("../examples/backends").join(name).display().to_string()
 }
 
-/// Runs a program on a new cluster, and fails unless it succeeds and prints `expected`. Prints the last lines of its output: the
+/// Runs a program on a new database, and fails unless it succeeds and prints `expected`. Prints the last lines of its output: the
 /// counts of a suite.
-fn run(mut command: Command, expected: &str) {
-    let (cluster, mut session) = cluster();
-    command = cluster.point_here(command);
-    let output = command.output().expect("it starts");
+fn run(command: Command, expected: &str) {
+    let database = Database::create();
+    let mut command = database.cluster().point_here(command);
+    let output = command.env("PGDATABASE", database.name()).output().expect("it starts");
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success() && text.contains(expected), "{command:?}: {}\n{text}", output.status);
-    assert_eq!(session.query("SELECT cache_check()", &[]).expect("it can be checked").len(), 0);
+    assert_eq!(database.connect().query("SELECT cache_check()", &[]).expect("it can be checked").len(), 0);
     let lines: Vec<_> =
         text.lines().filter(|line| line.contains("skipped") || line.contains(expected)).collect();
     println!("{:?}: {}", command.get_program(), lines.join("; "));
@@ -85,12 +77,12 @@ fn node_keyv() {
 /// 20 sessions miss at once. One of them computes the value.
 #[test]
 fn rust_one_session_computes() {
-    let (cluster, _session) = cluster();
+    let database = Database::create();
     let calls = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
-                let mut client = cluster.connect("postgres");
+                let mut client = database.connect();
                 let value = Cached::new("stampede", &[]).get_or_compute(&mut client, |client| {
                     calls.fetch_add(1, Ordering::Relaxed);
                     client.query_one("SELECT pg_sleep(0.3)", &[])?;
@@ -107,13 +99,14 @@ fn rust_one_session_computes() {
 /// stored, and neither is the result of a function that fails.
 #[test]
 fn rust_values_follow_their_table() {
-    let (cluster, mut session) = cluster();
+    let database = Database::create();
+    let mut session = database.connect();
     session
         .batch_execute(
             "CREATE TABLE product (cents int); INSERT INTO product VALUES (100); SELECT cache_watch('product')",
         )
         .expect("it is watched");
-    let mut other = cluster.connect("postgres");
+    let mut other = database.connect();
     let price = Cached::new("price", &["product"]);
     let cents = |client: &mut Client| {
         Ok::<_, Error>(
@@ -135,7 +128,7 @@ fn rust_values_follow_their_table() {
     write(101);
     get("101", "hit");
     write(102);
-    let mut client = cluster.connect("postgres");
+    let mut client = database.connect();
     let outdated = price.get_or_compute(&mut client, |client| {
         let old = cents(client);
         write(103);

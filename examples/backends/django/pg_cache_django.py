@@ -1,5 +1,6 @@
 """A cache backend of Django that keeps its values in pg_cache, through the connection of the application. See README.md."""
 
+import base64
 import contextlib
 import hashlib
 import pickle
@@ -14,25 +15,17 @@ TTL_SECONDS_MAX = 366 * 24 * 60 * 60
 INTEGERS = range(-(2**63), 2**63)
 POLL_SECONDS = 0.005, 0.1  # between two calls of cache_acquire: the shortest and the longest pause
 
-# Integers are texts, which cache_incr can add to. All other values are pickled. A function for one kind of values raises an error
-# if the key has a value of another kind, and an error fails the transaction. The functions for many keys leave such a value out.
-# OFFSET 0 keeps the planner from calling a function whose result is not needed.
-NUMBER = "(SELECT value FROM cache_get_many_text(ARRAY[%(key)s], %(space)s))"
-GET = f"""SELECT pickled, CASE WHEN pickled IS NULL THEN {NUMBER} END
-    FROM (SELECT (SELECT value FROM cache_get_many_bytes(ARRAY[%(key)s], %(space)s)) AS pickled OFFSET 0) AS found"""
-GET_MANY = """SELECT key, value, NULL FROM cache_get_many_bytes(%(keys)s::text[], %(space)s)
-    UNION ALL SELECT key, NULL, value FROM cache_get_many_text(%(keys)s::text[], %(space)s)"""
-ACQUIRE = f"""SELECT value, number, status, lease FROM (SELECT {NUMBER} AS number OFFSET 0) AS found LEFT JOIN LATERAL (
-        SELECT * FROM cache_acquire_bytes(%(key)s, %(space)s, hold => make_interval(secs => %(hold)s)) WHERE number IS NULL OFFSET 0
-    ) AS acquired ON true"""
+# An integer is stored as its digits, which cache_incr can add to, and any other value as a pickle in base64. Both are texts:
+# a function for one kind of values raises an error if the key has a value of another kind, and an error fails the transaction.
 SETTINGS = "make_interval(secs => %(ttl)s), %(tags)s::text[], %(space)s"
-SET = f"""cache_set_{{kind}}(%(key)s, %(value)s, {SETTINGS},
-    %(mode)s, make_interval(secs => %(stale)s), %(lease)s)"""
+SET = f"cache_set_text(%(key)s, %(value)s, {SETTINGS}, %(mode)s, make_interval(secs => %(stale)s), %(lease)s)"
+SET_MANY = f"SELECT cache_set_many_text(%(keys)s::text[], %(values)s::text[], {SETTINGS})"
+ACQUIRE = "SELECT value, status, lease FROM cache_acquire_text(%(key)s, %(space)s, hold => make_interval(secs => %(hold)s))"
 # If a table or a tag has changed since the lease, the set stores nothing, and the next caller must not wait for this lease.
 STORE = f"SELECT CASE WHEN NOT {SET} THEN cache_release(%(key)s, %(lease)s, %(space)s) END"
-SET_MANY = f"""SELECT cache_set_many_bytes(%(keys)s::text[], %(values)s::bytea[], {SETTINGS})
-    + cache_set_many_text(%(number_keys)s::text[], %(numbers)s::text[], {SETTINGS})"""
-INCR = f"SELECT CASE WHEN {NUMBER} IS NOT NULL THEN cache_incr(%(key)s, %(by)s, space => %(space)s, mode => 'present') END"
+# cache_incr raises an error if the value is a pickle.
+INCR = r"""SELECT CASE WHEN cache_get_text(%(key)s, %(space)s) ~ '^-?\d+$'
+    THEN cache_incr(%(key)s, %(by)s, space => %(space)s, mode => 'present') END"""
 TOUCH = "SELECT cache_touch(%(key)s, make_interval(secs => %(ttl)s), %(space)s)"
 
 
@@ -46,13 +39,13 @@ class PgCache(BaseCache):
         self._wait, self._hold = options.get("wait", 5), options.get("hold", 30)
 
     def get(self, key, default=None, version=None):
-        pickled, number = self._ask(GET, key=self._key(key, version))
-        return default if pickled is None and number is None else _value(pickled, number)
+        text, = self._ask("SELECT cache_get_text(%(key)s, %(space)s)", key=self._key(key, version))
+        return default if text is None else _value(text)
 
     def get_many(self, keys, version=None):
         names = {self._key(key, version): key for key in keys}
-        rows = self._rows(GET_MANY, keys=list(names))
-        return {names[key]: _value(pickled, number) for key, pickled, number in rows}
+        rows = self._rows("SELECT key, value FROM cache_get_many_text(%(keys)s::text[], %(space)s)", keys=list(names))
+        return {names[key]: _value(text) for key, text in rows}
 
     def set(self, key, value, timeout=DEFAULT_TIMEOUT, version=None, tags=(), stale=0, mode="always"):
         """Stores a value. get_or_set may return it for `stale` seconds more, while another session computes a new one."""
@@ -64,12 +57,9 @@ class PgCache(BaseCache):
         return self.set(key, value, timeout, version, tags, mode="absent")
 
     def set_many(self, data, timeout=DEFAULT_TIMEOUT, version=None, tags=()):
-        stored, names = {True: {}, False: {}}, {self._key(key, version): key for key in data}
-        for name, key in names.items():
-            stored[_is_number(data[key])][name] = _stored(data[key])
-        pickled, numbers, ttl = stored[False], stored[True], self.get_backend_timeout(timeout)
-        count, = self._ask(SET_MANY, keys=list(pickled), values=list(pickled.values()), number_keys=list(numbers),
-                           numbers=list(numbers.values()), ttl=ttl, tags=list(tags))
+        names, ttl = {self._key(key, version): key for key in data}, self.get_backend_timeout(timeout)
+        values = [_text(data[key]) for key in names.values()]
+        count, = self._ask(SET_MANY, keys=list(names), values=values, ttl=ttl, tags=list(tags))
         if count == len(names) or ttl == 0:
             return []
         query = "SELECT key FROM unnest(%(keys)s::text[]) AS key WHERE NOT cache_exists(key, %(space)s)"
@@ -79,9 +69,9 @@ class PgCache(BaseCache):
         """Returns the value. If there is none, one caller computes it, and the others wait for it."""
         name, deadline, pause = self._key(key, version), time.monotonic() + self._wait, POLL_SECONDS[0]
         while True:
-            pickled, number, status, lease = self._ask(ACQUIRE, key=name, hold=self._hold)
-            if number is not None or status in ("hit", "stale"):
-                return _value(pickled, number)
+            text, status, lease = self._ask(ACQUIRE, key=name, hold=self._hold)
+            if status in ("hit", "stale"):
+                return _value(text)
             if status == "compute":
                 break
             if time.monotonic() > deadline:
@@ -131,8 +121,7 @@ class PgCache(BaseCache):
         return TTL_SECONDS_MAX if timeout is None else max(0, min(timeout, TTL_SECONDS_MAX))
 
     def _set(self, query, name, value, timeout, tags, stale, mode, lease=None):
-        query = query.format(kind="text" if _is_number(value) else "bytes")
-        return self._ask(query, key=name, value=_stored(value), ttl=self.get_backend_timeout(timeout), tags=list(tags),
+        return self._ask(query, key=name, value=_text(value), ttl=self.get_backend_timeout(timeout), tags=list(tags),
                          mode=mode, stale=stale or None, lease=lease)[0]
 
     def _key(self, key, version):
@@ -150,16 +139,14 @@ class PgCache(BaseCache):
             return cursor.fetchall()
 
 
-def _is_number(value):
-    return type(value) is int and value in INTEGERS
+def _text(value):
+    if type(value) is int and value in INTEGERS:
+        return str(value)
+    return base64.b64encode(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)).decode()
 
 
-def _stored(value):
-    return str(value) if _is_number(value) else pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-
-
-def _value(pickled, number):
-    return pickle.loads(pickled) if number is None else int(number)
+def _value(text):
+    return int(text) if text.removeprefix("-").isdigit() else pickle.loads(base64.b64decode(text))
 
 
 def _in_thread(name):
