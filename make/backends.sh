@@ -42,7 +42,7 @@ else
 fi
 
 # language, need of make/lib.sh
-for language in go:golang; do
+for language in go:golang php:php; do
     missing=$(missing_package "${language#*:}")
     if [ -n "$missing" ] && ! is_root; then
         skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $missing"

@@ -206,6 +206,10 @@ missing_package() { # need
     readline) [ -f /usr/include/readline/readline.h ] || echo libreadline-dev ;;
     zlib) [ -f /usr/include/zlib.h ] || echo zlib1g-dev ;;
     golang) command -v go >/dev/null && [ -d /usr/share/gocode/src/github.com/lib/pq ] || echo "golang-go golang-github-lib-pq-dev" ;;
+    php)
+        command -v php >/dev/null && php -r 'exit((int) !extension_loaded("pdo_pgsql"));' && [ -x /usr/bin/phpunit ] &&
+            [ -f /usr/share/php/Symfony/Component/Cache/autoload.php ] && [ -f /usr/share/php/Cache/IntegrationTests/autoload.php ] ||
+            echo "php-cli php-pgsql php-symfony-cache php-cache-integration-tests phpunit" ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac
 }

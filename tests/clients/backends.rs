@@ -216,3 +216,31 @@ fn long_go() {
     command.env("GOCACHE", place.join("cache"));
     run(command, "ok");
 }
+
+/// Runs a file of tests with PHPUnit. Symfony raises some exceptions that the suite expects only with assertions.
+fn phpunit(file: &str) {
+    let mut command = Command::new("php");
+    command.args([
+        "-d",
+        "zend.assertions=1",
+        "/usr/bin/phpunit",
+        "--no-configuration",
+        "--do-not-cache-result",
+    ]);
+    command.arg(beside("clients/backends").join(file));
+    command.env("SYMFONY_BACKEND", format!("{}/PgCacheAdapter.php", backend("symfony")));
+    run(command, "OK (");
+}
+
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_php() {
+    phpunit("PgCacheTest.php");
+}
+
+/// The integration tests of PSR-6 pools.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_php_suite() {
+    phpunit("PgCachePoolTest.php");
+}
