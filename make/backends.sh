@@ -42,7 +42,7 @@ else
 fi
 
 # language, need of make/lib.sh
-for language in go:golang php:php; do
+for language in go:golang php:php ruby:ruby; do
     missing=$(missing_package "${language#*:}")
     if [ -n "$missing" ] && ! is_root; then
         skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $missing"
@@ -51,6 +51,30 @@ for language in go:golang php:php; do
     fi
 done
 export PG_CACHE_TEST_GOPATH=$home/go
+
+# The tests of Active Support come with the source package only. The version is that of the installed library.
+if [ -z "$(missing_package ruby)" ]; then
+    # shellcheck source=make/apt.sh
+    . "$ROOT/make/apt.sh"
+    rails=$(dpkg-query -W -f '${source:Version}' ruby-activesupport)
+    source=$home/rails-$(printf %s "$rails" | tr -c 'A-Za-z0-9.\n' -)
+    with_apt() {
+        local apt=$source/apt suite
+        suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        private_apt "$apt"
+        {
+            apt_source deb-src "$(debian_mirror)" "$suite"
+            debian_updates "$suite" | while read -r uri updates; do apt_source deb-src "$uri" "$updates"; done
+        } >"$apt/sources.list"
+        apt-get -q -c "$apt/conf" update || return
+        # Debian's patches change none of these tests, and a mirror may lack the patches of security fixes.
+        (cd "$source" && apt-get -q -c "$apt/conf" source --tar-only "rails=$rails") || return
+        rm -rf "$apt"
+        tar -xf "$source"/rails_*.orig.tar.* -C "$source" --strip-components=1 --wildcards '*/activesupport/test/cache/*'
+    }
+    fetch "the source of Rails $rails" "$source" with_apt
+    export PG_CACHE_TEST_RAILS=$source/activesupport/test/cache/behaviors
+fi
 
 # The lines that the tests print have the counts of the suites.
 cargo test -q "${tests[@]}" -- --ignored --nocapture --test-threads 2 "${skipped[@]}" long_

@@ -244,3 +244,17 @@ fn long_php() {
 fn long_php_suite() {
     phpunit("PgCachePoolTest.php");
 }
+
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_ruby() {
+    run(script("ruby", "rails_store.rb", &[backend("rails")]), " 0 failures, 0 errors");
+}
+
+/// The tests that Active Support has for the behaviour of cache stores.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_ruby_suite() {
+    let suite = script("ruby", "rails_suite.rb", &[backend("rails"), named("PG_CACHE_TEST_RAILS")]);
+    run(suite, " 0 failures, 0 errors");
+}
