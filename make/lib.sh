@@ -211,8 +211,8 @@ missing_package() { # need
             [ -f /usr/share/php/Symfony/Component/Cache/autoload.php ] && [ -f /usr/share/php/Cache/IntegrationTests/autoload.php ] ||
             echo "php-cli php-pgsql php-symfony-cache php-cache-integration-tests phpunit" ;;
     ruby)
-        ruby -e 'require "active_record"; require "pg"; require "minitest"; require "mocha"' 2>/dev/null ||
-            echo "ruby ruby-activerecord ruby-activesupport ruby-pg ruby-minitest ruby-mocha" ;;
+        ruby -e 'require "active_record"; require "pg"; require "minitest"' 2>/dev/null ||
+            echo "ruby ruby-activerecord ruby-activesupport ruby-pg ruby-minitest" ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac
 }

@@ -12,6 +12,9 @@ class PgCachePoolTest extends CachePoolTest
 {
     public function createCachePool()
     {
-        return new PgCacheAdapter(new PDO('pgsql:'));
+        static $pdo;
+        $pdo ??= new PDO('pgsql:');
+
+        return new PgCacheAdapter($pdo);
     }
 }

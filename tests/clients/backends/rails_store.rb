@@ -122,9 +122,10 @@ class PgCacheStoreTest < ActiveSupport::TestCase
   test "failures" do
     2.times do
       assert_raises(RuntimeError) { price { raise "no" } }
-      assert_raises(ActiveRecord::StatementInvalid, match: /division by zero/) do
+      error = assert_raises(ActiveRecord::StatementInvalid) do
         ActiveRecord::Base.transaction { price { sql "SELECT 1 / 0" } }
       end
+      assert_match(/division by zero/, error.message)
     end
     assert_equal 100, price
     assert_equal :thrown, catch(:out) { @cache.fetch("thrown") { throw :out, :thrown } }
