@@ -43,9 +43,9 @@ fi
 
 # language, need of make/lib.sh
 for language in go:golang php:php ruby:ruby; do
-    missing=$(missing_package "${language#*:}")
-    if [ -n "$missing" ] && ! is_root; then
-        skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $missing"
+    lacking=$(missing_package "${language#*:}")
+    if [ -n "$lacking" ] && ! is_root; then
+        skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $lacking"
     else
         need_packages "${language#*:}"
     fi

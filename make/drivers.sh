@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the sourcing scripts use the variables
 # Functions that fetch drivers and frameworks of other languages into .pg/clients, once per checkout. make/clients.sh and
 # make/backends.sh source this file after make/lib.sh. Both must use the same versions of a framework.
 
