@@ -42,7 +42,7 @@ else
 fi
 
 # language, need of make/lib.sh
-for language in go:golang php:php ruby:ruby; do
+for language in go:golang java:java php:php ruby:ruby; do
     lacking=$(missing_package "${language#*:}")
     if [ -n "$lacking" ] && ! is_root; then
         skip "${language%:*}" "the backend in ${language%:*}: as root, run apt-get install $lacking"

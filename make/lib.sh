@@ -210,6 +210,9 @@ missing_package() { # need
         command -v php >/dev/null && php -r 'exit((int) !extension_loaded("pdo_pgsql"));' && [ -x /usr/bin/phpunit ] &&
             [ -f /usr/share/php/Symfony/Component/Cache/autoload.php ] && [ -f /usr/share/php/Cache/IntegrationTests/autoload.php ] ||
             echo "php-cli php-pgsql php-symfony-cache php-cache-integration-tests phpunit" ;;
+    java)
+        command -v javac >/dev/null && [ -f /usr/share/java/spring3-context.jar ] && [ -f /usr/share/java/postgresql.jar ] ||
+            echo "default-jdk-headless libspring-context-java libpostgresql-jdbc-java" ;;
     ruby)
         ruby -e 'require "active_record"; require "pg"; require "minitest"' 2>/dev/null ||
             echo "ruby ruby-activerecord ruby-activesupport ruby-pg ruby-minitest" ;;

@@ -6,7 +6,7 @@
 mod pg_cached;
 
 use crate::language::named;
-use pg_cache_testbed::{Database, wait_until};
+use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
 use pg_cached::Cached;
 use postgres::{Client, Error};
 use std::path::{Path, PathBuf};
@@ -257,4 +257,30 @@ fn long_ruby() {
 fn long_ruby_suite() {
     let suite = script("ruby", "rails_suite.rb", &[backend("rails"), named("PG_CACHE_TEST_RAILS")]);
     run(suite, " 0 failures, 0 errors");
+}
+
+/// The driver for Java needs TCP. The server listens on a loopback address of its own, because all test servers have one port.
+#[test]
+#[ignore = "make/backends.sh runs it"]
+fn long_java() {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.77.{high}.{low}");
+    let cluster = Cluster::start(&Conf::preloaded().set("listen_addresses", &address));
+    cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java");
+    let jars = ["spring3-context", "spring3-core", "postgresql", "commons-logging"];
+    let path = jars.map(|jar| format!("/usr/share/java/{jar}.jar")).join(":");
+    let mut javac = Command::new("javac");
+    javac.args(["-cp", &path, "-d"]).arg(&classes);
+    javac.arg(format!("{}/PgCacheManager.java", backend("spring")));
+    javac.arg(beside("clients/backends/PgCacheManagerTest.java"));
+    let compiled = javac.output().expect("it starts");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let mut java = Command::new("java");
+    java.args(["-cp", &format!("{path}:{}", classes.display()), "PgCacheManagerTest"]);
+    let output =
+        java.arg(format!("jdbc:postgresql://{address}/postgres?user=postgres")).output().expect("it starts");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && text.contains("done\n"), "{}\n{text}", output.status);
 }
