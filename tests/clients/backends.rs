@@ -83,7 +83,8 @@ fn rust_one_session_computes() {
         for _ in 0..20 {
             scope.spawn(|| {
                 let mut client = database.connect();
-                let value = Cached::new("stampede", &[]).get_or_compute(&mut client, |client| {
+                let patient = Cached { wait: Duration::from_secs(60), ..Cached::new("stampede", &[]) };
+                let value = patient.get_or_compute(&mut client, |client| {
                     calls.fetch_add(1, Ordering::Relaxed);
                     client.query_one("SELECT pg_sleep(0.3)", &[])?;
                     Ok::<_, Error>(b"computed".to_vec())

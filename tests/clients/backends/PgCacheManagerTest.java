@@ -59,6 +59,12 @@ public class PgCacheManagerTest {
         return (DataSource) Proxy.newProxyInstance(loader, new Class<?>[] {DataSource.class}, (proxy, method, values) -> open);
     }
 
+    /** Fails if a lease of a key in the cache "prices" was not released. */
+    static void free(int key) throws SQLException {
+        Object status = ask(other, "SELECT status FROM cache_acquire_bytes('prices::" + key + "', 'spring', hold => NULL)");
+        expect("wait".equals(status), false);
+    }
+
     static void oneThreadLoads() throws Exception {
         Cache cache = manager(source).getCache("stampede");
         AtomicInteger calls = new AtomicInteger();
@@ -119,6 +125,7 @@ public class PgCacheManagerTest {
             ask(other, "UPDATE product SET cents = 102");
             return old;
         }), 101);
+        free(7);
         expect(prices.get(7, cents(other)), 102);
         expect(value(prices, 7), 102);
 
@@ -127,8 +134,10 @@ public class PgCacheManagerTest {
             Cache own = manager(only(connection)).getCache("prices");
             own.put(8, "mine");
             ask(connection, "UPDATE product SET cents = 0");
-            expect(own.get(7, cents(connection)), 0);
-            expect(own.get(7, cents(connection)), 0);
+            for (int i = 0; i < 2; i++) {
+                expect(own.get(7, cents(connection)), 0);
+                free(7);
+            }
             expect(value(prices, 8), "nothing");
             connection.rollback();
             expect(value(own, 8), "nothing");
@@ -146,6 +155,7 @@ public class PgCacheManagerTest {
                     expect(error.getCause().getMessage().contains("division by zero"), true);
                 }
                 connection.rollback();
+                free(9);
             }
             expect(own.get(9, () -> 1), 1);
             connection.rollback();
@@ -159,6 +169,7 @@ public class PgCacheManagerTest {
             } catch (Cache.ValueRetrievalException error) {
                 expect(error.getCause().getMessage(), "no");
             }
+            free(10);
         }
         expect(prices.get(10, () -> 1), 1);
     }
@@ -169,11 +180,9 @@ public class PgCacheManagerTest {
         ask(other, "SELECT cache_create_space('spring', if_not_exists => true)");
         ask(other, "CREATE TABLE product (cents int); INSERT INTO product VALUES (100); SELECT cache_watch('product')");
         try {
-            long began = System.nanoTime();
             oneThreadLoads();
             theContract();
             valuesFollowTheirTable();
-            expect(System.nanoTime() - began < 4_000_000_000L, true);
         } finally {
             ask(other, "DROP TABLE product");
         }

@@ -17,7 +17,9 @@ from check import at_once, expect, refused
 sys.path.insert(0, sys.argv[1])
 # The variables of libpq lead to the server.
 database = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
-backend = {"BACKEND": "pg_cache_django.PgCache", "LOCATION": "django"}
+# Longer than a lease lasts: a lease that is not released costs 30 seconds.
+backend = {"BACKEND": "pg_cache_django.PgCache", "LOCATION": "django", "OPTIONS": {"wait": 60}}
+PROMPT_SECONDS = 20
 settings.configure(
     DATABASES={"default": database},
     CACHES={"default": backend, "impatient": {**backend, "OPTIONS": {"wait": 0.1}}},
@@ -103,7 +105,7 @@ def the_value_of_a_failed_call_is_not_stored():
 
     for _ in range(2):
         refused(DataError, attempt)
-    expect(time.monotonic() - began < 3, True)
+    expect(time.monotonic() - began < PROMPT_SECONDS, True)
 
 
 def tags():
@@ -163,7 +165,7 @@ def a_write_to_a_watched_table_invalidates():
     expect(cache.get_or_set("price", write_and_return_the_old_price, tags=["product"]), 101)
     expect([cache.get("price"), price(), price()], [None, 102, 102])
     rolled_back(lambda: (write(0), price(), price()))
-    expect(time.monotonic() - began < 3, True)
+    expect(time.monotonic() - began < PROMPT_SECONDS, True)
 
 
 def limits():

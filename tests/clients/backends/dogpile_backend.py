@@ -19,6 +19,8 @@ from check import at_once, expect, refused
 sys.path.insert(0, sys.argv[1])
 import pg_cache_dogpile  # noqa: E402, F401
 
+# A lease that is not released costs 30 seconds.
+PROMPT_SECONDS = 20
 owner = psycopg.connect(autocommit=True)
 # One pool for each region, as in several processes.
 pools = [ConnectionPool(min_size=1, max_size=3, open=True) for _ in range(2)]
@@ -79,7 +81,7 @@ def the_value_of_a_failed_call_is_not_stored():
     expect(regions[1].get_or_create("fails", lambda: "no more"), "no more")
     expect(region.get_or_create("unwanted", lambda: 1, should_cache_fn=lambda value: False), 1)
     expect(regions[1].get_or_create("unwanted", lambda: 2), 2)
-    expect(time.monotonic() - began < 3, True)
+    expect(time.monotonic() - began < PROMPT_SECONDS, True)
 
 
 def a_write_to_a_watched_table_invalidates():
@@ -113,7 +115,7 @@ def a_write_to_a_watched_table_invalidates():
     expect(region.get_or_create("price", cents), 103)
     region.actual_backend.invalidate_tags("product")
     expect(region.get("price"), NO_VALUE)
-    expect(time.monotonic() - began < 3, True)
+    expect(time.monotonic() - began < PROMPT_SECONDS, True)
 
 
 # A value that another thread sets while one is being created stays, also if it is newer than the lease of the creator.

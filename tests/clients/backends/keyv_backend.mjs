@@ -15,6 +15,9 @@ const { KeyvPgCache } = await import(resolve(directory, 'keyv_pg_cache.mjs'));
 const pool = new Pool({ max: 3 });
 const store = new KeyvPgCache(pool, { space: 'keyv' });
 const keyv = new Keyv({ store, namespace: 'shop', throwOnErrors: true });
+// Longer than a lease lasts: a lease that is not released costs 30 seconds.
+const getOrSet = (key, compute, options) => store.getOrSet(keyv, key, compute, { waitMs: 60_000, ...options });
+const promptMs = 20_000;
 const session = async () => {
     const client = new Client();
     await client.connect();
@@ -34,7 +37,7 @@ const parts = {
             await sleep(300);
             return cents();
         };
-        const got = await Promise.all(Array.from({ length: 50 }, () => store.getOrSet(keyv, 'stampede', compute)));
+        const got = await Promise.all(Array.from({ length: 50 }, () => getOrSet('stampede', compute)));
         assert.deepEqual(got, Array(50).fill(100));
         assert.equal(calls, 1);
         assert.equal(await keyv.get('stampede'), 100);
@@ -42,25 +45,25 @@ const parts = {
 
     async a_caller_waits_only_so_long() {
         const lease = await ask("SELECT lease FROM cache_acquire_text('shop:held', 'keyv')");
-        assert.equal(await store.getOrSet(keyv, 'held', () => 1, { waitMs: 100 }), 1);
+        assert.equal(await getOrSet('held', () => 1, { waitMs: 100 }), 1);
         assert.equal(await keyv.get('held'), undefined);
         await ask("SELECT cache_release('shop:held', $1, 'keyv')", lease);
-        assert.equal(await store.getOrSet(keyv, 'held', () => 2), 2);
+        assert.equal(await getOrSet('held', () => 2), 2);
         assert.equal(await keyv.get('held'), 2);
     },
 
     async the_value_of_a_failed_call_is_not_stored() {
         const began = performance.now();
-        for (const _ of [1, 2]) await assert.rejects(store.getOrSet(keyv, 'fails', () => Promise.reject(new Error('no'))), /no/);
-        assert.equal(await store.getOrSet(keyv, 'fails', () => undefined), undefined);
-        assert.equal(await store.getOrSet(keyv, 'fails', () => 1), undefined);
-        assert.ok(performance.now() - began < 3000);
+        for (const _ of [1, 2]) await assert.rejects(getOrSet('fails', () => Promise.reject(new Error('no'))), /no/);
+        assert.equal(await getOrSet('fails', () => undefined), undefined);
+        assert.equal(await getOrSet('fails', () => 1), undefined);
+        assert.ok(performance.now() - began < promptMs);
     },
 
     async tags() {
         await store.with({ tags: ['x'] }, () => keyv.set('a', 1));
         await store.with({ tags: ['x', 'y'] }, () => keyv.setMany([{ key: 'b', value: 2, ttl: 60_000 }, { key: 'c', value: 3 }]));
-        assert.equal(await store.getOrSet(keyv, 'd', () => 4, { tags: ['y'] }), 4);
+        assert.equal(await getOrSet('d', () => 4, { tags: ['y'] }), 4);
         await keyv.set('e', 5);
         assert.deepEqual(await keyv.get(['a', 'b', 'c', 'd', 'e', 'a']), [1, 2, 3, 4, 5, 1]);
         await store.invalidateTags('y');
@@ -81,16 +84,16 @@ const parts = {
         }
         // In a failed transaction, calls of keyv fail, too.
         await client.query('BEGIN');
-        const fail = () => store.getOrSet(keyv, 'in transaction', () => client.query('SELECT 1 / 0'));
+        const fail = () => getOrSet('in transaction', () => client.query('SELECT 1 / 0'));
         await assert.rejects(store.with({ client }, fail), /zero/);
         await assert.rejects(store.with({ client }, () => keyv.get('answer')), /aborted/);
         await client.query('ROLLBACK');
-        assert.equal(await store.getOrSet(keyv, 'in transaction', () => 1), 1);
+        assert.equal(await getOrSet('in transaction', () => 1), 1);
         await client.end();
     },
 
     async a_write_to_a_watched_table_invalidates() {
-        const price = () => store.getOrSet(keyv, 'price', cents, { tags: ['product'] }), client = await session();
+        const price = () => getOrSet('price', cents, { tags: ['product'] }), client = await session();
         const began = performance.now();
         assert.deepEqual([await price(), await keyv.get('price')], [100, 100]);
         await client.query('BEGIN');
@@ -109,7 +112,7 @@ const parts = {
             await write(client, 103);
             return old;
         };
-        assert.equal(await store.getOrSet(keyv, 'price', computeAndChange, { tags: ['product'] }), 102);
+        assert.equal(await getOrSet('price', computeAndChange, { tags: ['product'] }), 102);
         assert.equal(await keyv.get('price'), undefined);
         assert.deepEqual([await price(), await keyv.get('price')], [103, 103]);
         // The own transaction has changed the table, so its value is not stored.
@@ -117,11 +120,11 @@ const parts = {
         await write(client, 0);
         for (const _ of [1, 2]) {
             const own = async () => (await client.query('SELECT cents FROM product')).rows[0].cents;
-            assert.equal(await store.with({ client }, () => store.getOrSet(keyv, 'price', own, { tags: ['product'] })), 0);
+            assert.equal(await store.with({ client }, () => getOrSet('price', own, { tags: ['product'] })), 0);
         }
         await client.query('ROLLBACK');
         assert.equal(await price(), 103);
-        assert.ok(performance.now() - began < 3000);
+        assert.ok(performance.now() - began < promptMs);
         await client.end();
     },
 

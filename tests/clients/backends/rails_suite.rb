@@ -11,9 +11,8 @@ require "active_support/testing/method_call_assertions"
 require "securerandom"
 
 require_relative "#{File.expand_path(ARGV[0])}/pg_cache_store"
-%w[cache_store cache_store_version cache_store_coder cache_increment_decrement cache_instrumentation encoded_key_cache].each do |name|
-  require "#{File.expand_path(ARGV[1])}/#{name}_behavior"
-end
+behaviors = %w[cache_store cache_store_version cache_store_coder cache_increment_decrement cache_instrumentation encoded_key_cache]
+behaviors.each { |name| require "#{File.expand_path(ARGV[1])}/#{name}_behavior" }
 ARGV.clear
 
 ActiveSupport.test_order = :random
