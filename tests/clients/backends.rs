@@ -151,6 +151,12 @@ fn rust_values_follow_their_table() {
     get("103", "hit");
     transaction.rollback().expect("it is rolled back");
     get("103", "hit");
+    // A value that is too large is not stored, and its lease is released.
+    let large = Cached::new("large", &[]).get_or_compute(&mut client, |_| Ok::<_, Error>(vec![0; 9_000_000]));
+    assert_eq!(large.expect("it is computed").len(), 9_000_000);
+    let looks = "SELECT status FROM cache_acquire_bytes('large', hold => NULL)";
+    let status: String = client.query_one(looks, &[]).expect("it is asked").get(0);
+    assert_eq!(status, "compute");
 
     let failing = Cached { hold: Duration::from_secs(3600), ..Cached::new("failing", &[]) };
     for _ in 0..2 {
