@@ -149,9 +149,15 @@ fn rust_values_follow_their_table() {
         assert_eq!(own.expect("it is computed"), b"0");
     }
     get("103", "hit");
+    // The lease of a value that is not stored is released at once, so that others need not wait for the end of this transaction.
+    let own = Cached::new("own", &["product"]);
+    own.get_or_compute(&mut transaction, |_| Ok::<_, Error>(Vec::new())).expect("it is computed");
+    let looks = "SELECT status FROM cache_acquire_bytes($1, hold => NULL)";
+    let looked: String = database.connect().query_one(looks, &[&own.key]).expect("it is asked").get(0);
+    assert_eq!(looked, "compute");
     transaction.rollback().expect("it is rolled back");
     get("103", "hit");
-    // A value that is too large is not stored, and its lease is released.
+    // The same holds for a value that is too large.
     let large = Cached::new("large", &[]).get_or_compute(&mut client, |_| Ok::<_, Error>(vec![0; 9_000_000]));
     assert_eq!(large.expect("it is computed").len(), 9_000_000);
     let looks = "SELECT status FROM cache_acquire_bytes('large', hold => NULL)";
