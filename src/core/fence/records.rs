@@ -107,8 +107,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the bulk fence that a writer of a relation must raise unless it has invalidated the tags of all rows that it
-    /// changes. None if no entry depends on it. The answer holds as long as that of [`write`](Self::write). A writer that will not look again must raise
-    /// [`Relation::Bulk`] instead.
+    /// changes. None if no entry depends on it. The answer holds as long as that of [`write`](Self::write). A writer that will not
+    /// look again must raise [`Relation::Bulk`] instead.
     pub fn bulk(&self, database: u32, relation: u32) -> Option<FenceId> {
         if self.layout.sizes.relation_fences == 0 {
             return None;

@@ -52,7 +52,8 @@ fn get_as_of(tier: &TestTier<'_>, safe_stamp: Stamp) -> Result<(), Miss> {
     tier.get(&key(tier), safe_stamp, &mut Vec::new()).map(drop)
 }
 
-/// Returns the fences that a writer of a relation raises that reports these rows. Without rows, it reports none.
+/// Returns the fences of a writer of a relation that reports these rows: it raises the fences of their tags. Without rows, it
+/// reports none.
 fn fences_to_raise(tier: &TestTier<'_>, relation: u32, reported: &[u64]) -> Vec<FenceId> {
     let first = tier.fences().write(1, relation);
     let bulk = tier.fences().bulk(1, relation).filter(|_| reported.is_empty());
@@ -68,24 +69,24 @@ fn lower(tier: &TestTier<'_>, fences: &[FenceId]) {
     fences.iter().for_each(|fence| _ = tier.lower_as(*fence, change));
 }
 
-/// Changes a relation: the rows that are reported, or any.
+/// Changes a relation: the reported rows, or any.
 fn change(tier: &TestTier<'_>, relation: u32, reported: &[u64]) {
     let fences = fences_to_raise(tier, relation, reported);
     raise(tier, &fences);
     lower(tier, &fences);
 }
 
-/// The purpose of it all: an entry outlasts the changes of other rows if these are reported. It is invalid after a change of its own row,
-/// and after a change that does not tell its rows.
+/// An entry must outlast the changes of other rows if these are reported. It must be invalid after a change of its own row, and
+/// after a change that does not report its rows.
 #[test]
-fn an_entry_outlasts_told_changes_of_other_rows_only() {
+fn an_entry_outlasts_reported_changes_of_other_rows_only() {
     with_tier(4, |tier| {
         let fences = tier.fences();
         fences.dependency(1, RELATION, fences.now());
         assert_eq!(fences.bulk(1, RELATION), None, "no entry depends on single rows");
         let claims = fences.claims();
         let bulk = put(tier, RELATION, fences.now());
-        assert_ne!(fences.claims(), claims, "writers are reported to look again");
+        assert_ne!(fences.claims(), claims, "writers must look again");
         assert_eq!(bulk, Vec::from_iter(fences.bulk(1, RELATION)), "nothing but the bulk fence");
         assert!(fences.is_bulk(bulk[0]) && !fences.is_bulk(fences.write(1, RELATION)));
         for reported in [&[2, 3][..], &[1, 2], &[]] {
@@ -94,18 +95,10 @@ fn an_entry_outlasts_told_changes_of_other_rows_only() {
             assert_eq!(fences.claims(), claims, "the mark is settled, and not new");
             let changes = fences_to_raise(tier, RELATION, reported);
             raise(tier, &changes);
-            let is_other = reported == [2, 3];
-            assert_eq!(
-                get(tier),
-                if is_other { Ok(()) } else { Err(Miss::Fenced) },
-                "{reported:?} may change"
-            );
+            let expected = if reported == [2, 3] { Ok(()) } else { Err(Miss::Fenced) };
+            assert_eq!(get(tier), expected, "{reported:?} may change");
             lower(tier, &changes);
-            assert_eq!(
-                get(tier),
-                if is_other { Ok(()) } else { Err(Miss::Fenced) },
-                "{reported:?} has changed"
-            );
+            assert_eq!(get(tier), expected, "{reported:?} has changed");
         }
         let why = tier.why_fenced(&key(tier), Reader::from(Stamp::LATEST));
         assert_eq!(why, Some(InvalidBecause::Changed(bulk[0])));
@@ -114,8 +107,8 @@ fn an_entry_outlasts_told_changes_of_other_rows_only() {
     });
 }
 
-/// A writer that has looked before the mark does not raise the bulk fence. The entry must depend on the first fence until that writer
-/// has ended, and no entry from before its change may be valid after that.
+/// A writer that has looked before the mark does not raise the bulk fence. The entry must depend on the first fence until that
+/// writer has ended, and no entry from before its change may be valid after that.
 #[test]
 fn a_writer_that_looked_before_the_mark_invalidates() {
     with_tier(4, |tier| {
@@ -200,7 +193,7 @@ fn entries_of_a_shared_record_depend_on_its_first_fence() {
         assert_eq!(put(tier, RELATION, fences.now()), shared, "no other fence has the number of that writer");
         assert_eq!(get(tier), Ok(()));
         change(tier, RELATION, &[2]);
-        assert_eq!(get(tier), Err(Miss::Fenced), "rows are not reported apart");
+        assert_eq!(get(tier), Err(Miss::Fenced), "rows do not matter");
         assert_eq!(put(tier, RELATION, fences.now()), [shared[0], shared[2]]);
         assert_eq!(get(tier), Ok(()));
         // The owner of the record has the same dependencies from now on.
@@ -234,8 +227,8 @@ fn with_revived(before: &[AtomicU64], test: impl FnOnce(&TestTier<'_>)) {
 }
 
 /// After a restart, an entry that depends on the bulk fence alone must still outlast reported changes of other rows, and must be
-/// invalid after any other change: its record must not be given back, and must still be marked. A record that is given back must not
-/// be marked any more.
+/// invalid after any other change: its record must not be given back, and must still be marked. A record that is given back must
+/// not be marked any more.
 #[test]
 fn marks_survive_a_restart() {
     let (before, host) = (memory(BYTES), TestHost::default());

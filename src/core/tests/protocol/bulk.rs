@@ -1,6 +1,7 @@
 //! Marks of records: an entry depends on one row of a relation by the fence of the row's tag and by the *bulk fence* of the
-//! relation. A writer that has reported all rows that it changes raises the fences of their tags. Any other writer must raise the bulk
-//! fence, but only if the record of the relation is marked. `fence/mod.rs` of the core has the rules.
+//! relation. A writer *reports* a row that it changes: it raises the fence of the row's tag. A writer that has not reported all
+//! of its rows must raise the bulk fence, but only if the record of the relation is marked. `fence/mod.rs` of the core has the
+//! rules.
 //!
 //! The model has one relation with two rows, and the entries depend on the first row. Every writer raises the *first fence* of the
 //! relation: that of the record if the writer finds one, or else the unclaimed fence (`claims.rs`). A writer looks for the record
@@ -88,8 +89,8 @@ enum Fill {
 enum Step {
     Writer(usize, Write),
     Filler(usize, Fill),
-    /// A fill of another relation counts its claim. If the record is shared, a writer of the other relation changes a row and reports
-    /// it instead.
+    /// A fill of another relation counts its claim. If the record is shared, a writer of the other relation changes a row and
+    /// reports it instead.
     Other,
     /// The reader will keep one snapshot, and notes its safe stamp before it takes the snapshot.
     Keep,
@@ -209,7 +210,7 @@ enum Variant {
     OneReportedRowIsEnough,
     /// A writer judges whether it has reported all rows before it changes the last one.
     JudgedEarly,
-    /// A writer does not raise the fence of the tag that it has reported.
+    /// A writer does not raise the fence of the tag of the row that it reports.
     TagNotRaised,
     /// A fill does not count its mark.
     NoBump,
@@ -692,12 +693,13 @@ fn bulk() {
         }
         if long() {
             run(Marks { any_order: true, others: 0, ..built }, Verdict::Right);
-            run(Marks { writers: 2, fillers: 1, ..built }, Verdict::Right);
         }
     }
     run(of(Variant::AsBuilt, Start::Settled), Verdict::Right);
     if long() {
-        run(Marks { writers: 2, ..of(Variant::AsBuilt, Start::Settled) }, Verdict::Right);
+        // The same for a relation without a record of its own has 36 million states.
+        let two = Marks { writers: 2, fillers: 1, others: 1, ..of(Variant::AsBuilt, Start::Settled) };
+        run(two, Verdict::Right);
     }
 }
 
