@@ -48,7 +48,7 @@ fn tables(session: &mut Client, name: &str, rows: i32, tables: &str) {
     setup.split_terminator(';').for_each(|statement| session.batch_execute(statement).expect("a table"));
     session
         .batch_execute(&format!(
-            "SELECT cache_watch('{name}_told', ARRAY['{name}:{{id}}']);
+            "SELECT cache_watch('{name}_reported', ARRAY['{name}:{{id}}']);
              SELECT cache_set_text('{name}', 'v', '1 day', ARRAY['{name}:0']);
              CREATE TRIGGER empty AFTER UPDATE ON {name}_empty {tables} FOR EACH STATEMENT EXECUTE FUNCTION nothing()"
         ))

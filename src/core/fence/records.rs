@@ -89,10 +89,10 @@ impl<'m> Fences<'m> {
         let state = self.region.word(record + AT_STATE);
         // Other relations may have marked a shared record, so its mark never counts as settled.
         let is_shared = self.region.word(record + AT_SHARED).load(Ordering::SeqCst) != 0;
-        let was = state.fetch_or(BULK, Ordering::SeqCst);
-        if !is_shared && was & BULK_SETTLED != 0 {
+        if !is_shared && state.load(Ordering::SeqCst) & BULK_SETTLED != 0 {
             return (bulk, [unclaimed, None]);
         }
+        let was = state.fetch_or(BULK, Ordering::SeqCst);
         // This must come between the mark and the look at the fence. A writer that raises the fence after that look finds the mark.
         self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
         let (changed, pending) = self.last_change(any);
