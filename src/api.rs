@@ -21,6 +21,7 @@ mod size;
 mod space;
 mod statistics;
 mod value;
+mod version;
 mod view;
 mod warmer;
 mod watch;

@@ -70,6 +70,7 @@ pub mod transaction_events;
 pub mod tree;
 pub mod typed;
 pub mod varlena;
+pub mod version;
 pub mod view_owner;
 pub mod warm_list;
 pub mod worker_slot;

@@ -8,12 +8,13 @@
 
 #![allow(unsafe_code)]
 
-use super::error::Refused;
+use super::error::{OrRaise, Refused};
 use super::local::local;
 use super::memory;
 use super::observer;
 use super::transaction;
 use super::varlena::{self, OwnedJsonb};
+use super::version;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -104,6 +105,8 @@ local! {
     static WATCHING: Cell<bool> = Cell::new(false);
     /// The OIDs of the tables, once they have been found; 0 before.
     static TABLES: Cell<[u32; 5]> = Cell::new([0; 5]);
+    /// Whether the library is known to serve the version of the extension.
+    static SERVED: Cell<bool> = Cell::new(false);
 }
 
 /// Returns a counter that changes whenever data read from the tables may be outdated.
@@ -129,6 +132,7 @@ fn advance() {
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
         TABLES.set([0; 5]);
+        SERVED.set(false);
         advance();
     }
 }
@@ -180,11 +184,45 @@ pub fn schema() -> Option<u32> {
     (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
-/// Returns the OID of the extension's schema, if it belongs to the extension. Slower than [`schema`]. A caller that writes to tables of
+/// Returns an error unless the library serves the version of the extension in this database. May raise errors.
+///
+/// The version changes with ALTER EXTENSION UPDATE only, whose scripts announce a change of the tables (`require_library`). So a version
+/// that is served is remembered until then.
+pub fn require_served() -> Result<(), Refused> {
+    if SERVED.get() {
+        return Ok(());
+    }
+    // A script already sees the version that it leads to, which may be an intermediate one.
+    // SAFETY: a plain global of this process.
+    if unsafe { pg_sys::creating_extension } {
+        return Ok(());
+    }
+    // A change of this table is what announces another version, so the table must be known before the version is remembered.
+    if let (Some(extension), Some(_)) = (extension(), table_oid(Table::Spaces)) {
+        version::require_served(extension)?;
+        SERVED.set(true);
+    }
+    Ok(())
+}
+
+/// Begins a script of CREATE EXTENSION or ALTER EXTENSION UPDATE: returns an error if the script needs a newer library than the loaded
+/// one. Sessions learn with the commit that the version has changed.
+pub fn require_library() -> Result<(), Refused> {
+    if let Some(extension) = extension() {
+        version::require_library_for(extension)?;
+    }
+    if let Some(spaces) = table_oid(Table::Spaces) {
+        announce_change(spaces.into());
+    }
+    Ok(())
+}
+
+/// Returns the OID of the extension's schema, if it belongs to the extension and the library serves the extension's version. Slower
+/// than [`schema`]. A caller that writes to tables of
 /// the schema must ask this: after DROP EXTENSION, another role may have created a schema of this name, with tables like the
 /// extension's.
 pub fn schema_of_extension() -> Option<u32> {
-    let schema = schema()?;
+    let schema = schema().filter(|_| require_served().is_ok())?;
     // SAFETY: looks up a catalog.
     let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema.into()) };
     (extension() == Some(owner.to_u32())).then_some(schema)
@@ -342,12 +380,20 @@ impl Row<'_> {
 /// Calls `with` for some rows of a table, in any order, in their present state: with the changes that others have committed, and
 /// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter.
 /// [`Rows::AllUncommitted`] also shows uncommitted changes of others. No lock on the table remains. If the extension does not exist
-/// in this database, there are no rows. May raise errors.
+/// in this database, there are no rows. If the library does not serve its version, there are no watches, and the read of another table
+/// raises an error. May raise errors.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A commit that changes these tables invalidates no result of a query that has read them. So a read of them counts as a read of
     // the cache, and such a result is not stored.
     observer::note_cache();
     let Some(oid) = table_oid(table) else { return };
+    if let Err(refused) = require_served() {
+        // Every write looks for watches. It must not fail because of the cache, and the cache has no values in this database.
+        if table == Table::Watches {
+            return;
+        }
+        refused.raise();
+    }
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: follows the way in which the server reads its catalogs: open the table, scan with a snapshot of the scan's own,
     // deform each row by the table's descriptor, close. The relation is a table, and the key's column has the type that the key
@@ -480,6 +526,7 @@ pub fn announce_change(table: pg_sys::Oid) {
 /// The caller must have checked that the current role may do this.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
     let Some(owner) = owner() else { return 0 };
+    require_served().or_raise();
     refuse_if_read_only(statement);
     let _guard = AsOwner::new(owner);
     Spi::connect_mut(|client| client.update(statement, None, arguments).map(|table| table.len()))

@@ -354,8 +354,10 @@ pub fn unknown(name: &str) -> Refused {
         .hint(format!("{create}To list the spaces, run: SELECT name FROM cache_spaces;"))
 }
 
-/// Returns the OID of the table of spaces, or an error if the database has no tables of pg_cache.
+/// Returns the OID of the table of spaces. Returns an error if the database has no tables of pg_cache, or if the library does not
+/// serve the version of the extension.
 fn tables() -> Result<u32, Refused> {
+    catalog::require_served()?;
     catalog::table_oid(Table::Spaces).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
         Refused::new(code, "the tables of pg_cache are missing in this database")

@@ -2,6 +2,7 @@
 //! owner is killed (`home.rs`).
 //!
 //! - [`Server`] is an installation of PostgreSQL: the private tree that `make/server.sh` creates.
+//! - [`Installation`] is a copy of it, whose files of pg_cache a test may replace.
 //! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix
 //!   socket only, so clusters need no ports and any number of them can run side by side.
 //! - [`Database`] is a database of its own in the cluster that the tests of a process share.
@@ -11,6 +12,7 @@
 mod cluster;
 mod database;
 mod home;
+mod installation;
 mod pooler;
 mod redis;
 mod server;
@@ -19,6 +21,7 @@ mod wait;
 
 pub use cluster::{Cluster, Conf, Stop};
 pub use database::Database;
+pub use installation::Installation;
 pub use pooler::Pooler;
 pub use redis::{Certificate, Connection, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply};
 pub use server::Server;

@@ -13,9 +13,11 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 /// An installation of PostgreSQL from which a test may start servers.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The directories of the programs, of the libraries that the server loads, of its headers, and of PGXS's test programs.
+    /// The directories of the programs, of the libraries that the server loads, of the scripts of extensions, of the headers, and of
+    /// PGXS's test programs.
     bin: PathBuf,
     libraries: PathBuf,
+    scripts: PathBuf,
     headers: PathBuf,
     pgxs_tests: PathBuf,
     major: u32,
@@ -49,10 +51,19 @@ impl Server {
             .and_then(|major| major.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
         let libraries = PathBuf::from(ask("--pkglibdir"));
+        let scripts = PathBuf::from(ask("--sharedir")).join("extension");
         let pgxs_tests = libraries.join("pgxs/src/test");
         let headers = PathBuf::from(ask("--includedir-server"));
         let without_icu = ask("--configure").contains("--without-icu");
-        Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major, without_icu }
+        Self {
+            bin: PathBuf::from(ask("--bindir")),
+            libraries,
+            scripts,
+            headers,
+            pgxs_tests,
+            major,
+            without_icu,
+        }
     }
 
     /// Returns the major version, 15 or later.
@@ -99,6 +110,11 @@ impl Server {
     /// Returns the directory from which the server loads libraries.
     pub fn libraries(&self) -> &Path {
         &self.libraries
+    }
+
+    /// Returns the directory of the scripts and control files of extensions.
+    pub fn scripts(&self) -> &Path {
+        &self.scripts
     }
 
     /// Returns the path of a client or server program.

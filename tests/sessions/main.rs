@@ -42,5 +42,6 @@ mod table_workers;
 mod tables;
 mod transaction;
 mod twins;
+mod upgrade;
 mod watches;
 mod writes;

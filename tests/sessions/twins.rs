@@ -381,7 +381,7 @@ fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
             for call in CALLS {
                 run(&mut superuser, &format!("SELECT public.{call}"));
             }
-            run(&mut superuser, "SELECT pgcache.noop('k')");
+            run(&mut superuser, "SELECT pgcache.noop('k'), pgcache.require_library()");
             for view in &views {
                 run(&mut superuser, &format!("TABLE {view}"));
             }

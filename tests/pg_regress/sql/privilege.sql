@@ -100,6 +100,7 @@ INSERT INTO calls VALUES
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
+    ('pgcache.require_library', 'SELECT pgcache.require_library()'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('pgcache.grant_restored', 'SELECT pgcache.grant_restored()'), -- by a trigger only
     ('pgcache.warmer_changed', 'SELECT pgcache.warmer_changed()'), -- by a trigger only
