@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run psql stop test test-long fuzz bench lint matrix install uninstall clean
+.PHONY: help all run psql stop test test-long fuzz bench lint matrix install uninstall package release-check clean
 
 # PG is the PostgreSQL major to build for: 15 (the default), 16, 17 or 18. PG_CONFIG names an installation instead.
 export PG PORT PG_CONFIG ONLY QUICK FUZZ_SECONDS
@@ -38,11 +38,21 @@ lint: ## formatting, compiler and clippy warnings, spelling, and the rules of th
 matrix: ## run the SQL and session tests and PostgreSQL's own suites on PostgreSQL 15 to 18 and on a 15 with assertions
 	@make/matrix.sh
 
+# PGXN's client calls this target before `make install`.
+all:
+	@make/build.sh release
+
 install: ## install the release build into the PostgreSQL of PG_CONFIG
 	@make/install.sh
 
 uninstall: ## remove pg_cache from the PostgreSQL of PG_CONFIG
 	@make/install.sh uninstall
+
+package: ## build the packages for PostgreSQL $PG in target/package: Debian, RPM, PGXN, images   (PG=15)
+	@make/package.sh
+
+release-check: ## check everything that a release needs: versions, lint, packages, upgrades   (PG=15)
+	@make/release.sh
 
 clean: ## stop the private server, remove .pg and everything that was built
 	@make/clean.sh

@@ -198,6 +198,9 @@ missing_package() { # need
     plpython)
         # A PostgreSQL that is not the system's came with PL/Python, or does not have it.
         [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -f /usr/lib/postgresql/15/lib/plpython3.so ] || echo postgresql-plpython3-15 ;;
+    dpkg) command -v dpkg-deb >/dev/null || echo dpkg ;;
+    debootstrap) command -v debootstrap >/dev/null || echo debootstrap ;;
+    rpm) command -v rpmbuild >/dev/null || echo rpm ;;
     # dpkg-source unpacks a Debian source package.
     source) command -v dpkg-source >/dev/null || echo dpkg-dev ;;
     # PostgreSQL's build needs the next four.

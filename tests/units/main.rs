@@ -5,6 +5,7 @@
 mod compressing;
 mod notes;
 mod pg;
+mod release;
 
 /// Files of `src/query`.
 #[path = "../../src/query"]
