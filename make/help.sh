@@ -5,7 +5,7 @@ unset CDPATH
 cd "$(dirname "$0")/.."
 echo "pg_cache: a key-value and query-result cache inside PostgreSQL"
 echo
-sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$'\t' read -r target words; do printf '  make %-10s %s\n' "$target" "$words"; done
+sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$'\t' read -r target words; do printf '  make %-13s %s\n' "$target" "$words"; done
 echo
 echo "Start with 'make run'. Servers and builds are private to this checkout, in .pg and target; only cargo-pgrx and cargo-fuzz"
 echo "are shared, in ~/.cache/pg_cache."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # make package: builds the packages of pg_cache for PostgreSQL $PG in target/package/$PG, from the release build:
 #
-# - postgresql-N-pg-cache_V_ARCH.deb, for Debian and Ubuntu. dpkg-deb builds it: every Debian system has that program, and the package is
-#   a handful of files.
+# - postgresql-N-pg-cache_V_ARCH.deb, for Debian and Ubuntu. dpkg-deb builds it: every Debian system has that program, and
+#   the package is a handful of files.
 # - postgresqlN-pg_cache-V.ARCH.rpm, with the directories of the packages of PostgreSQL's own RPM repository, if rpmbuild is here
 # - image/, the layout of an extension image for CloudNativePG, with its Containerfile
 # - Containerfile, for an image of a server with the Debian package
@@ -50,7 +50,7 @@ collect() {
 # Prints the licenses of the crates that the library contains.
 third_party() {
     local name version license sources=${CARGO_HOME:-$HOME/.cargo}/registry/src file
-    echo "pg_cache.so contains code of these Rust crates, under the licenses below."
+    echo "pg_cache.so is built from these Rust crates, under the licenses below."
     # A line of cargo tree is "name vVERSION|LICENSE"; the crates of this repository also have a path.
     cargo tree --locked -p pg_cache -e normal,no-proc-macro --no-default-features --features "pg$PG" --prefix none --format '{p}|{l}' |
         sed 's/ (\*)$//' | grep -v '(/' | sort -u | while IFS='|' read -r name license; do

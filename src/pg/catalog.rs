@@ -186,8 +186,8 @@ pub fn schema() -> Option<u32> {
 
 /// Returns an error unless the library serves the version of the extension in this database. May raise errors.
 ///
-/// The version changes with ALTER EXTENSION UPDATE only, whose scripts announce a change of the tables (`require_library`). So a version
-/// that is served is remembered until then.
+/// The version changes with ALTER EXTENSION UPDATE only, whose scripts announce a change of the tables (`require_library`). So a
+/// version that is served is remembered until then.
 pub fn require_served() -> Result<(), Refused> {
     if SERVED.get() {
         return Ok(());
@@ -205,8 +205,8 @@ pub fn require_served() -> Result<(), Refused> {
     Ok(())
 }
 
-/// Begins a script of CREATE EXTENSION or ALTER EXTENSION UPDATE: returns an error if the script needs a newer library than the loaded
-/// one. Sessions learn with the commit that the version has changed.
+/// Begins a script of CREATE EXTENSION or ALTER EXTENSION UPDATE: returns an error if the script needs a newer library than the
+/// loaded one. Sessions learn with the commit that the version has changed.
 pub fn require_library() -> Result<(), Refused> {
     if let Some(extension) = extension() {
         version::require_library_for(extension)?;
@@ -228,8 +228,8 @@ pub fn schema_of_extension() -> Option<u32> {
     (extension() == Some(owner.to_u32())).then_some(schema)
 }
 
-/// Returns whether a table is the one that CREATE EXTENSION has made. A caller that does for other roles what the rows of the table say
-/// must ask this: after DROP EXTENSION, another role may have created a schema and a table of these names.
+/// Returns whether a table is the one that CREATE EXTENSION has made. A caller that does for other roles what the rows of the
+/// table say must ask this: after DROP EXTENSION, another role may have created a schema and a table of these names.
 pub fn is_of_extension(table: Table) -> bool {
     let Some(oid) = table_oid(table).filter(|_| schema_of_extension().is_some()) else { return false };
     // SAFETY: looks up a catalog.
@@ -379,9 +379,9 @@ impl Row<'_> {
 
 /// Calls `with` for some rows of a table, in any order, in their present state: with the changes that others have committed, and
 /// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter.
-/// [`Rows::AllUncommitted`] also shows uncommitted changes of others. No lock on the table remains. If the extension does not exist
-/// in this database, there are no rows. If the library does not serve its version, there are no watches, and the read of another table
-/// raises an error. May raise errors.
+/// [`Rows::AllUncommitted`] also shows uncommitted changes of others. No lock on the table remains. If the extension does not
+/// exist in this database, there are no rows. If the library does not serve its version, there are no watches, and the read of
+/// another table raises an error. May raise errors.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A commit that changes these tables invalidates no result of a query that has read them. So a read of them counts as a read of
     // the cache, and such a result is not stored.

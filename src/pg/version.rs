@@ -41,8 +41,8 @@ impl Version {
 fn of_extension(extension: u32) -> Option<String> {
     let lock = pg_sys::AccessShareLock as i32;
     let mut found = None;
-    // SAFETY: scans a catalog by the index of its OIDs, as the server does. The tuple is valid until the next one is fetched. The column
-    // is a text, which the conversion copies.
+    // SAFETY: scans a catalog by the index of its OIDs, as the server does. The tuple is valid until the next one is fetched. The
+    // column is a text, which the conversion copies.
     unsafe {
         let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
         let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
@@ -86,8 +86,8 @@ pub fn require_served(extension: u32) -> Result<(), Refused> {
     .hint(hint))
 }
 
-/// Returns an error if the version that a script leads to is newer than the library. Then the files of a newer version were installed,
-/// and the server still runs the library that it has loaded at its start. May raise errors.
+/// Returns an error if the version that a script leads to is newer than the library. Then the files of a newer version were
+/// installed, and the server still runs the library that it has loaded at its start. May raise errors.
 pub fn require_library_for(extension: u32) -> Result<(), Refused> {
     let Some(text) = of_extension(extension) else { return Ok(()) };
     if Version::read(&text) <= Version::of_library() {

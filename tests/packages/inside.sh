@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs in the bare Debian of tests/packages/run.sh. Ends with an error at the first step that goes wrong.
 #
-#   inside.sh MAJOR VERSION NEXT package           installs the package and a server, plays the first screen of the README, installs the next
-#                                                  version over the running server, and removes it
-#   inside.sh MAJOR VERSION NEXT pg_upgrade BIN    after that, upgrades a cluster to the server with the programs in BIN, and restores a dump
+#   inside.sh MAJOR VERSION NEXT package           installs the package and a server, plays the first screen of the
+#                                                  README, installs the next version over the running server, removes it
+#   inside.sh MAJOR VERSION NEXT pg_upgrade BIN    after that, upgrades a cluster to the server with the programs in BIN,
+#                                                  and restores a dump
 set -Eeuo pipefail
 pg=$1 version=$2 next=$3
 name=postgresql-$pg-pg-cache

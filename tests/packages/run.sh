@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A stage of make test-long and make release-check: installs the packages of make package in a bare Debian, which has neither Rust nor a
-# compiler, uses, upgrades and removes them. There it also upgrades a cluster to a newer major with pg_upgrade. Checks the content of the
-# other packages.
+# A stage of make test-long and make release-check: installs the packages of make package in a bare Debian, which has
+# neither Rust nor a compiler, uses, upgrades and removes them. There it also upgrades a cluster to a newer major with
+# pg_upgrade. Checks the content of the other packages.
 #
 # The bare system is a directory that debootstrap fills, once per checkout (.pg/debian), and each run uses a copy of it. bubblewrap
 # starts processes in the copy; they end with the test. This takes root and the network.
@@ -71,8 +71,8 @@ copy_bare_debian() { # suite
     cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 }
 
-# Runs a test of tests/packages/inside.sh in the copy. The files of the checkout's other servers (.pg) are at their own path, because their
-# programs find their libraries there.
+# Runs a test of tests/packages/inside.sh in the copy. The files of the checkout's other servers (.pg) are at their
+# own path, because their programs find their libraries there.
 in_bare_debian() { # test, arguments...
     bwrap --bind "$home/root" / --dev /dev --proc /proc --perms 1777 --tmpfs /tmp --ro-bind "$PG_CACHE_DIR" "$PG_CACHE_DIR" \
         --unshare-pid --die-with-parent --chdir / --clearenv --setenv PATH /usr/sbin:/usr/bin:/sbin:/bin \

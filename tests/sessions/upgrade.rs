@@ -1,5 +1,5 @@
-//! Versions of the extension: an upgrade leads to what CREATE EXTENSION makes, the library serves older versions or says what to do, and
-//! the files of a newer version do not disturb a running server.
+//! Versions of the extension: an upgrade leads to what CREATE EXTENSION makes, the library serves older versions or says what to
+//! do, and the files of a newer version do not disturb a running server.
 //!
 //! Only the current version can be built here. So the tests make older and newer versions from it: scripts with other names and
 //! without some functions, and a library in which only the text of the version differs.
@@ -158,8 +158,8 @@ fn files(directory: &str, begin: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The library serves an extension of an older version. A function that this version does not have is missing, and an upgrade adds it
-/// in all sessions at once.
+/// The library serves an extension of an older version. A function that this version does not have is missing, and an upgrade
+/// adds it in all sessions at once.
 #[test]
 fn an_older_extension_works_and_an_upgrade_makes_it_like_a_new_one() {
     let installation = Installation::copy();
@@ -189,8 +189,8 @@ fn an_older_extension_works_and_an_upgrade_makes_it_like_a_new_one() {
     assert_eq!(text(&mut session, "SELECT cache_get_text('k')"), None);
 }
 
-/// With an extension that is too old for the library, calls raise an error, and its hint helps. Meanwhile, sessions that do not use the
-/// cache work. After the upgrade, all sessions see the tables of the extension.
+/// With an extension that is too old for the library, calls raise an error, and its hint helps. Meanwhile, sessions that do not
+/// use the cache work. After the upgrade, all sessions see the tables of the extension.
 #[test]
 fn an_extension_that_is_too_old_says_how_to_upgrade_it() {
     let installation = Installation::copy();
@@ -245,9 +245,9 @@ fn an_extension_that_is_too_old_says_how_to_upgrade_it() {
     assert_is_like_new(&mut session, &cluster);
 }
 
-/// The files of a newer version are installed over a running server: its sessions, old and new ones, keep the library that the server
-/// has loaded. Scripts of the newer version are refused until the server is restarted. Then the extension of the old version works, and
-/// can be upgraded. A dump of the old version can be restored.
+/// The files of a newer version are installed over a running server: its sessions, old and new ones, keep the library that the
+/// server has loaded. Scripts of the newer version are refused until the server is restarted. Then the extension of the old
+/// version works, and can be upgraded. A dump of the old version can be restored.
 #[test]
 fn a_newer_version_over_a_running_server_waits_for_the_restart() {
     let installation = Installation::copy();
@@ -321,8 +321,8 @@ fn a_newer_version_over_a_running_server_waits_for_the_restart() {
     });
 }
 
-/// Each released version (`sql/released/`) can be created with the library of today, which so has all of its functions, with the same
-/// signatures. The chain of upgrade scripts makes it like a new extension.
+/// Each released version (`sql/released/`) can be created with the library of today, which so has all of its functions, with the
+/// same signatures. The chain of upgrade scripts makes it like a new extension.
 #[test]
 fn every_released_version_can_be_upgraded() {
     let released = files("sql/released", "pg_cache--");
