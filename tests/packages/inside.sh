@@ -99,7 +99,7 @@ package() {
     [ -z "$(find "/usr/share/postgresql/$pg/extension" -name 'pg_cache*')" ]
     # PostgreSQL looks for the file when a session calls a function for the first time. All other statements work.
     expect 'could not access file "$libdir/pg_cache"' sql -c "SELECT cache_get_text('k', 'kept')"
-    expect "CREATE TABLE" sql -c "CREATE TABLE t AS SELECT 1"
+    expect 1 sql -c "CREATE TABLE t (i int)" -c "INSERT INTO t VALUES (1)" -c "SELECT i FROM t"
     sql -c 'DROP EXTENSION pg_cache' -c 'ALTER SYSTEM RESET shared_preload_libraries'
     restart
     expect 1 sql -c 'SELECT 1'

@@ -64,7 +64,8 @@ copy_bare_debian() { # suite
     local root=$home/root
     bare_debian "$1"
     cp -a "$PG_CACHE_DIR/debian/$1" "$root"
-    mkdir -p "$root/packages"
+    # bwrap would create the directories above a mounted one for root only.
+    mkdir -p "$root/packages" "$root$PG_CACHE_DIR"
     cp "$packages/${name}"_*.deb "$home/next.deb" "$root/packages/"
     cp -rL "$packages/image" "$root/packages/"
     cp "$ROOT/README.md" "$ROOT/examples/shop.sql" "$ROOT/tests/packages/inside.sh" "$root/packages/"
