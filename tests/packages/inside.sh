@@ -143,7 +143,7 @@ pg_upgrade() { # directory of the new programs
     server "$new" "$home/to" start
     works_in() { # database
         expect 's|00:07:00' at -d "$1" -c "SELECT name, default_ttl FROM cache_spaces WHERE name = 's'"
-        expect 's|reader|read' at -d "$1" -c "SELECT space, role, privilege FROM cache_grants"
+        expect 's|reader|read' at -d "$1" -c "SELECT space, grantee, privilege FROM cache_grants"
         expect t at -d "$1" -c "SELECT cache_get_text('k') IS NULL"
         expect t at -d "$1" -c "SELECT cache_set_text('k', 'new', tags => '{t}')"
         at -d "$1" -c 'INSERT INTO t VALUES (1)'
