@@ -56,8 +56,6 @@ bare_debian() { # suite
     # A newer suite has no script of its own in debootstrap. All of them are set up like sid.
     debootstrap --variant=minbase "$1" "$base" "$mirror" sid >"$PG_CACHE_DIR/log/debootstrap-$1.log" 2>&1 ||
         die "Debian $1 cannot be fetched: read .pg/log/debootstrap-$1.log"
-    # The machine's own settings for apt, such as a proxy, apply there, too.
-    apt-config dump | grep -E '^Acquire::(http|https)::' >"$base/etc/apt/apt.conf.d/machine" || :
     touch "$base.complete"
 }
 
@@ -66,6 +64,8 @@ copy_bare_debian() { # suite
     local root=$home/root
     bare_debian "$1"
     cp -a "$PG_CACHE_DIR/debian/$1" "$root"
+    # The machine's own settings for apt, such as a proxy or an old copy of the archive, apply there, too.
+    apt-config dump | grep -E '^Acquire::((http|https)::|Check-Valid-Until )' >"$root/etc/apt/apt.conf.d/machine" || :
     # bwrap would create the directories above a mounted one for root only.
     mkdir -p "$root/packages" "$root$PG_CACHE_DIR"
     cp "$packages/${name}"_*.deb "$home/next.deb" "$root/packages/"
