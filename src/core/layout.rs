@@ -25,7 +25,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 11;
+pub(crate) const VERSION: u64 = 12;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -113,17 +113,25 @@ const UNCLAIMED_MAX: u32 = 256;
 /// The number of spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill one
 /// line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
-pub(crate) const ROW_WORDS: usize = 3 * LINE;
+pub(crate) const ROW_WORDS: usize = 4 * LINE;
 /// The words of the journal before its lines.
 pub(crate) const JOURNAL_HEAD_WORDS: usize = 2 * LINE;
 /// The words of a record of a segment.
 pub(crate) const SEGMENT_WORDS: usize = 4;
 /// The number of sampled hits that a backend remembers.
 pub(crate) const SAMPLES: usize = if cfg!(loom) { LINE } else { 128 };
-/// The words of a slot of statistics: the marks of the rows, the rows, the number of samples on a line of its own, and the samples.
-pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS + LINE + SAMPLES;
+/// The words of a slot of statistics: the marks of the rows, the rows, the number of samples on a line of its own, the samples, the
+/// counts of events of the server, and the histograms.
+pub(crate) const SLOT_WORDS: usize = AT_HISTOGRAMS + HISTOGRAMS * HISTOGRAM_WORDS;
 /// The place of the number of samples in a slot.
 pub(crate) const AT_SAMPLED: usize = LINE + ROWS * ROW_WORDS;
+/// The place of the counts of events of the server in a slot, and their number of words.
+pub(crate) const AT_EVENTS: usize = AT_SAMPLED + LINE + SAMPLES;
+pub(crate) const EVENT_WORDS: usize = 2 * LINE;
+/// The place of the histograms in a slot, their number, and the words of each.
+pub(crate) const AT_HISTOGRAMS: usize = AT_EVENTS + EVENT_WORDS;
+pub(crate) const HISTOGRAMS: usize = LINE;
+pub(crate) const HISTOGRAM_WORDS: usize = 4 * LINE;
 /// The words of a space's cell: one line, the counts of the cell, the counts at the last reset, and the name of the space.
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS + NAME_WORDS;
 /// The words of the name of a space.

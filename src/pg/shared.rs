@@ -57,7 +57,7 @@ const NAME: &CStr = c"pg_cache";
 const LINE: usize = 64;
 
 /// The number of fences for databases (up to five each), spaces (one each) and the roles of the server. Each fence comes with a
-/// cell of statistics, and both together take 576 bytes. When all are taken, further databases and spaces share fences.
+/// cell of statistics, and both together take 704 bytes. When all are taken, further databases and spaces share fences.
 const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;

@@ -79,5 +79,6 @@ mod tests;
 pub use fences::{Fences, Lowered};
 pub use id::{FenceId, Relation};
 pub use reserved::Reserved;
+pub(crate) use reserved::ReservedKind;
 pub(crate) use reviving::Dependents;
 pub use stamp::Stamp;

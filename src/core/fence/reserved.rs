@@ -35,8 +35,41 @@ pub enum Reserved {
     },
 }
 
+/// The kinds of reserved fences, by the number in the mark of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReservedKind {
+    Database,
+    Definitions,
+    Roles,
+    Space,
+    /// Watches, inheritance trees and privileges.
+    Other,
+}
+
+/// The bits of a mark that hold the number of the kind, above the lowest bit.
+const KIND_MASK: u64 = 0b1110;
+
 impl Reserved {
-    /// Returns the fence as one number. The upper half before scattering is the kind, so each kind must have another number.
+    /// Returns the number of the kind. Each kind must have another number, below 8.
+    fn kind(self) -> u64 {
+        match self {
+            Self::Database(_) => 1,
+            Self::Definitions(_) => 2,
+            Self::Roles => 3,
+            Self::Space { .. } => 4,
+            Self::Watches(_) => 5,
+            Self::Trees(_) => 6,
+            Self::Grants(_) => 7,
+        }
+    }
+
+    /// Returns the mark of the slot: the hash of the identity, with the number of the kind, and with the lowest bit set, so that it
+    /// is never 0.
+    fn mark(self, hash: u64) -> u64 {
+        hash & !KIND_MASK | self.kind() << 1 | 1
+    }
+
+    /// Returns the fence as one number. The upper half before scattering is the kind.
     fn identity(self) -> u64 {
         match self {
             Self::Database(database) => scatter(1 << 32 | u64::from(database)),
@@ -54,8 +87,7 @@ impl Fences<'_> {
     /// Returns a reserved fence, and claims a slot for it if it has none. If all slots that the search looks at belong to others,
     /// returns the fence of a tag instead.
     ///
-    /// The mark of a slot is the hash of the identity with its lowest bit set, so that it is never 0. Two identities with the same
-    /// mark would share a fence. That costs needless misses, as with two tags that share one.
+    /// Two identities with the same mark would share a fence. That costs needless misses, as with two tags that share one.
     pub fn reserved(&self, which: Reserved) -> FenceId {
         let hash = scatter(which.identity());
         match self.claim(
@@ -63,7 +95,7 @@ impl Fences<'_> {
             RESERVED_WORDS,
             self.layout.sizes.reserved_fences,
             hash,
-            hash | 1,
+            which.mark(hash),
         ) {
             Some(slot) => reserved_fence(self.layout, slot),
             None => self.tag(hash),
@@ -73,12 +105,29 @@ impl Fences<'_> {
     /// Returns the slot of a space's fence. None if no session has asked for the fence, or if the space uses the fence of a tag.
     /// Claims nothing.
     pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
-        let hash = scatter(Reserved::Space { database, space }.identity());
+        let which = Reserved::Space { database, space };
+        let hash = scatter(which.identity());
         let slots = self.layout.sizes.reserved_fences;
         let first = reduce(hash, slots);
         (0..PROBES.min(slots)).map(|probe| (first + probe) % slots).find(|slot| {
             let word = self.region.word(self.layout.reserved_at + *slot as usize * RESERVED_WORDS);
-            word.load(Ordering::Acquire) == hash | 1
+            word.load(Ordering::Acquire) == which.mark(hash)
+        })
+    }
+
+    /// Returns the kind of a reserved fence. None if it is the fence of a relation or of a tag.
+    pub(crate) fn reserved_kind(&self, FenceId(at): FenceId) -> Option<ReservedKind> {
+        let slot = (at as usize).checked_sub(self.layout.reserved_at)? / RESERVED_WORDS;
+        if slot >= self.layout.sizes.reserved_fences as usize {
+            return None;
+        }
+        let mark = self.region.load(self.layout.reserved_at + slot * RESERVED_WORDS);
+        Some(match (mark & KIND_MASK) >> 1 {
+            1 => ReservedKind::Database,
+            2 => ReservedKind::Definitions,
+            3 => ReservedKind::Roles,
+            4 => ReservedKind::Space,
+            _ => ReservedKind::Other,
         })
     }
 }

@@ -59,11 +59,26 @@ pub enum Counter {
     HitSaved,
     /// A saved value became an entry again.
     Promoted,
+    /// A query was run because its result was not found or had to be renewed, and its result was stored. This counter and those
+    /// below must be [noted](crate::Tier::note) by the caller.
+    Filled,
+    /// The same, but the result was not stored.
+    FilledUnstored,
+    /// Microseconds that these queries took.
+    FillTime,
+    /// A call has waited for another session that computes the value.
+    Waited,
+    /// Microseconds of these waits.
+    WaitTime,
+    /// A value was served that was no longer valid.
+    Stale,
+    /// Milliseconds for which these values had not been known to be valid.
+    StaleTime,
 }
 
 impl Counter {
     /// All counters, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 31] = [
         Self::Hit,
         Self::MissAbsent,
         Self::MissExpired,
@@ -88,6 +103,13 @@ impl Counter {
         Self::EvictedUnread,
         Self::HitSaved,
         Self::Promoted,
+        Self::Filled,
+        Self::FilledUnstored,
+        Self::FillTime,
+        Self::Waited,
+        Self::WaitTime,
+        Self::Stale,
+        Self::StaleTime,
     ];
 
     /// The counters of the ways in which an entry ends. Each stored or promoted entry ends in exactly one of them, or still exists.

@@ -1,10 +1,13 @@
-//! Figures: the counts of each space (`statistics.rs`) and of each relation (`relation_stats.rs`), a sample of the hits
-//! (`samples.rs`), and how long values took to compute (`cost.rs`). Each of the first three files has its access rules.
+//! Figures: the counts of each space (`statistics.rs`) and of each relation (`relation_stats.rs`), counts of the whole server
+//! (`event.rs`), how long operations took (`latency.rs`), a sample of the hits (`samples.rs`), and how long values took to compute
+//! (`cost.rs`). `statistics.rs`, `relation_stats.rs` and `samples.rs` have access rules.
 //! `tier/statistics.rs` is the interface for users.
 
 mod cost;
 mod counter;
 mod deltas;
+mod event;
+mod latency;
 mod relation_stats;
 mod samples;
 mod statistics;
@@ -13,7 +16,9 @@ pub use cost::Cost;
 pub use counter::Counter;
 pub(crate) use counter::{Counts, entries};
 pub(crate) use deltas::{Delta, Deltas};
+pub use event::{Event, Events};
+pub use latency::{BUCKETS, Histogram, Histograms, Operation, bucket_limit_nanos};
 pub use relation_stats::RelationStats;
 pub(crate) use samples::SAMPLED_EVERY;
 pub(crate) use statistics::Statistics;
-pub use statistics::{SPACE_NAME_BYTES_MAX, SpaceStats};
+pub use statistics::{Figures, SPACE_NAME_BYTES_MAX, SpaceStats};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts | sampled hits, see `samples.rs`
+//!        | counts of events of the server, see `event.rs` | histograms, see `latency.rs`
 //! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset | its name
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
 //!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The
 //!   space_id, the hand and the counts at the last reset are written by single stores.
+//! - A slot also has counts that belong to no space. Only its backend writes them, and no fold moves them.
 //! - A reader of totals adds up a cell and all rows with the cell's mark. Other backends go on counting meanwhile, so the counts
 //!   are not all of one moment. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
@@ -26,13 +28,16 @@
 //! mark of a row leads to a cell only if that cell exists.
 
 use super::counter::{Counter, Counts, entries, not_negative};
+use super::event::{Event, Events};
+use super::latency::{Histograms, Operation, bucket_of};
 use super::samples;
 use crate::layout::{
-    AT_FOLDS_BEGUN, AT_FOLDS_ENDED, BLOCK_BYTES, CELL_WORDS, LINE, Layout, NAME_WORDS, ROW_WORDS, ROWS,
-    SLOT_WORDS,
+    AT_EVENTS, AT_FOLDS_BEGUN, AT_FOLDS_ENDED, AT_HISTOGRAMS, BLOCK_BYTES, CELL_WORDS, HISTOGRAM_WORDS, LINE,
+    Layout, NAME_WORDS, ROW_WORDS, ROWS, SLOT_WORDS,
 };
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence};
+use std::collections::TryReserveError;
 
 // The words of a cell.
 const AT_SPACE: usize = 0;
@@ -72,6 +77,30 @@ impl SpaceStats {
     /// Returns how often an event was counted since the last reset.
     pub fn counted(&self, what: Counter) -> u64 {
         self.counts[what as usize]
+    }
+}
+
+/// All figures of the server, read together. Each count is since the region was formatted.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// The figures of the spaces, sorted by database and space.
+    spaces: Vec<SpaceStats>,
+    /// The counts of the whole server.
+    pub events: Events,
+    /// How long operations took.
+    pub histograms: Histograms,
+}
+
+impl Figures {
+    /// Returns the figures of a space. None if it has none of its own.
+    pub fn of_space(&self, database: u32, space: u32) -> Option<&SpaceStats> {
+        let at = self.spaces.binary_search_by_key(&Some((database, space)), |stats| stats.space).ok()?;
+        self.spaces.get(at)
+    }
+
+    /// Returns the figures of all spaces. Those of the spaces that share the last cell come first, together.
+    pub fn spaces(&self) -> &[SpaceStats] {
+        &self.spaces
     }
 }
 
@@ -162,6 +191,28 @@ impl<'m> Statistics<'m> {
         match in_home.then_some(home).or_else(|| self.row_of(mark(cell))) {
             Some(row) if self.own != NOWHERE => _ = self.add_to_row(row, what, by),
             _ => self.add_to_cell(cell, what, by),
+        }
+    }
+
+    /// Counts `by` events of the server. A backend without a slot counts nothing.
+    #[inline]
+    pub(crate) fn count_event(&self, what: Event, by: u64) {
+        self.add_to_slot(AT_EVENTS + what as usize, by);
+    }
+
+    /// Counts an operation that took so many nanoseconds. A backend without a slot counts nothing.
+    pub(crate) fn count_latency(&self, of: Operation, nanos: u64) {
+        let at = AT_HISTOGRAMS + of as usize * HISTOGRAM_WORDS;
+        self.add_to_slot(at, nanos);
+        self.add_to_slot(at + 1 + bucket_of(nanos), 1);
+    }
+
+    /// Adds to a word of this backend's slot that only this backend writes.
+    #[inline]
+    fn add_to_slot(&self, at: usize, by: u64) {
+        if self.own != NOWHERE {
+            let word = self.region.word(self.own + at);
+            word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
         }
     }
 
@@ -283,9 +334,49 @@ impl<'m> Statistics<'m> {
         for (count, baseline) in counts.iter_mut().zip(baseline) {
             *count = not_negative(count.wrapping_sub(baseline));
         }
+        SpaceStats { space: self.space_of(cell), entries, blocks: self.blocks(cell), counts }
+    }
+
+    /// Returns all figures since the region was formatted, in one walk through the cells and the slots. They do not depend on
+    /// resets.
+    pub(crate) fn figures(&self) -> Result<Figures, TryReserveError> {
+        let seen = |cell: &u32| self.is_shared(*cell) || self.is_named(*cell);
+        let mut counts: Vec<Counts> = Vec::new();
+        counts.try_reserve_exact(self.cells as usize)?;
+        let (mut events, mut histograms) = (Events::default(), Histograms::default());
+        self.undisturbed(|| {
+            counts.clear();
+            counts.extend(self.cells().map(|cell| match seen(&cell) {
+                true => self.words(self.cell_at(cell) + AT_COUNTS),
+                false => [0; ROW_WORDS],
+            }));
+            (events, histograms) = (Events::default(), Histograms::default());
+            for slot in (0..self.slots).map(|slot| self.slots_at + slot * SLOT_WORDS) {
+                for row in 0..ROWS {
+                    let cell = (self.region.load(slot + row) as usize).wrapping_sub(1);
+                    if let Some(counts) = counts.get_mut(cell) {
+                        add_up(counts, &self.words(slot + LINE + row * ROW_WORDS));
+                    }
+                }
+                events.add(|word| self.region.load(slot + AT_EVENTS + word));
+                histograms.add(|word| self.region.load(slot + AT_HISTOGRAMS + word));
+            }
+        });
+        let mut spaces = Vec::new();
+        for cell in self.cells().filter(seen) {
+            spaces.try_reserve(1)?;
+            let counts = counts[cell as usize];
+            let (space, blocks) = (self.space_of(cell), self.blocks(cell));
+            spaces.push(SpaceStats { space, entries: entries(&counts), blocks, counts });
+        }
+        spaces.sort_unstable_by_key(|stats| stats.space);
+        Ok(Figures { spaces, events, histograms })
+    }
+
+    /// Returns the database and the space of a cell. None for the cell that spaces share.
+    fn space_of(&self, cell: u32) -> Option<(u32, u32)> {
         let space_id = !self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed);
-        let space = (!self.is_shared(cell)).then_some(((space_id >> 32) as u32, space_id as u32));
-        SpaceStats { space, entries, blocks: self.blocks(cell), counts }
+        (!self.is_shared(cell)).then_some(((space_id >> 32) as u32, space_id as u32))
     }
 
     /// Resets the counts of a cell without writing to any of them: stores the present counts, which are subtracted from now on.
@@ -352,7 +443,7 @@ impl<'m> Statistics<'m> {
     /// Reads while no row is being folded, so that a fold changes no result. If every attempt was disturbed, for example because a
     /// backend died during a fold, or because the memory is damaged, it reads anyway. Then a count may be off by the rows that are
     /// being folded.
-    fn undisturbed<T>(&self, read: impl Fn() -> T) -> T {
+    fn undisturbed<T>(&self, mut read: impl FnMut() -> T) -> T {
         for attempt in 0..ATTEMPTS + YIELDS {
             let ended = self.region.word(AT_FOLDS_ENDED).load(Ordering::Acquire);
             let result = read();

@@ -100,8 +100,9 @@ impl<H: Host> Tier<'_, H> {
     /// Returns how many locations of the directory are taken: how many values are saved.
     pub fn saved_values(&self) -> Fill {
         let shards = (0..self.layout.shards).map(|number| Shard::new(self.region, &self.layout, number));
+        let used = shards.fold(0, |sum: u64, shard| sum.wrapping_add(shard.locations()));
         let capacity = self.layout.shards * self.layout.location_sets * LOCATIONS_OF_SET as u32;
-        self.fill(shards.flat_map(|shard| shard.location_words()), capacity)
+        Fill { used, capacity: capacity.into() }
     }
 
     /// Counts the words that are not 0.

@@ -28,7 +28,7 @@
 
 use super::Tier;
 use super::guard::Guard;
-use super::shard::Shard;
+use super::shard::{AT_LOCATIONS, Shard};
 use crate::hash::reduce;
 use crate::host::Host;
 use crate::key::Key;
@@ -79,6 +79,11 @@ impl<'m> Shard<'m> {
         self.location_word(hash).and_then(|(_, word)| location_in(word))
     }
 
+    /// Returns how many locations the directory of the shard has.
+    pub(super) fn locations(&self) -> u64 {
+        self.region.load(self.at + AT_LOCATIONS)
+    }
+
     /// Returns the positions of all words of the directory.
     pub(super) fn location_words(&self) -> std::ops::Range<usize> {
         let at = self.at + self.layout.directory_at;
@@ -97,9 +102,20 @@ impl<H: Host> Guard<'_, H> {
     pub(super) fn forget_location(&self, hash: u32) -> bool {
         let found = self.shard.location_word(hash);
         if let Some((at, _)) = found {
-            self.shard.region.store(at, 0);
+            self.empty_slot(at);
         }
         found.is_some()
+    }
+
+    /// Empties a slot that has a location.
+    fn empty_slot(&self, at: usize) {
+        self.shard.region.store(at, 0);
+        self.count_locations(-1);
+    }
+
+    /// Adds to the number of locations of the shard.
+    fn count_locations(&self, by: i64) {
+        self.set(AT_LOCATIONS, self.get(AT_LOCATIONS).wrapping_add_signed(by));
     }
 
     /// Adds a location as the youngest of its set. A full set forgets its oldest location. Returns false and changes nothing if the
@@ -110,6 +126,7 @@ impl<H: Host> Guard<'_, H> {
         };
         let region = self.shard.region;
         let free = (set..set + LOCATIONS_OF_SET).find(|at| region.load(*at) == 0);
+        self.count_locations(free.is_some().into());
         // The words between the front and the free slot, or the end, move on by one.
         let mut at = free.unwrap_or(set + LOCATIONS_OF_SET - 1);
         while at > set {
@@ -120,10 +137,16 @@ impl<H: Host> Guard<'_, H> {
         true
     }
 
-    /// Returns complaints about sets that have two locations with the same bits, `most` at most.
+    /// Returns complaints about a wrong number of locations, and about sets that have two locations with the same bits: of the
+    /// latter, `most` at most.
     pub(super) fn directory_complaints(&self, most: usize) -> Vec<String> {
         let words = self.shard.location_words();
         let mut complaints = Vec::new();
+        let (counted, known) =
+            (words.clone().filter(|at| self.shard.region.load(*at) != 0).count(), self.shard.locations());
+        if counted as u64 != known {
+            complaints.push(format!("the directory has {counted} locations, and {known} are counted"));
+        }
         for set in words.step_by(LOCATIONS_OF_SET) {
             let found: [u64; LOCATIONS_OF_SET] =
                 std::array::from_fn(|at| self.shard.region.load(set + at) >> FINGERPRINT_SHIFT << 1);
@@ -134,7 +157,7 @@ impl<H: Host> Guard<'_, H> {
                 complaints
                     .push(format!("the directory has two locations of the same bits at word {}", set + at));
             }
-            if complaints.len() == most {
+            if complaints.len() >= most {
                 break;
             }
         }
@@ -183,9 +206,9 @@ impl<H: Host> Tier<'_, H> {
         if shard < self.layout.shards {
             let guard = self.locked(shard);
             let words = guard.shard.location_words();
-            words.filter(|at| location_in(self.region.load(*at)) == Some(location)).for_each(|at| {
-                self.region.store(at, 0);
-            });
+            words
+                .filter(|at| location_in(self.region.load(*at)) == Some(location))
+                .for_each(|at| guard.empty_slot(at));
         }
     }
 
@@ -239,7 +262,7 @@ impl<H: Host> Tier<'_, H> {
             let guard = self.locked(shard);
             for at in guard.shard.location_words() {
                 if location_in(self.region.load(at)).is_some_and(|found| found.segment() == segment) {
-                    self.region.store(at, 0);
+                    guard.empty_slot(at);
                     forgotten += 1;
                 }
             }

@@ -206,6 +206,11 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(KeyPage { keys: found, next: bucket - first + next }))
     }
 
+    /// Returns the bytes of all blocks, used or free.
+    pub fn block_bytes(&self) -> u64 {
+        self.layout.blocks_total() * BLOCK_BYTES as u64
+    }
+
     /// Returns how full the tier is.
     pub fn usage(&self) -> Usage {
         let now = self.host.now();

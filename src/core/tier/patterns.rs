@@ -5,6 +5,7 @@ use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, LINKED};
 use super::shard::{Shard, Sighting};
 use crate::fence::{Reserved, Stamp};
+use crate::figures::Event;
 use crate::glob::Glob;
 use crate::host::Host;
 use crate::key::{KEY_BYTES_MAX, Key, Scope};
@@ -67,6 +68,7 @@ impl<H: Host> Tier<'_, H> {
     pub fn confirm_pattern(&self, announced: AnnouncedPattern, change: Stamp) {
         self.patterns().confirm(announced.slot, change);
         let _ = self.fences().lower_as(announced.fence, change);
+        self.statistics.count_event(Event::ByPattern, 1);
     }
 
     /// Withdraws an announced pattern: its transaction was aborted.

@@ -54,6 +54,8 @@ pub(super) const AT_FLIGHTS: usize = 2 * LINE + 4;
 pub(super) const AT_AVERAGES: usize = 2 * LINE + 5;
 /// How long entries stay in the main queue, see `MainLap` in `eviction.rs`.
 pub(super) const AT_MAIN_LAP: usize = 2 * LINE + 6;
+/// The number of locations in the directory of the shard.
+pub(super) const AT_LOCATIONS: usize = 2 * LINE + 7;
 /// The words of a queue's state: its two ends (newest : 32 | oldest : 32), and the number of blocks in it.
 pub(super) const QUEUE_WORDS: usize = 2;
 

@@ -2,13 +2,14 @@
 
 use super::Tier;
 
-use crate::fence::{FenceId, Lowered, Stamp};
-use crate::figures::{Counter, RelationStats, SAMPLED_EVERY, SpaceStats};
+use crate::fence::{FenceId, Lowered, ReservedKind, Stamp};
+use crate::figures::{Counter, Event, Figures, Operation, RelationStats, SAMPLED_EVERY, SpaceStats};
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::layout::{AT_CHANGES, AT_KILLED, AT_LAST, BLOCK_BYTES};
 use crate::sync::Ordering;
 use std::collections::TryReserveError;
+use std::time::Duration;
 
 /// A sample of hits, see [`crate::Tier::sampled_hits`].
 #[derive(Clone, Debug)]
@@ -23,6 +24,17 @@ impl SampledHits {
     pub fn of(&self, key: &Key<'_>) -> u64 {
         let from = self.hashes.partition_point(|hash| *hash < key.hash);
         self.hashes[from..].iter().take_while(|hash| **hash == key.hash).count() as u64 * SAMPLED_EVERY
+    }
+}
+
+/// Returns the event that is counted when a reserved fence is lowered. None if no entry is invalidated, or only by its tags.
+fn event_of(kind: ReservedKind) -> Option<Event> {
+    match kind {
+        ReservedKind::Database => Some(Event::ByDatabase),
+        ReservedKind::Definitions => Some(Event::ByDefinitions),
+        ReservedKind::Roles => Some(Event::ByRoles),
+        ReservedKind::Space => Some(Event::BySpace),
+        ReservedKind::Other => None,
     }
 }
 
@@ -56,6 +68,22 @@ impl<H: Host> Tier<'_, H> {
     /// Counts `by` events that the caller knows of and the tier does not: see [`Counter`].
     pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
         self.statistics.add(scope.cell, what, by);
+    }
+
+    /// Counts `by` events of the server that the caller knows of and the tier does not: see [`Event`].
+    pub fn count_event(&self, what: Event, by: u64) {
+        self.statistics.count_event(what, by);
+    }
+
+    /// Counts an operation that took so long.
+    pub fn count_latency(&self, of: Operation, took: Duration) {
+        self.statistics.count_latency(of, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Returns all figures since the region was formatted. It takes no lock, and its cost grows with the number of spaces and of
+    /// backends, not with that of entries.
+    pub fn figures(&self) -> Result<Figures, TryReserveError> {
+        self.statistics.figures()
     }
 
     /// Counts a hit on a saved value.
@@ -104,8 +132,9 @@ impl<H: Host> Tier<'_, H> {
         known.unwrap_or(self.layout.cells() - 1)
     }
 
-    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If it is the fence that
-    /// every write of a relation raises, it also counts the change. It takes no lock, does not allocate, and never fails.
+    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). It also counts the
+    /// change if the fence is reserved, or if it is the one that every write of a relation raises. It takes no lock, does not
+    /// allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);
@@ -113,6 +142,9 @@ impl<H: Host> Tier<'_, H> {
         if let Some(record) = fences.record_of_any(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
             self.region.store(record + AT_LAST, self.host.now().into());
+            self.statistics.count_event(Event::ByRelation, 1);
+        } else if let Some(event) = fences.reserved_kind(fence).and_then(event_of) {
+            self.statistics.count_event(event, 1);
         }
         lowered
     }

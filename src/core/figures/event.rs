@@ -1,0 +1,64 @@
+//! Events that are counted for the whole server and not for a space. Each backend counts in its own slot (`statistics.rs`), so
+//! counting costs no shared write, and a count never goes back when a process ends.
+
+use crate::layout::EVENT_WORDS;
+
+/// The events that are counted for the whole server. The tier counts invalidations by relations, spaces, databases, definitions,
+/// roles and patterns itself; all others must be [counted](crate::Tier::count_event) by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Event {
+    /// A transaction changed a relation that has a record (`fence/mod.rs`): values depend on it, or have depended on it.
+    ByRelation,
+    /// A tag was invalidated. The tier does not count this: definitions share the fences of tags.
+    ByTag,
+    /// A pattern was invalidated.
+    ByPattern,
+    /// A whole space was invalidated.
+    BySpace,
+    /// A whole database was invalidated.
+    ByDatabase,
+    /// The definitions of a database, or the meaning of names in it, have changed.
+    ByDefinitions,
+    /// The roles of the server have changed.
+    ByRoles,
+    /// A notification was sent.
+    Notified,
+    /// The sending of notifications was paused because the server's queue had no room.
+    Paused,
+    /// A value was saved outside of the region.
+    Saved,
+    /// A value was copied to be saved, but its entry had changed meanwhile.
+    SavedTooLate,
+    /// A segment was emptied to be used again.
+    Recycled,
+    /// A step of a background worker ended with an error.
+    WorkerFailed,
+    /// The Redis worker began to compare all keys.
+    Resync,
+}
+
+impl Event {
+    const COUNT: usize = Self::Resync as usize + 1;
+}
+
+// There must be a word for each event.
+const _: () = assert!(Event::COUNT <= EVENT_WORDS);
+
+/// The counts of all events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events([u64; Event::COUNT]);
+
+impl Events {
+    /// Returns how often an event has happened.
+    pub fn counted(&self, what: Event) -> u64 {
+        self.0[what as usize]
+    }
+
+    /// Adds the counts of a backend. `read` returns a word of its slot.
+    pub(super) fn add(&mut self, read: impl Fn(usize) -> u64) {
+        for (word, sum) in self.0.iter_mut().enumerate() {
+            *sum = sum.wrapping_add(read(word));
+        }
+    }
+}
