@@ -181,6 +181,18 @@ COMMENT ON FUNCTION pgcache.space_summary() IS
 COMMENT ON FUNCTION pgcache.space_statistics() IS
     'Returns the rows of the view cache_stats_detail.';
 
+COMMENT ON FUNCTION cache_metrics_text() IS
+    'Returns the metrics of cache_metrics in the text format of Prometheus. Reads no entry, so it is as fast in a full cache.';
+
+COMMENT ON FUNCTION cache_top(integer) IS
+    'Returns the n values with the most hits, the n largest, the n whose queries took longest, and the n tables that have invalidated the most values. Looks at every value, so it is meant for inspection.';
+
+COMMENT ON FUNCTION pgcache.metrics() IS
+    'Returns the metrics, with the labels as text. The view cache_metrics shows them.';
+
+COMMENT ON FUNCTION pgcache.latency() IS
+    'Returns how long operations took. The view cache_latency shows it.';
+
 COMMENT ON FUNCTION pgcache.usage() IS
     'Returns the rows of the view cache_usage, with the OID of each database.';
 

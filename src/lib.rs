@@ -42,6 +42,11 @@ pgrx::extension_sql_file!(
     ]
 );
 pgrx::extension_sql_file!(
+    "../sql/monitoring.sql",
+    name = "monitoring",
+    requires = ["schema", api::metrics::pgcache::latency, api::metrics::pgcache::metrics]
+);
+pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
     requires = ["schema", api::view::pgcache::view_owner_handler]

@@ -1,17 +1,28 @@
 //! The SQL functions that list the entries of the cache.
 
+use crate::query::fetch::IDENTITY_BYTES;
+use crate::store::kind::{NOTHING, RESULT};
+use pg_cache_core::Meta;
+
+/// Returns the bytes of a value. A stored result of `cache_fetch` ends with its identity, a hash of its query (`query/fetch.rs`),
+/// which is not part of the value.
+pub(super) fn size(meta: &Meta) -> i64 {
+    let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
+    meta.value_len.saturating_sub(identity) as i64
+}
+
 /// The functions behind the views `cache_entries`, `cache_queries` and `cache_dependencies`.
 #[pgrx::pg_schema]
 mod pgcache {
+    use super::size;
     use crate::api::value::of_kind;
     use crate::pg::varlena::{Text, Varlena};
     use crate::pg::{memory, shared};
-    use crate::query::fetch::IDENTITY_BYTES;
     use crate::store::content::{self, Entry, Place};
-    use crate::store::kind::{self, NOTHING, RESULT};
+    use crate::store::kind::{self, NOTHING};
     use crate::store::note::{self, Form};
     use crate::store::results::{self, AllKept, Dependency, Keeping, State, StoredResult};
-    use pg_cache_core::{Cost, Meta};
+    use pg_cache_core::Cost;
     use pgrx::prelude::*;
 
     /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. In a space
@@ -169,13 +180,6 @@ mod pgcache {
                 }
             }
         }
-    }
-
-    /// Returns the bytes of a value. A stored result of `cache_fetch` ends with its identity, a hash of its query
-    /// (`query/fetch.rs`), which is not part of the value.
-    fn size(meta: &Meta) -> i64 {
-        let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
-        meta.value_len.saturating_sub(identity) as i64
     }
 
     fn text(bytes: &[u8]) -> Text {

@@ -39,6 +39,8 @@ static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3000);
+/// One of 64: the clock is read so rarely that a hit takes no measurable time longer.
+static TRACK_LATENCY: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static MIN_COST: GucSetting<i32> = GucSetting::<i32>::new(1);
@@ -186,6 +188,16 @@ pub fn define() {
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
+    );
+    int(
+        c"pg_cache.track_latency",
+        c"One of so many reads, hits of queries and calls that set values is timed for cache_latency.",
+        c"1 times all of them. Runs of queries and waits are always timed. 0 times nothing.",
+        &TRACK_LATENCY,
+        0,
+        1_000_000,
+        GucContext::Userset,
+        GucFlags::default(),
     );
     int(
         c"pg_cache.max_value_size",
@@ -485,6 +497,12 @@ pub fn default_ttl_ms() -> u64 {
 /// Returns how many milliseconds a call waits for another session that runs the same query.
 pub fn wait_timeout_ms() -> u64 {
     WAIT_TIMEOUT.get() as u64
+}
+
+/// Returns how many operations of a session come with one that is timed; 0 if none is timed.
+#[inline]
+pub fn track_latency() -> u32 {
+    TRACK_LATENCY.get() as u32
 }
 
 /// Returns the largest size of a value in bytes.

@@ -1,6 +1,7 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`). `fill.rs` has the steps for a missing result,
 //! `ticket.rs` and `refusals.rs` the rules for storing it.
 
+use super::counts::count_found;
 use super::fill;
 use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
@@ -14,10 +15,11 @@ use crate::pg::relation;
 use crate::pg::varlena::Varlena;
 use crate::store::entry;
 use crate::store::kind::{JSONB, NOTHING, RESULT};
+use crate::store::latency::{self, Short};
 use crate::store::note::Form;
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, Stamp};
+use pg_cache_core::{Buffer, Kind, Meta, Stamp};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
@@ -77,9 +79,10 @@ impl Buffer for Candidate {
 const OTHER_QUERY: Status = Status::Miss("the key holds the result of another query or of other arguments");
 const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not the result of a query");
 
-/// Looks for the value of this key as a result of this query. Counts the cost of computing it as time saved.
+/// Looks for the value of this key as a result of this query.
 pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found<(Meta, Varlena)> {
     let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };
+    let began = latency::begin(Short::Query);
     let found = entry::read_accepting(space, key, look.accepts(), &mut candidate);
     let Some(found) = found else {
         candidate.unwanted.into_iter().for_each(status::set);
@@ -88,9 +91,7 @@ pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found
     if [RESULT, NOTHING].contains(&found.kind) && look.renews(&found) {
         return Found::Old(found.stamp);
     }
-    if let Some(keyspace) = space.keyspace().filter(|_| found.cost != Cost::NONE) {
-        keyspace.tier.note(&keyspace.scope, Counter::Saved, found.cost.micros());
-    }
+    count_found(space, &found, began);
     Found::Result((found, candidate.value))
 }
 

@@ -8,7 +8,7 @@
 use super::flight::{self, Waiting};
 use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
-use super::run::run;
+use super::run::{Run, run};
 use super::ticket::{Asked, Ticket};
 use crate::pg::observer;
 use crate::store::flights::IfBusy;
@@ -54,6 +54,7 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                 // The other session has found out that the result lies under another key.
                 Found::Nothing if ticket.key() != job.rules().key() => ticket.give_back(0),
                 _ => {
+                    drop(waiting);
                     let (result, stored) = ticket.run(space, wanted, job);
                     status::set(stored.err().or(missed).unwrap_or(Status::Done));
                     return result;
@@ -75,7 +76,9 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
             return result;
         }
     };
-    let result = run(job, &mut |_| {}).result;
+    drop(waiting);
+    let Run { result, cost, .. } = run(job, &mut |_| {});
+    space.keyspace().into_iter().for_each(|keyspace| keyspace.count_fill(cost, false));
     status::set(why_not);
     result
 }

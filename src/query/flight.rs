@@ -92,6 +92,6 @@ impl Waiting {
             let Some(name) = keyspace.key(key, hash) else { return false };
             left_ms = keyspace.tier.give_up(&name, other.id, now_ms, patience_ms);
         }
-        left_ms > 0 && self.wait.sleep(hash, other.owner, left_ms).or_raise()
+        left_ms > 0 && self.wait.sleep(keyspace, hash, other.owner, left_ms).or_raise()
     }
 }

@@ -2,6 +2,7 @@
 //! live ends or a dependency changes.
 
 mod compress;
+mod counts;
 pub mod explain;
 pub mod fetch;
 mod fill;

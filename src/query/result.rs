@@ -10,6 +10,7 @@
 //! stores both, with a fill for each key (`ticket.rs`).
 
 use super::compress;
+use super::counts::count_found;
 use super::fill;
 use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
@@ -27,12 +28,13 @@ use crate::pg::rows::{Reader, Replayed, Room, Sink};
 use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry::{self, Accepts};
-use crate::store::keyspace::{self, Keyspace};
+use crate::store::keyspace;
 use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
+use crate::store::latency::{self, Short};
 use crate::store::note::{self, Form, OnlyNote, Terms};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use pg_cache_core::{Buffer, Cost, Counter, Kind, Meta, NOTE_BYTES_MAX};
+use pg_cache_core::{Buffer, Kind, Meta, NOTE_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -196,10 +198,11 @@ impl<'a> Search<'a> {
 
     /// Looks for a stored result of this kind.
     fn find(&mut self, space: &Space, kind: Kind, look: &Look) -> Found<(Meta, Room)> {
+        let began = latency::begin(Short::Query);
         match self.find_any(space, kind, look) {
             Some((meta, _)) if look.renews(&meta) => Found::Old(meta.stamp),
             Some(found) => {
-                count_saved(space, found.0.cost);
+                count_found(space, &found.0, began);
                 Found::Result(found)
             }
             None => Found::Nothing,
@@ -361,13 +364,6 @@ impl Rules for Search<'_> {
 
     fn times_left_out(&self) -> u8 {
         self.times_left_out
-    }
-}
-
-/// Counts the cost of computing a result as time saved.
-fn count_saved(space: &Space, cost: Cost) {
-    if let Some(Keyspace { tier, scope, .. }) = space.keyspace().filter(|_| cost != Cost::NONE) {
-        tier.note(&scope, Counter::Saved, cost.micros());
     }
 }
 

@@ -127,7 +127,8 @@ impl Ticket {
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
         // If the query writes, this value changes: the transaction gets a transaction ID, or its command ID grows.
         let wrote = locks::has_written().then(transaction::command_id);
-        let (tier, stamp) = (self.keyspace.tier, self.stamp);
+        let (keyspace, stamp) = (self.keyspace, self.stamp);
+        let tier = keyspace.tier;
         let by_settings = job.rules().key_by_settings();
         let (mut own, mut other, mut cursors, mut refused) = (Some(self), None, None, None);
         let mut run = run::run(job, &mut |relations| {
@@ -196,6 +197,7 @@ impl Ticket {
         };
         let failures = stored.as_ref().err().map_or(0, |unstored| unstored.failures);
         own.into_iter().chain(other).for_each(|ticket| ticket.give_back(failures));
+        keyspace.count_fill(run.cost, stored.is_ok());
         (run.result, stored.map_err(|unstored| unstored.status))
     }
 

@@ -10,18 +10,20 @@
 use crate::pg::clock;
 use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::Keyspace;
-use pg_cache_core::{FenceId, Record, What};
+use pg_cache_core::{Event, FenceId, Record, What};
 
 /// The numbers of the journal grow by at most this much in a second, on average. A *life* of the journal is the time from its first
 /// use until it is empty again after a start of the server. Its numbers begin at the present time, in seconds, times this constant:
 /// above all numbers of earlier lives, unless the system's clock was set back.
 const NUMBERS_PER_SECOND: u128 = 1 << 20;
 
-/// Appends records.
+/// Appends records. Also counts the tags among them, with or without a journal.
 pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Clone) {
     if records.clone().next().is_none() {
         return;
     }
+    let tags = records.clone().filter(|record| record.what == What::Tag).count();
+    tier.count_event(Event::ByTag, tags as u64);
     begin(tier);
     tier.journal().append(records, shared::tick());
     shared::wake_sleepers();

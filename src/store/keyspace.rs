@@ -2,14 +2,16 @@
 
 use crate::pg::shared::{self, HotTier};
 use crate::store::kind;
+use crate::store::latency;
 use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{
-    Counter, FenceId, IncrError, KEY_BYTES_MAX, Key, Kind, NewValue, Quota, Refusal, Reservation,
-    ReserveOptions, Reserved, Scope, StaleOk,
+    Cost, Counter, FenceId, IncrError, KEY_BYTES_MAX, Key, Kind, NewValue, Operation, Quota, Refusal,
+    Reservation, ReserveOptions, Reserved, Scope, StaleOk,
 };
 use std::hash::Hasher;
+use std::time::Duration;
 
 /// The places where a space keeps its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +118,22 @@ impl Keyspace {
     /// Turns a value into a counter with this number. Returns false if the key does not hold this value any more.
     pub fn make_counter(&self, key: &Key<'_>, value: (Kind, &[u8]), number: i64) -> Result<bool, Refusal> {
         self.tier.to_counter(key, value, number, |new, stale_ok| self.reserve(key, new, stale_ok))
+    }
+
+    /// Counts a value that was served after it had stopped being valid. `valid_at` is the tick at which it was last known to be
+    /// valid.
+    #[cold]
+    pub fn count_stale(&self, valid_at: u32) {
+        self.tier.note(&self.scope, Counter::Stale, 1);
+        self.tier.note(&self.scope, Counter::StaleTime, shared::ms_since(valid_at));
+    }
+
+    /// Counts a query that was run because its result was not found or had to be renewed.
+    pub fn count_fill(&self, cost: Cost, is_stored: bool) {
+        let what = if is_stored { Counter::Filled } else { Counter::FilledUnstored };
+        self.tier.note(&self.scope, what, 1);
+        self.tier.note(&self.scope, Counter::FillTime, cost.micros());
+        latency::end_long(Operation::Fill, Duration::from_micros(cost.micros()));
     }
 
     /// Returns the fence of the space.

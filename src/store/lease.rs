@@ -81,6 +81,10 @@ pub fn acquire(
         };
         match next(taken, stale, miss, rounds < ROUNDS_MAX) {
             Next::Answer(answer, status) => {
+                if let Answer::Stale(_, until) = answer {
+                    let valid_at = until.saturating_sub(keyspace.tier.stale_ticks(&name));
+                    keyspace.count_stale(valid_at);
+                }
                 status::set(status);
                 return Ok(answer);
             }
@@ -93,7 +97,7 @@ pub fn acquire(
                     Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
                 };
                 let left_ms = options.wait_ms.saturating_sub(wait.elapsed_ms());
-                if left_ms == 0 || !wait.sleep(hash, leader.owner, left_ms.min(overdue_ms))? {
+                if left_ms == 0 || !wait.sleep(&keyspace, hash, leader.owner, left_ms.min(overdue_ms))? {
                     status::set(IN_FLIGHT);
                     return Ok(Answer::Wait);
                 }

@@ -16,6 +16,7 @@ use crate::pg::memory;
 use crate::pg::relation;
 use crate::pg::role::Role;
 use crate::pg::shared;
+use pg_cache_core::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -94,8 +95,17 @@ pub enum Dependency {
 /// Returns the results in the spaces that the current role may see. Raises an error if there is no memory, also while the caller
 /// walks through the results.
 pub fn of_database() -> impl Iterator<Item = StoredResult> {
+    entries(|kind, _| kind::is_of_query(kind) && kind != VARIES)
+}
+
+/// Does the same for all values that a read can return, whether they are results of queries or not.
+pub fn and_values() -> impl Iterator<Item = StoredResult> {
+    entries(|kind, is_valid| is_valid && !kind::is_mark(kind))
+}
+
+fn entries(wanted: fn(Kind, bool) -> bool) -> impl Iterator<Item = StoredResult> {
     let (readable, reads_queries) = (space::readable(), space::may_read_queries());
-    content::entries(|kind, _| kind::is_of_query(kind) && kind != VARIES).map(move |entry| {
+    content::entries(wanted).map(move |entry| {
         let is_readable =
             entry.key.is_some() && readable.as_ref().is_none_or(|spaces| spaces.contains(&entry.space_oid));
         StoredResult { entry, is_readable, reads_queries }

@@ -537,6 +537,19 @@ pub fn every(mut with: impl FnMut(u32, &str, &Options)) {
     }
 }
 
+/// Calls `with` with the OID and the name of every space. It takes less time for each space than [`every`].
+pub fn each_name(mut with: impl FnMut(u32, &str)) {
+    let mut is_altered = false;
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        let oid = row.oid(spaces::OID).unwrap_or_default();
+        is_altered |= oid == DEFAULT_OID;
+        with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()));
+    });
+    if !is_altered {
+        with(DEFAULT_OID, DEFAULT);
+    }
+}
+
 /// Returns the spaces in which a role was granted a privilege.
 pub fn granted_to(role: Role) -> BTreeSet<u32> {
     let grants = grants_to(role, Rows::All);

@@ -3,7 +3,11 @@
 use crate::pg::deadlock::{self, Note};
 use crate::pg::error::Refused;
 use crate::pg::queue::{self, Waiter};
+use crate::store::keyspace::Keyspace;
+use crate::store::latency;
+use pg_cache_core::{Counter, Operation};
 use pgrx::prelude::PgSqlErrorCode;
+use std::time::Instant;
 
 /// The wait ended because of `lock_timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Wait {
     /// The hash of the key, and the session's place in the queue of that hash. None until the session waits.
     waiter: Option<(u64, Waiter)>,
     leader: Option<Leader>,
+    /// The part of the cache with the key, and the time at which the session first slept. None until then.
+    slept: Option<(Keyspace, Instant)>,
 }
 
 /// The session that another one waits for.
@@ -38,7 +44,7 @@ struct Leader {
 impl Wait {
     /// Notes the time at which a call begins that may have to wait.
     pub fn begin() -> Self {
-        Self { began_ms: queue::now_ms(), waiter: None, leader: None }
+        Self { began_ms: queue::now_ms(), waiter: None, leader: None, slept: None }
     }
 
     /// Must be called before each look for the value. Every change after this call wakes the session.
@@ -64,7 +70,13 @@ impl Wait {
     ///
     /// Returns false if the session must not wait: there is no queue, or the leader waits for this session. Raises an error if the
     /// session is cancelled.
-    pub fn sleep(&mut self, hash: u64, leader: u32, most_ms: u64) -> Result<bool, LockTimeout> {
+    pub fn sleep(
+        &mut self,
+        keyspace: &Keyspace,
+        hash: u64,
+        leader: u32,
+        most_ms: u64,
+    ) -> Result<bool, LockTimeout> {
         if self.waiter.as_ref().is_none_or(|(of, _)| *of != hash) {
             // A session is in one queue at a time.
             self.waiter = None;
@@ -78,6 +90,7 @@ impl Wait {
         }
         let Some(check_ms) = self.until_check(leader) else { return Ok(false) };
         if let Some((_, waiter)) = &self.waiter {
+            self.slept.get_or_insert_with(|| (*keyspace, Instant::now()));
             waiter.sleep(most_ms.min(patience_ms).min(check_ms));
         }
         Ok(true)
@@ -99,5 +112,17 @@ impl Wait {
         }
         leader.checked_ms = now_ms;
         (process == 0 || !deadlock::waits_for_me(process)).then_some(timeout_ms)
+    }
+}
+
+impl Drop for Wait {
+    /// Counts the wait, if the session has slept. So a caller must drop the wait before it computes the value itself.
+    fn drop(&mut self) {
+        if let Some((Keyspace { tier, scope, .. }, since)) = self.slept {
+            let took = since.elapsed();
+            tier.note(&scope, Counter::Waited, 1);
+            tier.note(&scope, Counter::WaitTime, took.as_micros() as u64);
+            latency::end_long(Operation::Wait, took);
+        }
     }
 }

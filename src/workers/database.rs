@@ -3,6 +3,7 @@
 //! An error does not end the worker. It begins again after a pause, with a new saver, and first frees segments without copying
 //! rows: a full disk may need that.
 
+use super::errors;
 use super::saving::Saving;
 use super::sending::Sender;
 use crate::pg::background;
@@ -29,7 +30,7 @@ pub fn run(database: u32) {
     let mut pause = None;
     let mut sender = Sender::behind(background::number());
     while let Err(error) = background::attempt(|| work(slot, database, &mut pause, &mut sender)) {
-        slot.note_error(error, shared::tick());
+        errors::note(slot, error);
         let rest = pause.map_or(PAUSE_MIN, |last: Duration| PAUSE_MAX.min(last * 2));
         pause = Some(rest);
         let began = Instant::now();

@@ -8,6 +8,7 @@
 //! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be
 //! started. So the launcher retires the segment after some time.
 
+use super::errors;
 use super::news::News;
 use super::warmth::Warmth;
 use crate::pg::background::{self, Started};
@@ -115,7 +116,7 @@ impl Launcher {
         let has_warmers = self.warmth.manage();
         match (wanted.is_empty() || self.start(wanted, &stored)) && has_redis && has_warmers {
             true => self.slot.note_success(),
-            false => self.slot.note_error(SqlState::INSUFFICIENT_RESOURCES, shared::tick()),
+            false => errors::note(self.slot, SqlState::INSUFFICIENT_RESOURCES),
         }
     }
 

@@ -5,6 +5,7 @@
 //! until their blocks are needed.
 
 mod database;
+mod errors;
 mod keeping;
 mod launcher;
 mod news;

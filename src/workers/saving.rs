@@ -1,8 +1,9 @@
 //! Saves the values of the database of a worker in its segments.
 
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{background, settings};
+use crate::pg::{background, settings, shared};
 use crate::store::table::saver::{Due, Saver};
+use pg_cache_core::Event;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ impl Saving {
             let freed = background::in_transaction(|| self.saver.maintain(self.copies))?;
             is_busy |= freed;
             slot.freed.fetch_add(freed.into(), Relaxed);
+            count(Event::Recycled, freed.into());
         }
         if settings::table_bytes() > 0 {
             due = background::in_transaction(|| self.saver.save_due());
@@ -63,9 +65,18 @@ impl Saving {
             return None;
         }
         self.copies = true;
-        slot.saved.store(self.saved + self.saver.saved, Relaxed);
-        slot.outdated.store(self.outdated + self.saver.outdated, Relaxed);
+        let saved = self.saved + self.saver.saved;
+        count(Event::Saved, saved - slot.saved.swap(saved, Relaxed));
+        let outdated = self.outdated + self.saver.outdated;
+        count(Event::SavedTooLate, outdated - slot.outdated.swap(outdated, Relaxed));
         self.next = Instant::now() + if due == Due::Many { HURRIED_PASS } else { PASS };
         Some(is_busy)
+    }
+}
+
+/// Counts events of this worker in the figures of the server.
+fn count(what: Event, by: u64) {
+    if let Some(tier) = shared::tier() {
+        tier.count_event(what, by);
     }
 }

@@ -9,6 +9,7 @@ use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, notify, settings};
 use crate::store::broadcast::Batch;
 use crate::store::journal;
+use pg_cache_core::Event;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -53,10 +54,13 @@ impl Sender {
             Some(count) => {
                 self.sent = batch.number();
                 slot.notified.fetch_add(count, Relaxed);
+                tier.count_event(Event::Notified, count);
             }
             None => self.next = Instant::now() + PAUSE,
         }
-        slot.is_paused.store(sent.is_none().into(), Relaxed);
+        if slot.is_paused.swap(sent.is_none().into(), Relaxed) < sent.is_none().into() {
+            tier.count_event(Event::Paused, 1);
+        }
         slot.sent.store(self.sent, Relaxed);
         sent > Some(0)
     }

@@ -12,6 +12,7 @@
 //! A worker that was started with role 0 only removes the warmers of dropped roles, and tells the launcher which roles have warmers
 //! or kept results in the database.
 
+use super::errors;
 use super::keeping::Keeping;
 use crate::pg::catalog;
 use crate::pg::encoding::shown;
@@ -59,7 +60,7 @@ pub fn run(owner: Owner) {
         }
         let forgot = background::attempt(|| background::in_transaction(warmer::forget_dropped_roles));
         if let Err(error) = announced.map(|_| ()).and(forgot.map(|_| ())) {
-            slot.note_error(error, shared::tick());
+            errors::note(slot, error);
         }
     } else {
         shared::warm_list().into_iter().for_each(|list| list.begin(owner));
@@ -133,7 +134,7 @@ impl Warming {
                 Ok(Next::Wait) if self.has_stayed() || others_wait() => return,
                 Ok(Next::Wait) => background::wait(LOOK),
                 Err(failure) => {
-                    self.slot.note_error(failure.code, shared::tick());
+                    errors::note(self.slot, failure.code);
                     background::wait(LOOK);
                     return;
                 }
@@ -300,7 +301,7 @@ impl Warming {
             Err(failure) => Outcome::Failed(failure),
         };
         match &outcome {
-            Outcome::Failed(failure) => self.slot.note_error(failure.code, shared::tick()),
+            Outcome::Failed(failure) => errors::note(self.slot, failure.code),
             _ => self.slot.note_success(),
         }
         self.slot.useful.store(shared::tick(), Relaxed);

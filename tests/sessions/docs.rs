@@ -7,7 +7,7 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/queries.md",
     "docs/freshness.md",
@@ -16,6 +16,7 @@ const PAGES: [&str; 8] = [
     "docs/invalidation.md",
     "docs/tables.md",
     "docs/redis.md",
+    "docs/monitoring.md",
 ];
 
 /// Returns the text of a page. The name is its path in the repository.

@@ -19,6 +19,7 @@ mod identity;
 mod lease;
 mod limits;
 mod memory;
+mod metrics;
 mod monitoring;
 mod neighbours;
 mod notify;

@@ -4,12 +4,14 @@
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};
 use crate::store::keyspace::{Keyspace, hash, unfit};
+use crate::store::latency::{self, Short};
 use crate::store::prefetch;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};
-use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader, Stamp};
+use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Operation, Reader, Stamp};
+use std::time::Instant;
 
 /// The values that a caller accepts besides valid ones, and whether the caller repeats a look. [`Reader`] explains the fields.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +25,24 @@ pub struct Accepts {
 /// says why, and the content of the buffer must not be used.
 #[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
-    read_accepting(space, key, Accepts::default(), into)
+    let began = latency::begin(Short::Get);
+    let found = read_accepting(space, key, Accepts::default(), into);
+    if let Some(began) = began {
+        end(began, [Operation::GetFromMemory, Operation::GetFromTable]);
+    }
+    found
+}
+
+/// Counts the time of a read that has found a value. `operations` are the one for a value from memory, and the one for a value from
+/// a table.
+#[cold]
+#[inline(never)]
+pub fn end(began: Instant, operations: [Operation; 2]) {
+    match status::current() {
+        Some(Status::Hot) => latency::end(began, operations[0]),
+        Some(Status::Table) => latency::end(began, operations[1]),
+        _ => {}
+    }
 }
 
 /// Does the same for a caller that also accepts some values that are not valid.

@@ -12,11 +12,12 @@ use super::removing::{remove_previous, remove_while_disabled};
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
 use crate::store::keyspace::{self, Keyspace, hash};
+use crate::store::latency::{self, Short};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending};
 use crate::store::{flights, note, watch};
-use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, StaleOk, Stamp};
+use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, Operation, StaleOk, Stamp};
 
 /// A value to be set.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +58,11 @@ const ENTRY_OVERHEAD_BYTES: usize = 256;
 /// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is refused; see *Limits* above for
 /// the previous value of the key.
 pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
+    let began = latency::begin(Short::Set);
     let outcome = try_set(space, key, new);
+    if let Some(began) = began {
+        latency::end(began, Operation::Set);
+    }
     status::set(outcome.err().unwrap_or(Status::Done));
     outcome.is_ok()
 }

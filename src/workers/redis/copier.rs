@@ -15,6 +15,8 @@ use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{cluster, memory, thread};
 use crate::store::journal;
+use crate::workers::errors;
+use pg_cache_core::Event;
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, Names, Target, pattern};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::{BTreeSet, VecDeque};
@@ -552,6 +554,7 @@ impl Copier {
     /// Compares all keys, and refills.
     fn resync(&mut self) {
         self.state.resyncs.fetch_add(1, Relaxed);
+        self.tier.count_event(Event::Resync, 1);
         // Must come before the keys are looked at: the changes behind this number are read afterwards.
         let last = self.tier.journal().last().unwrap_or(0);
         (self.position, self.acked) = (Position::at(last), last);
@@ -594,7 +597,7 @@ impl Copier {
         self.link = Link::Down(Instant::now() + pause, pause);
         self.state.set_connected(false, shared::tick());
         self.state.set_error(why);
-        self.slot.note_error(SqlState::CONNECTION_FAILURE, shared::tick());
+        errors::note(self.slot, SqlState::CONNECTION_FAILURE);
         self.position = Position::at(self.acked);
         (self.keys, self.wide) = (BTreeSet::new(), None);
         let tasks = std::mem::take(&mut self.tasks);

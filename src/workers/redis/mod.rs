@@ -33,6 +33,7 @@ mod places;
 mod scans;
 mod sets;
 
+use super::errors;
 use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
@@ -64,7 +65,7 @@ pub fn run() {
         state.clear(shared::tick());
         if let Some(config) = Config::read() {
             while let Err(error) = background::attempt(|| work(tier, slot, &config)) {
-                slot.note_error(error, shared::tick());
+                errors::note(slot, error);
                 state.set_connected(false, shared::tick());
                 let began = Instant::now();
                 while began.elapsed() < PAUSE {
@@ -88,7 +89,7 @@ fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
         Err(why) => {
             pgrx::log!("pg_cache copies nothing to Redis: {why}");
             state.set_error(&why);
-            slot.note_error(SqlState::CONNECTION_FAILURE, shared::tick());
+            errors::note(slot, SqlState::CONNECTION_FAILURE);
             while is_unchanged() {
                 background::wait(PAUSE);
             }

@@ -4,6 +4,7 @@ use super::{
     await_all, await_down, await_value, fill, held, is_connected, of_worker, reload, run, settle, start,
     value, writes_to,
 };
+use crate::metrics::{metric, metrics};
 use crate::table_faults::health;
 use crate::tables::one;
 use pg_cache_testbed::{Conf, Redis, RedisConf, wait_until};
@@ -26,6 +27,10 @@ fn the_view_shows_how_far_redis_is() {
                  FROM cache_workers WHERE kind = 'redis'";
     assert_eq!(one::<String>(&mut session, row), "redis, t, 0, 00:00:00");
     let resyncs = of_worker(&mut session, "resyncs").expect("there is a number");
+    let metrics = ["redis_up", "redis_lag_lines", "redis_lag_seconds", "redis_resyncs_total"];
+    let shown = |session: &mut Client| metrics.map(|name| metric(session, &format!("pgcache_{name}")));
+    assert_eq!(shown(&mut session), [1.0, 0.0, 0.0, resyncs.parse().expect("a number")]);
+    let failures = metric(&mut session, "pgcache_worker_errors_total");
     redis.pause();
     await_down(&mut session);
     fill(&mut session, "k", 100, "2");
@@ -35,6 +40,10 @@ fn the_view_shows_how_far_redis_is() {
             == Some("true")
     });
     wait_until("the finding", || finds(&mut session, &["redis"]));
+    let [up, lines, seconds, _] = shown(&mut session);
+    assert_eq!(up, 0.0);
+    assert!(lines >= 100.0 && seconds > 0.5, "{lines} lines, {seconds} s");
+    assert!(metric(&mut session, "pgcache_worker_errors_total") > failures);
     redis.resume();
     wait_until("the end of the lag", || {
         of_worker(&mut session, "connected AND lag = 0 AND lag_time = '0' AND error IS NULL").as_deref()
@@ -48,6 +57,9 @@ fn the_view_shows_how_far_redis_is() {
     wait_until("a resync", || {
         of_worker(&mut session, "connected AND resyncs > 1").as_deref() == Some("true")
     });
+    let resyncs = of_worker(&mut session, "resyncs").expect("there is a number");
+    let counted = metric(&mut session, "pgcache_redis_resyncs_total");
+    assert_eq!(counted, resyncs.parse::<f64>().expect("a number"));
     await_all(&[&redis], &mut session);
 }
 
@@ -73,6 +85,7 @@ fn a_reload_starts_and_ends_the_worker() {
     let (_cluster, mut session) = start(&Conf::preloaded());
     fill(&mut session, "k", 500, "1");
     assert_eq!(of_worker(&mut session, "pid"), None);
+    assert!(!metrics(&mut session).contains_key("pgcache_redis_up"), "there is no Redis");
     assert_eq!(health(&mut session), Vec::<String>::new());
     reload(&mut session, "pg_cache.redis_url", &redis.url());
     await_all(&[&redis], &mut session);

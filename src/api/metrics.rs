@@ -1,0 +1,127 @@
+//! The SQL functions for monitoring: the metrics as a view and as a text, and how long operations take.
+
+use crate::pg::error::OrRaise;
+use crate::pg::varlena::{Text, Varlena};
+use crate::store::{metrics, space};
+use pgrx::prelude::*;
+
+/// Returns all metrics in the text format of Prometheus.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_metrics_text() -> Text {
+    space::require_monitor("look at the metrics").or_raise();
+    let mut text = metrics::Text::default();
+    metrics::collect(&mut text);
+    Text(Varlena::of(&text.0))
+}
+
+/// The functions behind the views `cache_metrics` and `cache_latency`.
+#[pg_schema]
+mod pgcache {
+    use crate::pg::error::OrRaise;
+    use crate::pg::{memory, shared};
+    use crate::store::metrics::{self, Family, Owner, Sink, Type, Value};
+    use crate::store::space;
+    use pg_cache_core::{Histogram, Operation, bucket_limit_nanos};
+    use pgrx::prelude::*;
+
+    /// A row of the view. The labels are a JSON object as text.
+    type Row = (&'static str, String, &'static str, f64, &'static str);
+
+    /// Collects the rows of the view.
+    #[derive(Default)]
+    struct Table {
+        rows: Vec<Row>,
+        kind: &'static str,
+        help: &'static str,
+    }
+
+    impl Sink for Table {
+        fn family(&mut self, family: &Family) {
+            // The samples of a histogram are counters.
+            let kind = if family.kind == Type::Histogram { Type::Counter } else { family.kind };
+            (self.kind, self.help) = (kind.name(), family.help);
+        }
+
+        fn sample(
+            &mut self,
+            name: &'static str,
+            owner: &Owner,
+            labels: &[(&'static str, &str)],
+            value: Value,
+        ) {
+            memory::check();
+            let mut json = String::from("{");
+            json.push_str(&owner.json);
+            for (label, value) in labels {
+                let comma = if json.len() > 1 { "," } else { "" };
+                json.extend([comma, "\"", label, "\":\"", value, "\""]);
+            }
+            json.push('}');
+            memory::push(&mut self.rows, (name, json, self.kind, value.number(), self.help));
+        }
+    }
+
+    /// Returns all metrics. A histogram has a row for each of its buckets, cumulative and with the label `le`, a row for the sum
+    /// and one for the count.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn metrics() -> TableIterator<
+        'static,
+        (
+            name!(name, &'static str),
+            name!(labels, String),
+            name!(kind, &'static str),
+            name!(value, f64),
+            name!(help, &'static str),
+        ),
+    > {
+        space::require_monitor("look at the metrics").or_raise();
+        let mut table = Table::default();
+        metrics::collect(&mut table);
+        TableIterator::new(table.rows)
+    }
+
+    /// Returns for each timed operation how many were timed, and how many milliseconds they took. The percentiles are the limits of
+    /// the buckets that they are in, so they may be up to twice too large.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn latency() -> TableIterator<
+        'static,
+        (
+            name!(operation, &'static str),
+            name!(tier, Option<&'static str>),
+            name!(timed, i64),
+            name!(mean_ms, Option<f64>),
+            name!(p50_ms, Option<f64>),
+            name!(p95_ms, Option<f64>),
+            name!(p99_ms, Option<f64>),
+            name!(max_ms, Option<f64>),
+        ),
+    > {
+        space::require_monitor("look at the times of operations").or_raise();
+        let figures = shared::tier().map(|tier| tier.figures().or_raise());
+        let rows = figures.into_iter().flat_map(|figures| {
+            Operation::ALL.map(|operation| {
+                let (name, tier) = metrics::names_of(operation);
+                let times = figures.histograms.of(operation);
+                let count = times.count();
+                let mean = (count > 0).then(|| times.sum_nanos as f64 / count as f64 / 1e6);
+                let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| quantile_ms(times, share));
+                (name, tier, count as i64, mean, p50, p95, p99, max)
+            })
+        });
+        TableIterator::new(rows)
+    }
+
+    /// Returns the limit, in milliseconds, of the bucket in which this share of the times ends. None if nothing was timed. It is
+    /// infinite for the last bucket.
+    fn quantile_ms(times: &Histogram, share: f64) -> Option<f64> {
+        let needed = (times.count() as f64 * share).ceil().max(1.0) as u64;
+        let mut count = 0;
+        let bucket = times.buckets.iter().position(|times| {
+            count += times;
+            count >= needed
+        })?;
+        Some(bucket_limit_nanos(bucket).map_or(f64::INFINITY, |nanos| nanos as f64 / 1e6))
+    }
+}

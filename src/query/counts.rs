@@ -1,0 +1,21 @@
+//! Counts a stored result that a call returns.
+
+use crate::store::entry;
+use crate::store::space::Space;
+use pg_cache_core::{Cost, Counter, Meta, Operation};
+use std::time::Instant;
+
+/// Counts a result that was found: the cost of computing it as time saved, its age if it is not valid any more, and the time that
+/// the search took if it was timed.
+pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
+    if let Some(began) = began {
+        entry::end(began, [Operation::QueryFromMemory, Operation::QueryFromTable]);
+    }
+    let Some(keyspace) = space.keyspace() else { return };
+    if found.cost != Cost::NONE {
+        keyspace.tier.note(&keyspace.scope, Counter::Saved, found.cost.micros());
+    }
+    if found.valid_at != u32::MAX {
+        keyspace.count_stale(found.valid_at);
+    }
+}
