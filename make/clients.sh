@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A stage of make test: uses the cache through drivers of other languages, through backends of frameworks and through a
-# pooler. It fetches the drivers and frameworks with pip and npm (make/drivers.sh). Without Node.js, that part reports that
+# pooler, and lets the tool of Prometheus check the text of the metrics. It fetches the drivers and frameworks with pip and npm
+# (make/drivers.sh). Without Node.js, that part reports that
 # it was skipped. make/test.sh holds the lock of the checkout meanwhile; a manual call must not run beside another make.
 #
 #   make/clients.sh [compile]
@@ -17,7 +18,7 @@ cd "$ROOT"
 tests=(-p pg_cache_testbed --test clients)
 [ "${1:-}" != compile ] || exec cargo test --no-run "${tests[@]}"
 
-need_packages pgbouncer python redis
+need_packages pgbouncer python redis promtool
 
 fetch_python python "psycopg[binary]==$psycopg" "psycopg_pool==$psycopg_pool" redis==8.1.0 "django==$django" "dogpile.cache==$dogpile"
 export PG_CACHE_TEST_PYTHON=$python
