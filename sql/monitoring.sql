@@ -8,7 +8,7 @@ COMMENT ON COLUMN cache_metrics.name IS 'Name, as in cache_metrics_text()';
 COMMENT ON COLUMN cache_metrics.labels IS 'Labels: an object of texts';
 COMMENT ON COLUMN cache_metrics.type IS 'counter or gauge; a bucket is a counter';
 COMMENT ON COLUMN cache_metrics.value IS 'Value, in seconds or bytes if it has a unit';
-COMMENT ON COLUMN cache_metrics.help IS 'What it tells';
+COMMENT ON COLUMN cache_metrics.help IS 'Meaning of the metric';
 GRANT SELECT ON cache_metrics TO PUBLIC;
 
 CREATE VIEW cache_latency AS
