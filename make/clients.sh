@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A stage of make test: uses the cache through drivers of other languages, through backends of frameworks and through a
-# pooler, and lets the tool of Prometheus check the text of the metrics. It fetches the drivers and frameworks with pip and npm
-# (make/drivers.sh). Without Node.js, that part reports that
-# it was skipped. make/test.sh holds the lock of the checkout meanwhile; a manual call must not run beside another make.
+# pooler, and lets the tool of Prometheus check the text of the metrics. It fetches the drivers and frameworks with pip and
+# npm (make/drivers.sh). Without Node.js, that part reports that it was skipped. make/test.sh holds the lock of the checkout
+# meanwhile; a manual call must not run beside another make.
 #
 #   make/clients.sh [compile]
 set -euo pipefail
