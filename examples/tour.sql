@@ -104,6 +104,12 @@ SELECT cache_warmer_drop('countries');
 \echo
 SELECT query, rows, size, cost, ttl, state FROM cache_queries;
 
+\echo '-- The values that matter most, and some of the metrics that Prometheus can collect:'
+\echo
+SELECT ranking, left(coalesce(query, name), 40) AS value, hits, size, cost, invalidated FROM cache_top(1);
+SELECT name, labels->>'reason' AS reason, value FROM cache_metrics
+ WHERE name IN ('pgcache_misses_total', 'pgcache_saved_seconds_total', 'pgcache_fills_total') AND labels->>'space' = 'default' AND value > 0;
+
 \echo '-- No cache function can be faster than a function that does nothing. A million calls of such a function take:'
 \echo
 \timing on

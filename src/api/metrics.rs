@@ -105,7 +105,8 @@ mod pgcache {
                 let (name, tier) = metrics::names_of(operation);
                 let times = figures.histograms.of(operation);
                 let count = times.count();
-                let mean = (count > 0).then(|| times.sum_nanos as f64 / count as f64 / 1e6);
+                // Rounded to nanoseconds.
+                let mean = (count > 0).then(|| (times.sum_nanos as f64 / count as f64).round() / 1e6);
                 let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| quantile_ms(times, share));
                 (name, tier, count as i64, mean, p50, p95, p99, max)
             })
