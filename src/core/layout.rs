@@ -131,7 +131,7 @@ pub(crate) const EVENT_WORDS: usize = 2 * LINE;
 /// The place of the histograms in a slot, their number, and the words of each.
 pub(crate) const AT_HISTOGRAMS: usize = AT_EVENTS + EVENT_WORDS;
 pub(crate) const HISTOGRAMS: usize = LINE;
-pub(crate) const HISTOGRAM_WORDS: usize = 4 * LINE;
+pub(crate) const HISTOGRAM_WORDS: usize = if cfg!(loom) { 2 } else { 4 * LINE };
 /// The words of a space's cell: one line, the counts of the cell, the counts at the last reset, and the name of the space.
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS + NAME_WORDS;
 /// The words of the name of a space.

@@ -8,7 +8,7 @@ use pg_cache_core::{Key, NewValue, Region, Reservation, Sizes, Tier};
 pub type TestTier<'t> = Tier<'t, &'t TestHost>;
 
 /// The size of the region: enough for the few entries that exist at the same time, and quick to format.
-pub const REGION_BYTES: usize = 10 * 1024;
+pub const REGION_BYTES: usize = 16 * 1024;
 
 /// Runs a test on a new tier.
 pub fn with_tier(test: impl FnOnce(TestTier<'_>)) {
