@@ -4,7 +4,7 @@ use super::result::{self, Asked};
 use super::warmer::{is_about_to_expire, why_not};
 use crate::pg::error::Refused;
 use crate::pg::jsonb::Array;
-use crate::pg::query::Arguments;
+use crate::pg::query::{self, Arguments};
 use crate::pg::varlena::OwnedJsonb;
 use crate::pg::{memory, shared};
 use crate::store::kept::{Found, Kept};
@@ -77,6 +77,10 @@ pub fn due(kept: &Kept) -> Option<Renewal> {
     (is_due && is_rested).then_some(Renewal { created: found.meta.created, found })
 }
 
+/// The reasons not to run the query of a kept result.
+const CHANGED: &str = "a definition has changed";
+const FOREIGN_CODE: &str = "an index or statistics of a table use a function of another role";
+
 impl Renewal {
     /// Returns the text of the query.
     pub fn text(&self) -> CString {
@@ -84,15 +88,31 @@ impl Renewal {
         memory::terminated(text).unwrap_or_default()
     }
 
-    /// Runs the query, unless the result is valid by now. Returns None if the result is stored now, and otherwise the reason why
+    /// Runs the query, unless the result is valid by now or new code would run. Returns None if the result is stored now, and otherwise the reason why
     /// not. Raises the errors of the query.
     pub fn run(&self, kept: &Kept) -> Result<Option<String>, Refused> {
         let space = space::with_privilege(kept.space.as_bytes(), Privilege::Write)?;
+        if let Some(why_not) = self.why_not_run(&space, kept) {
+            return Ok(Some(why_not.to_owned()));
+        }
         let text = self.text();
         status::forget();
         let is_stored = with_asked(&self.found, self.found.is_valid, |asked, form| {
             Ok(result::has_key(asked, form, &kept.key)? && result::warm(&space, asked, &text, form)?)
         })?;
         Ok(why_not(is_stored == Some(true)))
+    }
+
+    /// Locks the relations of the query, and returns why the query must not run now. While this call waits for a lock, another role
+    /// may change the definition of a relation. After that, no role can, until the transaction ends.
+    fn why_not_run(&self, space: &Space, kept: &Kept) -> Option<&'static str> {
+        let Some((facts, _)) = self.found.facts() else { return Some(CHANGED) };
+        let relations = || facts.read.iter().chain(facts.defined).map(|oid| u32::from_ne_bytes(*oid));
+        query::lock(relations());
+        let keyspace = space.keyspace()?;
+        if kept.look(&keyspace).is_none() {
+            return Some(CHANGED);
+        }
+        query::plans_with_foreign_code(relations()).then_some(FOREIGN_CODE)
     }
 }
