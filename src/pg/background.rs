@@ -414,6 +414,12 @@ pub fn attempt_statement<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         .execute()
 }
 
+/// Releases the advisory locks of this session. A transaction does not release them at its end.
+pub fn release_advisory_locks() {
+    // SAFETY: the server's own function, which needs no transaction.
+    unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as _) };
+}
+
 /// Runs a function. If it raises an error, aborts the transaction that the function has begun, and logs the error.
 pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, SqlState> {
     // A panic of Rust code is a bug: it goes on and ends the worker.

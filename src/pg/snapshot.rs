@@ -108,3 +108,24 @@ fn running(snapshot: &pg_sys::SnapshotData) -> impl Iterator<Item = u32> {
 fn precedes(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }
+
+/// The transactions that had a transaction ID when the value was made.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlierTransactions {
+    /// The next transaction ID at that time.
+    end: pg_sys::TransactionId,
+}
+
+impl EarlierTransactions {
+    /// Must be called within a transaction.
+    pub fn new() -> Self {
+        // SAFETY: called within a transaction. The server returns a snapshot of its own, with the transactions of all databases.
+        Self { end: unsafe { (*pg_sys::GetLatestSnapshot()).xmax } }
+    }
+
+    /// Returns whether all these transactions have ended. Must be called within a transaction.
+    pub fn have_ended(self) -> bool {
+        // SAFETY: as above. The second function compares two numbers.
+        unsafe { !pg_sys::TransactionIdPrecedes((*pg_sys::GetLatestSnapshot()).xmin, self.end) }
+    }
+}

@@ -5,7 +5,7 @@
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
 //! here before the commit, and a worker of the database adds all owners when the server has started. A session that stores a result
 //! in a space with the option `keep_warm` adds its role afterwards. A worker that finds neither warmers nor kept results of an
-//! owner removes the owner, and the launcher removes the owners of a dropped database. An owner without work costs only the start
+//! owner removes the owner, and the launcher removes dropped roles and the owners of a dropped database. An owner without work costs only the start
 //! of a worker.
 //!
 //! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
@@ -307,6 +307,20 @@ impl WarmList {
     pub fn owners(&self) -> impl Iterator<Item = Owner> {
         let owners = self.owners.iter().filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)));
         owners.filter(|owner| owner.role != 0)
+    }
+
+    /// Returns how many owners need workers. An owner of whom no session can begin does not count, so that the other owners need
+    /// not take turns with it.
+    pub fn waiting(&self) -> usize {
+        let needs = |slot: &&OwnerSlot| slot.is_refused.load(Relaxed) == 0;
+        let owners =
+            self.owners.iter().filter(needs).filter_map(|slot| Owner::of_word(slot.owner.load(Acquire)));
+        owners.filter(|owner| owner.role != 0).count()
+    }
+
+    /// Returns whether there is no free place for another owner.
+    pub fn is_full(&self) -> bool {
+        self.owners.iter().all(|slot| slot.owner.load(Relaxed) != 0)
     }
 
     /// Notes that a worker has added all owners of a database.

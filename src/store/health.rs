@@ -5,6 +5,7 @@ use super::table::record;
 use crate::pg::background;
 use crate::pg::redis_state::{RedisState, UNKNOWN};
 use crate::pg::size::Size;
+use crate::pg::warm_list::OWNERS_MAX;
 use crate::pg::{session, settings, shared};
 use pg_cache_core::SEGMENTS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ pub fn findings() -> Vec<Finding> {
                 redis_refuses(),
                 redis_limit(),
                 redis_policy(),
+                owners_full(),
             ];
             let found = tier.into_iter().chain(outside).flatten();
             found.chain(failing()).chain(paused()).chain(retired()).collect()
@@ -178,6 +180,18 @@ fn paused() -> impl Iterator<Item = Finding> {
             background::database_name(slot.database.load(Ordering::Relaxed))
         ),
         command: "SELECT pid, state, xact_start FROM pg_stat_activity ORDER BY xact_start;".to_owned(),
+    })
+}
+
+/// Returns the finding that further roles get no workers, because the list of roles with warmers or kept results is full.
+fn owners_full() -> Option<Finding> {
+    shared::warm_list().filter(|list| list.is_full()).map(|_| Finding {
+        severity: "warning",
+        finding: "too many roles have warmers or kept results",
+        detail: format!(
+            "At most {OWNERS_MAX} roles of all databases get workers. No worker runs the warmers of further roles, or keeps their results."
+        ),
+        command: "SELECT owner, count(*) FROM cache_warmers GROUP BY owner;".to_owned(),
     })
 }
 

@@ -81,7 +81,7 @@ enum Next {
 
 /// Returns whether there are more owners than workers, so that they take turns.
 fn others_wait() -> bool {
-    shared::warm_list().is_some_and(|list| list.owners().count() > settings::max_workers())
+    shared::warm_list().is_some_and(|list| list.waiting() > settings::max_workers())
 }
 
 struct Warming {
@@ -295,6 +295,7 @@ impl Warming {
     ) -> (Duration, Outcome) {
         let began = Instant::now();
         let ran = background::attempt_statement(|| background::as_statement(Some(text), || run().or_raise()));
+        background::release_advisory_locks();
         let outcome = match ran {
             Ok(None) => Outcome::Stored,
             Ok(Some(why)) => Outcome::NotStored(why),

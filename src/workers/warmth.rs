@@ -9,6 +9,7 @@
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
 use crate::pg::session;
+use crate::pg::snapshot::EarlierTransactions;
 use crate::pg::warm_list::{Owner, WarmList};
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{memory, settings, shared};
@@ -52,7 +53,7 @@ fn has_worker(owner: Owner) -> bool {
 
 /// Returns the least time between the starts of two workers of an owner.
 fn pause_min() -> Duration {
-    let owners = shared::warm_list().map_or(0, |list| list.owners().count());
+    let owners = shared::warm_list().map_or(0, WarmList::waiting);
     match owners > settings::max_workers() {
         true => PAUSE_MIN.max(START_EVERY.saturating_mul(owners as u32)),
         false => PAUSE_MIN,
@@ -89,12 +90,21 @@ pub struct Warmth {
     searched: Option<Instant>,
     running: Vec<(Owner, Started)>,
     last: BTreeMap<Owner, Last>,
+    /// The owners that do not exist, with the transactions before the launcher first noticed that.
+    missing: BTreeMap<Owner, EarlierTransactions>,
 }
 
 impl Warmth {
     pub fn new() -> Self {
         let (seen, unseen) = (BTreeSet::new(), BTreeSet::new());
-        Self { seen, unseen, searched: None, running: Vec::new(), last: BTreeMap::new() }
+        Self {
+            seen,
+            unseen,
+            searched: None,
+            running: Vec::new(),
+            last: BTreeMap::new(),
+            missing: BTreeMap::new(),
+        }
     }
 
     /// Starts workers that are missing. Returns false if the server has no free place for a worker.
@@ -108,6 +118,7 @@ impl Warmth {
         owners.sort_unstable();
         owners.dedup();
         self.search();
+        self.missing.retain(|owner, _| owners.binary_search(owner).is_ok());
         self.last.retain(|owner, _| match owner.role {
             0 => self.unseen.contains(&owner.database),
             _ => owners.binary_search(owner).is_ok(),
@@ -168,24 +179,45 @@ impl Warmth {
         });
     }
 
+    /// Returns whether the role of an owner was dropped. A role that does not exist may be created by a transaction that still runs
+    /// and has already added a warmer. Must be called within a transaction.
+    fn is_dropped(&mut self, owner: Owner) -> bool {
+        // The transactions must be looked at first.
+        let have_ended = self.missing.get(&owner).is_some_and(|earlier| earlier.have_ended());
+        if owner.role == 0 || Role::from_oid(owner.role).exists() {
+            self.missing.remove(&owner);
+            return false;
+        }
+        self.missing.entry(owner).or_insert_with(EarlierTransactions::new);
+        memory::check();
+        have_ended
+    }
+
     /// Starts workers until `pg_cache.max_workers` of them run. Returns false if the server has no free place for a worker.
     fn start(&mut self, list: &WarmList, wanted: Vec<Owner>) -> bool {
         // Shared catalogs have these facts, so the launcher needs no connection to a database.
-        let (databases, may_log_in) = background::in_transaction(|| {
-            let may = wanted.iter().map(|owner| owner.role == 0 || Role::from_oid(owner.role).may_log_in());
-            (databases(), memory::collect(may))
+        let added: Vec<u64> = memory::collect(wanted.iter().map(|owner| list.added(*owner)));
+        let (databases, roles) = background::in_transaction(|| {
+            let roles = wanted.iter().map(|owner| {
+                let role = Role::from_oid(owner.role);
+                (self.is_dropped(*owner), owner.role == 0 || role.may_log_in())
+            });
+            (databases(), memory::collect(roles))
         });
-        for (owner, may_log_in) in wanted.into_iter().zip(may_log_in) {
+        for ((owner, added), (is_dropped, may_log_in)) in wanted.into_iter().zip(added).zip(roles) {
             match databases.iter().find(|(oid, _)| *oid == owner.database) {
                 None => {
                     self.unseen.remove(&owner.database);
                     list.remove(owner, list.added(owner));
                 }
+                // A dropped role must not take a place in the list, nor the turn of another role.
+                Some(_) if is_dropped => list.remove(owner, added),
                 Some((_, false)) if owner.role == 0 => {
                     self.unseen.remove(&owner.database);
                 }
                 // The view of warmers says why the warmers do not run. The role may get the right later.
                 Some((_, connects)) if !connects || !may_log_in => {
+                    list.refuse(owner);
                     let begun = list.begun(owner);
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }

@@ -374,3 +374,105 @@ fn a_result_from_a_table_is_not_kept() {
     count(&mut app, saved);
     change(&mut admin, &[saved, CHEAP]);
 }
+
+/// The planner computes constants in the predicates and expressions of indexes and statistics, as the role of the query. A worker
+/// must not run such code of another role.
+#[test]
+fn the_planner_runs_no_code_of_an_index_or_statistics_of_another_role() {
+    let (cluster, mut admin) = start(100, "");
+    let [mut app, mut other] = ["app", "other"].map(|role| connect(&cluster, role));
+    let objects = [
+        "CREATE INDEX ON t0 (v) WHERE idx(1)",
+        "CREATE INDEX ON t1 ((v + idx(1)::int), v)",
+        "CREATE STATISTICS st ON (v + idx(1)::int), v FROM t2",
+    ];
+    let query = |at: usize| format!("SELECT count(*) AS n FROM t{at}");
+    count(&mut app, CHEAP);
+    for at in 0..objects.len() {
+        run(&mut other, &format!("CREATE TABLE t{at} AS SELECT 1 AS v; GRANT SELECT ON t{at} TO app"));
+        count(&mut app, &query(at));
+    }
+    run(
+        &mut other,
+        "CREATE FUNCTION idx(int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS
+             $$ BEGIN RAISE LOG 'idx runs as %', session_user; RETURN true; END $$",
+    );
+    for (at, object) in objects.into_iter().enumerate() {
+        run(&mut other, object);
+        run(&mut other, &format!("INSERT INTO t{at} VALUES (1)"));
+        let query = query(at);
+        let kept = format!("SELECT keep_warm FROM cache_queries WHERE role = 'app' AND query = '{query}'");
+        wait_until("a look at the result", || text(&mut admin, &kept).starts_with("not stored: an index"));
+        assert_left(&mut admin, &query, &[CHEAP]);
+    }
+    assert!(!cluster.log().contains("idx runs as app"), "{}", cluster.log());
+    // The role's own functions and those of superusers may run.
+    run(&mut admin, "ALTER FUNCTION idx OWNER TO app");
+    count(&mut app, &query(0));
+    run(&mut other, "INSERT INTO t0 VALUES (1)");
+    wait_valid(&mut admin, "app", &query(0));
+}
+
+/// While a worker waits for a lock, the owner of a view commits another definition of the view. The worker must not run it, also if
+/// only a function reads the view.
+#[test]
+fn a_view_that_is_replaced_while_the_worker_waits_does_not_run() {
+    let (cluster, mut admin) = start(
+        100,
+        "CREATE FUNCTION reads() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT n FROM ev); END $$",
+    );
+    let [mut app, mut other] = ["app", "other"].map(|role| connect(&cluster, role));
+    run(
+        &mut other,
+        "CREATE FUNCTION evv() RETURNS bigint STABLE LANGUAGE plpgsql AS
+             $$ BEGIN RAISE LOG 'evv runs as %', session_user; RETURN 1; END $$;
+         CREATE VIEW ev AS SELECT count(*) AS n FROM t; GRANT SELECT ON ev TO app",
+    );
+    for query in ["SELECT n FROM ev", "SELECT reads() AS n"] {
+        count(&mut app, query);
+        count(&mut app, CHEAP);
+        change(&mut admin, &[query, CHEAP]);
+        run(&mut other, "BEGIN; CREATE OR REPLACE VIEW ev AS SELECT count(*) + evv() AS n FROM t");
+        run(&mut admin, "INSERT INTO t VALUES (0)");
+        wait_until("the worker to wait", || {
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ev'::regclass";
+            text(&mut admin, waits) == "1"
+        });
+        run(&mut other, "COMMIT");
+        assert_left(&mut admin, query, &[CHEAP]);
+        run(&mut other, "CREATE OR REPLACE VIEW ev AS SELECT count(*) AS n FROM t");
+    }
+    assert!(!cluster.log().contains("evv runs as app"), "{}", cluster.log());
+}
+
+/// Dropped roles leave the list of the roles with warmers or kept results, so that there is room for other roles. If the list is
+/// full, `cache_health` says so.
+#[test]
+fn dropped_roles_leave_room_for_others() {
+    let (cluster, mut admin) = start(100, "");
+    run(
+        &mut admin,
+        "SET client_min_messages = error; SET log_min_messages = error;
+         DO $$ BEGIN FOR i IN 1..513 LOOP
+             EXECUTE format('CREATE ROLE r%s', i);
+             EXECUTE format('SET LOCAL ROLE r%s', i);
+             PERFORM cache_warmer_add('w', 'SELECT 1');
+             RESET ROLE;
+         END LOOP; END $$",
+    );
+    let is_full =
+        "SELECT count(*) FROM cache_health() WHERE finding = 'too many roles have warmers or kept results'";
+    assert_eq!(text(&mut admin, is_full), "1");
+    run(&mut admin, "DO $$ BEGIN FOR i IN 1..513 LOOP EXECUTE format('DROP ROLE r%s', i); END LOOP; END $$");
+    wait_until("room in the list", || text(&mut admin, is_full) == "0");
+    let mut app = connect(&cluster, "app");
+    count(&mut app, CHEAP);
+    change(&mut admin, &[CHEAP]);
+    // The roles do not take turns any more, so the worker stays.
+    let worker = "SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'";
+    wait_until("one worker for more than its turn", || {
+        let before = text(&mut admin, worker);
+        std::thread::sleep(Duration::from_secs(3));
+        before != "" && before == text(&mut admin, worker)
+    });
+}
