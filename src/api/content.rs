@@ -124,6 +124,7 @@ mod pgcache {
                 match kept.of(&result) {
                     Keeping::No => None,
                     Keeping::Yes => Some("kept".to_owned()),
+                    Keeping::Waits(why) => Some(format!("waiting: {why}")),
                     Keeping::Fails(code, message) => Some(match (code, result.may_read_text()) {
                         (Some(code), true) => format!("failing: {code}: {message}"),
                         (Some(code), false) => format!("failing: {code}"),

@@ -16,8 +16,9 @@ use super::warmer::{self, Runs};
 use crate::pg::catalog::{self, Table};
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
-use crate::pg::warm_list::RunId;
-use crate::pg::{environment, memory, shared};
+use crate::pg::shared::HotTier;
+use crate::pg::warm_list::{Owner, RunId};
+use crate::pg::{environment, memory, settings, shared};
 use pg_cache_core::{Key, Kind, Meta, Reader, SampledHits, Stamp};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -94,20 +95,42 @@ fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
 }
 
 impl Kept {
+    /// Returns why no worker of the role runs, if that is known.
+    pub fn why_no_worker(&self) -> Option<&'static str> {
+        let role = Role::from_oid(self.role);
+        let owner = Owner { database: shared::database(), role: self.role };
+        if settings::max_workers() == 0 {
+            Some("pg_cache.max_workers is 0")
+        } else if role.is_superuser() {
+            Some("the role is a superuser")
+        } else if !role.may_log_in() {
+            Some("the role may not log in")
+        } else if shared::warm_list().is_some_and(|list| list.is_refused(owner)) {
+            Some("the role cannot connect")
+        } else {
+            None
+        }
+    }
+
     /// Looks at the result, without counting a read. Returns None if the result is not in memory any more, has expired, or is
     /// invalid for another reason than a change of rows: then its query must not run again.
     pub fn look(&self, keyspace: &Keyspace) -> Option<Found> {
         let key = keyspace.key(&self.key, hash(&self.key))?;
-        let reader = Reader { outdated_since: Some(0), repeats: true, ..Stamp::LATEST.into() };
-        let mut note = OnlyNote::new();
-        let meta = keyspace.tier.get(&key, reader, &mut note).ok()?;
-        let found = Found { meta, note: note.0, is_valid: meta.valid_at == u32::MAX };
+        let found = found(keyspace.tier, &key)?;
         let is_own = found.facts().is_some_and(|(facts, _)| facts.role == self.role);
         is_own.then_some(found)
     }
 }
 
-/// Returns the most valuable results of each space, ordered by value, the most valuable first. Walks through all entries in memory.
+/// Looks at a result, without counting a read. Returns None if a worker must not run its query again, see [`Kept::look`].
+fn found(tier: &HotTier, key: &Key<'_>) -> Option<Found> {
+    let reader = Reader { outdated_since: Some(0), repeats: true, ..Stamp::LATEST.into() };
+    let mut note = OnlyNote::new();
+    let meta = tier.get(key, reader, &mut note).ok()?;
+    Some(Found { meta, note: note.0, is_valid: meta.valid_at == u32::MAX })
+}
+
+/// Returns the most valuable results of each space that can be renewed, ordered by value, the most valuable first. Walks through all entries in memory.
 /// May raise errors.
 pub fn best(spaces: &Spaces) -> Vec<Kept> {
     let Some(tier) = shared::tier().filter(|_| !spaces.is_empty()) else { return Vec::new() };
@@ -124,6 +147,10 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
             let scope = tier.scope(entry.database, entry.space, entry.role);
             let Some(key) = Key::new(scope, &entry.key, hash(&entry.key)) else { continue };
             let Some((facts, _)) = own(entry.meta.kind, &entry.note) else { continue };
+            // A result that no worker may renew must not take the place of another one.
+            if found(tier, &key).is_none() {
+                continue;
+            }
             let value = value(&hits, &key, &entry.meta);
             let id = RunId::of_result(hash(&entry.key) ^ u64::from(entry.space).rotate_left(32));
             let kept =

@@ -36,15 +36,22 @@ pub struct StoredResult {
 pub enum Keeping {
     No,
     Yes,
+    /// No worker of the role runs, for this reason.
+    Waits(&'static str),
     /// The last run has failed. Has the SQLSTATE and the message of its error, or only the reason why its result was not stored.
     Fails(Option<SqlState>, String),
 }
 
 impl Keeping {
     fn of(kept: &Kept) -> Self {
-        match kept.runs.latest().filter(|run| run.failures > 0) {
+        if let Some(why) = kept.why_no_worker() {
+            return Self::Waits(why);
+        }
+        match kept.runs.shown().filter(|(run, _)| run.failures > 0) {
             None => Self::Yes,
-            Some(run) => Self::Fails(Some(SqlState(run.code)).filter(|state| state.0 != 0), run.message()),
+            Some((run, _)) => {
+                Self::Fails(Some(SqlState(run.code)).filter(|state| state.0 != 0), run.message())
+            }
         }
     }
 }
