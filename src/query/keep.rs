@@ -88,8 +88,8 @@ impl Renewal {
         memory::terminated(text).unwrap_or_default()
     }
 
-    /// Runs the query, unless the result is valid by now or new code would run. Returns None if the result is stored now, and otherwise the reason why
-    /// not. Raises the errors of the query.
+    /// Runs the query, unless the result is valid by now or new code would run. Returns None if the result is stored now, and
+    /// otherwise the reason why not. Raises the errors of the query.
     pub fn run(&self, kept: &Kept) -> Result<Option<String>, Refused> {
         let space = space::with_privilege(kept.space.as_bytes(), Privilege::Write)?;
         if let Some(why_not) = self.why_not_run(&space, kept) {

@@ -130,7 +130,8 @@ fn found(tier: &HotTier, key: &Key<'_>) -> Option<Found> {
     Some(Found { meta, note: note.0, is_valid: meta.valid_at == u32::MAX })
 }
 
-/// Returns the most valuable results of each space that can be renewed, ordered by value, the most valuable first. Walks through all entries in memory.
+/// Returns the most valuable results of each space that can be renewed, ordered by value, the most valuable first. Walks through
+/// all entries in memory.
 /// May raise errors.
 pub fn best(spaces: &Spaces) -> Vec<Kept> {
     let Some(tier) = shared::tier().filter(|_| !spaces.is_empty()) else { return Vec::new() };
