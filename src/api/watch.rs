@@ -7,6 +7,7 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory;
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
+use crate::pg::row_trigger;
 use crate::pg::varlena::TextsArgument;
 use crate::store::status::{self, Status};
 use crate::store::template::Template;
@@ -41,6 +42,26 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     Ok(relation)
 }
 
+/// Returns an error unless the values of a column can be parts of tags. `name` is the name of the relation.
+fn check_column(relation: RelationOid, name: &[u8], column: &[u8]) -> Result<(), Refused> {
+    let (column_name, name) = (shown(column), shown(name));
+    match row_trigger::is_column_for_tags(relation.get(), column) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            let message =
+                format!("column \"{column_name}\" of relation \"{name}\" cannot be a part of a tag");
+            Err(Refused::new(code, message).detail(
+                "The column is virtual, or the texts of its values change with other definitions: it has a row type, or a type such as regclass.",
+            ))
+        }
+        None => {
+            let code = PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN;
+            Err(Refused::new(code, format!("column \"{column_name}\" of relation \"{name}\" does not exist")))
+        }
+    }
+}
+
 /// Returns an error unless a tag with placeholders can stand for rows of the relation.
 fn check_template(relation: RelationOid, tag: &[u8]) -> Result<(), Refused> {
     let refused = |detail: &str| {
@@ -54,18 +75,13 @@ fn check_template(relation: RelationOid, tag: &[u8]) -> Result<(), Refused> {
             "A tag with placeholders must begin with a text that ends with a character such as a colon.",
         ));
     }
-    let mut missing = None;
-    let _ = template.each_part(|_, placeholder| {
-        missing = placeholder.filter(|name| !relation.has_column(name)).map(memory::copy);
-        missing.is_none().then_some(())
-    });
     let name = relation.name().unwrap_or_default();
-    if let Some(column) = missing {
-        let code = PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN;
-        let message =
-            format!("column \"{}\" of relation \"{}\" does not exist", shown(&column), shown(&name));
-        return Err(Refused::new(code, message));
-    }
+    let mut checked = Ok(());
+    let _ = template.each_part(|_, placeholder| {
+        checked = placeholder.map_or(Ok(()), |column| check_column(relation, &name, column));
+        checked.is_ok().then_some(())
+    });
+    checked?;
     if relation.is_materialized_view() {
         let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
         return Err(Refused::new(

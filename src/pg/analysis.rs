@@ -226,6 +226,13 @@ const NAMING: [pg_sys::Oid; 11] = [
     pg_sys::REGDICTIONARYOID,
 ];
 
+/// Returns whether the text of a value of this type can change with a definition: the type names objects, or consists of columns.
+pub fn follows_definitions(kind: pg_sys::Oid) -> bool {
+    let found = Parts::of(kind);
+    let names = |kind: &u32| NAMING.contains(&pg_sys::Oid::from(*kind));
+    found.lost || !found.rows.is_empty() || found.types.iter().any(names)
+}
+
 /// Notes that an expression has a type: whether the type names objects, and the relations whose row types it contains.
 fn note_type(kind: pg_sys::Oid, seen: &mut Seen) {
     let found = Parts::of(kind);

@@ -120,14 +120,6 @@ impl RelationOid {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
     }
 
-    /// Returns whether the relation has a column with this name.
-    pub fn has_column(self, name: &[u8]) -> bool {
-        let Some(name) = memory::terminated(name) else { return false };
-        // SAFETY: looks up a catalog, by a name that ends with a zero. The server returns 0 for what does not exist, and negative
-        // numbers for the columns of the system.
-        unsafe { pg_sys::get_attnum(self.0.into(), name.as_ptr()) > 0 }
-    }
-
     /// Returns whether the relation is a materialized view.
     pub fn is_materialized_view(self) -> bool {
         class(self.0).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_MATVIEW)

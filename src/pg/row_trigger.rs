@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use super::analysis;
 use super::memory;
 use super::rows::Call;
 use pgrx::callconv::{BoxRet, FcInfo};
@@ -56,11 +57,11 @@ fn function(schema: u32) -> Option<pg_sys::Oid> {
     }
 }
 
-/// Returns the trigger of an open table that calls a function.
+/// Returns the trigger of an open table that calls a function, and whether it runs in every session.
 ///
 /// # Safety
 /// The relation must be open.
-unsafe fn trigger_of(relation: pg_sys::Relation, function: pg_sys::Oid) -> Option<pg_sys::Oid> {
+unsafe fn trigger_of(relation: pg_sys::Relation, function: pg_sys::Oid) -> Option<(pg_sys::Oid, bool)> {
     // SAFETY: as the caller promises. A relation without triggers has no description of triggers.
     unsafe {
         let all = (*relation).trigdesc;
@@ -68,7 +69,8 @@ unsafe fn trigger_of(relation: pg_sys::Relation, function: pg_sys::Oid) -> Optio
             return None;
         }
         let triggers = std::slice::from_raw_parts((*all).triggers, (*all).numtriggers as usize);
-        triggers.iter().find(|trigger| trigger.tgfoid == function).map(|trigger| trigger.tgoid)
+        let found = triggers.iter().find(|trigger| trigger.tgfoid == function)?;
+        Some((found.tgoid, found.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS))
     }
 }
 
@@ -98,7 +100,13 @@ pub fn adjust(relation: u32, schema: u32, is_wanted: impl Fn(u32) -> bool) {
             pg_sys::relation_close(open, pg_sys::NoLock as pg_sys::LOCKMODE);
             match (found, kind == pg_sys::RELKIND_RELATION && is_wanted(oid.to_u32())) {
                 (None, true) => create(oid, function),
-                (Some(trigger), false) => drop_trigger(trigger),
+                // ALTER TABLE … ENABLE TRIGGER ALL has changed it.
+                (Some((trigger, false)), true) => {
+                    drop_trigger(trigger);
+                    pg_sys::CommandCounterIncrement();
+                    create(oid, function);
+                }
+                (Some((trigger, _)), false) => drop_trigger(trigger),
                 _ => {}
             }
         }
@@ -216,14 +224,10 @@ impl RowChange {
         !self.new.is_null()
     }
 
-    /// Returns the column with this name. None if the table has no such column.
+    /// Returns the column with this name. None if the table has no such column, or if the column cannot be a part of a tag.
     pub fn column(&self, name: &[u8]) -> Option<Column> {
-        let name = memory::terminated(name)?;
-        // SAFETY: the relation is open during the call. A column that was dropped has another name.
-        unsafe {
-            let number = pg_sys::get_attnum((*self.relation).rd_id, name.as_ptr());
-            (number > 0).then(|| Column::new(number, pg_sys::get_atttype((*self.relation).rd_id, number)))
-        }
+        let (number, kind) = find_column(self.relation(), name)?;
+        can_be_in_tags(self.relation(), number, kind).then(|| Column::new(number, kind))
     }
 
     /// Adds the value of a column to a text: of the old row, or of the new one. Returns false if it is null.
@@ -242,6 +246,30 @@ impl RowChange {
         }
         !is_null
     }
+}
+
+/// Returns the number and the type of a column. None if the table has no such column.
+fn find_column(relation: u32, name: &[u8]) -> Option<(i16, pg_sys::Oid)> {
+    let name = memory::terminated(name)?;
+    // SAFETY: looks up catalogs. A column that was dropped has another name, and those of the system have negative numbers.
+    unsafe {
+        let number = pg_sys::get_attnum(relation.into(), name.as_ptr());
+        (number > 0).then(|| (number, pg_sys::get_atttype(relation.into(), number)))
+    }
+}
+
+/// Returns whether a column can be a part of a tag. It cannot if the text of the same value changes with a definition, as those of row
+/// types and of the names of objects, or if the row does not hold the value.
+fn can_be_in_tags(relation: u32, number: i16, kind: pg_sys::Oid) -> bool {
+    const VIRTUAL: u8 = b'v';
+    // SAFETY: looks up a catalog, for a column that exists.
+    let generated = unsafe { pg_sys::get_attgenerated(relation.into(), number) };
+    generated as u8 != VIRTUAL && !analysis::follows_definitions(kind)
+}
+
+/// Returns whether a relation has a column with this name that can be a part of a tag. None if it has no such column.
+pub fn is_column_for_tags(relation: u32, name: &[u8]) -> Option<bool> {
+    find_column(relation, name).map(|(number, kind)| can_be_in_tags(relation, number, kind))
 }
 
 /// A column whose values become texts.

@@ -12,11 +12,11 @@ use crate::pg::row_trigger::{Column, RowChange};
 use crate::pg::{memory, names, relation, shared};
 use crate::store::note::TAG_BYTES_MAX;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The templates of a relation, with the columns of their placeholders.
 struct Prepared {
-    relation: u32,
     /// The templates and the value of `relation::generation` for which this was prepared.
     of: Rc<watch::Templates>,
     generation: u64,
@@ -29,9 +29,12 @@ enum Part {
     Column(Column),
 }
 
+/// The most relations whose templates a session keeps prepared.
+const PREPARED_MAX: usize = 64;
+
 thread_local! {
-    /// The relation of the last changed row.
-    static LAST: RefCell<Option<Rc<Prepared>>> = const { RefCell::new(None) };
+    /// The relations of the last changed rows.
+    static PREPARED: RefCell<HashMap<u32, Rc<Prepared>>> = RefCell::new(HashMap::new());
 }
 
 /// Invalidates the tags of a changed row when the transaction commits, and counts the row. May raise errors.
@@ -42,7 +45,9 @@ pub fn changed(change: &RowChange) {
         return;
     }
     let prepared = prepare(change);
-    let Some(templates) = &prepared.templates else { return reported_rows::note_bulk(oid) };
+    // Without a template, the list of watches and the trigger disagree.
+    let templates = prepared.templates.as_ref().filter(|templates| !templates.is_empty());
+    let Some(templates) = templates else { return reported_rows::note_bulk(oid) };
     for template in templates {
         let old = tag(change, template, true);
         let new = tag(change, template, false).filter(|new| old.as_ref() != Some(new));
@@ -80,23 +85,29 @@ fn tag(change: &RowChange, template: &[Part], is_old: bool) -> Option<Vec<u8>> {
     (1..=TAG_BYTES_MAX).contains(&text.len()).then_some(text)
 }
 
-/// Returns the templates of the row's relation. A session mostly changes many rows of one relation.
+/// Returns the templates of the row's relation.
 fn prepare(change: &RowChange) -> Rc<Prepared> {
     let (oid, of, generation) = (change.relation(), watch::templates(), relation::generation());
-    let last = LAST.with_borrow(Clone::clone);
-    if let Some(last) =
-        last.filter(|last| last.relation == oid && Rc::ptr_eq(&last.of, &of) && last.generation == generation)
-    {
+    let last = PREPARED.with_borrow(|all| all.get(&oid).cloned());
+    if let Some(last) = last.filter(|last| Rc::ptr_eq(&last.of, &of) && last.generation == generation) {
         return last;
     }
     let mut trees = vec![oid];
     if let relation::Relation::Rows { ancestors, .. } = relation::of(oid) {
         trees.extend(ancestors.iter());
     }
-    let of_relation = of.iter().filter(|(watched, _)| trees.contains(watched));
-    let templates = of_relation.map(|(_, text)| split(change, text)).collect();
-    let prepared = Rc::new(Prepared { relation: oid, of: Rc::clone(&of), generation, templates });
-    LAST.set(Some(Rc::clone(&prepared)));
+    let of_relation = trees.iter().flat_map(|watched| of.of_relation(*watched));
+    let templates = of_relation.map(|text| split(change, text)).collect();
+    let prepared = Rc::new(Prepared { of: Rc::clone(&of), generation, templates });
+    PREPARED.with_borrow_mut(|all| {
+        if all.len() >= PREPARED_MAX {
+            all.clear();
+        }
+        // Without memory, the templates are prepared again for the next row.
+        if all.try_reserve(1).is_ok() {
+            all.insert(oid, Rc::clone(&prepared));
+        }
+    });
     prepared
 }
 

@@ -50,8 +50,41 @@ struct Known {
     templates: Rc<Templates>,
 }
 
-/// Tags with placeholders, each with the OID of the relation for whose rows it stands.
-pub type Templates = Vec<(u32, Vec<u8>)>;
+/// The tags with placeholders, by the relation for whose rows they stand, and by the prefix of the tags that they can become
+/// (`template::prefix`).
+#[derive(Default)]
+pub struct Templates {
+    of_relations: HashMap<u32, Vec<Vec<u8>>>,
+    of_prefixes: HashMap<Vec<u8>, Vec<(u32, Vec<u8>)>>,
+}
+
+impl Templates {
+    fn add(&mut self, relation: u32, tag: &[u8]) {
+        self.of_relations.try_reserve(1).or_raise();
+        memory::push(self.of_relations.entry(relation).or_default(), memory::copy(tag));
+        let prefix = Template::parse(tag).ok().and_then(|template| template.prefix());
+        if let Some(prefix) = prefix {
+            self.of_prefixes.try_reserve(1).or_raise();
+            memory::push(self.of_prefixes.entry(prefix).or_default(), (relation, memory::copy(tag)));
+        }
+    }
+
+    /// Returns the tags that stand for rows of a relation.
+    pub fn of_relation(&self, relation: u32) -> &[Vec<u8>] {
+        self.of_relations.get(&relation).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the relations that have a tag which can become this one. A relation may occur more than once.
+    fn relations_of(&self, tag: &[u8]) -> impl Iterator<Item = u32> {
+        let begun_alike = template::prefix(tag).and_then(|prefix| self.of_prefixes.get(prefix));
+        let could_be = |text: &[u8]| Template::parse(text).is_ok_and(|template| template.could_be(tag));
+        begun_alike
+            .into_iter()
+            .flatten()
+            .filter(move |(_, text)| could_be(text))
+            .map(|(relation, _)| *relation)
+    }
+}
 
 thread_local! {
     /// The session's copy of the list; None before it was first read.
@@ -78,11 +111,7 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
         if let Some(prefix) = template::prefix(tag) {
             memory::push(&mut found, fence_of_prefix(tier, prefix));
         }
-        for (oid, text) in known.templates.iter() {
-            if Template::parse(text).is_ok_and(|template| template.could_be(tag)) {
-                add_rows(tier, *oid, stamp, &mut found);
-            }
-        }
+        known.templates.relations_of(tag).for_each(|oid| add_rows(tier, oid, stamp, &mut found));
     }
     found.sort_unstable();
     found.dedup();
@@ -111,7 +140,9 @@ fn add_rows(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceI
 #[cold]
 pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
     let known = up_to_date(tier);
-    let relations = |tag: &&&[u8]| known.relations.get(**tag).map_or(0, Vec::len);
+    let relations = |tag: &&&[u8]| {
+        known.relations.get(**tag).map_or(0, Vec::len) + known.templates.relations_of(tag).count()
+    };
     let tag = tags.iter().max_by_key(relations).copied().unwrap_or_default();
     status::about("refused: too many dependencies, most of them relations of {}", "tag", tag)
 }
@@ -143,19 +174,14 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
     }
 }
 
-/// Returns the relations that some tags stand for, or some rows of which, from the session's copy of the list. A relation may occur more
-/// than once. May
-/// raise errors.
+/// Returns the relations that some tags stand for, or for some of whose rows, from the session's copy of the list. A relation may
+/// occur more than once. May raise errors.
 pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
     let known = up_to_date(tier);
     let mut found = Vec::new();
     for tag in tags {
         known.relations.get(tag).into_iter().flatten().for_each(|oid| memory::push(&mut found, *oid));
-        for (oid, text) in known.templates.iter() {
-            if Template::parse(text).is_ok_and(|template| template.could_be(tag)) {
-                memory::push(&mut found, *oid);
-            }
-        }
+        known.templates.relations_of(tag).for_each(|oid| memory::push(&mut found, oid));
     }
     found
 }
@@ -188,11 +214,11 @@ fn up_to_date(tier: &HotTier) -> Rc<Known> {
         return known;
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
-    let (mut relations, mut templates) = (HashMap::<Vec<u8>, Vec<u32>>::new(), Vec::new());
+    let (mut relations, mut templates) = (HashMap::<Vec<u8>, Vec<u32>>::new(), Templates::default());
     each(|oid, tag| {
         memory::check();
         if is_template(tag) {
-            return memory::push(&mut templates, (oid, memory::copy(tag)));
+            return templates.add(oid, tag);
         }
         relations.try_reserve(1).or_raise();
         memory::push(relations.entry(tag.to_vec()).or_default(), oid);
@@ -228,6 +254,13 @@ pub fn tags_of(relation: RelationOid) -> BTreeSet<Vec<u8>> {
     tags
 }
 
+/// Returns the name under which a tag counts for the limits. Tags with placeholders that begin alike can become the same tag, so they
+/// count as one.
+fn counted_as(tag: &[u8]) -> Vec<u8> {
+    let prefix = Some(tag).filter(|tag| is_template(tag)).and_then(|tag| Template::parse(tag).ok()?.prefix());
+    prefix.map_or_else(|| memory::copy(tag), |prefix| memory::joined(&[0], &prefix))
+}
+
 /// Returns an error if a watch exceeds a limit. This transaction must have written the watch already, and the error undoes it.
 /// `new` are the tags that it has added. With `by_owner_of_extension`, [`RELATIONS_PER_OWNER_MAX`] does not count.
 ///
@@ -239,15 +272,15 @@ pub fn check_limits(
     by_owner_of_extension: bool,
 ) -> Result<(), Refused> {
     // The map is filled one entry at a time: to collect it would allocate memory for all tags in one piece.
-    let mut of_tag: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
+    let mut of_tag: BTreeMap<Vec<u8>, (&[u8], BTreeSet<u32>)> = BTreeMap::new();
     for tag in new {
         memory::check();
-        of_tag.insert(tag, BTreeSet::new());
+        of_tag.insert(counted_as(tag), (tag, BTreeSet::new()));
     }
     let mut of_relation = BTreeSet::new();
     each_of(Rows::AllUncommitted, |oid, tag| {
         memory::check();
-        if let Some(relations) = of_tag.get_mut(tag) {
+        if let Some((_, relations)) = of_tag.get_mut(&counted_as(tag)) {
             relations.insert(oid);
         }
         if oid == relation.get() {
@@ -262,7 +295,7 @@ pub fn check_limits(
             .hint("Run cache_unwatch for the relation, and then cache_watch with the tags that it needs."));
     }
     let owner = relation.owner();
-    for (tag, relations) in of_tag {
+    for (tag, relations) in of_tag.into_values() {
         if relations.len() > RELATIONS_PER_TAG_MAX {
             let message =
                 format!("tag \"{}\" would stand for more than {RELATIONS_PER_TAG_MAX} relations", shown(tag));
@@ -307,7 +340,7 @@ pub fn changed(versions: &[(u32, Vec<Vec<u8>>)]) {
 
 /// Creates and drops triggers after a relation has got or lost a parent. May raise errors.
 pub fn moved(relation: u32) {
-    if !templates().is_empty() {
+    if !templates().of_relations.is_empty() {
         adjust_triggers(relation);
     }
 }
