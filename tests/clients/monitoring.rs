@@ -161,6 +161,14 @@ fn the_files_name_metrics_that_exist() {
         let text = read(file);
         let used: BTreeSet<_> = words_after(&text, "labels->>'").map(str::to_owned).collect();
         assert_eq!(used, known_labels, "{file}");
+        // These exporters need a list of the columns.
+        if text.contains("usage: LABEL") {
+            let listed = text.matches("usage: LABEL").count();
+            assert_eq!(listed, known_labels.len() + 1, "{file}: the labels and the name");
+            for label in known_labels.iter().filter(|label| *label != "database") {
+                assert!(text.contains(&format!("- {label}: {{usage: LABEL")), "{file} does not list {label}");
+            }
+        }
         // The query stands at the end, or before the list of columns. YAML has indented it.
         let query = &text[text.find("SELECT ").expect("a query")..];
         let query = query.split("  metrics:").next().expect("a text");
