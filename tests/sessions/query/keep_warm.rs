@@ -473,6 +473,6 @@ fn dropped_roles_leave_room_for_others() {
     wait_until("one worker for more than its turn", || {
         let before = text(&mut admin, worker);
         std::thread::sleep(Duration::from_secs(3));
-        before != "" && before == text(&mut admin, worker)
+        !before.is_empty() && before == text(&mut admin, worker)
     });
 }
