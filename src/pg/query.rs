@@ -240,10 +240,11 @@ pub fn plans_with_foreign_code(relations: impl Iterator<Item = u32>) -> bool {
                  AND d.objsubid OPERATOR(pg_catalog.=) 0
                  AND ty.oid OPERATOR(pg_catalog.=) d.refobjid AND ty.typtype OPERATOR(pg_catalog.=) 'd'
              LEFT JOIN pg_catalog.pg_proc AS p
-                 ON p.oid OPERATOR(pg_catalog.=) CASE
-                     WHEN d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid
-                     ELSE op.oprcode END
-         WHERE p.proowner NOT IN (SELECT oid FROM trusted) OR ty.typowner NOT IN (SELECT oid FROM trusted)
+                 ON p.oid OPERATOR(pg_catalog.=) op.oprcode
+                 OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+                 AND p.oid OPERATOR(pg_catalog.=) d.refobjid
+         WHERE coalesce(p.proowner, ty.typowner) IS NOT NULL
+             AND NOT EXISTS (SELECT FROM trusted AS r WHERE r.oid OPERATOR(pg_catalog.=) coalesce(p.proowner, ty.typowner))
          LIMIT 1",
         oids.join(",")
     );

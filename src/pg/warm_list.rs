@@ -289,6 +289,11 @@ impl WarmList {
         self.place(owner).into_iter().for_each(|slot| slot.is_refused.store(1, Relaxed));
     }
 
+    /// Notes that a worker has not tried again to begin a session of an owner, and can perhaps begin one now.
+    pub fn accept(&self, owner: Owner) {
+        self.place(owner).into_iter().for_each(|slot| slot.is_refused.store(0, Relaxed));
+    }
+
     /// Returns whether the last worker could not begin a session of an owner.
     pub fn is_refused(&self, owner: Owner) -> bool {
         self.place(owner).is_some_and(|slot| slot.is_refused.load(Relaxed) != 0)

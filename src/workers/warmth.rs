@@ -222,6 +222,8 @@ impl Warmth {
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }
                 Some(_) if self.alive() >= settings::max_workers() => {
+                    // Perhaps a session of the owner can begin now, so the other owners must take turns with it.
+                    list.accept(owner);
                     end_endless();
                     break;
                 }
