@@ -31,7 +31,7 @@ work=$packages/work
 # The libraries that pg_cache.so may need: those of every server. The compiler's library comes with the server's own libraries.
 allowed='^(linux-vdso|libc|libm|libgcc_s|ld-linux-x86-64|ld-linux-aarch64)\.so'
 
-# Prints the newest version of libc of which the library uses a function.
+# Prints the oldest version of libc that has all functions that the library uses.
 libc_version() { objdump -T "$work/pg_cache.so" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1; }
 
 # Collects the files that all packages contain.

@@ -2,7 +2,8 @@
 //! and `latest.svg` in the directory of the command line, and `day.svg`, the chart of the part `day`.
 //!
 //! `results` computes the results of the plan from the samples, [`section`] holds those of a part, and [`target`] judges a
-//! figure by a goal and a floor. `markdown`, `chart` and [`day`] draw the results, with the help of `table`, `text` and [`notation`].
+//! figure by a goal and a floor. `markdown`, `chart` and [`day`] draw the results, with the help of `table`, `text` and
+//! [`notation`].
 
 mod chart;
 pub mod day;

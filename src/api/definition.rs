@@ -1,5 +1,6 @@
 //! SQL functions for tests of the fences of definitions, in debug builds only (`CREATE FUNCTION … AS '$libdir/pg_cache',
-//! 'latest_change_wrapper'`). A *fence* is the word in shared memory that tells when a definition was last changed (`docs/architecture.md`).
+//! 'latest_change_wrapper'`). A *fence* is the word in shared memory that tells when a definition was last changed
+//! (`docs/architecture.md`).
 
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
@@ -13,8 +14,8 @@ fn latest_change() -> i64 {
     shared::tier().map_or(0, |tier| tier.fences().now().as_u64() as i64)
 }
 
-/// Returns the number of a fence: that of all definitions (kind `any`), of roles (`roles`), of other definitions (`other`), of the definition of the
-/// relation with this OID (`relation`), or of a name (`name`).
+/// Returns the number of a fence: that of all definitions (kind `any`), of roles (`roles`), of other definitions (`other`), of the
+/// definition of the relation with this OID (`relation`), or of a name (`name`).
 #[pg_extern(sql = false)]
 fn fence_of_definition(kind: TextArgument<'_>, oid: i64, name: TextArgument<'_>) -> i64 {
     shared::tier().map_or(0, |tier| {

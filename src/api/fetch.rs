@@ -16,8 +16,9 @@ use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
-/// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. Refuses a null element, and a relation without rows of its own,
-/// such as a view, because no commit reports a write to it. A relation that does not exist is accepted.
+/// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. Refuses a null element, and a
+/// relation without rows of its own, such as a view, because no commit reports a write to it. A relation that does not exist is
+/// accepted.
 pub(super) fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
     if numbers.0.contains(&0) {
         return Err(null("element of depends"));

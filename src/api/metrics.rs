@@ -81,8 +81,8 @@ mod pgcache {
         TableIterator::new(table.rows)
     }
 
-    /// Returns for each timed operation how many were timed, and how many milliseconds they took. The percentiles are the limits of
-    /// the buckets that they are in, so they may be up to twice too large.
+    /// Returns, for each kind of operation, the number of timed operations and their times in milliseconds. A percentile is the
+    /// upper limit of its bucket. Each limit is twice the limit before it, so a percentile may be up to twice the exact time.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn latency() -> TableIterator<
@@ -114,8 +114,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns the limit, in milliseconds, of the bucket in which this share of the times ends. None if nothing was timed. It is
-    /// infinite for the last bucket.
+    /// Returns the smallest limit of a bucket, in milliseconds, that at least this share of the times does not exceed. None if
+    /// nothing was timed. The limit of the last bucket is infinite.
     fn quantile_ms(times: &Histogram, share: f64) -> Option<f64> {
         let needed = (times.count() as f64 * share).ceil().max(1.0) as u64;
         let mut count = 0;

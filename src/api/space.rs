@@ -244,8 +244,8 @@ fn create(
     check_together(&name)
 }
 
-/// Changes the options that were passed. This requires the privilege admin. If `scope` or `redis` was passed, even the present value,
-/// the space is flushed; so is a space with copies in Redis if `enabled` was passed.
+/// Changes the options that were passed. This requires the privilege admin. If `scope` or `redis` was passed, even the present
+/// value, the space is flushed; so is a space with copies in Redis if `enabled` was passed.
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
     let moves = options.scope.is_some()
@@ -255,8 +255,8 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
         // Values that were stored with the other scope must not be found again if the option is ever changed back. Redis must have
-        // all values of a space that can be read, or none. During recovery, the flush would be refused with a hint about invalidation.
-        // Without it, the write below raises the server's own error.
+        // all values of a space that can be read, or none. During recovery, the flush would be refused with a hint about
+        // invalidation. Without it, the write below raises the server's own error.
         entry::flush(&space, false)?;
     }
     write_default_row(space.oid);

@@ -42,7 +42,7 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     Ok(relation)
 }
 
-/// Returns an error unless the values of a column can be parts of tags. `name` is the name of the relation.
+/// Returns an error unless the values of a column can be parts of tags. `name` is the name of the relation, for the messages.
 fn check_column(relation: RelationOid, name: &[u8], column: &[u8]) -> Result<(), Refused> {
     let (column_name, name) = (shown(column), shown(name));
     match row_trigger::is_column_for_tags(relation.get(), column) {
@@ -72,7 +72,7 @@ fn check_template(relation: RelationOid, tag: &[u8]) -> Result<(), Refused> {
     let template = Template::parse(tag).map_err(|why| refused(why.in_words()))?;
     if template.prefix().is_none() {
         return Err(refused(
-            "A tag with placeholders must begin with a text that ends with a character such as a colon.",
+            "The text before the first placeholder must contain a character that is no letter, digit or underscore, such as a colon.",
         ));
     }
     let name = relation.name().unwrap_or_default();

@@ -2,8 +2,8 @@
 //! ([`Changed`]).
 //!
 //! An object that this transaction has created concerns other sessions only by its name: no result can depend on the object itself.
-//! A renamed or moved object concerns them by the name that it had before this transaction, and by the present one. Names in between
-//! were never seen by other sessions.
+//! A renamed or moved object concerns them by the name that it had before this transaction, and by the present one. Names in
+//! between were never seen by other sessions.
 
 use super::relation;
 use super::system::{self, CLASSES, Class, FUNCTIONS, INDEXES, Name, SCHEMAS, Schema, TYPES, When};
@@ -14,12 +14,13 @@ use pgrx::pg_sys;
 pub enum Changed<'n> {
     /// The definition of the relation with this OID in this database.
     Relation(u32),
-    /// The meaning of a name in this database: an object of this name is created or dropped, or gets or loses this name, or is moved
-    /// to another schema; or privileges on a schema or a function of this name change.
+    /// The meaning of a name in this database: an object of this name is created or dropped, or gets or loses this name, or is
+    /// moved to another schema; or privileges on a schema or a function of this name change.
     Name(&'n [u8]),
     /// Any other definition of this database.
     Other,
-    /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog that all databases share.
+    /// Definitions that concern all databases: a change of roles or memberships, or a direct write to a catalog that all databases
+    /// share.
     Roles,
     /// The extension pg_cache is dropped in this database.
     Extension,
@@ -172,8 +173,8 @@ fn above(oid: u32, report: Report) {
     relation::ancestors(oid).into_iter().for_each(|above| report(Changed::Relation(above)));
 }
 
-/// Reports that a table has got a parent or has lost it, as a change of the parent and the tables above it. A temporary table concerns
-/// no other session.
+/// Reports that a table has got a parent or has lost it, as a change of the parent and the tables above it. A temporary table
+/// concerns no other session.
 pub fn inheritance(child: u32, parent: u32, report: Report) {
     if is_temporary(child) {
         return;
@@ -194,8 +195,8 @@ pub fn rule(catalog: &system::Catalog<system::Rule>, oid: u32, report: Report) {
     }
 }
 
-/// Reports a change of a type. The row type of a relation changes with the relation, and an array type with its elements. Array types
-/// have names of their own.
+/// Reports a change of a type. The row type of a relation changes with the relation, and an array type with its elements. Array
+/// types have names of their own.
 pub fn of_type(oid: u32, how: How, report: Report) {
     let versions = Versions::of(&TYPES, oid);
     let Some(row) = versions.latest() else { return report(Changed::Other) };

@@ -1,5 +1,5 @@
-//! Reads in the tree of a query what its result depends on, before the query is planned. The rewriter has expanded views and policies
-//! in this tree, but the planner has not inlined functions, folded constants or removed anything yet. `observer.rs` keeps
+//! Reads in the tree of a query what its result depends on, before the query is planned. The rewriter has expanded views and
+//! policies in this tree, but the planner has not inlined functions, folded constants or removed anything yet. `observer.rs` keeps
 //! what the query reads and calls while it runs.
 
 #![allow(unsafe_code)]
@@ -40,8 +40,8 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
     if node.is_null() {
         return false;
     }
-    // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own. `context` is the variable
-    // of `note_queries`.
+    // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own. `context` is the
+    // variable of `note_queries`.
     unsafe {
         note_node(node, &mut *context.cast::<Seen>());
         pg_sys::check_functions_in_node(node, Some(visit_function), context);

@@ -1,5 +1,5 @@
-//! Tells what the results of built-in functions depend on. PostgreSQL creates these functions with the database cluster. Each has the
-//! same OID in all versions of PostgreSQL that have it.
+//! Tells what the results of built-in functions depend on. PostgreSQL creates these functions with the database cluster. Each has
+//! the same OID in all versions of PostgreSQL that have it.
 //!
 //! The result of an immutable function depends on its arguments alone. The result of a stable function may also depend on rows,
 //! definitions, the role, settings, the clock, which a result of a query varies on or expires by, or on other state of the server.
@@ -119,9 +119,9 @@ const SURROUNDINGS: &[u32] = &[
 
 /// `pg_client_encoding`, `current_setting` and `pg_settings_get_flags`.
 const SETTINGS: &[u32] = &[810, 2077, 3294, 6240];
-/// `now` and the like, `age` with one argument, the input of dates and times. Functions that may convert a text to a date: the input
-/// of arrays, records, ranges and domains, and `json_to_record` and `json_populate_record` in all forms. Functions that need the
-/// present offset of the time zone: `timetz`, `timezone` of a `timetz`, `jsonb_path_query_tz` and the like.
+/// `now` and the like, `age` with one argument, the input of dates and times. Functions that may convert a text to a date: the
+/// input of arrays, records, ranges and domains, and `json_to_record` and `json_populate_record` in all forms. Functions that need
+/// the present offset of the time zone: `timetz`, `timezone` of a `timetz`, `jsonb_path_query_tz` and the like.
 const CLOCK: &[u32] = &[
     750, 1084, 1143, 1150, 1177, 1179, 1180, 1299, 1312, 1350, 1386, 2023, 2030, 2037, 2047, 2059, 2290,
     2597, 2647, 2648, 3204, 3205, 3209, 3475, 3490, 3491, 3834, 3960, 3961, 4231, 6336, 6338,
@@ -146,7 +146,8 @@ const SESSION: &[u32] = &[
 ];
 /// The transaction: its id and its snapshot, and ages of transactions.
 const TRANSACTIONS: &[u32] = &[1181, 2943, 2944, 3348, 3939, 5059, 5060, 5061];
-/// Names of objects: `to_regclass` and the like, the input of types such as `regclass`, `pg_table_is_visible` and the like, `pg_input_is_valid`.
+/// Names of objects: `to_regclass` and the like, the input of types such as `regclass`, `pg_table_is_visible` and the like,
+/// `pg_input_is_valid`.
 const NAMES: &[u32] = &[
     44, 1079, 2079, 2080, 2081, 2082, 2083, 2093, 2212, 2214, 2216, 2218, 2220, 3403, 3476, 3479, 3492, 3493,
     3494, 3495, 3736, 3756, 3757, 3758, 3768, 3771, 3815, 3829, 4084, 4086, 4093, 4098, 4193, 4195, 6210,

@@ -18,8 +18,8 @@ pub struct Call {
     pub user_function: bool,
 }
 
-/// Volatile built-in functions that change no result: `pg_sleep` and the like, and the functions that take and release advisory locks.
-/// A function that is declared as stable may call them.
+/// Volatile built-in functions that change no result: `pg_sleep` and the like, and the functions that take and release advisory
+/// locks. A function that is declared as stable may call them.
 const HARMLESS: [u32; 24] = [
     2626, 2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890, 2891, 2892, 3089, 3090, 3091,
     3092, 3093, 3094, 3095, 3096, 3935, 3936,

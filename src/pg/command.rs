@@ -52,8 +52,8 @@ pub trait Watcher: Sync {
     /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing
     /// to these.
     fn growing(&self);
-    /// A relation has got or lost a parent, or was created as a part of another relation. Called after the command, which has locked
-    /// the relation against writers.
+    /// A relation has got or lost a parent, or was created as a part of another relation. Called after the command, which still
+    /// locks the relation against writers.
     fn moved(&self, relation: u32);
     /// A database is about to be dropped.
     fn dropping(&self, database: u32);
@@ -108,7 +108,8 @@ enum Afterwards {
     Disowned,
     /// The command has changed relations, and may have found other ones by their names than its announcement.
     Altered(*mut Found),
-    /// The command has given these relations other parents. It may also have changed a relation, as above, or null.
+    /// The command has given the relations of the first list other parents, or has created them with parents. The second list is
+    /// that of [`Altered`](Self::Altered); null if there is none.
     Moved(*mut Found, *mut Found),
 }
 
@@ -648,8 +649,8 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
     }
 }
 
-/// Reports a change of definitions, unless the names of the relations that a command has changed still stand for the same relations.
-/// `found` must be from `before`.
+/// Reports a change of definitions, unless the names of the relations that a command has changed still stand for the same
+/// relations. `found` must be from `before`.
 unsafe fn check_names(watcher: &dyn Watcher, found: *mut Found) {
     // SAFETY: as the caller promises.
     if !unsafe { found::are_same(found) } {

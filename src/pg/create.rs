@@ -133,8 +133,8 @@ fn named(argument: TextArgument<'_>) -> (pg_sys::Oid, CString) {
     }
 }
 
-/// Makes the command for a wrapper: function, schema and name of the wrapper, its strictness, the selected columns, the schema of the
-/// functions, ttl, tags, space, the parameters, the columns.
+/// Makes the command for a wrapper: function, schema and name of the wrapper, its strictness, the selected columns, the schema of
+/// the functions, ttl, tags, space, the parameters, the columns.
 const WRAPPER: &CStr = c"SELECT pg_catalog.format(
     'CREATE FUNCTION %1$I.%2$I(%3$s) RETURNS %4$s LANGUAGE sql VOLATILE PARALLEL UNSAFE %5$s BEGIN ATOMIC
         SELECT %6$s FROM %7$I.cache_wrapped(%8$L::pg_catalog.interval, %9$L::pg_catalog.text[], %10$L::pg_catalog.text,
@@ -167,8 +167,8 @@ const GRANTS: &CStr = c"SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s T
     WHERE p.oid OPERATOR(pg_catalog.=) $1";
 
 /// Creates the wrapper of a function, and returns its OID. `call` is the call of `cache_wrap`, whose arguments were checked:
-/// function, ttl, tags, space. The search path must be `pg_catalog` alone, so that the names of types have their schemas. Raises the
-/// errors of the server.
+/// function, ttl, tags, space. The search path must be `pg_catalog` alone, so that the names of types have their schemas. Raises
+/// the errors of the server.
 pub fn wrapper(call: Call, signature: &Signature) -> Result<u32, Refused> {
     let wrapper = signature.wrapper()?;
     let function = pg_sys::Oid::from(signature.function.get());
@@ -206,8 +206,8 @@ pub fn wrapper(call: Call, signature: &Signature) -> Result<u32, Refused> {
     }
 }
 
-/// Returns the function that the first argument behind `before` names: the arguments of `cache_wrapped` are settings, a function and
-/// its arguments. An error if it does not name one.
+/// Returns the function that the first argument behind `before` names: the arguments of `cache_wrapped` are settings, a function
+/// and its arguments. An error if it does not name one.
 pub fn wrapped(call: Call, index: usize) -> Result<FunctionOid, Refused> {
     let is_function = call.argument_type(index) == pg_sys::REGPROCEDUREOID.to_u32();
     let argument = call.argument(index).filter(|_| is_function);

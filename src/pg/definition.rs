@@ -90,8 +90,8 @@ unsafe extern "C-unwind" fn access(
     }
 }
 
-/// Reports the definitions that a created, altered or dropped object changes. `class` is the OID of its catalog, `object` its OID, and
-/// `part` the number of a column of a relation, or 0.
+/// Reports the definitions that a created, altered or dropped object changes. `class` is the OID of its catalog, `object` its OID,
+/// and `part` the number of a column of a relation, or 0.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(

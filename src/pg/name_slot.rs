@@ -1,5 +1,6 @@
-//! A slot in shared memory that holds the name of a tag or definition, with the number of its fence. A *fence* is the word in shared
-//! memory that tells when the tag or definition was last invalidated (`docs/architecture.md`). `names.rs` says what the names are for.
+//! A slot in shared memory that holds the name of a tag or definition, with the number of its fence. A *fence* is the word in
+//! shared memory that tells when the tag or definition was last invalidated (`docs/architecture.md`). `names.rs` says what the
+//! names are for.
 //!
 //! Access rules:
 //! - Each slot has a version, which is odd while a session writes the slot. A writer adds 1 before it writes and 1 afterwards.

@@ -2,14 +2,15 @@
 //!
 //! An entry knows its tags and definitions only by their *fences*, the words that tell when each was last invalidated
 //! (`docs/architecture.md`). The fence of a tag or definition is found by a hash of its name. A session that invalidates one notes
-//! the name here, so that another session can say what has made its entry a miss. The table is small: each fence has one slot, fences share slots, and a slot keeps
-//! the latest name. A name may be missing or may belong to another fence, so a reader must check that the name leads to its fence.
+//! the name here, so that another session can say what has made its entry a miss. The table is small: each fence has one slot,
+//! fences share slots, and a slot keeps the latest name. A name may be missing or may belong to another fence, so a reader must
+//! check that the name leads to its fence.
 
 use super::name_slot::BYTES_MAX;
 use super::{memory, shared};
 
-/// Notes the name of a tag or definition that is being invalidated. Does nothing if there is no cache, if the name is too long for a slot, or if
-/// another session writes the slot. Cannot fail.
+/// Notes the name of a tag or definition that is being invalidated. Does nothing if there is no cache, if the name is too long for
+/// a slot, or if another session writes the slot. Cannot fail.
 pub fn note(fence_number: u32, name: &[u8]) {
     let Some(slot) = shared::name_slot(fence_number).filter(|_| name.len() <= BYTES_MAX) else { return };
     let known = slot.read(fence_number);

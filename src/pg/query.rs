@@ -115,7 +115,8 @@ pub fn rows(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32]), sin
     });
 }
 
-/// Runs a query, and returns its rows as a jsonb: an array with an object for each row. `before` is called as by [`scalar`]. Raises the errors of the query.
+/// Runs a query, and returns its rows as a jsonb: an array with an object for each row. `before` is called as by [`scalar`]. Raises
+/// the errors of the query.
 pub fn json(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Value {
     context::within(query.caller, query.text, |context| {
         // SAFETY: as above. The connection is still open while the bytes are copied.
@@ -662,9 +663,9 @@ impl Reading {
 
 /// Prepares the parser for a query that reads a relation as another role. The server calls this whenever it analyzes the query.
 ///
-/// The names in the FROM clause are looked up as the other role, because the current role may lack a privilege on the schema: a view
-/// needs none for what it names. Nothing else happens before the parser comes to the list of columns. If it raises an error before,
-/// the server restores the current role when it ends the transaction or savepoint.
+/// The names in the FROM clause are looked up as the other role, because the current role may lack a privilege on the schema: a
+/// view needs none for what it names. Nothing else happens before the parser comes to the list of columns. If it raises an error
+/// before, the server restores the current role when it ends the transaction or savepoint.
 #[pg_guard]
 unsafe extern "C-unwind" fn begin_reading(parser: *mut pg_sys::ParseState, reading: *mut c_void) {
     // SAFETY: the server's own state of the parser, and an argument that `Reading::of` has made.

@@ -90,7 +90,8 @@ impl Counters {
         // SAFETY: as the type says, the levels are still there.
         let mut next = unsafe { first_of(level) };
         std::iter::from_fn(move || {
-            // SAFETY: as above. The last level and the last table of each list have a null pointer. The caller uses the counts at once.
+            // SAFETY: as above. The last level and the last table of each list have a null pointer. The caller uses the counts at
+            // once.
             unsafe {
                 while next.is_null() {
                     if level.is_null() {
@@ -106,8 +107,8 @@ impl Counters {
         })
     }
 
-    /// Returns how many rows of a table were counted, before and after their changes: an update has both, an insert only the new row,
-    /// a delete only the old one. Returns None if the table was truncated. Cannot fail.
+    /// Returns how many rows of a table were counted, before and after their changes: an update has both, an insert only the new
+    /// row, a delete only the old one. Returns None if the table was truncated. Cannot fail.
     pub fn rows(self, table: u32) -> Option<(u64, u64)> {
         let (mut old, mut new) = (0_i64, 0_i64);
         for counted in self.tables().filter(|counted| table_of(counted) == table) {

@@ -1,8 +1,8 @@
-//! The trigger that reports each changed row of a table: creates it, drops it, and reads the row of a call.
+//! The trigger that reports each changed row of a table: this file creates it, drops it, and reads the row of a call.
 //!
-//! The trigger is one of the server's internal ones, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it
-//! out, and `ALTER TABLE … DISABLE TRIGGER USER` does not stop it. It runs for each row after the statement, also in a session with
-//! `session_replication_role = replica`. It depends on its table and on its function in such a way that dropping either drops it.
+//! The trigger is an internal one, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it out, and
+//! `ALTER TABLE … DISABLE TRIGGER USER` does not stop it. The server calls it after the statement, once for each changed row, also
+//! in a session with `session_replication_role = replica`. DROP of the table or of the trigger's function drops the trigger, too.
 
 #![allow(unsafe_code)]
 
@@ -29,7 +29,7 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::List;
 }
 
-/// Does the same, without the parents.
+/// Calls [`find_all_inheritors`] without asking for the numbers of parents.
 #[allow(ffi_unwind_calls)] // The guard turns an error of the server into a panic.
 unsafe fn inheritors(parent: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> *mut pg_sys::List {
     // SAFETY: as the caller promises. No value needs to be dropped inside of the guard.
@@ -38,8 +38,8 @@ unsafe fn inheritors(parent: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> *mut pg_sys
 
 /// Returns the function of the trigger, `pgcache.rows_changed()`, in the schema with this OID. None if there is no such function.
 fn function(schema: u32) -> Option<pg_sys::Oid> {
-    // SAFETY: a look-up in the server's cache of pg_proc, by a name, a list without types, and a schema. The entry is released after the
-    // last access.
+    // SAFETY: a look-up in the server's cache of pg_proc, by a name, an empty list of types, and a schema. The entry is released
+    // after the last access.
     unsafe {
         let types = pg_sys::buildoidvector(std::ptr::null(), 0);
         let tuple = pg_sys::SearchSysCache3(
@@ -74,17 +74,18 @@ unsafe fn trigger_of(relation: pg_sys::Relation, function: pg_sys::Oid) -> Optio
     }
 }
 
-/// Creates and drops triggers, so that exactly those tables have the trigger for which `is_wanted` returns true: of a relation and all
-/// relations below it in its inheritance tree. Partitioned tables and materialized views have none: the former have no rows of their
-/// own, and the latter are refreshed without triggers. Locks the relations as CREATE TRIGGER does, and a table that loses its trigger as
-/// DROP TRIGGER does, until the transaction ends. Does nothing if the relation does not exist. May raise errors.
+/// Creates and drops the triggers of a relation and of all relations below it in its inheritance tree. Afterwards, a table of this
+/// tree has the trigger exactly if `is_wanted` returns true for it. Partitioned tables and materialized views never have the
+/// trigger: partitioned tables have no rows of their own, and a refresh of a materialized view calls no triggers. Locks the
+/// relations as CREATE TRIGGER does, and a table that loses its trigger as DROP TRIGGER does, until the transaction ends. Does
+/// nothing if the relation does not exist. May raise errors.
 ///
 /// The caller must have checked that the current role may do this. `schema` is the schema of the extension.
 pub fn adjust(relation: u32, schema: u32, is_wanted: impl Fn(u32) -> bool) {
     let Some(function) = function(schema) else { return };
     let lock = pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE;
-    // SAFETY: opens the relation if it exists, and then lists it with all relations below it, which stay locked until the transaction
-    // ends. Each of them is opened and closed again under that lock. The list is one of OIDs.
+    // SAFETY: opens the relation if it exists, and then lists it with all relations below it, which stay locked until the
+    // transaction ends. Each of them is opened and closed again under that lock. The elements of the list are OIDs.
     unsafe {
         let top = pg_sys::try_relation_open(relation.into(), lock);
         if top.is_null() {
@@ -100,7 +101,7 @@ pub fn adjust(relation: u32, schema: u32, is_wanted: impl Fn(u32) -> bool) {
             pg_sys::relation_close(open, pg_sys::NoLock as pg_sys::LOCKMODE);
             match (found, kind == pg_sys::RELKIND_RELATION && is_wanted(oid.to_u32())) {
                 (None, true) => create(oid, function),
-                // ALTER TABLE … ENABLE TRIGGER ALL has changed it.
+                // ALTER TABLE … ENABLE TRIGGER ALL has changed the trigger: it no longer runs in every session.
                 (Some((trigger, false)), true) => {
                     drop_trigger(trigger);
                     pg_sys::CommandCounterIncrement();
@@ -116,8 +117,8 @@ pub fn adjust(relation: u32, schema: u32, is_wanted: impl Fn(u32) -> bool) {
 /// Creates the trigger of a table.
 fn create(table: pg_sys::Oid, function: pg_sys::Oid) {
     let nothing = pg_sys::InvalidOid;
-    // SAFETY: a statement as the parser would make it for CREATE TRIGGER … AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW. The server
-    // takes table and function from the arguments. A list or an expression that is not there is null.
+    // SAFETY: a statement as the parser would make it for CREATE TRIGGER … AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW. The
+    // server takes table and function from the arguments. Missing lists and expressions are null.
     unsafe {
         let mut statement =
             pgrx::PgBox::<pg_sys::CreateTrigStmt>::alloc_node(pg_sys::NodeTag::T_CreateTrigStmt);
@@ -140,7 +141,8 @@ fn create(table: pg_sys::Oid, function: pg_sys::Oid) {
             false,
             pg_sys::TRIGGER_FIRES_ALWAYS as std::ffi::c_char,
         );
-        // The dependency on the function is one that would refuse to drop the extension. So it is replaced.
+        // The server records a normal dependency on the function, with which DROP EXTENSION would fail. An automatic one replaces
+        // it.
         pg_sys::CommandCounterIncrement();
         pg_sys::deleteDependencyRecordsForSpecific(
             pg_sys::TriggerRelationId,
@@ -189,15 +191,15 @@ impl RowChange {
     /// Returns the change for which the trigger's function was called. None if the function was called in another way.
     pub fn of(call: Call) -> Option<Self> {
         let context = call.context();
-        // SAFETY: the node that the server passes to a function, or null. For a call as a trigger it is a `TriggerData`, whose tuples
-        // exist during the call.
+        // SAFETY: the node that the server passes to a function, or null. For a call as a trigger it is a `TriggerData`, whose
+        // tuples exist during the call.
         unsafe {
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
                 return None;
             }
             let data = &*context.cast::<pg_sys::TriggerData>();
             let none = std::ptr::null_mut();
-            // A trigger that a user has created would count rows twice, which would make up for rows that are not reported.
+            // A trigger of a user would count rows twice. The surplus could hide rows that were not reported.
             let is_ours = (*data.tg_trigger).tgisinternal;
             let is_for_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
             let (old, new) = match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
@@ -251,15 +253,15 @@ impl RowChange {
 /// Returns the number and the type of a column. None if the table has no such column.
 fn find_column(relation: u32, name: &[u8]) -> Option<(i16, pg_sys::Oid)> {
     let name = memory::terminated(name)?;
-    // SAFETY: looks up catalogs. A column that was dropped has another name, and those of the system have negative numbers.
+    // SAFETY: looks up catalogs. A dropped column has another name, and system columns have negative numbers.
     unsafe {
         let number = pg_sys::get_attnum(relation.into(), name.as_ptr());
         (number > 0).then(|| (number, pg_sys::get_atttype(relation.into(), number)))
     }
 }
 
-/// Returns whether a column can be a part of a tag. It cannot if the text of the same value changes with a definition, as those of row
-/// types and of the names of objects, or if the row does not hold the value.
+/// Returns whether a column can be a part of a tag. A virtual generated column cannot, because the row does not contain its value.
+/// Nor can a column whose values change their texts when a definition changes, such as values of row types and of `regclass`.
 fn can_be_in_tags(relation: u32, number: i16, kind: pg_sys::Oid) -> bool {
     const VIRTUAL: u8 = b'v';
     // SAFETY: looks up a catalog, for a column that exists.
@@ -289,12 +291,12 @@ enum Form {
     Text,
     /// The bytes of the value without the blanks at the end are the text.
     Padded,
-    /// By this output function of the type, whose result depends on no setting.
+    /// This output function of the type makes the text. Its result depends on no setting.
     Plain(pg_sys::Oid),
-    /// By this output function of the type, with the settings of [`SETTINGS`].
+    /// This output function of the type makes the text, with the settings of [`SETTINGS`].
     BySettings(pg_sys::Oid),
     Bool,
-    /// The cast to text is a function, which writes more than the output function does.
+    /// The function for the cast to text makes the text: unlike the output function, it always writes the length of the netmask.
     Inet,
 }
 
@@ -347,7 +349,7 @@ impl Column {
             Form::Int4 => write(Digits::of((value.value() as i32).into()).bytes()),
             Form::Int8 => write(Digits::of(value.value() as i64).bytes()),
             Form::Bool => write(if value.value() & 0xff != 0 { b"true" } else { b"false" }),
-            // SAFETY: a Datum of a text, of which the server makes a copy if it is compressed or stored elsewhere.
+            // SAFETY: a Datum of a text. The server copies the text if it is compressed or stored in a TOAST table.
             Form::Text => unsafe {
                 write(super::varlena::content(value));
             },
@@ -417,7 +419,7 @@ struct FixedSettings(c_int);
 
 impl FixedSettings {
     fn new() -> Self {
-        // SAFETY: opens a nesting level of settings, which `drop` closes again. An error that is raised meanwhile drops this value, too.
+        // SAFETY: opens a nesting level of settings, which `drop` closes again, also while an error unwinds.
         unsafe {
             let guard = Self(pg_sys::NewGUCNestLevel());
             for (name, value) in SETTINGS {

@@ -841,8 +841,8 @@ unsafe fn slot_for(descriptor: pg_sys::TupleDesc) -> *mut pg_sys::TupleTableSlot
 }
 
 /// Returns whether a column of a query can be returned as a column that the caller expects: the types are the same, or the query
-/// returns a domain over the expected type, and the caller expects the same type modifier, or none. A driver reports a domain as the
-/// type below it, and the values have the same form.
+/// returns a domain over the expected type, and the caller expects the same type modifier, or none. A driver reports a domain as
+/// the type below it, and the values have the same form.
 fn fits(expected: Column, found: Column) -> bool {
     let is_same = |found: Column| expected.0 == found.0 && [-1, found.1].contains(&expected.1);
     is_same(found) || is_same(base_of(found))

@@ -191,7 +191,7 @@ pub fn define() {
     );
     int(
         c"pg_cache.track_latency",
-        c"One of so many reads, hits of queries and calls that set values is timed for cache_latency.",
+        c"Number of reads, of hits of queries and of sets, of which one is timed for cache_latency.",
         c"1 times all of them. Runs of queries and waits are always timed. 0 times nothing.",
         &TRACK_LATENCY,
         0,
@@ -422,8 +422,8 @@ pub fn saves_on_shutdown() -> bool {
 /// The most bytes of the name of a channel, as the server allows.
 const CHANNEL_BYTES_MAX: usize = pg_sys::NAMEDATALEN as usize - 1;
 
-/// Returns the channel of the notifications about changes, if they are to be sent. A name that the server would refuse switches them
-/// off.
+/// Returns the channel of the notifications about changes, if they are to be sent. A name that the server would refuse switches
+/// them off.
 pub fn notify_channel() -> Option<CString> {
     let channel = NOTIFY_CHANNEL.get().filter(|_| NOTIFY.get())?;
     (1..=CHANNEL_BYTES_MAX).contains(&channel.as_bytes().len()).then_some(channel)

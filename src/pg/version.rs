@@ -2,8 +2,8 @@
 //!
 //! The SQL objects of a database keep the version that CREATE EXTENSION or ALTER EXTENSION UPDATE has given them, and the library
 //! keeps its version until the server is restarted. So every combination can occur. The library serves the versions from
-//! [`OLDEST_SERVED`] up to its own. With any other version, it leaves the tables of the extension alone, and calls of its functions
-//! raise an error with the command that helps.
+//! [`OLDEST_SERVED`] up to its own. If a database has any other version, the library does not read the tables of the extension
+//! there, and each call of its functions raises an error. The hint says how to repair it.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +17,7 @@ const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 /// EXTENSION UPDATE before they can use the cache again.
 const OLDEST_SERVED: Version = Version([0, 1, 0]);
 
-/// A version: major, minor and patch. A missing number is 0. A suffix, as in `0.2.0-beta1`, does not count.
+/// A version: major, minor and patch. A missing number is 0. A suffix, as in `0.2.0-beta1`, is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Version([u32; 3]);
 
@@ -86,8 +86,8 @@ pub fn require_served(extension: u32) -> Result<(), Refused> {
     .hint(hint))
 }
 
-/// Returns an error if the version that a script leads to is newer than the library. Then the files of a newer version were
-/// installed, and the server still runs the library that it has loaded at its start. May raise errors.
+/// Returns an error if the version that a script installs is newer than the library. This happens if the files of a newer version
+/// were installed while the server still runs the library that it loaded at its start. May raise errors.
 pub fn require_library_for(extension: u32) -> Result<(), Refused> {
     let Some(text) = of_extension(extension) else { return Ok(()) };
     if Version::read(&text) <= Version::of_library() {

@@ -5,8 +5,8 @@
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
 //! here before the commit, and a worker of the database adds all owners when the server has started. A session that stores a result
 //! in a space with the option `keep_warm` adds its role afterwards. A worker that finds neither warmers nor kept results of an
-//! owner removes the owner, and the launcher removes dropped roles and the owners of a dropped database. An owner without work costs only the start
-//! of a worker.
+//! owner removes the owner, and the launcher removes dropped roles and the owners of a dropped database. An owner without work
+//! costs only the start of a worker.
 //!
 //! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
 //! the run again if the version was odd, or has changed during the read.
@@ -289,7 +289,7 @@ impl WarmList {
         self.place(owner).into_iter().for_each(|slot| slot.is_refused.store(1, Relaxed));
     }
 
-    /// Notes that a worker has not tried again to begin a session of an owner, and can perhaps begin one now.
+    /// Forgets that a worker could not begin a session of an owner, because the owner may be able to connect by now.
     pub fn accept(&self, owner: Owner) {
         self.place(owner).into_iter().for_each(|slot| slot.is_refused.store(0, Relaxed));
     }

@@ -19,8 +19,8 @@ pub fn listen() {
     definition::watch(defining);
 }
 
-/// Records that the transaction changes a definition. If roles or their rights change, the commit invalidates the query results of all
-/// databases, and caches that follow the journal as a role must forget everything. May raise errors.
+/// Records that the transaction changes a definition. If roles or their rights change, the commit invalidates the query results of
+/// all databases, and caches that follow the journal as a role must forget everything. May raise errors.
 fn defining(changed: Changed<'_>) {
     let Some(tier) = shared::tier() else { return };
     match changed {
@@ -39,8 +39,8 @@ fn defining(changed: Changed<'_>) {
     }
 }
 
-/// Records that the transaction drops a database, or the extension in it: its commit invalidates all values of the database. May raise
-/// errors.
+/// Records that the transaction drops a database, or the extension in it: its commit invalidates all values of the database. May
+/// raise errors.
 fn dropping(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Database(database));

@@ -10,8 +10,8 @@
 //! Every change also raises the fence [`any`] of the database. It stands for all definitions together, for results of which it is
 //! not known which names they use.
 //!
-//! If a transaction changes very many definitions, [`other`] stands for the further ones: every result depends on one of `other` and
-//! `any`.
+//! If a transaction changes very many definitions, [`other`] stands for the further ones: every result depends on one of `other`
+//! and `any`.
 //!
 //! The fences of relations and names are found by a hash, and share words with each other and with tags. Sharing costs needless
 //! misses only.
@@ -120,8 +120,8 @@ pub fn note(fence: FenceId, definition: Definition<'_>) {
     names::note(fence.number(), &bytes[..length]);
 }
 
-/// Calls `read` with the definition whose fence this is, if it is still known which one was changed last. Raises an error if there is
-/// no memory.
+/// Calls `read` with the definition whose fence this is, if it is still known which one was changed last. Raises an error if there
+/// is no memory.
 pub fn of_fence<R>(tier: &HotTier, fence: FenceId, read: impl FnOnce(Definition<'_>) -> R) -> Option<R> {
     let known = names::of(fence.number())?;
     Definition::read(&known).filter(|definition| definition.fence(tier) == fence).map(read)

@@ -95,7 +95,7 @@ fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
 }
 
 impl Kept {
-    /// Returns why no worker of the role runs, if that is known.
+    /// Returns the reason why no worker of the role can run. None if no reason is known.
     pub fn why_no_worker(&self) -> Option<&'static str> {
         let role = Role::from_oid(self.role);
         let owner = Owner { database: shared::database(), role: self.role };
@@ -130,9 +130,8 @@ fn found(tier: &HotTier, key: &Key<'_>) -> Option<Found> {
     Some(Found { meta, note: note.0, is_valid: meta.valid_at == u32::MAX })
 }
 
-/// Returns the most valuable results of each space that can be renewed, ordered by value, the most valuable first. Walks through
-/// all entries in memory.
-/// May raise errors.
+/// Returns the results that can be renewed and are the most valuable ones of their spaces. The most valuable result comes first.
+/// Walks through all entries in memory. May raise errors.
 pub fn best(spaces: &Spaces) -> Vec<Kept> {
     let Some(tier) = shared::tier().filter(|_| !spaces.is_empty()) else { return Vec::new() };
     let hits = tier.sampled_hits().or_raise();
@@ -148,7 +147,7 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
             let scope = tier.scope(entry.database, entry.space, entry.role);
             let Some(key) = Key::new(scope, &entry.key, hash(&entry.key)) else { continue };
             let Some((facts, _)) = own(entry.meta.kind, &entry.note) else { continue };
-            // A result that no worker may renew must not take the place of another one.
+            // A result that no worker may renew must not take the place of one that a worker may renew.
             if found(tier, &key).is_none() {
                 continue;
             }

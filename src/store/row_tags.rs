@@ -1,8 +1,8 @@
 //! The tags of changed rows. A watch may have tags with placeholders for columns, such as `order:{id}`. Then a trigger
 //! (`pg/row_trigger.rs`) runs for each changed row, and the transaction invalidates the tags of the old and of the new row.
 //!
-//! Entries with such a tag also depend on the bulk fence of the relation. A transaction raises it at its commit unless the trigger has
-//! run for all rows that the transaction has changed (`transaction/table_writes.rs`).
+//! Entries with such a tag also depend on the bulk fence of the relation (`fence/mod.rs` of the core). A transaction raises this
+//! fence at its commit, unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes.rs`).
 
 use super::keyspace;
 use super::template::Template;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 /// The templates of a relation, with the columns of their placeholders.
 struct Prepared {
-    /// The templates and the value of `relation::generation` for which this was prepared.
+    /// The session's list of templates from which this was prepared, and the value of `relation::generation` at that time.
     of: Rc<watch::Templates>,
     generation: u64,
     /// The parts of each template. None if a template names a column that the relation does not have.
@@ -33,7 +33,7 @@ enum Part {
 const PREPARED_MAX: usize = 64;
 
 thread_local! {
-    /// The relations of the last changed rows.
+    /// The prepared templates, by the relation whose rows have changed.
     static PREPARED: RefCell<HashMap<u32, Rc<Prepared>>> = RefCell::new(HashMap::new());
 }
 
@@ -45,7 +45,7 @@ pub fn changed(change: &RowChange) {
         return;
     }
     let prepared = prepare(change);
-    // Without a template, the list of watches and the trigger disagree.
+    // If there is a trigger but no template, the list of watches and the triggers disagree.
     let templates = prepared.templates.as_ref().filter(|templates| !templates.is_empty());
     let Some(templates) = templates else { return reported_rows::note_bulk(oid) };
     for template in templates {
@@ -62,8 +62,8 @@ pub fn changed(change: &RowChange) {
     reported_rows::note(oid, change.has_old(), change.has_new());
 }
 
-/// Returns the tag of the old or of the new row. None if there is no such row, if one of the columns is null, or if no value can have
-/// a tag of this length.
+/// Returns the tag of the old or of the new row. None if the change has no such row, if one of the columns is null, or if the tag
+/// is empty or too long, because no entry can have such a tag.
 fn tag(change: &RowChange, template: &[Part], is_old: bool) -> Option<Vec<u8>> {
     if !(if is_old { change.has_old() } else { change.has_new() }) {
         return None;

@@ -284,7 +284,8 @@ pub fn with_privilege_of(role: Role, name: &[u8], needed: Privilege) -> Result<R
     };
     let mut known = last();
     if known.as_ref().is_some_and(|space| space.options.redis) {
-        // A transaction that takes no locks learns of no changes. Values of a space that was dropped or left Redis must not get there.
+        // A transaction that takes no locks learns of no changes. Values of a space that was dropped or left Redis must not get
+        // there.
         catalog::accept_changes();
         known = last();
     }
@@ -295,8 +296,8 @@ pub fn with_privilege_of(role: Role, name: &[u8], needed: Privilege) -> Result<R
     }
 }
 
-/// Returns a space without a check of privileges. The caller must know that the owner of the extension has allowed what the current role
-/// is about to do.
+/// Returns a space without a check of privileges. The caller must know that the owner of the extension has allowed what the current
+/// role is about to do.
 pub fn without_privilege(name: &[u8]) -> Result<Rc<Space>, Refused> {
     resolve(name, Role::current())
 }

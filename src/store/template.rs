@@ -91,7 +91,8 @@ impl<'a> Template<'a> {
         true
     }
 
-    /// Calls `with` for each part in order: with its fixed bytes, or with the name of its placeholder. Ends when `with` returns None.
+    /// Calls `with` for each part in order: with its fixed bytes, or with the name of its placeholder. Ends when `with` returns
+    /// None.
     pub fn each_part(&self, mut with: impl FnMut(&[u8], Option<&[u8]>) -> Option<()>) -> Option<()> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(bytes) => with(bytes, None),
@@ -99,8 +100,8 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Returns the fixed bytes up to and including the first one that is no letter, digit or underscore, if they come before the first
-    /// placeholder.
+    /// Returns the fixed bytes up to and including the first one that is no letter, digit or underscore, if they come before the
+    /// first placeholder.
     pub fn prefix(&self) -> Option<Vec<u8>> {
         let mut fixed = Vec::new();
         let texts = self.parts.iter().map_while(|part| match part {
@@ -127,8 +128,8 @@ impl<'a> Template<'a> {
     }
 }
 
-/// Returns the beginning of a tag, up to and including the first byte that is no letter, digit or underscore. None if there is no such
-/// byte. Bytes beyond ASCII count as letters.
+/// Returns the beginning of a tag, up to and including the first byte that is no letter, digit or underscore. None if there is no
+/// such byte. Bytes beyond ASCII count as letters.
 pub fn prefix(tag: &[u8]) -> Option<&[u8]> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
     let at = tag.iter().position(|byte| !is_word(byte))?;

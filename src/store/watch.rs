@@ -2,11 +2,13 @@
 //! `docs/architecture.md` explains the words stamp and fence.
 //!
 //! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
-//! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table never does.
+//! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table does so only if the table has the trigger for
+//! watched rows (`row_tags.rs`).
 //!
 //! A transaction that begins or ends a watch invalidates the tags of the watch: an entry with such a tag may get or lose a
 //! dependency. The storing session reads the list after it has taken the entry's stamp, and the entry depends on the fence of the
-//! tag. So a watch that commits after the stamp was taken makes the entry a miss.
+//! tag. So a watch that commits after the stamp was taken makes the entry a miss. A tag with placeholders can become many tags, so
+//! a watch with such a tag invalidates all tags with the same prefix, by one fence (`fence_of_prefix`). Entries depend on it, too.
 //!
 //! Each session keeps a copy of the list. The list has a fence of its own, which every change of the list raises, too. The stamp of
 //! the copy is taken before the list is read, and the copy is valid as long as the list's fence has not changed since that stamp.
@@ -118,15 +120,15 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
     found
 }
 
-/// Returns the fence of all tags that begin with a prefix (`template::prefix`). It is raised when a tag with placeholders begins or ends
-/// to stand for rows: entries whose tags it could be get or lose a dependency.
+/// Returns the fence of all tags that begin with a prefix (`template::prefix`). It is raised when a tag with placeholders begins or
+/// ends to stand for rows: entries whose tags it could be get or lose a dependency.
 fn fence_of_prefix(tier: &HotTier, prefix: &[u8]) -> FenceId {
     // No tag can have this name: tags have no zero bytes.
     keyspace::tag(tier, &memory::joined(&[0], prefix))
 }
 
-/// Adds the fences for the dependency of an entry on some rows of a relation, whose tags it has, at most four. Must be called after the
-/// entry's `stamp` was taken. May raise errors.
+/// Adds the fences for the dependency of an entry on single rows of a relation, without the fences of the tags of these rows: at
+/// most four. Must be called after the entry's `stamp` was taken. May raise errors.
 fn add_rows(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
     memory::reserve(fences, 4);
     let (bulk, more) = tier.fences().bulk_dependency(shared::database(), relation, stamp);
@@ -174,8 +176,8 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
     }
 }
 
-/// Returns the relations that some tags stand for, or for some of whose rows, from the session's copy of the list. A relation may
-/// occur more than once. May raise errors.
+/// Returns the relations that some tags stand for, and the relations for whose rows they stand, from the session's copy of the
+/// list. A relation may occur more than once. May raise errors.
 pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
     let known = up_to_date(tier);
     let mut found = Vec::new();
@@ -233,7 +235,7 @@ pub fn each(with: impl FnMut(u32, &[u8])) {
     each_of(Rows::All, with);
 }
 
-/// Does the same for some rows of the list.
+/// Calls `with` for each relation and each tag that stands for it, in these rows of the list.
 fn each_of(rows: Rows<'_>, mut with: impl FnMut(u32, &[u8])) {
     catalog::read(Table::Watches, rows, |row| {
         let oid = row.oid(0).unwrap_or_default();
@@ -254,8 +256,8 @@ pub fn tags_of(relation: RelationOid) -> BTreeSet<Vec<u8>> {
     tags
 }
 
-/// Returns the name under which a tag counts for the limits. Tags with placeholders that begin alike can become the same tag, so they
-/// count as one.
+/// Returns the name under which a tag counts for the limits. Tags with placeholders that begin alike can become the same tag, so
+/// they count as one.
 fn counted_as(tag: &[u8]) -> Vec<u8> {
     let prefix = Some(tag).filter(|tag| is_template(tag)).and_then(|tag| Template::parse(tag).ok()?.prefix());
     prefix.map_or_else(|| memory::copy(tag), |prefix| memory::joined(&[0], &prefix))
@@ -319,9 +321,9 @@ pub fn check_limits(
     Ok(())
 }
 
-/// Invalidates the tags that begin or end to stand for a relation, because this transaction adds, changes or removes a row of the list.
-/// `versions` are the row before and after the change: the relation and its tags. Creates and drops the triggers that tags with
-/// placeholders need. May raise errors.
+/// Invalidates the tags that begin or end to stand for a relation, because this transaction adds, changes or removes a row of the
+/// list. `versions` are the row before and after the change: the relation and its tags. Creates and drops the triggers that tags
+/// with placeholders need. May raise errors.
 pub fn changed(versions: &[(u32, Vec<Vec<u8>>)]) {
     let mut changed: BTreeSet<(u32, &[u8])> = BTreeSet::new();
     for (relation, tags) in versions {
@@ -348,7 +350,7 @@ pub fn moved(relation: u32) {
 /// Creates and drops the triggers that tags with placeholders need, for a relation and all relations below it. May raise errors.
 pub fn adjust_triggers(relation: u32) {
     let Some(schema) = catalog::schema_of_extension() else { return };
-    // The list is written, but perhaps the command is not over.
+    // The row of the list is written, but this command may still run, so a scan would not see the row yet.
     catalog::end_command();
     let templates = of_templates();
     row_trigger::adjust(relation, schema, |oid| {
@@ -356,7 +358,8 @@ pub fn adjust_triggers(relation: u32) {
     });
 }
 
-/// Invalidates the entries with a tag of a watch. If the tag has placeholders, invalidates those whose tags begin like it.
+/// Invalidates the entries with a tag of a watch. If the tag has placeholders, invalidates the entries with any tag of the same
+/// prefix.
 fn invalidate(keyspace: &Keyspace, tag: &[u8]) {
     let tier = keyspace.tier;
     if !is_template(tag) {

@@ -1,4 +1,5 @@
-//! The databases whose changes were not sent yet, for the launcher: it follows the journal, and starts a worker for such a database.
+//! The databases whose changes were not sent yet, for the launcher: it follows the journal, and starts a worker for such a
+//! database.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{session, settings};
@@ -47,7 +48,8 @@ impl News {
                     *last = next.number;
                     self.read = next.number;
                 }
-                // The worker of a database that is so busy notices this itself. Another database gets a worker with its next change.
+                // The worker of a database that is so busy notices this itself. Another database gets a worker with its next
+                // change.
                 Err(_) => {
                     self.read = tier.journal().last().unwrap_or(0);
                     break;

@@ -1,8 +1,8 @@
 //! Sends notifications about the changes in the database of a worker.
 //!
-//! Commits never notify: they write to the journal, and the worker sends few notifications for many changes. If the server's queue of
-//! notifications fills, because a listening session does not read, the worker pauses. So the queue keeps room for the notifications
-//! of applications.
+//! Commits never notify: they write to the journal, and the worker sends few notifications for many changes. If the server's queue
+//! of notifications fills, because a listening session does not read, the worker pauses. So the queue keeps room for the
+//! notifications of applications.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
@@ -66,7 +66,8 @@ impl Sender {
     }
 }
 
-/// Sends a batch, unless notifications are off. Returns the number of notifications. None if the queue has no room. May raise errors.
+/// Sends a batch, unless notifications are off. Returns the number of notifications. None if the queue has no room. May raise
+/// errors.
 fn send_batch(tier: &'static HotTier, batch: &Batch) -> Option<u64> {
     let Some(channel) = settings::notify_channel() else { return Some(0) };
     background::in_transaction(|| {

@@ -246,7 +246,8 @@ impl Warming {
         warmer.runs.note_look(!matches!(due, Due::No(_)));
         let is_valid = match due {
             Due::No(created) => {
-                // Another result that is stored in this tick would have the same number.
+                // `verified` identifies a result by its tick. A result that is stored later in this tick would have the same one,
+                // so the worker must look again.
                 if created != shared::tick() {
                     memory::check();
                     self.verified.insert(warmer.number, created);

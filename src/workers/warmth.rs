@@ -90,7 +90,7 @@ pub struct Warmth {
     searched: Option<Instant>,
     running: Vec<(Owner, Started)>,
     last: BTreeMap<Owner, Last>,
-    /// The owners that do not exist, with the transactions before the launcher first noticed that.
+    /// The owners whose roles do not exist, with the transactions that had begun when the launcher first noticed that.
     missing: BTreeMap<Owner, EarlierTransactions>,
 }
 
@@ -182,7 +182,8 @@ impl Warmth {
     /// Returns whether the role of an owner was dropped. A role that does not exist may be created by a transaction that still runs
     /// and has already added a warmer. Must be called within a transaction.
     fn is_dropped(&mut self, owner: Owner) -> bool {
-        // The transactions must be looked at first.
+        // The look at the transactions must come before the look at the role: a transaction that creates the role may end in
+        // between.
         let have_ended = self.missing.get(&owner).is_some_and(|earlier| earlier.have_ended());
         if owner.role == 0 || Role::from_oid(owner.role).exists() {
             self.missing.remove(&owner);
@@ -222,7 +223,7 @@ impl Warmth {
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }
                 Some(_) if self.alive() >= settings::max_workers() => {
-                    // Perhaps a session of the owner can begin now, so the other owners must take turns with it.
+                    // The role may connect by now, so the owner must count as one that waits for its turn.
                     list.accept(owner);
                     end_endless();
                     break;

@@ -1,6 +1,6 @@
-//! The backends for frameworks, and the helpers, of `examples/backends/`. Most tests run a script of `clients/backends/` that prints
-//! `done` last if it gets only expected results. The ignored tests take longer or need further languages: `make/backends.sh` runs
-//! them. The suites among them come with the frameworks.
+//! The backends for frameworks, and the helpers, of `examples/backends/`. Most tests run a script of `clients/backends/` that
+//! prints `done` last if it gets only expected results. The ignored tests take longer or need further languages: `make/backends.sh`
+//! runs them. The suites among them come with the frameworks.
 
 #[path = "../../examples/backends/rust/pg_cached.rs"]
 mod pg_cached;

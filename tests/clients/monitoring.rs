@@ -1,5 +1,5 @@
-//! The files of `monitoring/`: promtool checks and tests the alert rules, all files name only metrics and labels that exist, and a real
-//! Prometheus with a real exporter has data for each panel of the dashboard.
+//! The files of `monitoring/`: promtool checks and tests the alert rules, all files name only metrics and labels that exist, and a
+//! real Prometheus with a real exporter has data for each panel of the dashboard.
 
 use pg_cache_testbed::{Cluster, Conf, Redis, RedisConf, wait_until};
 use postgres::Client;

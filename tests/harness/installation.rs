@@ -48,8 +48,8 @@ impl Installation {
         self.replace(&self.scripts.join(name), text.as_bytes());
     }
 
-    /// Puts a library with another version in the place of the library, as a package manager does: the old file keeps its content for
-    /// the processes that have loaded it. Only the text of the version differs.
+    /// Puts a library with another version in the place of the library, as a package manager does: the old file keeps its content
+    /// for the processes that have loaded it. Only the text of the version differs.
     pub fn give_library_version(&self, from: &str, to: &str) {
         assert_eq!(from.len(), to.len(), "a text in a library cannot change its length");
         let path = self.server.libraries().join("pg_cache.so");

@@ -13,8 +13,8 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 /// An installation of PostgreSQL from which a test may start servers.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The directories of the programs, of the libraries that the server loads, of the scripts of extensions, of the headers, and of
-    /// PGXS's test programs.
+    /// The directories of the programs, of the libraries that the server loads, of the scripts of extensions, of the headers, and
+    /// of PGXS's test programs.
     bin: PathBuf,
     libraries: PathBuf,
     scripts: PathBuf,

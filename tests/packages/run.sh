@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A stage of make test-long and make release-check: installs the packages of make package in a bare Debian, which has
 # neither Rust nor a compiler, uses, upgrades and removes them. There it also upgrades a cluster to a newer major with
-# pg_upgrade. Checks the content of the other packages.
+# pg_upgrade. It also checks the content of the other packages.
 #
 # The bare system is a directory that debootstrap fills, once per checkout (.pg/debian), and each run uses a copy of it. bubblewrap
 # starts processes in the copy; they end with the test. This takes root and the network.
@@ -17,7 +17,7 @@ set -euo pipefail
 choose_server
 place_work_dir
 
-is_root || { echo "skipped, not passed: the packages are tested as root only, who can install them"; exit; }
+is_root || { echo "skipped, not passed: only root can install packages, so run this as root"; exit; }
 read -ra suites <<<"$(debian_suites "$PG")"
 need_packages bwrap debootstrap rpm source
 only_one_at_a_time

@@ -523,8 +523,8 @@ fn each_statement_changes_the_definitions_of_its_own_objects_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A command waits for a lock on the table that its name stood for, and then finds another table of this name. The server reports to
-/// no hook that it has enabled row security there.
+/// A command waits for a lock on the table that its name stood for, and then finds another table of this name. The server reports
+/// to no hook that it has enabled row security there.
 #[test]
 fn a_command_that_finds_another_table_of_the_same_name_after_a_wait_changes_that_one() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.fence_slots", "1048576"));
@@ -556,8 +556,8 @@ fn a_command_that_finds_another_table_of_the_same_name_after_a_wait_changes_that
     assert!(witness.query_one(query, &fences).expect("fences").get::<_, bool>(0));
 }
 
-/// A transaction that changes very many definitions changes the other definitions of the database instead of most of them, so that its
-/// commit does not take long.
+/// A transaction that changes very many definitions changes the other definitions of the database instead of most of them, so that
+/// its commit does not take long.
 #[test]
 fn very_many_changes_of_definitions_count_as_a_change_of_the_others() {
     let database = Database::create();

@@ -297,8 +297,8 @@ fn every_function_takes_text_of_any_encoding() {
     }
 }
 
-/// Patterns know the characters of UTF-8. In another encoding, some bytes of a key may look like a character of UTF-8 and be several,
-/// or be one character and look like several. No such key may stay after a pattern that matches it.
+/// Patterns know the characters of UTF-8. In another encoding, some bytes of a key may look like a character of UTF-8 and be
+/// several, or be one character and look like several. No such key may stay after a pattern that matches it.
 #[test]
 fn patterns_leave_no_matching_key_in_any_encoding() {
     let cases = [

@@ -57,7 +57,8 @@ fn drain(listener: &mut Client, writer: &mut Client) -> Vec<Value> {
     found
 }
 
-/// Changes arrive as few notifications, with the names that every role may know. Each change is covered by the numbers of a payload.
+/// Changes arrive as few notifications, with the names that every role may know. Each change is covered by the numbers of a
+/// payload.
 #[test]
 fn a_listener_receives_the_names_that_all_roles_may_know() {
     let cluster = with_extension();
@@ -143,8 +144,8 @@ fn long_names_are_split_and_many_are_left_out() {
     assert_eq!(found.iter().map(|payload| &payload["all"]).collect::<Vec<_>>(), [&json!(true)]);
 }
 
-/// A listener that never reads fills the server's queue. Commits go on, the worker pauses and says so, and goes on when the queue has
-/// room.
+/// A listener that never reads fills the server's queue. Commits go on, the worker pauses and says so, and goes on when the queue
+/// has room.
 #[test]
 fn a_full_queue_of_notifications_pauses_the_worker_only() {
     // The worker pauses when this part of the queue is full. A debug build has the setting, in millionths. A release build always
@@ -320,8 +321,8 @@ fn ten_thousand_changes_are_read_later_without_a_reset() {
     assert_eq!(one::<i64>(&mut session, &format!("SELECT count(*) {changes} 'reset'")), 0);
 }
 
-/// A promoted standby knows nothing of the changes on the old primary, so a cursor from there must get a reset, however many changes
-/// follow.
+/// A promoted standby knows nothing of the changes on the old primary, so a cursor from there must get a reset, however many
+/// changes follow.
 #[test]
 fn a_cursor_of_the_old_primary_gets_a_reset_after_a_promotion() {
     let primary = with_extension();

@@ -392,8 +392,8 @@ fn a_repeatable_read_transaction_misses_later_patterns() {
     run(&mut one, "COMMIT");
 }
 
-/// Patterns that are slow on purpose must not hold up the transaction that has them: neither its reads, nor its commit, which nothing
-/// can interrupt. So a key that takes too long to compare counts as matched.
+/// Patterns that are slow on purpose must not hold up the transaction that has them: neither its reads, nor its commit, which
+/// nothing can interrupt. So a key that takes too long to compare counts as matched.
 #[test]
 fn own_patterns_that_are_too_slow_count_as_matched() {
     let database = Database::create();

@@ -1,6 +1,6 @@
 //! Tags with placeholders, such as `order:{id}`: the entries of a changed row leave, and the entries of other rows stay.
-//! `writes::rows` tests every way to write. This file tests values of all types, savepoints, rows that no trigger has reported, tables
-//! that get and lose parents, and the trigger's comings and goings.
+//! `writes::rows` tests every way to write. This file tests values of all types, savepoints, rows that no trigger has reported,
+//! tables that get and lose parents, and the trigger's comings and goings.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -34,8 +34,8 @@ fn is_hit(session: &mut Client, tag: &str) -> bool {
     session.query_one("SELECT cache_get_text($1) IS NOT NULL", &[&tag]).expect("a read").get(0)
 }
 
-/// Stores entries with the tags, each twice: the first one claims and marks the record of the table, so it also depends on fences that
-/// other tests raise.
+/// Stores entries with the tags, each twice: the first one claims and marks the record of the table, so it also depends on fences
+/// that other tests raise.
 fn store<T: AsRef<str>>(session: &mut Client, tags: &[T]) {
     tags.iter().chain(tags).for_each(|tag| set(session, tag.as_ref()));
 }
@@ -99,7 +99,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("citext_like", &["'Foo'", "'foo'"]),
 ];
 
-/// The tag of a row has the text of the value as the documentation says, whatever the settings of the session that changes the row.
+/// The text of a value in a tag is the documented one. The settings of the session that changes the row do not matter.
 #[test]
 fn values_of_all_types_become_the_texts_of_their_casts() {
     let database = Database::create();
@@ -232,8 +232,8 @@ fn the_own_transaction_misses_the_entries_of_its_rows() {
     assert!(is_hit(&mut session, "t:1"));
 }
 
-/// Rows that no trigger has reported invalidate the entries of all rows: if the trigger is disabled for a part of a transaction, or if it
-/// is gone.
+/// Rows that no trigger has reported invalidate the entries of all rows: if the trigger is disabled for a part of a transaction, or
+/// if it is gone.
 #[test]
 fn rows_that_no_trigger_has_told_invalidate_all() {
     let (_database, mut session) = with_table();
@@ -260,8 +260,8 @@ fn without_counters_all_entries_leave() {
     assert_eq!(hits_after(&mut session, &tags, "UPDATE t SET v = 3 WHERE id = 1"), [false, true]);
 }
 
-/// A watch that begins or ends invalidates the entries that could have one of its tags, and no others: such an entry gets or loses its
-/// dependency on the rows.
+/// A watch that begins or ends invalidates the entries that could have one of its tags, and no others: such an entry gets or loses
+/// its dependency on the rows.
 #[test]
 fn a_watch_that_begins_or_ends_invalidates_the_entries_of_its_tags() {
     let (_database, mut session) = with_table();
@@ -364,8 +364,8 @@ fn prepared_transactions() {
     assert_eq!(hits, [true, true]);
 }
 
-/// A prepared transaction invalidates a table that no entry depended on by its rows when it was prepared. The entries that are stored
-/// in between must leave, too.
+/// A prepared transaction invalidates a table that no entry depended on by its rows when it was prepared. The entries that are
+/// stored in between must leave, too.
 #[test]
 fn entries_that_are_stored_between_prepare_and_commit() {
     let (database, mut session) = with_table();
@@ -424,8 +424,8 @@ fn parts_that_come_and_go_later() {
     assert_eq!(triggers(&mut session), ["above", "heir"]);
 }
 
-/// The trigger goes with the last tag that has placeholders, with a rollback, with its table, and with the extension. It shows in no
-/// dump of the table, and comes back with a dump of the watches.
+/// The trigger goes with the last tag that has placeholders, with a rollback, with its table, and with the extension. It shows in
+/// no dump of the table, and comes back with a dump of the watches.
 #[test]
 fn the_trigger_comes_and_goes_with_the_watch() {
     let (database, mut session) = with_table();

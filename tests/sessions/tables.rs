@@ -536,8 +536,8 @@ fn dropping_the_extension_without_a_worker_frees_its_space() {
     assert_eq!(bytes, size(&mut session), "the space of the dropped tables still counts");
 }
 
-/// After DROP EXTENSION, another role may create a schema with the name and the tables of the extension. It must not get the values that
-/// were in memory. The drop makes them invalid, and the worker writes only to tables of the extension.
+/// After DROP EXTENSION, another role may create a schema with the name and the tables of the extension. It must not get the values
+/// that were in memory. The drop makes them invalid, and the worker writes only to tables of the extension.
 #[test]
 fn a_schema_of_another_role_gets_no_values() {
     let cluster = cluster(&conf("8MB").set("log_min_messages", "debug1"));

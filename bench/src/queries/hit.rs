@@ -1,4 +1,5 @@
-//! Measures the hit of a small result: over the wire beside a SELECT by primary key, inside SQL, and as the first call of a session.
+//! Measures the hit of a small result: over the wire beside a SELECT by primary key, inside SQL, and as the first call of a
+//! session.
 
 use super::race::{Race, at_most, summary, table, times};
 use super::shop::{COLUMNS, DASHBOARD_1, DASHBOARD_30, FEW_ORDERS, fill};

@@ -113,8 +113,8 @@ impl Stage {
         ));
     }
 
-    /// Runs a loop in the session for a while, on one core. `passes` are those between two looks at the clock of the client. Returns
-    /// the nanoseconds of one pass.
+    /// Runs a loop in the session for a while, on one core. `passes` are those between two looks at the clock of the client.
+    /// Returns the nanoseconds of one pass.
     pub fn loop_for(&self, name: &str, passes: i32, span: Duration) -> f64 {
         let backend = self.number("SELECT pg_backend_pid()::bigint") as u32;
         let _alone = OneCore::hold(&[backend]).expect("a core can be chosen");

@@ -1,5 +1,5 @@
-//! Measures cached and uncached reads beside writes: a share of the requests changes a row of a table that the reads depend on. This
-//! shows where the cache loses.
+//! Measures cached and uncached reads beside writes: a share of the requests changes a row of a table that the reads depend on.
+//! This shows where the cache loses.
 
 use super::race::{Race, summary};
 use super::shop::{COLUMNS, DASHBOARD_30, FEW_ORDERS, fill};

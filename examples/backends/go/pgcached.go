@@ -19,7 +19,7 @@ type Options struct {
 	Space string        // "" is the space default
 	TTL   time.Duration // at most a year; 0 is the default of the space
 	Tags  []string
-	Wait  time.Duration // for another session that computes the value, 5 s by default. Then the value is computed, and not stored
+	Wait  time.Duration // how long to wait for another session that computes, 5 s by default. Then compute is called, and nothing stored
 	Hold  time.Duration // how long other sessions wait for this one, 30 s by default
 }
 
@@ -27,7 +27,7 @@ type Options struct {
 const shortestPoll, longestPoll = 5 * time.Millisecond, 100 * time.Millisecond
 
 // GetOrCompute returns the value of a key. If there is none, one session computes it, and the others wait for it. The value is
-// stored as JSON. A key has 1 to 1024 bytes. Under other keys, nothing is stored.
+// stored as JSON. A key must have 1 to 1024 bytes: nothing is stored under other keys.
 func GetOrCompute[T any](ctx context.Context, db DB, key string, o Options, compute func(context.Context) (T, error)) (T, error) {
 	o.Space, o.Wait, o.Hold = or(o.Space, "default"), or(o.Wait, 5*time.Second), or(o.Hold, 30*time.Second)
 	var value T

@@ -168,7 +168,7 @@ class PgCacheStore < ActiveSupport::Cache::Store
     def release(key, lease)
       value("SELECT cache_release($1, $2, $3)", key, lease, @space)
     rescue ActiveRecord::StatementInvalid
-      # In a failed transaction. Its rollback releases the lease.
+      # The transaction has failed. Its rollback releases the lease.
     end
 
     # The leases of the keys whose values this thread computes.

@@ -35,7 +35,8 @@ public class PgCacheManager implements CacheManager {
     private final Map<String, Cache> caches = new ConcurrentHashMap<>();
 
     /**
-     * Connections with autocommit, or a TransactionAwareDataSourceProxy: others then see changes when the transaction commits.
+     * {@code dataSource} has connections with autocommit, or is a TransactionAwareDataSourceProxy: then other sessions see changes
+     * when the transaction commits.
      * {@code tags} has the tags of each cache, by its name. A {@code ttl} of null is a year.
      */
     public PgCacheManager(DataSource dataSource, String space, Duration ttl, Map<String, List<String>> tags) {
@@ -129,7 +130,7 @@ public class PgCacheManager implements CacheManager {
                     try {
                         ask("SELECT cache_release(?, ?, ?)", text, lease, space);
                     } catch (IllegalStateException error) {
-                        // In a failed transaction. Its rollback releases the lease.
+                        // The transaction has failed. Its rollback releases the lease.
                     }
                 }
             }

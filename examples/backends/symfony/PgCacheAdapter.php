@@ -83,7 +83,7 @@ class PgCacheAdapter extends AbstractTagAwareAdapter
             try {
                 $this->query('SELECT cache_release(?, ?, ?)', [$id, $lease, $this->space]);
             } catch (PDOException) {
-                // In a failed transaction. Its rollback releases the lease.
+                // The transaction has failed. Its rollback releases the lease.
             }
         }
     }

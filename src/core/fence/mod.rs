@@ -51,10 +51,11 @@
 //!   from before the claim: for entries with an earlier stamp, and for readers with an earlier safe stamp
 //!   ([`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
 //!
-//! *Rows.* An entry may depend on single rows of a relation only. Then it depends on the tags of these rows and on the *bulk fence*
-//! of the relation ([`Fences::bulk_dependency`]). A writer that has invalidated the tags of all rows that it changes need not
-//! raise the bulk fence; any other writer must. The first such entry *marks* the record, and writers raise the bulk fence only of
-//! a marked record ([`Fences::bulk`]). Four rules make the mark safe:
+//! *Rows.* A record has two fences: the *first fence*, which every writer raises, and the *bulk fence*. An entry may depend on
+//! single rows of a relation only. Then it depends on the tags of these rows and on the bulk fence ([`Fences::bulk_dependency`]). A
+//! writer that has invalidated the tags of all rows that it changes need not raise the bulk fence; any other writer must. The first
+//! such entry *marks* the record, and writers raise the bulk fence of marked records only ([`Fences::bulk`]). Four rules make the
+//! mark safe:
 //! - A mark counts as a claim, so a writer that looked before the mark looks again.
 //! - A writer that will not look again, because it has claimed the record, must raise the bulk fence even if the record is not
 //!   marked. A fill may mark the record and look at its first fence before the writer raises that fence.

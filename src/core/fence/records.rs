@@ -74,9 +74,10 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fences that an entry with this stamp must depend on if it depends on single rows of a relation, in addition to
-    /// the fences of the tags of these rows. The first one is the bulk fence of the relation. The others are those that a writer
-    /// raises that does not know of the mark of the record: they are returned only while the mark is not settled. Claims a record
-    /// and marks it.
+    /// the fences of the tags of these rows. The first one is the bulk fence of the relation; if the region has no records, it is
+    /// the fence of a tag that every write of the relation raises. The others are the unclaimed fence and the first fence of the
+    /// record: a writer that does not know of the claim or of the mark raises only these. They are returned only while the record
+    /// or the mark is not settled. Claims a record and marks it.
     pub fn bulk_dependency(
         &self,
         database: u32,

@@ -24,7 +24,7 @@ pub enum Event {
     ByRoles,
     /// A notification was sent.
     Notified,
-    /// The sending of notifications was paused because the server's queue had no room.
+    /// A worker paused the sending of notifications because the server's queue of them was more than half full.
     Paused,
     /// A value was saved outside of the region.
     Saved,

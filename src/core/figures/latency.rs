@@ -21,7 +21,7 @@ pub enum Operation {
     QueryFromMemory,
     /// A call of a query that found its result saved.
     QueryFromTable,
-    /// The setting of a value, without the commit.
+    /// A call that sets a value, without the commit.
     Set,
     /// A run of a query, because its result was not found or had to be renewed.
     Fill,
@@ -42,7 +42,7 @@ impl Operation {
     ];
 }
 
-/// The number of buckets of a histogram. The last one has the times above all limits.
+/// The number of buckets of a histogram. The last bucket counts the times above all limits.
 pub const BUCKETS: usize = if cfg!(loom) { 1 } else { 28 };
 
 /// The limit of the first bucket in nanoseconds: an eighth of a microsecond. The last limit is 2^23 microseconds, 8.4 seconds.
@@ -69,7 +69,7 @@ pub(super) fn bucket_of(nanos: u64) -> usize {
 pub struct Histogram {
     /// The sum of all times in nanoseconds.
     pub sum_nanos: u64,
-    /// How many times each bucket has, without those of the buckets before it.
+    /// The number of times in each bucket, without the times in the buckets before it.
     pub buckets: [u64; BUCKETS],
 }
 

@@ -57,7 +57,8 @@ const ATTEMPTS: u32 = 32;
 /// How often it then begins again after letting another thread run. A model checker explores every attempt, so it gets few.
 const YIELDS: u32 = if cfg!(loom) { 0 } else { 2_000 };
 
-/// The statistics of a space. The counts begin at the last reset; entries and bytes are the present ones.
+/// The statistics of a space. The counts begin at the last reset, except in [`Figures`], where no reset changes them. Entries and
+/// bytes are the present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceStats {
     /// The OIDs of the database and of the space. None for the spaces that share the last cell, counted together.

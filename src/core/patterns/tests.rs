@@ -87,8 +87,8 @@ fn a_pattern_is_of_one_scope() {
     });
 }
 
-/// An entry that no pattern matches is compared once: the read renews it. Retired patterns invalidate entries from before them, and no
-/// later ones.
+/// An entry that no pattern matches is compared once: the read renews it. Retired patterns invalidate entries from before them, and
+/// no later ones.
 #[test]
 fn an_entry_is_compared_once_and_outlives_no_retired_pattern() {
     with_tier(|tier| {
@@ -104,7 +104,8 @@ fn an_entry_is_compared_once_and_outlives_no_retired_pattern() {
         let announced: Vec<_> = (0..SLOTS / 2).map(|_| announce(tier, scope, "y*")).collect();
         announced.into_iter().for_each(|pattern| tier.withdraw_pattern(pattern));
         assert!(get(tier, scope, b"read").is_ok());
-        // Each new pattern sweeps a part of the entries when more than half of the slots are taken: too small a part for four slots.
+        // Each new pattern sweeps a part of the entries when more than half of the slots are taken: too small a part for four
+        // slots.
         for number in 0..3 * SLOTS {
             invalidate(tier, scope, &format!("z{number}"));
         }

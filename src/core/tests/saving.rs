@@ -102,8 +102,8 @@ fn a_saved_value_is_found_by_its_location_after_it_left_the_memory() {
     });
 }
 
-/// New entries enter the main queue while much of the memory is free, and the small one afterwards. Found if the search looks at the
-/// small queue only, or stops before the old end of the main queue is saved.
+/// New entries enter the main queue while much of the memory is free, and the small one afterwards. Found if the search looks at
+/// the small queue only, or stops before the old end of the main queue is saved.
 #[test]
 fn the_oldest_entries_of_both_queues_are_saved() {
     let memory = memory(512 * 1024);

@@ -103,8 +103,8 @@ pub(crate) const LINKED: u64 = 4;
 
 impl Header {
     /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the
-    /// value have at most [`REST_BYTES_MAX`], and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note must
-    /// have a value of [`COUNTER_BYTES`].
+    /// value have at most [`REST_BYTES_MAX`], and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note
+    /// must have a value of [`COUNTER_BYTES`].
     pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, options: &ReserveOptions, created: u32) -> Self {
         let may_be_stale = options.stale_ok.is_some();
         let mut header = Self::default();
@@ -374,7 +374,8 @@ impl<'m> Entry<'m> {
     }
 
     // The rare path reads the header again instead of receiving it, so that the fast path can keep the header in registers. If
-    // lengths or places in it have changed meanwhile, the entry has died, and the caller's later check (`Sighting::lived`) finds that.
+    // lengths or places in it have changed meanwhile, the entry has died, and the caller's later check (`Sighting::lived`) finds
+    // that.
     #[cold]
     #[inline(never)]
     fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {

@@ -1,4 +1,5 @@
-//! The pages of a walk through all entries. A walk holds the lock of a shard for one page at a time, so other backends never wait long.
+//! The pages of a walk through all entries. A walk holds the lock of a shard for one page at a time, so other backends never wait
+//! long.
 
 use super::Tier;
 use super::judge::BUCKETS_PER_HOLD;
@@ -15,8 +16,8 @@ pub(super) struct Page {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Returns the buckets that a walk through all entries looks at under one lock, from bucket `from` on. The numbers of buckets run
-    /// through all shards. None if there is no bucket with this number.
+    /// Returns the buckets that a walk through all entries looks at under one lock, from bucket `from` on. The numbers of buckets
+    /// run through all shards. None if there is no bucket with this number.
     pub(super) fn page(&self, from: u64) -> Option<Page> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards)?;

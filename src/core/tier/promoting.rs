@@ -45,8 +45,8 @@ impl<H: Host> Tier<'_, H> {
         if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
     }
 
-    /// Decides the same for a reader that may accept an [outdated](Reader::outdated_since) value. Returns what [`Meta::valid_at`] must
-    /// be.
+    /// Decides the same for a reader that may accept an [outdated](Reader::outdated_since) value. Returns what [`Meta::valid_at`]
+    /// must be.
     ///
     /// [`Meta::valid_at`]: crate::Meta::valid_at
     pub fn judge_saved_outdated(

@@ -28,8 +28,8 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
 /// Invalidates the values of a space whose keys a pattern matches, when the transaction commits. In a space with values for each
 /// role, invalidates only those of the current role.
 ///
-/// A pattern knows the characters of UTF-8 only. In a database with another encoding, a pattern that depends on where characters end
-/// invalidates the whole space.
+/// A pattern knows the characters of UTF-8 only. In a database with another encoding, a pattern that depends on where characters
+/// end invalidates the whole space.
 pub fn invalidate_pattern(space: &Space, pattern: Glob<'_>) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         let knows_characters = || !pattern.bytes().contains(&b'?') && pattern.bytes().is_ascii();

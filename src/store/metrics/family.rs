@@ -28,10 +28,11 @@ pub struct Family {
     pub help: &'static str,
 }
 
-/// A label that a metric has besides those of its owner. Its value must be printable ASCII without quotes and backslashes.
+/// The name and the value of a label that a metric has in addition to the labels of its owner. The value must be printable ASCII
+/// without quotes and backslashes.
 pub type Label<'a> = (&'static str, &'a str);
 
-/// The value of a metric, in the unit in which it is counted. It is shown in base units.
+/// The value of a metric, in the unit in which it is counted. The view and the text show it in base units: times in seconds.
 #[derive(Clone, Copy, Debug)]
 pub enum Value {
     Number(u64),
@@ -41,7 +42,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Returns the number and by what it must be divided.
+    /// Returns the number and its divisor: their quotient is the value in base units.
     pub fn parts(self) -> (u64, u64) {
         match self {
             Self::Number(number) => (number, 1),
@@ -68,7 +69,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Makes an owner of labels with any values. The caller must check for memory.
+    /// Makes an owner from its labels. Escapes the values, so they may be any text. The caller must check for memory.
     pub fn of(labels: &[Label<'_>]) -> Self {
         let mut owner = Self::default();
         for (name, value) in labels {
@@ -92,11 +93,13 @@ impl Owner {
     }
 }
 
-/// Takes metrics. All metrics of a family follow its [`family`](Self::family).
+/// A receiver of metrics. The caller must pass each family with [`family`](Self::family) first, and then all metrics of this
+/// family.
 pub trait Sink {
-    /// Makes room for about so many metrics.
+    /// Makes room for about this many metrics.
     fn expect(&mut self, _metrics: usize) {}
 
+    /// Begins a family. The metrics that follow belong to it.
     fn family(&mut self, family: &Family);
 
     /// Takes a metric of the last family. `name` is the name of the family, or for a histogram, that name with a suffix.

@@ -23,7 +23,7 @@ pub use text::Text;
 use crate::pg::error::OrRaise;
 use crate::pg::shared;
 
-/// Gives all metrics to a sink. Without a cache, there is only one that says so. May raise errors.
+/// Passes all metrics to a sink. If the server does not cache, passes only `pgcache_up`, with the value 0. May raise errors.
 pub fn collect(into: &mut impl Sink) {
     let tier = shared::tier();
     server::up(tier.is_some(), into);

@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use Type::{Counter, Gauge, Histogram};
 
-/// Gives the metric that tells whether there is a cache to a sink.
+/// Passes `pgcache_up` to a sink. The metric tells whether the server caches.
 pub fn up(is_up: bool, into: &mut impl Sink) {
     into.single("pgcache_up", Gauge, "Whether this server caches: 1 or 0.", Value::Number(is_up.into()));
 }
 
-/// Gives the metrics of the server to a sink. May raise errors.
+/// Passes the metrics of the server to a sink, except `pgcache_up`. May raise errors.
 pub fn collect(tier: &'static HotTier, figures: &Figures, into: &mut impl Sink) {
     let events = |what| Value::Number(figures.events.counted(what));
     invalidations(figures, into);
@@ -53,7 +53,7 @@ pub fn collect(tier: &'static HotTier, figures: &Figures, into: &mut impl Sink) 
     into.single("pgcache_redis_resyncs_total", Counter, help, events(Event::Resync));
 }
 
-/// Gives a family with the label `result` to a sink.
+/// Passes a family with the label `result` to a sink.
 fn results(into: &mut impl Sink, family: Family, samples: [(&str, Value); 2]) {
     into.family(&family);
     for (result, value) in samples {
@@ -79,7 +79,8 @@ fn invalidations(figures: &Figures, into: &mut impl Sink) {
     }
 }
 
-/// The names of an operation and of the tier that it found its value in, for labels and for `cache_latency`.
+/// Returns the name of an operation, and the name of the tier in which the operation found its value, for labels and for
+/// `cache_latency`.
 pub fn names_of(operation: Operation) -> (&'static str, Option<&'static str>) {
     match operation {
         Operation::GetFromMemory => ("get", Some("memory")),
@@ -120,7 +121,7 @@ fn operations(figures: &Figures, into: &mut impl Sink) {
     }
 }
 
-/// Gives the fill of the tables of fixed size to a sink.
+/// Passes the number of used places of the tables of fixed size to a sink, and the number of all their places.
 fn places(tier: &HotTier, into: &mut impl Sink) {
     let fills = [
         ("space_records", tier.space_records()),
@@ -140,7 +141,7 @@ fn places(tier: &HotTier, into: &mut impl Sink) {
     }
 }
 
-/// Gives the disk space of saved values to a sink.
+/// Passes the disk space of saved values to a sink.
 fn tables(tier: &HotTier, into: &mut impl Sink) {
     let mut bytes = BTreeMap::new();
     record::each(tier, |_, record| *bytes.entry(record.database).or_insert(0) += record.bytes);
@@ -158,10 +159,10 @@ fn of_database(database: u32) -> Owner {
     Owner::of(&[("database", &background::database_name(database))])
 }
 
-/// Gives the number of workers and how long ago they worked to a sink. Of several workers of a kind, the one counts whose last step
-/// is the longest ago.
+/// Passes the number of workers of each kind to a sink, and the time since their last step. If a kind has several workers, the time
+/// is that of the worker whose last step is the longest ago.
 fn workers(into: &mut impl Sink) {
-    // The slots have this order.
+    // `shared::worker_slots` returns the slots in this order.
     let workers = std::iter::repeat_n("worker", DATABASE_SLOTS);
     let kinds = ["launcher", "redis"].into_iter().chain(workers).chain(std::iter::repeat("warmer"));
     let mut found = ["launcher", "redis", "worker", "warmer"].map(|kind| (kind, 0, 0));
@@ -199,7 +200,7 @@ fn journal(into: &mut impl Sink) {
     }
 }
 
-/// Gives how far the notifications are behind the journal to a sink.
+/// Passes the lag of the notifications behind the journal to a sink.
 fn notifications(into: &mut impl Sink) {
     let mut found = Vec::new();
     if settings::notify_channel().is_some() {
@@ -231,14 +232,14 @@ fn notifications(into: &mut impl Sink) {
     }
 }
 
-/// Gives the time of a lag to a sink, if it is known.
+/// Passes the time of a lag to a sink, if the time is known.
 fn lag_seconds(name: &'static str, owner: &Owner, lag: &Lag, into: &mut impl Sink) {
     if let Some(ms) = lag.ms {
         into.sample(name, owner, &[], Value::Millis(ms));
     }
 }
 
-/// Gives the state of Redis to a sink, if values are copied to Redis.
+/// Passes the state of Redis to a sink, if values are copied to Redis.
 fn redis(into: &mut impl Sink) {
     let is_running = settings::redis_url().is_some() && shared::redis_slot().is_some_and(is_alive);
     let Some(state) = shared::redis_state().filter(|_| is_running) else { return };
@@ -253,7 +254,7 @@ fn redis(into: &mut impl Sink) {
     lag_seconds(name, &Owner::default(), &lag, into);
 }
 
-/// Returns how far Redis is behind, and whether keys are still compared. None if it is not known.
+/// Returns how far Redis is behind, and whether the worker still compares keys. None if the lag is not known.
 fn redis_lag(state: &RedisState) -> Option<(Lag, bool)> {
     let (acked, is_comparing) = state.progress();
     changes::lag(acked).filter(|_| acked > 0).map(|lag| (lag, is_comparing))

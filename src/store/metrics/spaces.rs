@@ -5,7 +5,7 @@ use crate::pg::{background, memory, shared};
 use crate::store::space;
 use pg_cache_core::{Counter, Figures, SpaceStats};
 
-/// Where the value of a metric comes from.
+/// The figure of a space from which a metric gets its value.
 #[derive(Clone, Copy)]
 enum Source {
     Count(Counter),
@@ -155,9 +155,9 @@ const ALL: [OfSpace; 17] = [
     ),
 ];
 
-/// Gives the metrics of the spaces of this database to a sink. A space that was not used since the cache was last empty has none.
-/// The spaces that share figures, because there are too many spaces in the server, have one set of metrics without labels. May
-/// raise errors.
+/// Passes the metrics of the spaces of this database to a sink. A space that was not used since the cache was last empty has none.
+/// If the server has too many spaces, some of them share figures: these have one set of metrics, without the labels `database` and
+/// `space`. May raise errors.
 pub fn collect(figures: &Figures, into: &mut impl Sink) {
     let (database, mut spaces) = (shared::database(), Vec::new());
     let name = background::database_name(database);
@@ -183,7 +183,7 @@ pub fn collect(figures: &Figures, into: &mut impl Sink) {
     }
 }
 
-/// Whether anything was counted.
+/// Returns whether the figures contain a count other than 0, or memory in use.
 fn is_used(stats: &SpaceStats) -> bool {
     stats.bytes() > 0 || Counter::ALL.iter().any(|what| stats.counted(*what) > 0)
 }

@@ -10,7 +10,7 @@ const LINE_BYTES: usize = 96;
 #[derive(Debug, Default)]
 pub struct Text(pub Vec<u8>);
 
-/// The most digits of a number.
+/// The most decimal digits of a u64.
 const DIGITS: usize = 20;
 
 impl Text {
@@ -20,7 +20,7 @@ impl Text {
         pieces.iter().for_each(|piece| self.0.extend_from_slice(piece.as_bytes()));
     }
 
-    /// Adds a number, which is divided by a power of ten: a decimal without zeros at its end.
+    /// Adds the quotient of a number and a power of ten, as a decimal without zeros at the end of its fraction.
     fn add_number(&mut self, number: u64, by: u64) {
         let mut buffer = [b'0'; 2 * DIGITS];
         let (mut rest, mut at, mut by) = (number, buffer.len(), by);
@@ -35,7 +35,7 @@ impl Text {
         }
         if at < buffer.len() {
             at -= 1;
-            // Without digits behind it, the point goes too.
+            // A number without a fraction is written without the point.
             end = if end == at + 1 { at } else { end };
             buffer[at] = b'.';
         }
@@ -58,7 +58,7 @@ impl Sink for Text {
     }
 
     fn family(&mut self, Family { name, kind, help }: &Family) {
-        // The texts of this library have no backslash and no line feed, which would have to be escaped.
+        // Backslashes and line feeds would have to be escaped. The help texts of this library contain neither.
         self.add(&["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind.name(), "\n"]);
     }
 

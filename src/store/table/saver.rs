@@ -172,8 +172,8 @@ impl Saver {
         let again = std::mem::replace(&mut self.evicted, evicted) != evicted || self.has_failed;
         self.has_failed = false;
         for shard in 0..self.tier.shards() {
-            // The search looks at a limited number of the oldest entries. This number of full batches comes only if entries have left the
-            // memory in between.
+            // The search looks at a limited number of the oldest entries. This number of full batches comes only if entries have
+            // left the memory in between.
             for _ in 0..BATCHES_PER_SHARD {
                 let before = self.saved;
                 let marked = self.save_batch(|saver, admits, batch| {

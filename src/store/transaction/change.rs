@@ -141,8 +141,8 @@ impl Action {
         }
     }
 
-    /// Makes the name of an invalidation cover that of an earlier invalidation of the same fence, too. Tags whose hashes lead to the
-    /// same fence share it. Does not allocate.
+    /// Makes the name of an invalidation cover that of an earlier invalidation of the same fence, too. Tags whose hashes lead to
+    /// the same fence share it. Does not allocate.
     pub fn cover_name_of(&mut self, earlier: &Self) {
         if let (Self::Invalidate(_, named), Self::Invalidate(_, other)) = (self, earlier)
             && *named != *other

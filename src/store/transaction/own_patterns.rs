@@ -106,8 +106,8 @@ impl OwnPatterns {
     }
 
     /// Returns whether a pattern has removed a key. `changed_at` is the position of the key's last change in the order of changes:
-    /// only later patterns count. It is None if the transaction has not changed the key. A key that takes too long to compare counts as
-    /// removed.
+    /// only later patterns count. It is None if the transaction has not changed the key. A key that takes too long to compare
+    /// counts as removed.
     #[inline]
     pub fn remove(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
         let is_later = |own: &&OwnPattern| changed_at.is_none_or(|at| own.sequence > at);

@@ -344,8 +344,8 @@ pub fn invalidate_exactly(fence: FenceId, named: Named) {
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
-/// Records the invalidation of a fence, unless the transaction has invalidated too many already. Returns whether it has recorded it:
-/// if not, the caller must record another one that stands for it. May raise errors.
+/// Records the invalidation of a fence, unless the transaction has invalidated too many already. Returns whether it has recorded
+/// it: if not, the caller must record another one that stands for it. May raise errors.
 pub fn invalidate_if_few(fence: FenceId, named: Named) -> bool {
     let has_room = PENDING.with_borrow(|pending| pending.ledger.has_room_for(fence));
     if has_room {
@@ -354,8 +354,9 @@ pub fn invalidate_if_few(fence: FenceId, named: Named) -> bool {
     has_room
 }
 
-/// Records that the transaction changes the privileges of roles in the spaces of a database, or of all databases if `database` is 0.
-/// The journal does not tell a role of changes that the role may not see. So when a role gets a privilege again, a cache that follows
+/// Records that the transaction changes the privileges of roles in the spaces of a database, or of all databases if `database` is
+/// 0. The journal does not tell a role of changes that the role may not see. So when a role gets a privilege again, a cache that
+///    follows
 /// the journal as this role must have forgotten everything. May raise errors.
 pub fn privileges_changed(database: u32) {
     if let Some(tier) = shared::tier() {

@@ -1,7 +1,7 @@
-//! The changed rows that the trigger has reported (`store/row_tags.rs`), counted for each relation.
-//! The tags of a reported row are invalidated.
+//! The changed rows that the trigger has reported (`store/row_tags.rs`), counted for each relation. The transaction invalidates the
+//! tags of each reported row.
 //!
-//! If as many rows were reported as the server has counted, then all changed rows were reported.
+//! If the number of reported rows equals the number that the server has counted, then all changed rows were reported.
 
 use crate::pg::error::OrRaise;
 use crate::pg::local::local;
@@ -31,7 +31,7 @@ struct Counted {
     /// The nesting level of the savepoint.
     depth: i32,
     reported: Reported,
-    /// Whether a row could not be reported.
+    /// Whether the tags of a changed row could not be invalidated.
     is_bulk: bool,
 }
 
@@ -72,7 +72,7 @@ pub fn is_bulk(relation: u32) -> bool {
     REPORTED.with_borrow(|all| all.iter().any(|counted| counted.relation == relation && counted.is_bulk))
 }
 
-/// Returns the number of reported rows of a relation. None if a row could not be reported. Cannot fail.
+/// Returns the number of reported rows of a relation. None if the tags of a changed row could not be invalidated. Cannot fail.
 pub fn of(relation: u32) -> Option<Reported> {
     let mut sum = Reported::default();
     REPORTED.with_borrow(|all| {

@@ -1,8 +1,9 @@
 //! The relations that this transaction has written, as the fences that its commit must raise. `docs/architecture.md` explains the
 //! words fence and stamp.
 //!
-//! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
-//! costs nothing before the commit, and every way of writing is covered. If the server counts the changed rows of a table, a
+//! This file collects nothing while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
+//! costs nothing before the commit, unless single rows of the table are watched (`store/row_tags.rs`), and every way of writing is
+//! covered. If the server counts the changed rows of a table, a
 //! ROW EXCLUSIVE lock alone is no change: the table counts as unchanged until a row was counted (`pg/row_changes.rs`).
 //!
 //! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
@@ -38,11 +39,11 @@ struct TableWrites {
     relations: Vec<u32>,
     /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and of which it has changed no rows. Sorted.
     unchanged: Vec<u32>,
-    /// The relations among them of which all changes are changes of rows that the server has counted. Sorted.
+    /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and whose changed rows the server counts. Sorted.
     counted_alone: Vec<u32>,
-    /// The fences of these relations, sorted, without bulk fences.
+    /// The fences of `relations`, sorted, without bulk fences.
     fences: Vec<FenceId>,
-    /// The bulk fences of these relations and of the tables above them, each with the relation that was written.
+    /// The bulk fences of `relations` and of the tables above them, each with the relation that was written.
     bulk: Vec<(u32, FenceId)>,
     /// Those of `bulk` that the commit under way has not raised, because all changed rows were reported (`reported_rows.rs`).
     spared: Vec<(u32, FenceId)>,
@@ -135,8 +136,8 @@ pub fn fences_of_relations(tier: &HotTier, relations: &[u32], look: Look) -> (Ve
     (fences, if has_parts { trees } else { Stamp::LATEST })
 }
 
-/// Returns the relation and the tables above it in inheritance trees, each with the fence that a write to it raises, and once more with
-/// its bulk fence, if it has one. May raise errors.
+/// Returns the fences of the relation and of the tables above it in inheritance trees, each with its table: the fence that a write
+/// to the table raises, and the bulk fence of the table, if it has one. May raise errors.
 pub fn fences_of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
     if let relation::Relation::Rows { ancestors, .. } = relation::of(relation) {
@@ -165,7 +166,7 @@ pub enum Look {
 }
 
 impl Look {
-    /// Returns how a session looks that looks [`LOOKS_MAX`] times, at most. Counts from 1.
+    /// Returns the kind of the look with this number, counted from 1. The look with the number [`LOOKS_MAX`] is final.
     pub fn of_number(number: u32) -> Self {
         if number < LOOKS_MAX { Self::Repeated } else { Self::Final }
     }
@@ -275,7 +276,8 @@ impl TableWrites {
         Cow::Owned(all)
     }
 
-    /// Does the same, and notes which bulk fences the commit does not raise. May raise errors.
+    /// Returns [`all_fences`](Self::all_fences), and notes in `spared` which bulk fences the commit does not raise. May raise
+    /// errors.
     fn fences_to_raise(&mut self, counters: Counters) -> Vec<FenceId> {
         let reported = self.bulk.iter().filter(|(relation, _)| self.is_reported(*relation, counters));
         let reported = memory::collect(reported.copied());
@@ -352,8 +354,8 @@ fn find<T>(found: &mut Vec<T>, walk: impl Fn(&mut Passed<'_, T>)) {
     }
 }
 
-/// Adds the fences of these relations to `fences`, sorted. `fences_of` returns at most two for a relation. Must not be called during a walk over the locks, because it reads the
-/// server's catalogs. May raise errors.
+/// Adds the fences of these relations to `fences`, sorted. `fences_of` must return at most two for a relation. Must not be called
+/// during a walk over the locks, because it reads the server's catalogs. May raise errors.
 fn add_fences<F: IntoIterator<Item = FenceId>>(
     tier: &HotTier,
     relations: &[u32],
@@ -583,7 +585,7 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
         if is_counted {
             written.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
         }
-        // Rows may have been changed since that were not reported.
+        // Other libraries may have changed rows since then without the trigger.
         let spared = written.spared.iter().filter(|_| written.raised);
         let is_reported = |oid| is_counted && written.is_reported(oid, written.counters);
         spared.filter(|(oid, _)| !is_reported(*oid)).for_each(|(_, fence)| with(*fence));

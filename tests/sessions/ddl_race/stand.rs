@@ -1,6 +1,6 @@
 //! The DDL race (see `mod.rs`) with a gate. A transaction *stands*: it waits after its rows have become visible and before its
-//! catalog invalidation messages are sent. Meanwhile, another session fills: it calls `cache_fetch` or `cache_query`, which computes
-//! the result.
+//! catalog invalidation messages are sent. Meanwhile, another session fills: it calls `cache_fetch` or `cache_query`, which
+//! computes the result.
 //! No session may be given that result after the commit has returned. The tests are deterministic.
 //!
 //! The library `neighbour.c` makes the transaction stand: in its own COMMIT callback, or where the messages are sent, because a
@@ -256,8 +256,8 @@ fn the_race_finds_stale_results_if_fences_are_lowered_early() {
     // Only changes that no reader waits for are used, and only those of one transaction: `DETACH PARTITION CONCURRENTLY` has two,
     // and the second one invalidates again.
     let is_open = |(change, _): &(&Change, (Through, bool))| !change.blocks && change.in_block;
-    // The key of a result of `cache_query` contains the search path as it was resolved. So after a change of a schema, no session asks
-    // for what was stored before.
+    // The key of a result of `cache_query` contains the search path as it was resolved. So after a change of a schema, no session
+    // asks for what was stored before.
     let is_found = |(change, (through, _)): &(&Change, (Through, bool))| {
         *through == Through::Fetch || !change.name.contains("schema")
     };

@@ -55,7 +55,8 @@ pub struct Hunt<'c> {
     pub sessions: [AtomicI32; WRITERS + READERS],
     /// Tells all threads to end.
     pub over: AtomicBool,
-    /// The number of values that readers got with `cache_fetch` or `cache_query`, or asked for with `cache_acquire`, and how many of them were hits.
+    /// The number of values that readers got with `cache_fetch` or `cache_query`, or asked for with `cache_acquire`, and how many
+    /// of them were hits.
     pub reads: AtomicU64,
     pub hits: AtomicU64,
     /// The number of hits whose value came from a table.

@@ -109,8 +109,8 @@ pub struct Table {
     pub writer: Mutex<i64>,
 }
 
-/// Returns the search path of readers. It contains the schemas of `Kind::Schema` and `Kind::Shadow`, whose tables queries find only by
-/// it.
+/// Returns the search path of readers. It contains the schemas of `Kind::Schema` and `Kind::Shadow`, whose tables queries find only
+/// by it.
 pub fn search_path() -> String {
     let schemas = |number| format!("schema_{number}_0, schema_{number}_1, shadow_{number}_ahead, ");
     (0..DEFINED).map(schemas).collect::<String>() + "public"

@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 impl Hunt<'_> {
-    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write, and as the plan says.
+    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write, and as the plan
+    /// says.
     pub fn write(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::writer(self, slot);

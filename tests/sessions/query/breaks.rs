@@ -404,9 +404,9 @@ fn a_function_that_fetches_from_the_callers_cursor_is_not_stored() {
     assert_right(&mut session, "SELECT own()::text AS v", "v text", Expect::Fresh);
 }
 
-/// The planner computes an `IMMUTABLE` function once, and inlines functions in SQL. Neither is in the plan any more, and still a new
-/// definition must count, in all sessions, however deep the function is. PostgreSQL's own sessions may keep the old result in the plan
-/// of another function, so the right answer is that of a new session.
+/// The planner computes an `IMMUTABLE` function once, and inlines functions in SQL. Neither is in the plan any more, and still a
+/// new definition must count, in all sessions, however deep the function is. PostgreSQL's own sessions may keep the old result in
+/// the plan of another function, so the right answer is that of a new session.
 #[test]
 fn a_replaced_immutable_function_counts_wherever_it_was_computed() {
     let database = Database::create();
@@ -1337,8 +1337,8 @@ fn uncommitted_definitions_count_in_their_transaction_only() {
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
 
-/// The planner leaves out a table that cannot change the result: by a constraint, a unique index or an empty condition. The constraint
-/// or the index may be dropped later, and dropping an index is no change of a definition.
+/// The planner leaves out a table that cannot change the result: by a constraint, a unique index or an empty condition. The
+/// constraint or the index may be dropped later, and dropping an index is no change of a definition.
 #[test]
 fn a_table_that_the_planner_left_out_is_still_a_dependency() {
     let database = Database::create();
@@ -1625,7 +1625,8 @@ fn a_touch_does_not_prolong_a_result() {
     assert!(seconds_left(&mut session, query, "NULL").is_some_and(|left| left <= 60.0));
 }
 
-/// A query whose tables change each time while it runs is left out for a while: it runs, and nothing is stored. A refresh tries again.
+/// A query whose tables change each time while it runs is left out for a while: it runs, and nothing is stored. A refresh tries
+/// again.
 #[test]
 fn a_query_that_changes_while_it_runs_is_left_out() {
     let database = Database::create();

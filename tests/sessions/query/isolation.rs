@@ -86,8 +86,8 @@ impl Cell {
         }
     }
 
-    /// Returns whether the result depends on custom settings, as far as the cache can know: the query reads one, or calls a function
-    /// in PL/pgSQL, which might.
+    /// Returns whether the result depends on custom settings, as far as the cache can know: the query reads one, or calls a
+    /// function in PL/pgSQL, which might.
     fn varies_with_settings(self) -> bool {
         let is_plpgsql = [PlpgsqlFunction, PlpgsqlDefiner, PolicyFunction].contains(&self.place);
         self.context == "tenant" || is_plpgsql

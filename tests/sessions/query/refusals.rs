@@ -6,8 +6,8 @@ use crate::memory::findings;
 use pg_cache_testbed::Database;
 use postgres::Client;
 
-/// Asserts that the cached query runs each time, and that its status begins with a text. The rows are not compared, because the query
-/// returns other rows each time.
+/// Asserts that the cached query runs each time, and that its status begins with a text. The rows are not compared, because the
+/// query returns other rows each time.
 fn assert_refused(session: &mut Client, query: &str, why: &str) -> Option<String> {
     for _ in 0..2 {
         let (rows, status) = cached(session, query, "v text");

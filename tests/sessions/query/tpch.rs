@@ -3,7 +3,8 @@
 use super::calls::{Expect, answer, compare_to, run, text};
 use pg_cache_testbed::{Database, tpch};
 
-/// The scale of the tables: about 30 000 lines of orders. The variable `PG_CACHE_TEST_LONG` chooses the greater scale, with 600 000.
+/// The scale of the tables: about 30 000 lines of orders. The variable `PG_CACHE_TEST_LONG` chooses the greater scale, with 600
+/// 000.
 const SCALE: f64 = 0.005;
 const LONG_SCALE: f64 = 0.1;
 
@@ -12,8 +13,8 @@ const WITHOUT_LINES: [u32; 5] = [2, 11, 13, 16, 22];
 /// The fewest queries that return rows. At the small scale, some conditions select none.
 const WITH_ROWS_MIN: usize = 17;
 
-/// Each query returns the same rows with and without the cache, and its second call is a hit, also in another session. A change of one
-/// table invalidates exactly the queries that read it.
+/// Each query returns the same rows with and without the cache, and its second call is a hit, also in another session. A change of
+/// one table invalidates exactly the queries that read it.
 #[test]
 fn tpch_queries_are_right_and_hits_and_depend_on_what_they_read() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());

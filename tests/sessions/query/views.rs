@@ -1,5 +1,5 @@
-//! Cached views and wrappers of functions, from several sessions and through a dump. Their SQL is in `tests/pg_regress/sql/views.sql`
-//! and `functions.sql`.
+//! Cached views and wrappers of functions, from several sessions and through a dump. Their SQL is in
+//! `tests/pg_regress/sql/views.sql` and `functions.sql`.
 
 use super::calls::{answer, run, text};
 use pg_cache_testbed::Database;
@@ -64,8 +64,8 @@ fn a_write_makes_a_cached_view_fresh_for_every_session() {
     run(&mut one, "COMMIT");
 }
 
-/// A token of a view's owner gives its rights to no other role: it is valid in its own transaction only. After that, the session may
-/// have lost the role.
+/// A token of a view's owner gives its rights to no other role: it is valid in its own transaction only. After that, the session
+/// may have lost the role.
 #[test]
 fn a_token_of_another_session_or_role_is_refused() {
     let database = Database::create_where_roles_change();

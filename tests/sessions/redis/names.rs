@@ -289,8 +289,8 @@ fn the_prefix_can_be_changed() {
     assert_eq!(differences(&[&redis], prefix, &mut [("postgres", &mut session)]), Vec::<String>::new());
 }
 
-/// A space may be dropped and created again with its name. The tags, tables and flushes of the database must reach its values, however
-/// often that happens. Fails if the worker takes one of the dropped spaces for the present one.
+/// A space may be dropped and created again with its name. The tags, tables and flushes of the database must reach its values,
+/// however often that happens. Fails if the worker takes one of the dropped spaces for the present one.
 #[test]
 fn a_space_that_is_created_again_is_followed() {
     let redis = Redis::start();
@@ -336,8 +336,8 @@ fn a_session_that_knows_a_dropped_space_writes_nothing_in_its_name() {
     await_all(&[&redis], &mut session);
 }
 
-/// A dump may restore a space with both `scope => 'role'` and `redis => true`. Its values belong to single roles, so they must not get to
-/// Redis, neither after a set nor by a refill.
+/// A dump may restore a space with both `scope => 'role'` and `redis => true`. Its values belong to single roles, so they must not
+/// get to Redis, neither after a set nor by a refill.
 #[test]
 fn a_restored_space_of_roles_is_not_copied() {
     let redis = Redis::start();

@@ -1,5 +1,5 @@
-//! Every way to write beside entries that depend on single rows (a tag with a placeholder, `cache_watch`). After the commit, no entry
-//! of a changed row is served. The entries of other rows stay hits, if the write reports which rows it changes.
+//! Every way to write beside entries that depend on single rows (a tag with a placeholder, `cache_watch`). After the commit, no
+//! entry of a changed row is served. The entries of other rows stay hits, if the write reports which rows it changes.
 
 use super::paths::PATHS;
 use super::table::prepare;

@@ -3,11 +3,12 @@
 //! of its rows must raise the bulk fence, but only if the record of the relation is marked. `fence/mod.rs` of the core has the
 //! rules.
 //!
-//! The model has one relation with two rows, and the entries depend on the first row. Every writer raises the *first fence* of the
-//! relation: that of the record if the writer finds one, or else the unclaimed fence (`claims.rs`). A writer looks for the record
-//! and for the mark, raises its fences, and looks again until the count of claims stays the same. A fill claims the record, marks
-//! it, counts the mark (`BumpMark`), and then looks at the fence of the record. If that fence is at rest, the bulk fence takes over
-//! its number (`CoverBulk`), and the mark is *settled*. Otherwise the entry also depends on the fence of the record.
+//! The model has one relation with two rows, and the entries depend on the first row. Every writer raises the fence of the record
+//! if it finds the record, or else the unclaimed fence (`claims.rs`). `fence/mod.rs` calls the former the first fence of the
+//! record. A writer looks for the record and for the mark, raises its fences, and looks again until the count of claims stays the
+//! same. A fill claims the record, marks it, counts the mark (`BumpMark`), and then looks at the fence of the record. If that fence
+//! is at rest, the bulk fence takes over its number (`CoverBulk`), and the mark is *settled*. Otherwise the entry also depends on
+//! the fence of the record.
 //!
 //! A writer that will not look again claims the record, and raises the bulk fence whether it finds the mark or not: a fill may mark
 //! the record and settle the mark before the writer raises the fence of the record.
@@ -28,11 +29,11 @@ const FENCES: usize = 4;
 /// The rows that a writer changes, in order. The tag of the second row is no dependency, so its fence is not in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Rows {
-    /// The first row, and reports it.
+    /// The writer changes the first row and reports it.
     First,
-    /// The second row, and reports it.
+    /// The writer changes the second row and reports it.
     Second,
-    /// The second row, and reports it; then the first row, without reporting it.
+    /// The writer changes the second row and reports it. Then it changes the first row without reporting it.
     SecondThenFirstUnreported,
 }
 
@@ -43,11 +44,11 @@ enum Write {
     Count,
     /// Looks for the record.
     LookRecord,
-    /// Claims the record, as a writer does that will not look again.
+    /// Claims the record. Only a writer that will not look again takes this step.
     Claim,
     /// Looks for the mark.
     LookMark,
-    /// Raises one of the fences that it must raise.
+    /// Raises one of the fences that the writer must raise.
     Raise(usize),
     /// The commit: the writer's change becomes visible.
     Show,
@@ -134,7 +135,7 @@ struct Filler {
     stamp: u8,
     /// The changes that the value contains, one bit for each writer.
     value: u8,
-    /// Whether the fence that it has looked at last was at rest, and the number of that fence.
+    /// Whether the fence that the fill has looked at last had no pending changes, and the number of that fence.
     rested: bool,
     changed: u8,
     /// The fences that the entry depends on.
@@ -184,7 +185,7 @@ struct State {
     visible: u8,
     writers: Vec<Writer>,
     fillers: Vec<Filler>,
-    /// How many steps other relations still take.
+    /// The number of steps that other relations still take.
     others: u8,
     /// The safe stamp of a reader that keeps one snapshot.
     safe_stamp: Option<u8>,
@@ -248,7 +249,8 @@ enum Start {
 enum Looks {
     /// Until the count of claims stays the same.
     UntilUnchanged,
-    /// The same, and when it has looked again this many times, it claims the record and looks only once more.
+    /// Until the count of claims stays the same. A writer that has looked again this many times claims the record, and looks only
+    /// once more.
     AtMost(u8),
     /// Once: it claims the record, looks, and raises the fences.
     Once,

@@ -13,8 +13,8 @@ pub struct Change {
     pub in_block: bool,
 }
 
-/// Changes of definitions that are made and undone in turn: a query whose result changes for the role `alice` with the schemas `a` and
-/// `public` in its search path, and the statements of either direction. The query is empty if no query can see the change.
+/// Changes of definitions that are made and undone in turn: a query whose result changes for the role `alice` with the schemas `a`
+/// and `public` in its search path, and the statements of either direction. The query is empty if no query can see the change.
 pub const PAIRS: &[(&str, &str, &str)] = &[
     (
         "SELECT count(*), sum(points) FROM public.rich",

@@ -1,5 +1,5 @@
-//! Changes of definitions, one after the other. A change of an object that a query uses must show in the next result. A change of any
-//! other object must leave the result a hit.
+//! Changes of definitions, one after the other. A change of an object that a query uses must show in the next result. A change of
+//! any other object must leave the result a hit.
 
 use super::cached::{Answer, answer, is_hit};
 use super::changes::{MORE, PAIRS};
@@ -39,8 +39,8 @@ fn ask(session: &mut Client, query: &str) -> Result<String, String> {
     Err(format!("{query}: {cached:?} ({status}), and without the cache {direct:?}"))
 }
 
-/// Makes each change: a query, the statements that change its result, and those that undo it. Each change is rolled back once, which
-/// must leave the result a hit, then made, and then undone.
+/// Makes each change: a query, the statements that change its result, and those that undo it. Each change is rolled back once,
+/// which must leave the result a hit, then made, and then undone.
 fn assert_fresh<'c>(
     owner: &mut Client,
     [one, other]: [&mut Client; 2],

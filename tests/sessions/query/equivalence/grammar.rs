@@ -1,6 +1,6 @@
-//! Random read-only queries over the schema of `schema.rs`. Their results depend on rows, definitions and settings only, so two runs
-//! with the same of these return the same rows: aggregates and windows have an order that is total up to equal rows, and `LIMIT`
-//! stands behind an order by all columns. Values that are equal and look different (`1.0` and `1.00`) are avoided.
+//! Random read-only queries over the schema of `schema.rs`. Their results depend on rows, definitions and settings only, so two
+//! runs with the same of these return the same rows: aggregates and windows have an order that is total up to equal rows, and
+//! `LIMIT` stands behind an order by all columns. Values that are equal and look different (`1.0` and `1.00`) are avoided.
 
 use super::schema::{FUNCTIONS, RELATIONS, Type};
 use crate::hunter::dice::Dice;

@@ -3,8 +3,8 @@
 //! - `rounds`: random queries with and without the cache, between random changes.
 //! - `pairs`: texts that look alike, and texts whose results must agree although they have nothing in common.
 //! - `definitions`: every change of a definition that a query depends on, and many that it does not depend on.
-//! - `schema`: the objects that the queries use; `grammar` writes queries, `changes` changes the objects, `cached` runs and compares the
-//!   queries.
+//! - `schema`: the objects that the queries use; `grammar` writes queries, `changes` changes the objects, `cached` runs and
+//!   compares the queries.
 
 mod cached;
 mod changes;

@@ -1,5 +1,5 @@
-//! The schema of the random queries: tables of every shape, views on them, functions, policies, and two schemas whose tables have the
-//! same names. The grammar (`grammar.rs`) finds its relations in [`RELATIONS`] and [`FUNCTIONS`].
+//! The schema of the random queries: tables of every shape, views on them, functions, policies, and two schemas whose tables have
+//! the same names. The grammar (`grammar.rs`) finds its relations in [`RELATIONS`] and [`FUNCTIONS`].
 
 /// The types that the grammar knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
