@@ -63,11 +63,14 @@ public class PgCacheManager implements CacheManager {
 
     private class PgCache extends AbstractValueAdaptingCache {
         private final String name;
+        private final String prefix;
         private final String[] ownTags;
 
         PgCache(String name) {
             super(true);
             this.name = name;
+            // Without colons in the name, no cache has the keys of another one.
+            prefix = name.replace("%", "%25").replace(":", "%3A") + "::";
             ownTags = tags.getOrDefault(name, List.of()).toArray(String[]::new);
         }
 
@@ -98,7 +101,12 @@ public class PgCacheManager implements CacheManager {
                         text, space, seconds(HOLD));
                 switch ((String) row[1]) {
                     case "hit", "stale" -> {
-                        return (T) fromStoreValue(loaded(row[0]));
+                        Object value = loaded(row[0]);
+                        if (value != null) {
+                            return (T) fromStoreValue(value);
+                        }
+                        // Without the value that this program cannot read, the next turn gets the lease.
+                        evict(key);
                     }
                     case "compute" -> {
                         return loadAndStore(key, text, (Long) row[2], loader);
@@ -161,7 +169,7 @@ public class PgCacheManager implements CacheManager {
 
         @Override
         public void clear() {
-            ask("SELECT cache_invalidate_pattern(?, ?)", name.replaceAll("[\\\\*?]", "\\\\$0") + "::*", space);
+            ask("SELECT cache_invalidate_pattern(?, ?)", prefix.replaceAll("[\\\\*?]", "\\\\$0") + "*", space);
         }
 
         private boolean set(String text, Object value, String mode, Long lease) {
@@ -170,13 +178,13 @@ public class PgCacheManager implements CacheManager {
         }
 
         private String text(Object key) {
-            String text = name + "::" + key;
+            String text = prefix + key;
             byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
             if (bytes.length <= KEY_BYTES_MAX && text.indexOf('\0') < 0) {
                 return text;
             }
             try {
-                return name + "::sha256:" + HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes));
+                return prefix + "sha256:" + HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes));
             } catch (NoSuchAlgorithmException error) {
                 throw new IllegalStateException(error);
             }

@@ -105,6 +105,18 @@ public class PgCacheManagerTest {
         expect(value(cache, "new"), "nothing");
         cache.clear();
         expect(value(cache, "x".repeat(3000)), "nothing");
+        // Neither the names of caches nor keys with colons make two keys alike.
+        Cache outer = manager.getCache("a"), inner = manager.getCache("a::b");
+        outer.put("b::c", 7);
+        inner.put("c", 8);
+        expect(value(outer, "b::c"), 7);
+        outer.clear();
+        expect(value(inner, "c"), 8);
+        // A value that cannot be read, for instance from another version of the program, is loaded again.
+        ask(other, "SELECT cache_set_bytes('objects::unreadable', '\\x01', space => 'spring')");
+        expect(value(cache, "unreadable"), "nothing");
+        expect(cache.get("unreadable", () -> 9), 9);
+        expect(value(cache, "unreadable"), 9);
     }
 
     static void valuesFollowTheirTable() throws Exception {
