@@ -92,7 +92,7 @@ fn labels(text: &str) -> BTreeSet<String> {
     let selected = between("{", '}')
         .flat_map(|list| list.split(','))
         .filter_map(|matcher| matcher.split_once('='))
-        .map(|(label, _)| label);
+        .map(|(label, _)| label.trim_end_matches('!'));
     grouped.chain(selected).map(|label| label.trim().to_owned()).collect()
 }
 
