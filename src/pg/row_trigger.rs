@@ -69,7 +69,7 @@ unsafe fn trigger_of(relation: pg_sys::Relation, function: pg_sys::Oid) -> Optio
             return None;
         }
         let triggers = std::slice::from_raw_parts((*all).triggers, (*all).numtriggers as usize);
-        let found = triggers.iter().find(|trigger| trigger.tgfoid == function)?;
+        let found = triggers.iter().find(|trigger| trigger.tgfoid == function && trigger.tgisinternal)?;
         Some((found.tgoid, found.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS))
     }
 }
@@ -232,8 +232,9 @@ impl RowChange {
         can_be_in_tags(self.relation(), number, kind).then(|| Column::new(number, kind))
     }
 
-    /// Adds the value of a column to a text: of the old row, or of the new one. Returns false if it is null.
-    pub fn add(&self, column: &Column, is_old: bool, text: &mut Vec<u8>) -> bool {
+    /// Adds at most `bytes_max` bytes of the value of a column to a text: of the old row, or of the new one. Returns false if the
+    /// value is null.
+    pub fn add(&self, column: &Column, is_old: bool, bytes_max: usize, text: &mut Vec<u8>) -> bool {
         let tuple = if is_old { self.old } else { self.new };
         if tuple.is_null() {
             return false;
@@ -244,7 +245,7 @@ impl RowChange {
             pg_sys::heap_getattr(tuple, column.number.into(), (*self.relation).rd_att, &mut is_null)
         };
         if !is_null {
-            column.add(value, text);
+            column.add(value, bytes_max, text);
         }
         !is_null
     }
@@ -338,9 +339,10 @@ impl Column {
         Self { number, form }
     }
 
-    /// Adds a value of the column to a text.
-    fn add(&self, value: pg_sys::Datum, text: &mut Vec<u8>) {
+    /// Adds at most `bytes_max` bytes of a value of the column to a text.
+    fn add(&self, value: pg_sys::Datum, bytes_max: usize, text: &mut Vec<u8>) {
         let mut write = |bytes: &[u8]| {
+            let bytes = &bytes[..bytes.len().min(bytes_max)];
             memory::reserve(text, bytes.len());
             text.extend_from_slice(bytes);
         };

@@ -76,7 +76,8 @@ fn tag(change: &RowChange, template: &[Part], is_old: bool) -> Option<Vec<u8>> {
                 text.extend_from_slice(bytes);
             }
             Part::Column(column) => {
-                if !change.add(column, is_old, &mut text) {
+                // A longer text is too long for a tag anyway, and the value may have many megabytes.
+                if !change.add(column, is_old, TAG_BYTES_MAX + 1, &mut text) {
                     return None;
                 }
             }

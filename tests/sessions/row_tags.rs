@@ -330,7 +330,11 @@ fn another_trigger_with_the_function_is_refused() {
     );
     let error = refused(&mut session, "UPDATE t SET v = 1");
     assert_eq!(error.code(), &SqlState::E_R_I_E_TRIGGER_PROTOCOL_VIOLATED);
+    // Neither call takes this trigger for the one of the watch.
+    run(&mut session, "SELECT cache_unwatch('t'); SELECT cache_watch('t', ARRAY['t:{id}'])");
+    assert_eq!(triggers(&mut session), ["t"]);
     run(&mut session, "DROP TRIGGER mine ON t");
+    assert_eq!(hits_after(&mut session, &["t:1", "t:2"], "UPDATE t SET v = 1 WHERE id = 1"), [false, true]);
     let error = refused(&mut session, "SELECT pgcache.rows_changed()");
     assert_eq!(error.code(), &SqlState::E_R_I_E_TRIGGER_PROTOCOL_VIOLATED);
 }
