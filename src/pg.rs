@@ -37,6 +37,7 @@ pub mod names;
 pub mod notify;
 pub mod observer;
 pub mod oid_alias;
+pub mod planner_code;
 pub mod preload;
 pub mod prepared;
 #[cfg(debug_assertions)]

@@ -4,7 +4,8 @@ use super::result::{self, Asked};
 use super::warmer::{is_about_to_expire, why_not};
 use crate::pg::error::Refused;
 use crate::pg::jsonb::Array;
-use crate::pg::query::{self, Arguments};
+use crate::pg::planner_code;
+use crate::pg::query::Arguments;
 use crate::pg::varlena::OwnedJsonb;
 use crate::pg::{memory, shared};
 use crate::store::kept::{Found, Kept};
@@ -108,11 +109,11 @@ impl Renewal {
     fn why_not_run(&self, space: &Space, kept: &Kept) -> Option<&'static str> {
         let Some((facts, _)) = self.found.facts() else { return Some(CHANGED) };
         let relations = || facts.read.iter().chain(facts.defined).map(|oid| u32::from_ne_bytes(*oid));
-        query::lock(relations());
+        planner_code::lock(relations());
         let keyspace = space.keyspace()?;
         if kept.look(&keyspace).is_none() {
             return Some(CHANGED);
         }
-        query::plans_with_foreign_code(relations()).then_some(FOREIGN_CODE)
+        planner_code::may_be_foreign(relations()).then_some(FOREIGN_CODE)
     }
 }
