@@ -97,7 +97,7 @@ impl Owner {
 /// family.
 pub trait Sink {
     /// Makes room for about this many metrics.
-    fn expect(&mut self, _metrics: usize) {}
+    fn make_room(&mut self, _metrics: usize) {}
 
     /// Begins a family. The metrics that follow belong to it.
     fn family(&mut self, family: &Family);

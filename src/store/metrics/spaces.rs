@@ -172,7 +172,7 @@ pub fn collect(figures: &Figures, into: &mut impl Sink) {
         }
     });
     let metrics: usize = ALL.iter().map(|family| family.samples.len()).sum();
-    into.expect(spaces.len() * metrics);
+    into.make_room(spaces.len() * metrics);
     for OfSpace { family, samples } in &ALL {
         into.family(family);
         for (owner, stats) in &spaces {

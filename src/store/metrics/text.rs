@@ -53,7 +53,7 @@ impl Text {
 }
 
 impl Sink for Text {
-    fn expect(&mut self, metrics: usize) {
+    fn make_room(&mut self, metrics: usize) {
         memory::reserve(&mut self.0, metrics * LINE_BYTES);
     }
 
