@@ -476,3 +476,47 @@ fn dropped_roles_leave_room_for_others() {
         !before.is_empty() && before == text(&mut admin, worker)
     });
 }
+
+/// A result that no worker may renew takes no place among the results of the space, and the view does not say that it is kept. The
+/// view also says why no worker can run.
+#[test]
+fn results_that_cannot_be_renewed_take_no_places() {
+    let (cluster, mut admin) = start(1, "");
+    let mut app = connect(&cluster, "app");
+    let costly = format!("SELECT * FROM cache_query($q${COSTLY}$q$, tags => '{{mine}}') AS (n bigint)");
+    text(&mut app, &costly);
+    count(&mut app, CHEAP);
+    change(&mut admin, &[COSTLY]);
+    assert_eq!(state(&mut admin, "app", CHEAP), OUTDATED);
+    run(&mut app, "SELECT cache_invalidate_tag('mine')");
+    count(&mut app, CHEAP);
+    change(&mut admin, &[CHEAP]);
+    let kept = |admin: &mut Client, query: &str| {
+        text(
+            admin,
+            &format!("SELECT keep_warm FROM cache_queries WHERE form <> '' AND query = $q${query}$q$"),
+        )
+    };
+    assert_eq!([COSTLY, CHEAP].map(|query| kept(&mut admin, query)), ["", "kept"]);
+    run(&mut admin, "ALTER SYSTEM SET pg_cache.max_workers = 0");
+    run(&mut admin, "SELECT pg_reload_conf()");
+    wait_until("the view to know the setting", || kept(&mut admin, CHEAP).starts_with("waiting: "));
+}
+
+/// A worker stays for up to a minute after a run, and must not keep the advisory locks that a function of the query has taken.
+#[test]
+fn advisory_locks_end_with_the_run() {
+    let (cluster, mut admin) = start(
+        100,
+        "CREATE FUNCTION locks() RETURNS bigint STABLE LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_advisory_lock(42); RETURN count(*) FROM t; END $$",
+    );
+    let mut app = connect(&cluster, "app");
+    let query = "SELECT locks() AS n";
+    count(&mut app, query);
+    run(&mut app, "SELECT pg_advisory_unlock_all()");
+    change(&mut admin, &[query]);
+    let began = Instant::now();
+    wait_until("the lock", || text(&mut app, "SELECT pg_try_advisory_lock(42)") == "t");
+    assert!(began.elapsed() < Duration::from_secs(30), "the worker kept the lock for {:?}", began.elapsed());
+}
