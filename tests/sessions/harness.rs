@@ -47,9 +47,11 @@ fn a_crash_that_no_test_notices_is_reported_when_its_cluster_goes() {
 fn a_session_crashes() {
     let cluster = Cluster::start(&Conf::bare());
     let mut session = cluster.connect("postgres");
+    let mut witness = cluster.connect("postgres");
     // The backend starts the shell, so the backend is the shell's parent.
     session.batch_execute("COPY (SELECT) TO PROGRAM 'kill -SEGV $PPID'").expect_err("the session is gone");
-    wait_until("the end of recovery", || cluster.try_connect("postgres").is_ok());
+    // The postmaster logs the crash, and then ends the other sessions.
+    wait_until("the end of all sessions", || witness.simple_query("").is_err());
 }
 
 /// Returns the process id of the cluster's postmaster.
