@@ -11,7 +11,7 @@
 use super::keyspace::{Keyspace, hash};
 use super::kind;
 use super::note::{self, Facts, OnlyNote, Terms};
-use super::space::{self, Space};
+use super::space::{self, Privilege, Space};
 use super::warmer::{self, Runs};
 use crate::pg::catalog::{self, Table};
 use crate::pg::error::OrRaise;
@@ -95,7 +95,7 @@ fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
 }
 
 impl Kept {
-    /// Returns the reason why no worker of the role can run. None if no reason is known.
+    /// Returns the reason why no worker of the role can renew the result. None if no reason is known. May raise errors.
     pub fn why_no_worker(&self) -> Option<&'static str> {
         let role = Role::from_oid(self.role);
         let owner = Owner { database: shared::database(), role: self.role };
@@ -107,6 +107,8 @@ impl Kept {
             Some("the role may not log in")
         } else if shared::warm_list().is_some_and(|list| list.is_refused(owner)) {
             Some("the role cannot connect")
+        } else if space::with_privilege_of(role, self.space.as_bytes(), Privilege::Write).is_err() {
+            Some("the role lacks the privilege write in the space")
         } else {
             None
         }

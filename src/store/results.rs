@@ -36,7 +36,7 @@ pub struct StoredResult {
 pub enum Keeping {
     No,
     Yes,
-    /// No worker of the role runs, for this reason.
+    /// No worker of the role can renew the result, for this reason.
     Waits(&'static str),
     /// The last run has failed. Has the SQLSTATE and the message of its error, or only the reason why its result was not stored.
     Fails(Option<SqlState>, String),

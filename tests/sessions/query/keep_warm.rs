@@ -498,6 +498,11 @@ fn results_that_cannot_be_renewed_take_no_places() {
         )
     };
     assert_eq!([COSTLY, CHEAP].map(|query| kept(&mut admin, query)), ["", "kept"]);
+    run(&mut admin, "SELECT cache_revoke('default', 'public', 'write')");
+    let why = "waiting: the role lacks the privilege write in the space";
+    assert_eq!(kept(&mut admin, CHEAP), why);
+    run(&mut admin, "SELECT cache_grant('default', 'public', 'write')");
+    assert_eq!(kept(&mut admin, CHEAP), "kept");
     run(&mut admin, "ALTER SYSTEM SET pg_cache.max_workers = 0");
     run(&mut admin, "SELECT pg_reload_conf()");
     wait_until("the view to know the setting", || kept(&mut admin, CHEAP).starts_with("waiting: "));
