@@ -1,7 +1,9 @@
-//! Tests of saved values: which changes forget a location, when a copy may be located, and what decides whether a key has a value.
+//! Tests of saved values. They check which changes of a key forget its location, and when a saver may add the location of a copy.
+//! They also check that an operation which must know whether a key has a value looks for a saved value, too.
 //!
 //! A *location* says where a copy of an entry is saved (`tier/directory.rs`). `tier/saving.rs` has the steps of a saver: it marks
-//! an entry, copies it, and *locates* the copy, that is, adds its location to the directory.
+//! an entry, copies it, and *locates* the copy, that is, adds its location to the directory. The directory consists of *sets* of
+//! eight locations; the hash of a key chooses its set. A saved copy that becomes an entry again is *promoted*.
 //!
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 #![cfg(not(any(loom, counting)))]
@@ -44,14 +46,15 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8]) {
     tier.put(key, &new(tier, bytes, &[])).expect("it is stored");
 }
 
-/// Marks up to 64 entries of the shard that are not saved, the oldest first, also those that are marked already.
+/// Marks up to 64 entries of the shard that have no location, the oldest first. Marks an entry again if it still has a mark from an
+/// earlier call.
 fn mark(tier: &TestTier<'_>) -> Batch {
     let mut batch = Batch::with_room(64).expect("there is memory");
     tier.mark_oldest(0, DATABASE, true, |_| true, &mut batch);
     batch
 }
 
-/// Returns the only marked entry.
+/// Returns the only marked entry of a batch.
 fn only(batch: &Batch) -> &Marked {
     assert_eq!(batch.marked().len(), 1, "one entry is to be saved");
     &batch.marked()[0]
@@ -62,7 +65,7 @@ fn at(position: u64) -> Location {
     Location::new(3, position).expect("a legal location")
 }
 
-/// Saves the only unsaved entry at a position, and makes it leave the memory.
+/// Saves the only entry without a location at a position in segment 3, and removes the entry from the memory.
 fn save(tier: &TestTier<'_>, position: u64) {
     assert!(tier.locate(only(&mark(tier)), at(position), true), "nothing has changed");
 }
@@ -138,7 +141,7 @@ fn the_oldest_entries_of_both_queues_are_saved() {
     );
 }
 
-/// Found if a change does not forget the location, or does not take the mark away.
+/// Found if a change of a key does not forget its location, or does not remove the mark of its entry.
 #[test]
 fn every_change_of_a_key_makes_its_copies_useless() {
     type Change = fn(&TestTier<'_>, &Key<'_>);
@@ -154,7 +157,8 @@ fn every_change_of_a_key_makes_its_copies_useless() {
         tier.announce(key, &reserved);
         tier.confirm(key, reserved);
     };
-    let drop_set: Change = |tier, key| {
+    // Without a stamp, `confirm_as` drops the new value and removes the key.
+    let dropped_set: Change = |tier, key| {
         let reserved = tier.reserve(key, &new(tier, b"new", &[]), Default::default()).expect("there is room");
         tier.announce(key, &reserved);
         tier.confirm_as(key, reserved, None);
@@ -170,7 +174,7 @@ fn every_change_of_a_key_makes_its_copies_useless() {
         ("set", set),
         ("confirmed set", confirm),
         ("confirmed removal", confirm_removal),
-        ("set that is not right", drop_set),
+        ("set whose value is dropped", dropped_set),
         ("leased set", lease),
         ("removal", |tier, key| _ = tier.remove(key)),
         ("removal by mark", |tier, key| tier.remove_marked(&key.mark())),
@@ -199,25 +203,25 @@ fn every_change_of_a_key_makes_its_copies_useless() {
     }
 }
 
-/// Found if the saver compares blocks and stamps instead of the mark. The memory has room for fewer than 4000 such entries, blocks
-/// are given back at once, and the search for blocks goes round. So in 10 000 rounds, a new value gets the block of the old one
-/// more than once.
+/// Found if `locate` compares the block and the stamp of an entry instead of its mark. Each put frees the blocks of the value that
+/// it replaces, the memory has room for fewer than 4000 such entries, and the search for free blocks wraps around. So within 10 000
+/// rounds, a new value gets the block of the marked entry more than once.
 #[test]
 fn a_value_at_the_block_of_the_old_one_is_not_taken_for_it() {
     with_tier(|tier, _| {
         let key = key(tier, b"key");
         put(tier, &key, b"old");
         let batch = mark(tier);
-        let stamps = tier.fences().now();
+        let clock = tier.fences().now();
         for round in 0..10_000 {
             put(tier, &key, b"new");
             assert!(!tier.locate(only(&batch), at(8), false), "round {round}");
         }
-        assert_eq!(tier.fences().now(), stamps, "the stamp recurs as well");
+        assert_eq!(tier.fences().now(), clock, "all values have the same stamp");
     });
 }
 
-/// Found if an announcement does not hide the saved value, or if its end forgets the location.
+/// Found if an announced change does not hide the saved value, or if the withdrawal of the change forgets the location.
 #[test]
 fn a_withdrawn_change_leaves_the_saved_value() {
     with_tier(|tier, _| {
@@ -233,7 +237,7 @@ fn a_withdrawn_change_leaves_the_saved_value() {
     });
 }
 
-/// Found if claim, acquire or incr decides on the memory alone.
+/// Found if `claim`, `acquire`, `add` or `incr` looks only at the memory to find out whether the key has a value.
 #[test]
 fn a_saved_value_counts_when_the_key_must_have_none() {
     with_tier(|tier, _| {
@@ -257,7 +261,7 @@ fn a_saved_value_counts_when_the_key_must_have_none() {
     });
 }
 
-/// Promotes a value with these bytes, as the copy at a position in segment 3.
+/// Promotes a value with these bytes, as the copy at a position in segment 3. The value was first stored at tick 1.
 fn promote(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8], position: u64) -> Stored {
     let reserved = tier.reserve(key, &new(tier, bytes, &[]), Default::default()).expect("there is room");
     tier.promote(key, reserved, at(position), 1)
@@ -282,7 +286,7 @@ fn a_value_is_promoted_only_while_its_location_stands() {
     });
 }
 
-/// Found if the promoted value is visible before the announced change, or stays after it.
+/// Found if readers get the promoted value before the announced change is confirmed, or afterwards.
 #[test]
 fn a_promotion_goes_behind_an_announced_change() {
     with_tier(|tier, _| {
@@ -330,8 +334,9 @@ fn counters_and_values_that_are_not_admitted_stay_in_memory() {
     });
 }
 
-/// Found if a saver without anything to do saves the same entries for ever: each of their locations pushes another one out of a
-/// full directory.
+/// An entry may have a mark and no location: its location was pushed out of a full directory, or was never added. Found if every
+/// search marks such an entry again, and not only a search with `again`. A saver with no other work would then save the same
+/// entries again and again, and each new location would push another one out.
 #[test]
 fn an_entry_is_marked_again_only_if_the_saver_wants_it() {
     with_tier(|tier, _| {
@@ -342,13 +347,13 @@ fn an_entry_is_marked_again_only_if_the_saver_wants_it() {
             tier.mark_oldest(0, DATABASE, again, |_| true, &mut batch);
             assert_eq!(batch.marked().len(), marks);
         }
-        assert!(tier.touch(&key, 90), "a change takes the mark away");
+        assert!(tier.touch(&key, 90), "the key has an entry, whose mark this removes");
         tier.mark_oldest(0, DATABASE, false, |_| true, &mut batch);
         assert_eq!(batch.marked().len(), 1);
     });
 }
 
-/// Found if another location of the shard goes, too, or if the call for a shard that does not exist forgets one.
+/// Found if another location of the shard is forgotten, too, or if a call with a shard that does not exist forgets a location.
 #[test]
 fn a_location_is_forgotten_by_its_shard_alone() {
     with_tier(|tier, _| {
@@ -365,7 +370,7 @@ fn a_location_is_forgotten_by_its_shard_alone() {
     });
 }
 
-/// Found if the walk does not end, or passes over most entries.
+/// Found if the walk does not end, or skips most entries.
 #[test]
 fn a_walk_through_the_buckets_marks_every_entry_once() {
     with_tier(|tier, _| {
@@ -386,12 +391,14 @@ fn a_walk_through_the_buckets_marks_every_entry_once() {
     });
 }
 
-/// Judges a saved value as that of the key "key".
+/// Returns whether a reader may get a saved value of the space that the key "key" is in.
 fn judged(tier: &TestTier<'_>, saved: &SavedValue<'_>, reader: Reader<'_>) -> Result<(), Miss> {
     tier.judge_saved(key(tier, b"key").scope(), saved, reader)
 }
 
-/// Found if a saved value is served to a reader, or until a tick, for which an entry like it would not be.
+/// A saved value must be refused in each case in which an entry with the same properties is refused: the reader has changed a
+/// dependency or the space, a dependency is about to change or has changed, or the value has expired. A value that may be served
+/// stale must be served exactly as long as such an entry.
 #[test]
 fn a_saved_value_is_judged_like_an_entry() {
     with_tier(|tier, host| {
@@ -479,7 +486,9 @@ fn same_set(scope: pg_cache_core::Scope, bytes: &[u8], number: usize) -> Key<'_>
     Key::new(scope, bytes, hash ^ u64::from(DATABASE).rotate_left(48)).expect("a legal key")
 }
 
-/// Found if a location in the segment stays, if one in another segment goes, or if a location moves that does not stand any more.
+/// Before the saver empties a segment, it may move copies that readers have asked for to another segment. Found if a location in
+/// the emptied segment stays, if a location in another segment is forgotten, or if `move_location` replaces a location that is not
+/// in the directory any more.
 #[test]
 fn a_segment_is_forgotten_as_a_whole_and_copies_that_were_asked_for_move_on() {
     with_tier(|tier, _| {
@@ -498,7 +507,7 @@ fn a_segment_is_forgotten_as_a_whole_and_copies_that_were_asked_for_move_on() {
         asked.sort_by_key(|location| location.position());
         assert_eq!(asked, [location(1), location(2)]);
         assert!(tier.move_location(&keys[1], location(2), at(9)));
-        assert!(!tier.move_location(&keys[1], location(2), at(10)), "it stands no more");
+        assert!(!tier.move_location(&keys[1], location(2), at(10)), "its location has changed");
         assert_eq!(tier.forget_segment(1), 2, "the copy at position 2 is in another segment now");
         assert_eq!(tier.location(&keys[1]), Some(at(9)));
         assert_eq!(keys.iter().filter(|key| tier.location(key).is_some()).count(), 4);
@@ -515,7 +524,7 @@ fn locations_that_cannot_be_are_refused() {
     assert!(Location::new(0, 1 << 33).is_none());
 }
 
-/// Found if a location is stored although there is no place for it.
+/// Found if a location is stored although the tier has no directory.
 #[test]
 fn a_tier_without_a_directory_saves_nothing() {
     let memory = memory(64 * 1024);
@@ -533,8 +542,8 @@ fn a_tier_without_a_directory_saves_nothing() {
     tier.each_location(0, |location, _| panic!("{location:?}"));
 }
 
-/// A revived region knows saved values, except those of keys whose change was announced: it is not known whether the
-/// change has happened.
+/// A region that is revived after a restart of the server keeps its locations, except those of keys with an announced change: nothing tells
+/// whether the transaction of that change has committed.
 #[test]
 fn a_revived_region_forgets_saved_values_that_were_about_to_change() {
     let memory = memory(256 * 1024);
@@ -548,9 +557,9 @@ fn a_revived_region_forgets_saved_values_that_were_about_to_change() {
         save(&tier, position);
     }
     let reserved = tier.reserve_removal(&changing).expect("there is room");
+    // The change is neither confirmed nor withdrawn, as if the server had stopped.
     tier.announce(&changing, &reserved);
     let tier = Tier::revive(Region::of_words(&memory), sizes, &host, []).expect("it is sound");
     assert_eq!(get(&tier, &key(&tier, b"kept")), Err(Miss::Saved(at(8))));
     assert_eq!(get(&tier, &key(&tier, b"changing")), Err(Miss::Absent));
-    let _ = reserved;
 }
