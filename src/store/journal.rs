@@ -1,8 +1,10 @@
-//! The journal of changes: what commits and immediate operations say to it.
+//! Appends records to the journal of changes: a ring in shared memory, from which caches outside of the database learn which keys,
+//! tags, spaces and relations have changed (`journal/mod.rs` of the core).
 //!
-//! A change is appended after it is visible to all sessions. Every change of a key comes through [`append`] or [`key_changed`]:
-//! from a commit (`transaction/commit.rs`), from COMMIT PREPARED (`transaction/prepared.rs`), from `cache_incr` and from a stored
-//! result. Entries that are evicted or expire are not in the journal: what was copied from them is as good as before.
+//! A record must be appended after its change is visible to all sessions. Every change of a key is appended here: by a commit
+//! (`transaction/commit.rs`), by COMMIT PREPARED (`transaction/prepared.rs`), by `cache_incr`, and when the result of a query is
+//! stored under a key that the caller chose. An entry that is evicted or expires has no record: its value has not changed, so a
+//! copy outside of the database stays right.
 //!
 //! The functions of this file neither fail nor allocate, because they run after a commit. `docs/architecture.md` explains the word
 //! fence.
@@ -12,12 +14,13 @@ use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::{Event, FenceId, Record, What};
 
-/// The numbers of the journal grow by at most this much in a second, on average. A *life* of the journal is the time from its first
-/// use until it is empty again after a start of the server. Its numbers begin at the present time, in seconds, times this constant:
-/// above all numbers of earlier lives, unless the system's clock was set back.
+/// The most by which the number of the last record may grow per second, on average. A *life* of the journal is the time from its
+/// first use until it is empty again after a start of the server. The numbers of a life begin at the time of its start, in seconds,
+/// times this constant. So they are greater than all numbers of earlier lives, unless the system's clock was set back.
 const NUMBERS_PER_SECOND: u128 = 1 << 20;
 
-/// Appends records. Also counts the tags among them, with or without a journal.
+/// Appends records, and wakes the processes that wait for changes. Counts the records of tags as invalidations by tag, also if the
+/// server has no journal.
 pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Clone) {
     if records.clone().next().is_none() {
         return;
@@ -29,17 +32,17 @@ pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Cl
     shared::wake_sleepers();
 }
 
-/// Appends that a key has changed, outside of a transaction's commit.
+/// Appends the record of a key that was changed immediately, and not by the commit of a transaction.
 pub fn key_changed(keyspace: &Keyspace, key: &[u8]) {
     append(keyspace.tier, std::iter::once(of_key(keyspace, key)));
 }
 
-/// Appends that everything in this database has changed.
+/// Appends a record which says that everything in this database has changed.
 pub fn everything_changed(tier: &HotTier) {
     append(tier, std::iter::once(of_database(shared::database())));
 }
 
-/// Begins a life of the journal, if it has none.
+/// Begins a life of the journal, unless it is in one.
 pub fn begin(tier: &HotTier) {
     tier.journal().begin(|| (u128::from(clock::unix_us()) * NUMBERS_PER_SECOND / 1_000_000) as u64);
 }
@@ -51,17 +54,17 @@ pub fn of_key<'k>(keyspace: &Keyspace, key: &'k [u8]) -> Record<'k> {
     Record { what: What::Key, database, object, role, name: key }
 }
 
-/// Returns the record of everything in a database.
+/// Returns the record which says that everything in a database has changed.
 pub fn of_database(database: u32) -> Record<'static> {
     Record { database, ..Record::EVERYTHING }
 }
 
-/// Returns the record of a fence that a writer has lowered, if it is that of a relation whose changes must be named. If relations
-/// share the fence, everything counts as changed.
+/// Returns the record for a fence that a writer has lowered. None if the fence belongs to no relation, or to a relation on which
+/// no cache outside of the database depends. If several relations share the fence, the record says that everything has changed.
 pub fn of_fence(tier: &HotTier, fence: FenceId) -> Option<Record<'static>> {
     let named = tier.fences().named(fence)?;
     if tier.fences().is_bulk(fence) {
-        // The tags of the rows are not known.
+        // A bulk fence is raised by a write whose changed rows are unknown. So their tags are unknown, too.
         return Some(of_database(shared::database()));
     }
     Some(named.map_or_else(
