@@ -1,6 +1,6 @@
 //! Compares the version of the extension in this database with the version of the loaded library.
 //!
-//! The SQL objects of a database keep the version that CREATE EXTENSION or ALTER EXTENSION UPDATE has given them, and the library
+//! The SQL objects of a database keep the version that CREATE EXTENSION or ALTER EXTENSION UPDATE gave them, and the library
 //! keeps its version until the server is restarted. So every combination can occur. The library serves the versions from
 //! [`OLDEST_SERVED`] up to its own. If a database has any other version, the library does not read the tables of the extension
 //! there, and each call of its functions raises an error. The hint says how to repair it.
@@ -37,7 +37,7 @@ impl Version {
     }
 }
 
-/// Returns the version of an extension, from its row in `pg_extension`. None if there is no row. May raise errors.
+/// Returns the version of the extension with this OID, from its row in `pg_extension`. None if there is no row. May raise errors.
 fn of_extension(extension: u32) -> Option<String> {
     let lock = pg_sys::AccessShareLock as i32;
     let mut found = None;
@@ -63,9 +63,11 @@ fn of_extension(extension: u32) -> Option<String> {
     found
 }
 
-/// Returns an error unless the library serves the version of this extension. May raise errors.
+/// Returns an error unless the library serves the version of the extension with this OID. If the extension has no row in
+/// `pg_extension`, there is no version to refuse, and the result is Ok. May raise errors.
 pub fn require_served(extension: u32) -> Result<(), Refused> {
     let Some(text) = of_extension(extension) else { return Ok(()) };
+    // If the text is not a version, `version` is None. None is less than any version, so the extension counts as too old.
     let version = Version::read(&text);
     if version >= Some(OLDEST_SERVED) && version <= Version::of_library() {
         return Ok(());
@@ -86,8 +88,10 @@ pub fn require_served(extension: u32) -> Result<(), Refused> {
     .hint(hint))
 }
 
-/// Returns an error if the version that a script installs is newer than the library. This happens if the files of a newer version
-/// were installed while the server still runs the library that it loaded at its start. May raise errors.
+/// Returns an error if the version of the extension with this OID is newer than the library. The scripts of CREATE EXTENSION and
+/// ALTER EXTENSION UPDATE ask this at their beginning, when the row in `pg_extension` already has the version that they install.
+/// The error occurs if the files of a newer version were installed while the server still runs the library that it loaded at its
+/// start. May raise errors.
 pub fn require_library_for(extension: u32) -> Result<(), Refused> {
     let Some(text) = of_extension(extension) else { return Ok(()) };
     if Version::read(&text) <= Version::of_library() {
