@@ -90,13 +90,15 @@ impl Change {
 pub enum Write {
     /// Announces the change. From now on, readers miss the key.
     Announce,
-    /// The commit.
+    /// Commits: other sessions see the change in the source, but the tier does not have it yet.
     Show,
     /// Makes the announced change in the tier.
     Confirm,
     /// Ends the announcement after an abort, instead of `Show` and the steps after it.
     Withdraw,
+    /// Sets or removes the key without a transaction: commits the change and makes it in the tier.
     AtOnce,
+    /// Gives the key another time to live, without a transaction.
     Touch,
     /// Forgets the location. As built, the step that makes the change in the tier does this.
     Forget,
@@ -245,14 +247,17 @@ pub struct State {
     /// The locations with the same bits, the youngest first. As built, there is at most one.
     pub locations: [Vec<Location>; KEYS],
     pub segments: [Segment; SEGMENTS],
-    /// The last change of each key that other sessions see in the source, and the last one that the tier has.
+    /// The version of each key that other sessions see in the source: the number of the last committed change.
     pub visible: [u8; KEYS],
+    /// The version of each key that the tier has. It is behind `visible` between the commit of a change and its confirmation.
     pub through: [u8; KEYS],
-    /// The versions of each key that are removals, and those with the bytes of an earlier version: a bit for each version.
+    /// The versions of each key that are removals, one bit for each version.
     pub removals: [u8; KEYS],
+    /// The versions of each key that have the bytes of an earlier version and another time to live, one bit for each version.
     pub touches: [u8; KEYS],
-    /// The change that the writer is at, and its next step in it.
+    /// The index of the writer's present change in the scenario.
     pub change: u8,
+    /// The index of the writer's next step in the present change.
     pub at: u8,
     pub saver: Saver,
     pub readers: Vec<Reader>,

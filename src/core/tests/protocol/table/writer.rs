@@ -1,10 +1,12 @@
-//! The steps of the writer.
+//! The steps of the writer, which makes the changes of the scenario one after the other. `state.rs` explains the steps and the
+//! fields of the state.
 
 use super::scenarios::{Table, Variant};
 use super::state::{State, Write};
 
 impl State {
-    /// Takes a step of the change that the writer is at.
+    /// Takes one step of the present change, which has the index `self.change` in the scenario. `self.at` is the index of the next
+    /// step in the change. After the last step, the next change begins.
     pub fn write(&mut self, model: &Table, step: Write) {
         let change = model.changes[usize::from(self.change)];
         let key = change.key();
@@ -18,7 +20,7 @@ impl State {
             }
             Write::Withdraw => {
                 self.announced[key] = None;
-                // No step of this change is left.
+                // An aborted change has no further steps, so the next change begins.
                 self.at = u8::MAX;
             }
             Write::AtOnce => {
@@ -28,7 +30,8 @@ impl State {
                 self.change(model, key, block);
             }
             Write::Touch => {
-                // Without an entry, the saved value is lost. So the touch is a removal.
+                // A touch gives an entry another time to live, and forgets the location of a saved value. If the key has no entry,
+                // the saved value is lost, so the touch counts as a removal.
                 self.show(key, self.entries[key].is_none());
                 if model.forgets_in_change() {
                     self.forget(model, key);
@@ -37,6 +40,7 @@ impl State {
                 if let Some(entry) = &mut self.entries[key] {
                     self.touches[key] |= 1 << self.visible[key];
                     self.blocks[entry.block].version = self.visible[key];
+                    // As built, a touched entry loses the mark of the saver.
                     entry.marked &= model.variant == Variant::KeepsMarkWhenTouched;
                 }
             }
