@@ -542,8 +542,8 @@ fn a_tier_without_a_directory_saves_nothing() {
     tier.each_location(0, |location, _| panic!("{location:?}"));
 }
 
-/// A region that is revived after a restart of the server keeps its locations, except those of keys with an announced change: nothing tells
-/// whether the transaction of that change has committed.
+/// A region that is revived after a restart of the server keeps its locations, except those of keys with an announced change:
+/// nothing tells whether the transaction of that change has committed.
 #[test]
 fn a_revived_region_forgets_saved_values_that_were_about_to_change() {
     let memory = memory(256 * 1024);
