@@ -5,8 +5,8 @@
 //! at the end. Entries are evicted in about the order in which they were stored, so free space opens up ahead of the search.
 //!
 //! Access: while other processes use the region, the bitmap must only be read and written under the shard's lock, with one
-//! exception. The holder of a shard's lock may also read the bits of blocks in other shards that belong to linked entries of its
-//! own shard. The lock keeps these entries linked, so their blocks stay in use.
+//! exception. A *spread* entry may have blocks in other shards than the shard of its key. The holder of the lock of the key's shard
+//! may also read the bits of these blocks. The lock keeps the entry in its hash bucket (*linked*), so its blocks stay in use.
 
 use crate::layout::Layout;
 use crate::region::Region;
@@ -51,14 +51,15 @@ impl<'m> Bitmap<'m> {
         loop {
             let limit = self.blocks.min(at.saturating_add(left));
             let start = self.next_free(at, limit);
-            // If nothing is free before the limit, the search must not look behind it: the cursor would pass a free run there.
+            // If no block before the limit is free, `end` must be the limit, and not the end of a free run that begins there.
+            // Otherwise the cursor would skip that run.
             let want = if start < limit { want } else { 0 };
             let end = self.next_used(start, self.blocks.min(start.saturating_add(want)));
             if start < limit && end - start >= least {
                 self.set(start, end - start, true);
                 return (Some(Run { first: self.first + start, blocks: end - start }), end);
             }
-            // A look at a few blocks of a word costs as much as a look at all 64, so it counts as 64 blocks.
+            // A search within a word costs as much as a search of all its 64 blocks, so it uses up 64 blocks of the limit.
             left = left.saturating_sub((end - at).max(64));
             at = end;
             if at >= self.blocks {
@@ -146,6 +147,7 @@ impl<'m> Bitmap<'m> {
     /// Returns how many blocks are in use. It looks at all words of the bitmap, so this is only for checks.
     pub(crate) fn count(&self) -> u32 {
         let in_word = |at: u32| {
+            // The last word may have more bits than the shard has blocks left.
             let unused = 64 - (self.blocks - at).min(64);
             (self.region.load(self.at + (at / 64) as usize) << unused).count_ones()
         };
@@ -176,7 +178,8 @@ impl<'m> Bitmap<'m> {
         self.next(from, end, |word| word)
     }
 
-    /// Returns the first block in `from..end` whose bit `wanted` sets in the word, or `end` if there is none.
+    /// Returns the first block in `from..end` whose bit is set after `wanted` has converted the word of the bitmap, or `end` if
+    /// there is none.
     fn next(&self, from: u32, end: u32, wanted: impl Fn(u64) -> u64) -> u32 {
         let mut at = from;
         while at < end {

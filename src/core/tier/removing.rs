@@ -29,9 +29,9 @@ impl<H: Host> Tier<'_, H> {
         valid
     }
 
-    /// Removes a key of which only the mark is left, and voids its flight. Changes of the key that other transactions have
-    /// announced stay announced, as with [`remove`](Self::remove). Takes a bounded number of steps, allocates nothing and cannot
-    /// fail.
+    /// Removes a key that the caller knows only by its mark, without its bytes, and voids its flight. Changes of the key that other
+    /// transactions have announced stay announced, as with [`remove`](Self::remove). Takes a bounded number of steps, allocates
+    /// nothing and cannot fail.
     pub fn remove_marked(&self, mark: &KeyMark) {
         let is_it = |header: &Header| {
             header.hash() == mark.fingerprint()
@@ -40,6 +40,7 @@ impl<H: Host> Tier<'_, H> {
                 && header.has(LINKED)
                 && !header.has(HIDDEN)
         };
+        // Several keys may have the same mark. If their entries fill the list of spread entries, another round removes the others.
         loop {
             let guard = Shard::of_hash(self.region, &self.layout, mark.hash()).lock(&self.host);
             guard.flights().void(mark.hash());
@@ -62,14 +63,16 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks through the next `budget` buckets, removes entries that will never be served again, and renews those that no pattern
-    /// matches (`patterns/mod.rs`). Returns how many entries it removed. All backends together go round over the buckets: each call
-    /// continues where the last one ended.
+    /// Looks through the next `budget` buckets and removes entries that will never be served again. If the space of another entry
+    /// has patterns newer than the entry, and none of them matches, the sweep *renews* the entry: gives it a newer stamp
+    /// (`patterns/mod.rs`). Returns how many entries it removed. All backends together go round over the buckets: each call
+    /// continues where the last call of any backend ended.
     pub fn sweep(&self, budget: u32) -> u64 {
         self.sweep_within(budget, None)
     }
 
-    /// Does the same, and ends earlier when the comparisons with patterns have taken this number of steps.
+    /// Does the same as [`sweep`](Self::sweep). With `steps`, the call ends earlier when all its comparisons with patterns have
+    /// taken this number of steps. Without it, only the steps in each hold of a lock are limited.
     pub(super) fn sweep_within(&self, budget: u32, steps: Option<u32>) -> u64 {
         let mut judge = Judge::new(self);
         steps.into_iter().for_each(|steps| judge.limit(steps));
@@ -121,8 +124,9 @@ impl<H: Host> Tier<'_, H> {
         removed
     }
 
-    /// Unlinks an entry, gives its blocks back, and counts it under `reason`. The caller must not be inside [`Guard::change`].
-    /// `unlinked` must not be full, or the blocks of a spread entry would be lost.
+    /// Unlinks an entry, gives its blocks back, and counts it under `reason`. The caller must not be inside [`Guard::change`],
+    /// because its calls must not be nested. `unlinked` must not be full: it takes *spread* entries, which may have blocks in
+    /// several shards, and the blocks of an entry without a place there would be lost.
     pub(crate) fn drop_entry<'t>(
         &'t self,
         guard: &Guard<'t, H>,
