@@ -1,5 +1,5 @@
-//! The place where a value is saved outside of the region. A location shares a word of 64 bits with other data
-//! (`tier/directory.rs`), so segment and position have few bits.
+//! The place where a value is saved outside of the region, the shared memory of the tier. A location shares a word of 64 bits with
+//! other data (`tier/directory.rs`), so segment and position have few bits.
 
 const SEGMENT_BITS: u32 = 10;
 const POSITION_BITS: u32 = 33;
@@ -9,8 +9,9 @@ pub(crate) const LOCATION_BITS: u32 = SEGMENT_BITS + POSITION_BITS;
 /// The number of segments that locations can name.
 pub const SEGMENTS_MAX: u16 = 1 << SEGMENT_BITS;
 
-/// The place where a value is saved: a position in a segment. Their meaning is up to the saver. The position is never 0, so a
-/// location is never 0, which marks an empty place in the directory.
+/// The place where a value is saved: a position in a segment. The *saver*, the code outside of the core that writes the copies,
+/// decides what segments and positions are. The position is never 0, so a location is never 0, which marks an empty place in the
+/// directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location(u64);
 

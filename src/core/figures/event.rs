@@ -1,5 +1,6 @@
-//! Events that are counted for the whole server and not for a space. Each backend counts in its own slot (`statistics.rs`), so
-//! counting costs no shared write, and a count never goes back when a process ends.
+//! Events that are counted for the whole server, and not for each space of keys. Each backend counts in a slot of its own in the
+//! region, the shared memory of the tier (`statistics.rs`). So backends do not write to the same words. When a backend ends, its
+//! counts stay in the slot.
 
 use crate::layout::EVENT_WORDS;
 
@@ -10,7 +11,7 @@ use crate::layout::EVENT_WORDS;
 pub enum Event {
     /// A transaction changed a relation that has a record (`fence/mod.rs`): values depend on it, or have depended on it.
     ByRelation,
-    /// A tag was invalidated. The tier does not count this: definitions share the fences of tags.
+    /// A tag was invalidated. The tier cannot count this itself, because the fences of tags also stand for definitions.
     ByTag,
     /// A pattern was invalidated.
     ByPattern,
@@ -26,11 +27,11 @@ pub enum Event {
     Notified,
     /// A worker paused the sending of notifications because the server's queue of them was more than half full.
     Paused,
-    /// A value was saved outside of the region.
+    /// A value was saved outside of the region (`tier/saving.rs`).
     Saved,
     /// A value was copied to be saved, but its entry had changed meanwhile.
     SavedTooLate,
-    /// A segment was emptied to be used again.
+    /// A segment, a place for many saved values (`segments.rs`), was emptied to be used again.
     Recycled,
     /// A step of a background worker ended with an error.
     WorkerFailed,
