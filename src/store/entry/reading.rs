@@ -45,20 +45,20 @@ pub fn end(began: Instant, operations: [Operation; 2]) {
     }
 }
 
-/// Does the same for a caller that also accepts some values that are not valid.
+/// Does the same as [`read`] for a caller that also accepts some values that are not valid. Does not count the time.
 #[inline(always)]
 pub fn read_accepting(space: &Space, key: &[u8], accepts: Accepts, into: &mut impl Buffer) -> Option<Meta> {
-    look_as_told(space, key, accepts, &mut Some(into))
+    look_if_allowed(space, key, accepts, &mut Some(into))
 }
 
 /// Returns the metadata of a value, if there is a value for this session. Does not count as a read.
 pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
-    look_as_told(space, key, Accepts::default(), &mut None::<&mut ()>)
+    look_if_allowed(space, key, Accepts::default(), &mut None::<&mut ()>)
 }
 
-/// Looks for a value, unless the session or the space must not read from the cache.
+/// Looks for a value, unless the session or the space must not read from the cache. Sets the status of the session.
 #[inline(always)]
-fn look_as_told(
+fn look_if_allowed(
     space: &Space,
     key: &[u8],
     accepts: Accepts,
@@ -81,6 +81,7 @@ fn look_as_told(
         }
         Ok((meta, source)) => {
             status::set(match source {
+                // Only an outdated value has another `valid_at`.
                 _ if meta.valid_at != u32::MAX => Status::Stale,
                 Source::Memory => Status::Hot,
                 Source::Table => Status::Table,
@@ -143,7 +144,8 @@ fn ask(
     accepts: Accepts,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
-    // A transaction that keeps one snapshot must only get values that fit its snapshot.
+    // A transaction that keeps one snapshot must only get values that fit its snapshot, so its safe stamp is not the latest one. It
+    // gets no value that is accepted only because of `arrived` or `outdated_since`.
     let mut reader = Reader { repeats: accepts.repeats, ..safe_stamp::reader(changed) };
     if reader.safe_stamp == Stamp::LATEST {
         (reader.arrived, reader.outdated_since) = (accepts.arrived, accepts.outdated_since);
