@@ -38,7 +38,8 @@ impl Client {
         let (jobs, next_job) = sync_channel(capacity.max(1));
         let (answer, answers) = sync_channel(capacity.max(1));
         let thread = Builder::new().name("pg_cache redis".to_owned()).spawn(move || {
-            // Both loops end when the client is dropped. A panic ends this closure, which closes both channels.
+            // Dropping the client closes both channels, which ends this loop: `recv` fails if no job is left, and `send` fails
+            // after a job. A panic ends the closure, which closes both channels, too.
             while let Ok(job) = next_job.recv() {
                 if answer.send(execute(job)).is_err() {
                     break;
@@ -91,8 +92,9 @@ struct Executor {
     target: Target,
     /// `None` before the first connection, and after a failure.
     link: Option<Link>,
-    /// The connections that were given up. The servers may still read commands from them.
+    /// The connections that were given up. The servers may still read commands from them, so the next [`Link::open`] ends them.
     past: Vec<Past>,
+    /// Whether a connection has succeeded. Until then, [`Link::open`] also ends all other connections with the target's name.
     has_connected: bool,
 }
 
@@ -122,6 +124,7 @@ impl Executor {
         }
     }
 
+    /// Gives up the present connections, and connects anew.
     fn connect(&mut self) -> Result<Answer, Failure> {
         self.give_up();
         let link = Link::open(&self.target, &self.past, !self.has_connected)?;
@@ -132,6 +135,7 @@ impl Executor {
         Ok(Answer::Facts(facts))
     }
 
+    /// Drops the connections, and keeps what identifies them.
     fn give_up(&mut self) {
         if let Some(link) = self.link.take() {
             self.past.extend(link.past());
