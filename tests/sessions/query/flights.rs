@@ -1,4 +1,6 @@
 //! Many sessions ask for a result that is not stored. One of them, the leader, runs the query, and the others wait for its result.
+//! Such a run that other sessions may wait for is a *flight*. `slow.rs` has the database, the slow queries, and the count of their
+//! runs, which comes from the server's statistics of a table.
 
 use super::calls::{call, run, text};
 use super::slow::{
@@ -28,6 +30,7 @@ fn of_a_hundred_sessions_one_runs_a_cold_query() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(100);
+    // The result of a query that calls `plpgsql_nap` varies on all settings, because that function is in PL/pgSQL.
     let queries = [slow(1.0), slow(1.0).replace("nap", "plpgsql_nap")];
     for query in &queries {
         let before = runs(&mut witness);
@@ -60,7 +63,7 @@ fn the_next_session_leads_when_the_leader_ends() {
             .into_iter()
             .enumerate()
     {
-        // Each round has a query of its own.
+        // Each round has another query text, so no round finds a result of an earlier one.
         let statement = cache(&format!("{} WHERE one <> {}", slow(1.2), number + 10));
         let before = runs(&mut witness);
         let mut leader = stand.connect();
@@ -71,7 +74,8 @@ fn the_next_session_leads_when_the_leader_ends() {
         let (outcomes, error) = thread::scope(|threads| {
             let leading = threads.spawn(|| {
                 let error = leader.simple_query(&statement).err();
-                // A terminated session reports its statistics when it ends.
+                // The statistics count the runs, so the leader reports its statistics. If it was terminated, this call fails, and
+                // the session has reported them at its end.
                 let _ = leader.batch_execute("SELECT pg_stat_force_next_flush()");
                 error
             });
@@ -84,6 +88,7 @@ fn the_next_session_leads_when_the_leader_ends() {
             let error = leading.join().expect("it does not panic");
             (asking.join().expect("no session fails"), error.expect("the leader is told"))
         });
+        // An empty code stands for any error.
         assert!(code.is_empty() || error.code().is_some_and(|said| said.code() == code), "{end}: {error:?}");
         assert_all(&outcomes, &only("1"));
         wait_until("the end of the leader", || {
@@ -274,6 +279,7 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
                 assert_eq!(outcome.answer, only(tenant(number)), "{query}, {round}: {outcome:?}");
             }
             let count = runs(&mut witness) - before;
+            // In the second round, at least two sessions fewer run the query: none for the first three queries.
             let is_right =
                 if round == 0 { expected_runs.contains(&count) } else { count <= expected_runs.end() - 2 };
             assert!(is_right, "{query}, {round}: {count} runs, {outcomes:?}");
@@ -304,6 +310,7 @@ fn every_form_of_a_cached_query_shares_the_run() {
         ("with a row type", format!("SELECT * FROM cache_query(NULL::one_text, {quoted})"), "1"),
         (
             "with arguments",
+            // The duration becomes an argument, which is inserted into the call.
             cache(&query.replace("0.3", "$1::float8")).replace("$cached$)", "$cached$, '[0.3]')"),
             "1",
         ),
