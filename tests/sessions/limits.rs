@@ -12,7 +12,8 @@ const MEGABYTE: u64 = 1 << 20;
 /// fast.
 const GIGABYTE: &str = "repeat(repeat('x', 1048576), 1023)";
 
-/// Returns the private memory of a session's process, in bytes.
+/// Returns the private memory of a session's process, in bytes. A test must call a function of pg_cache before it measures the
+/// memory for the first time, because the first call allocates memory that the session keeps.
 fn own_memory(session: &mut Client) -> u64 {
     process_status(session, "RssAnon:")
 }
@@ -106,7 +107,7 @@ fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
     let left = own_memory(&mut session).saturating_sub(before);
     assert!(left < 16 * MEGABYTE, "{left} bytes more than before");
     let row = session.query_one("SELECT cache_get_text('k')", &[]).expect("reading works");
-    assert_eq!(row.get::<_, Option<&str>>(0), None, "the previous value goes");
+    assert_eq!(row.get::<_, Option<&str>>(0), None, "the refused set has removed the previous value");
 }
 
 /// An error message also needs memory. If Rust code cannot allocate it, the process aborts, and the postmaster ends all sessions.
@@ -225,6 +226,8 @@ fn an_object_of_many_members_takes_less_than_1_kb_for_each() {
         .batch_execute("CREATE TABLE o AS SELECT jsonb_object_agg('k' || i, i) AS members FROM generate_series(1, 50000) AS i")
         .expect("an object");
     let mut session = cluster.connect("postgres");
+    // The object is read first without storing its members, in a session that has not made it: so the peak grows afterwards only by
+    // the memory that `cache_set_many` takes.
     session
         .batch_execute("SELECT cache_set_many('{}'), count(*) FROM o, jsonb_each(members)")
         .expect("it works");
@@ -313,7 +316,7 @@ fn a_call_with_several_results_returns_at_most_64_megabytes() {
     let more = most_memory(&mut session) - before;
     let (count, bytes, last): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     assert!((60_000..67_000).contains(&count) && bytes < 64 << 20, "{count} keys of {bytes} bytes");
-    assert_eq!((last, row.get(3)), (count, true), "the first ones");
+    assert_eq!((last, row.get(3)), (count, true), "the first keys in sort order");
     assert!(more < 320 * MEGABYTE, "{} MB", more / MEGABYTE);
     assert_eq!(status(&mut session).as_deref(), cut);
     let few = "SELECT count(*) FROM cache_keys('*', max_keys => 10)";
