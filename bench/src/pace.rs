@@ -1,4 +1,7 @@
 //! The number and the duration of the measurements.
+//!
+//! A *part* is a section of the report (`parts.rs`). A measurement compares *contenders*, which take turns in *rounds*. The *tax on
+//! writes* (`served/tax/`) is the slowdown of writes to tables that cached values depend on.
 
 use crate::eviction::traces::Extent;
 use crate::plan::Side;
@@ -12,11 +15,11 @@ use std::time::Duration;
 /// - the part day: 36 minutes and 1;
 /// - the parts about the table tier: 10 minutes and 4;
 /// - the parts about NOTIFY and Redis: 4 minutes and 1;
-/// - the core alone: 7 minutes and 1. In the full run, 5 of the 7 are `beside`.
+/// - the core alone: 7 minutes and 1. In the full run, [`beside`](Self::beside) takes 5 of the 7 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long a contender runs before the first round, to fill caches. A run of a quarter of this time, which measures its speed,
-    /// comes before.
+    /// How long a contender runs before the first round, to fill caches. Before that, it runs for a quarter of this time, to find
+    /// its speed.
     pub warm_up: Duration,
     /// The duration of one run of a reading contender.
     pub read: Duration,
@@ -25,7 +28,7 @@ pub struct Pace {
     /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no 95 % interval.
     pub read_rounds: usize,
     /// Rounds of a writing measurement, and pairs of the tax on writes: at least 20, because the ratios of writes vary more than
-    /// those of reads.
+    /// those of reads. A pair gives one time of each contender.
     pub write_rounds: usize,
     /// The durations of a short and a long run, whose difference gives the server's cost of an operation without the cost of
     /// connections. A contender that stays connected needs only the long run.
@@ -44,18 +47,21 @@ pub struct Pace {
     /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
     /// at least 2 s. The parts outward-delay and outward-redis use a part of it, too.
     pub at_rate: Duration,
-    /// The duration of one turn in the tax on writes, whose pairs consist of many short turns.
+    /// The duration of one turn in the tax on writes, whose pairs consist of several short turns of each contender.
     pub turn: Duration,
     /// The number of turns of each contender in such a pair. It must be even, so that the turns run forwards and backwards equally
     /// often: see [`turns`](crate::rounds::turns).
     pub turns: usize,
-    /// How many of these pairs the servers serve before they are restarted.
+    /// After how many of these pairs the servers are restarted.
     pub pairs_per_start: usize,
-    /// By how much the part day shortens five minutes, and its rounds.
+    /// The factor by which the part day shortens the five minutes that a stale result may be served, that a row of the cache table
+    /// lives, and that pass between two refreshes.
     pub day_scale: f64,
+    /// The number of rounds of the part day.
     pub day_rounds: usize,
-    /// The dashboards of the part day, and the orders of its shop.
+    /// The number of dashboards of the part day.
     pub day_dashboards: usize,
+    /// The number of orders in the shop of the part day.
     pub day_orders: u32,
     /// The size of the traces (sequences of requested keys) that judge the eviction.
     pub traces: Extent,
@@ -129,7 +135,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Fails if a pace has too few rounds for an interval of 95 %, which takes 6, or for the precision wanted of writes.
+    /// Fails if a pace has fewer than the 6 rounds that an interval of 95 % takes, or fewer than the 20 pairs of writes.
     #[test]
     fn write_ratios_have_their_twenty_pairs() {
         for pace in [Pace::FULL, Pace::QUICK] {

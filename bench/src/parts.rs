@@ -16,9 +16,9 @@ use std::time::Duration;
 /// A part of the report.
 #[derive(Clone, Copy)]
 pub struct Part {
-    /// The name of the part in the JSON output. It never changes.
+    /// The name of the part in the JSON output, and for `--only`. It must never change.
     pub id: &'static str,
-    /// Whether the part starts a server. It may then need the programs of [`check_tools`](crate::bed::check_tools).
+    /// Whether the part starts a server. Such a part may need the programs that [`check_tools`](crate::bed::check_tools) looks for.
     pub served: bool,
     /// Measures the part. Panics if that fails. The section must have the `id` of the part.
     measure: fn(&Pace) -> Section,
@@ -128,7 +128,7 @@ pub fn run(parts: &[Part], pace: &Pace) -> Vec<Section> {
         .map(|part| {
             let progress = Progress::begin(part.id, (part.estimate)(pace));
             let section = (part.measure)(pace);
-            assert_eq!(section.id, part.id, "a section stands under the name it was asked for by");
+            assert_eq!(section.id, part.id, "the section has the id of its part");
             progress.end();
             section
         })
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// `--only` selects measurements and parts by their ids, so no two may have the same.
+    /// `--only` selects parts, and measurements of the plan (`plan.rs`), by their ids. So no two of these may have the same id.
     #[test]
     fn ids_are_unique_among_parts_and_measurements() {
         let plan = crate::plan::measurements();

@@ -1,4 +1,5 @@
-//! Measures what the broadcast costs calls while no session listens.
+//! The part `outward-calls`: measures what the broadcast of changes (`pg_cache.notify`) costs calls of `cache_get` and `cache_set`
+//! while no session listens.
 
 use super::contest::{BY_WORK, Contest, Lane, table};
 use super::side::{Side, quiet};
@@ -14,10 +15,10 @@ use std::time::Duration;
 /// The names of the contenders.
 const OFF: &str = "without the broadcast";
 const ON: &str = "with the broadcast";
-/// The time of a turn besides its work.
+/// The time of a turn besides its work: the setting is changed, and the worker catches up.
 const BETWEEN: Duration = Duration::from_millis(120);
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: two contenders in each contest, with one round more than counts.
 pub fn estimate(pace: &Pace) -> Duration {
     (pace.read + BETWEEN) * (2 * (pace.read_rounds + 1)) as u32
         + (pace.write + BETWEEN) * (2 * (pace.write_rounds + 1)) as u32

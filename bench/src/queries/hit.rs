@@ -1,5 +1,5 @@
-//! Measures the hit of a small result: over the wire beside a SELECT by primary key, inside SQL, and as the first call of a
-//! session.
+//! The part `queries-hit`: measures the hit of a small result: over the wire beside a SELECT by primary key, inside SQL, and as the
+//! first call of a session.
 
 use super::race::{Race, at_most, summary, table, times};
 use super::shop::{COLUMNS, DASHBOARD_1, DASHBOARD_30, FEW_ORDERS, fill};
@@ -12,11 +12,11 @@ use crate::report::notation::{count, time, with_interval};
 use crate::report::section::Section;
 use std::time::Duration;
 
-/// The rows of the larger of the two results.
+/// The number of rows of the larger of the two results.
 const ROWS: f64 = 30.0;
-/// The time of a hit of 30 rows over the wire, divided by that of a SELECT by primary key.
+/// The goal over the wire: the time of a hit of 30 rows is at most this multiple of the time of a SELECT by primary key.
 const WIRE_MAX: f64 = 2.0;
-/// The time of a hit inside SQL without that of its rows, in nanoseconds.
+/// The goal inside SQL: a hit takes at most this many nanoseconds, without the time for its rows ([`without_rows`]).
 const IN_SQL_MAX: f64 = 3000.0;
 
 /// The names of the contenders.
@@ -33,6 +33,7 @@ const SELECT_30: &str = "SELECT * FROM page ORDER BY month, category";
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Two races of four contenders, then one race of two contenders in new sessions, and the rest of the part.
     (pace.read / 2 + Duration::from_millis(20)) * (8 * (pace.read_rounds + 1)) as u32
         + Duration::from_millis(15) * (2 * pace.write_rounds) as u32
         + Duration::from_secs(15)
@@ -46,6 +47,7 @@ pub fn measure(pace: &Pace) -> Section {
     stage.execute(&format!("CREATE UNLOGGED TABLE page AS {DASHBOARD_30}"));
     let [hit_30, hit_1] = [DASHBOARD_30, DASHBOARD_1].map(|query| cached(query, COLUMNS, ""));
     for (hit, rows) in [(&hit_30, 30), (&hit_1, 1)] {
+        // The first call stores the result, so that the races have only hits.
         for _ in ["miss", "hit"] {
             assert_eq!(stage.number(&format!("SELECT count(*) FROM {hit}")), rows, "rows of {hit}");
         }
@@ -129,7 +131,7 @@ pub fn measure(pace: &Pace) -> Section {
             ),
             format!(
                 "Inside SQL, each pass of the loop is a statement of its own, `PERFORM count(*) FROM cache_query(…)`, by the clock of the server. \
-                 The time without rows is what a line through the times of 1 and of 30 rows has at 0 rows: it includes the statement. \
+                 The time without rows is extrapolated to 0 rows from the times of 1 and of 30 rows. It includes the time of the statement. \
                  Beyond the same statement with `generate_series`, a hit of 1 row takes {}.",
                 with_interval(summary(&beyond(in_sql.times(HIT_1), in_sql.times(SERIES_1))), time)
             ),

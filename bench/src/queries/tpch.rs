@@ -1,4 +1,4 @@
-//! Measures the queries of TPC-H: each as itself, as a miss of `cache_query`, and as a hit.
+//! The part `queries-tpch`: measures the queries of TPC-H, each by itself, as a miss of `cache_query`, and as a hit.
 
 use super::race::{Race, at_least, summary, times};
 use super::stage::{Stage, cached};
@@ -26,11 +26,13 @@ const HOT: &str = "hit";
 
 /// Returns about how long the part takes. All queries together take about 4 s at scale 0.1.
 pub fn estimate(pace: &Pace) -> Duration {
+    // The seconds of loading the tables, and those of all queries. Each round, also the one that does not count, runs each query
+    // twice: by itself, and as a miss.
     let [loading, queries] = if is_full(pace) { [20, 4] } else { [6, 1] };
     Duration::from_secs(loading) + Duration::from_secs(queries) * (2 * (ROUNDS + 1)) as u32
 }
 
-/// Returns whether the tables have the scale of the full run.
+/// Returns whether the tables have the scale of the full run. [`Pace::fillings`] decides, which is smaller in the quick run.
 fn is_full(pace: &Pace) -> bool {
     pace.fillings >= Pace::FULL.fillings
 }
@@ -60,7 +62,7 @@ pub fn measure(pace: &Pace) -> Section {
     table.rows.push(row);
 
     let right = results.iter().filter(|result| result.is_right).count();
-    let least = results.iter().min_by(|one, other| one.ratio().median.total_cmp(&other.ratio().median));
+    let smallest = results.iter().min_by(|one, other| one.ratio().median.total_cmp(&other.ratio().median));
     let mut goals = vec![Goal {
         wanted: format!(
             "all {all} queries return the same rows cached and uncached, and are hits the second time"
@@ -68,7 +70,7 @@ pub fn measure(pace: &Pace) -> Section {
         found: format!("{right} of {all}"),
         met: right == all,
     }];
-    goals.extend(least.map(|result| {
+    goals.extend(smallest.map(|result| {
         let what = format!("the smallest ratio of cold to hit, that of query {}", result.query.number);
         at_least(&what, result.ratio(), 1.0, times)
     }));
