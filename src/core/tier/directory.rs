@@ -183,7 +183,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Notes that a reader has asked for the saved copy of a key at a location. A saver that reuses a segment keeps such copies.
-    /// Does nothing if the location does not stand any more.
+    /// Does nothing if the location is not in the directory any more.
     pub fn note_asked(&self, key: &Key<'_>, location: Location) {
         if let Some((at, word)) = self.shard_of(key).location_word(key.fingerprint())
             && location_in(word) == Some(location)
@@ -195,7 +195,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Forgets a location of a key, because the saved copy is of no use. Returns whether the location still stood.
+    /// Forgets a location of a key, because the saved copy is of no use. Returns whether the location was still in the
+    /// directory.
     pub fn forget_location(&self, key: &Key<'_>, location: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         guard.shard.location(key.fingerprint()) == Some(location) && guard.forget_location(key.fingerprint())
@@ -212,8 +213,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if the location does not
-    /// stand any more: then the new copy must not be used. For the new location, no reader counts as having asked yet.
+    /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if `from` is not in the
+    /// directory any more: then the new copy must not be used. The new location begins without the bit *asked for*.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         let hash = key.fingerprint();

@@ -132,7 +132,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. `created` is the
     /// tick at which the value was first stored. The copy stays where it is, and so does its location. The value is dropped if the
-    /// location does not stand any more, if the key has an entry by now, or if the shard is switched off.
+    /// location is not in the directory any more, if the key has an entry by now, or if the shard is switched off.
     ///
     /// This is no change of the key: flights go on.
     pub fn promote(

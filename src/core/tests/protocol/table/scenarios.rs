@@ -16,7 +16,7 @@ pub enum Variant {
     MarksTwice,
     /// Another saver marks entries between the steps of this one.
     TwoSavers,
-    /// A row becomes an entry even if its location does not stand any more.
+    /// A row becomes an entry even if its location was forgotten meanwhile.
     PromotesWithoutLooking,
     /// The reader takes the lock of the segment's table after it has read the location for the last time.
     LocksLate,
@@ -42,7 +42,7 @@ pub enum Variant {
     DecidesByMemory,
     /// A decider takes a key for absent after it has brought back or forgotten a saved value.
     DecidesWithoutAskingAgain,
-    /// The saver gives a moved row its location even if the old location does not stand any more.
+    /// The saver gives a moved row its location even if the old location was forgotten meanwhile.
     MovesWithoutLooking,
     /// The saver removes the rows of a segment before it forgets their locations.
     TruncatesFirst,

@@ -148,7 +148,7 @@ pub enum Read {
     Row,
     /// Reads the bytes of the row, which may take long.
     Bytes,
-    /// Makes the row an entry, if the location still stands and the key has no entry. Ends the read with the row.
+    /// Makes the row an entry, if the location was not forgotten meanwhile and the key has no entry. Ends the read with the row.
     Promote,
     /// Decides whether the key has a value, under the lock of the shard. Sets the key if it has none.
     Decide,
