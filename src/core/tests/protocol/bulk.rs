@@ -121,8 +121,9 @@ struct Writer {
     /// Whether it will not look again.
     is_last_look: bool,
     found_record: bool,
-    /// The fences that it must raise, and those that it has raised.
+    /// The fences that it must raise.
     wanted: [bool; FENCES],
+    /// The fences that it has raised.
     raised: [bool; FENCES],
     /// The number that it has drawn.
     number: u8,
@@ -135,8 +136,9 @@ struct Filler {
     stamp: u8,
     /// The changes that the value contains, one bit for each writer.
     value: u8,
-    /// Whether the fence that the fill has looked at last had no pending changes, and the number of that fence.
+    /// Whether the fence that the fill has looked at last had no pending changes.
     rested: bool,
+    /// The number of that fence.
     changed: u8,
     /// The fences that the entry depends on.
     depends: [bool; FENCES],

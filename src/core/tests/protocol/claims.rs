@@ -109,8 +109,9 @@ struct State {
     claims: u8,
     is_claimed: bool,
     is_settled: bool,
-    /// The unclaimed fence, and the fence of the record.
+    /// The unclaimed fence: writers raise it while the relation has no record.
     unclaimed: Fence,
+    /// The fence of the relation's record.
     record: Fence,
     /// The changes that are visible, one bit for each writer.
     visible: u8,

@@ -139,8 +139,9 @@ pub struct Frame {
     pub arrival: u8,
     /// The timeout count at its arrival.
     pub arrived_at: u8,
-    /// The stamp of its flight, and the changes in its result, as bits.
+    /// The stamp of its flight.
     pub stamp: u8,
+    /// The changes in its result, as bits.
     pub value: u8,
     /// Whether a leader has woken the call since the call last reset the wake-up.
     pub woken: bool,
@@ -186,8 +187,9 @@ pub struct Flight {
     pub stamp: u8,
     /// Whether the key was removed since the flight began.
     pub void: bool,
-    /// The timeout count when it began, and when a waiter last gave it up.
+    /// The timeout count when the flight began.
     pub begun_at: u8,
+    /// The timeout count when a waiter last gave the flight up.
     pub given_up_at: u8,
     /// The number of times that a waiter has given the flight up.
     pub given_up: u8,

@@ -85,8 +85,9 @@ struct State {
     claims: u8,
     is_claimed: bool,
     is_marked: bool,
-    /// The unclaimed fence, and the fence of the record.
+    /// The unclaimed fence: writers raise it while the relation has no record.
     unclaimed: Fence,
+    /// The fence of the relation's record.
     record: Fence,
     /// The changes that are visible, one bit for each writer.
     visible: u8,
@@ -95,8 +96,9 @@ struct State {
     named: u8,
     /// How many steps the session has taken.
     at: u8,
-    /// The stamp of the session's value, and the changes in the value, as bits.
+    /// The stamp of the session's value.
     stamp: u8,
+    /// The changes in the session's value, as bits.
     value: u8,
     /// Whether the value also depends on the unclaimed fence.
     on_unclaimed: bool,

@@ -114,8 +114,9 @@ pub struct Line {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
-    /// The change in the writer's list, and the next step in it.
+    /// The index of the present change in the writer's list.
     pub change: u8,
+    /// The index of the next step in the present change.
     pub at: u8,
     /// The position of the first line that it has reserved.
     pub position: u8,
@@ -208,9 +209,11 @@ pub struct State {
     pub spread: u8,
     /// The changes that the standby has replayed.
     pub replayed: u8,
-    /// The clock of changes, the fence of the key and its tag, and the stored value.
+    /// The clock of changes.
     pub now: u8,
+    /// The fence of the key and of its tag.
     pub fence: Fence,
+    /// The stored value.
     pub entry: Option<Entry>,
     pub crashed: bool,
     pub writers: Vec<Writer>,

@@ -101,8 +101,9 @@ pub struct Writer {
     /// Whether it invalidates the whole space, because there is no slot.
     pub flushes: bool,
     pub number: u8,
-    /// The clock when the transaction set its value, and the patterns that were visible.
+    /// The clock of changes when the transaction set its value.
     pub stamp: u8,
+    /// The patterns that were visible when the transaction set its value, a bit for each.
     pub value: u8,
     /// The stamp of the value that the transaction sets. None if it sets none.
     pub publishes: Option<u8>,
@@ -146,8 +147,9 @@ pub enum Outcome {
 /// The state of a reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reader {
-    /// How many reads it has made, and how many steps of the present one.
+    /// How many reads it has made.
     pub reads: u8,
+    /// How many steps of the present read it has taken.
     pub at: u8,
     /// The patterns that were visible when it began, a bit for each.
     pub visible: u8,
@@ -177,9 +179,11 @@ pub struct State {
     pub rows: [Option<Entry>; KEYS],
     pub identities: u8,
     pub readers: Vec<Reader>,
-    /// Whether an entry was renewed, whether the floor was raised for a retired pattern, and whether a space was flushed.
+    /// Whether an entry was renewed.
     pub renewed: bool,
+    /// Whether the floor was raised for a retired pattern.
     pub retired: bool,
+    /// Whether a space was flushed.
     pub flushed: bool,
     /// Whether the floor has refused a value although a reader had compared it, as of a moment that is not before the floor.
     pub lost_renewed: bool,
