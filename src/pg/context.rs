@@ -37,8 +37,9 @@ unsafe extern "C-unwind" {
 #[repr(C)]
 struct Frame {
     callback: pg_sys::ErrorContextCallback,
-    /// The line that says whose query it is, and the query, as strings that end with a zero.
+    /// The line that says whose query it is, a string that ends with a zero.
     caller: *const c_char,
+    /// The text of the query, a string that ends with a zero.
     query: *const c_char,
     /// The memory context of the statement, in which copies of errors are kept.
     memory: pg_sys::MemoryContext,

@@ -163,8 +163,9 @@ pub struct Reader {
 /// The destination of rows: the result of a set-returning function, and the bytes to store.
 #[derive(Debug)]
 pub struct Sink {
-    /// The store of the function's result, and the descriptor of its rows.
+    /// The store of the function's result.
     store: *mut pg_sys::Tuplestorestate,
+    /// The descriptor of the result's rows.
     descriptor: pg_sys::TupleDesc,
     /// A slot for tuples with the columns of the query.
     slot: *mut pg_sys::TupleTableSlot,

@@ -69,9 +69,9 @@ pub struct SegmentRow<'r> {
     pub created: u32,
     /// When the value expires, in ticks.
     pub expires: u32,
-    /// For how many ticks the value may be served stale, and the last tick at which it was known to be valid. 0 ticks: it may not
-    /// be.
+    /// For how many ticks the value may be served stale. 0 if it may not be served stale.
     pub stale_ticks: u32,
+    /// The last tick at which the value was known to be valid.
     pub valid_at: u32,
     /// The length of the whole note (`store/note.rs`) and value in bytes.
     pub length: u32,

@@ -28,8 +28,9 @@ const PAYLOADS_MAX: usize = 8;
 /// The changes in a part of the journal, each once. Relations and spaces are known by their OIDs.
 #[derive(Debug)]
 pub struct Batch {
-    /// The number before the first record, and the number up to which the batch goes.
+    /// The number before the first record of the batch.
     from: u64,
+    /// The number up to which the batch goes.
     to: u64,
     /// The keys with the OIDs of their spaces. Keys of single roles are left out.
     keys: BTreeSet<(u32, Vec<u8>)>,

@@ -17,8 +17,9 @@ use std::rc::Rc;
 
 /// The templates of a relation, with the columns of their placeholders.
 struct Prepared {
-    /// The session's list of templates from which this was prepared, and the value of `relation::generation` at that time.
+    /// The session's list of templates from which this was prepared.
     of: Rc<watch::Templates>,
+    /// The value of `relation::generation` when this was prepared.
     generation: u64,
     /// The parts of each template. None if a template names a column that the relation does not have.
     templates: Option<Vec<Vec<Part>>>,

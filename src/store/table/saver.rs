@@ -71,8 +71,9 @@ pub struct Saver {
 struct Copied {
     key: Vec<u8>,
     dependencies: Vec<FenceId>,
-    /// The note (`store/note.rs`), and the value behind it.
+    /// The bytes of the note (`store/note.rs`), followed by the bytes of the value.
     content: Vec<u8>,
+    /// The number of bytes of the note.
     note_len: usize,
     meta: Meta,
     stale_ok: Option<StaleOk>,

@@ -113,12 +113,14 @@ pub struct Copier {
 #[derive(Debug)]
 struct Refill {
     of: Of,
-    /// The next bucket, and how many buckets are left: a refill goes once around.
+    /// The next bucket.
     bucket: u64,
+    /// How many buckets are left. A refill goes once around all buckets.
     left: u64,
     keys: BTreeSet<KeyId>,
-    /// How many keys were looked at since `began`, the moment of the first step.
+    /// How many keys were looked at since `began`.
     count: usize,
+    /// The moment of the first step.
     began: Option<Instant>,
 }
 
