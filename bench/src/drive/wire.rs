@@ -322,9 +322,9 @@ struct Request {
     bytes: Vec<u8>,
     /// The offsets of the keys in `bytes`. A key is [`DIGITS`] bytes long.
     keys: Vec<usize>,
-    /// The smallest key that the pipeline may ask for, and the number of keys from there on. All of them must have [`DIGITS`]
-    /// digits.
+    /// The smallest key that the pipeline may ask for.
     first: u64,
+    /// The number of keys from `first` on that the pipeline may ask for. All of them must have [`DIGITS`] digits.
     count: u64,
 }
 

@@ -263,8 +263,9 @@ impl Drop for Over<'_> {
 struct Lag {
     /// The rate that was reached, in sets per second.
     done: f64,
-    /// How many changes Redis did not have, and the age of the oldest of them, at each look.
+    /// How many changes Redis did not have, at each look.
     changes: Vec<f64>,
+    /// The age of the oldest of these changes, at each look.
     nanoseconds: Vec<f64>,
 }
 

@@ -83,8 +83,9 @@ struct Content {
 /// The figures of a server, round by round.
 #[derive(Default, Serialize)]
 struct Found {
-    /// Seconds from the start to the first session's answer, and how many more these are than on the server without pg_cache.
+    /// The seconds from the start to the first session's answer.
     start: Vec<f64>,
+    /// By how many seconds `start` is longer than on the server without pg_cache.
     later: Vec<f64>,
     /// How many seconds longer the stop took than that of the server without pg_cache.
     stop_later: Vec<f64>,

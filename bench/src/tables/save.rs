@@ -233,8 +233,9 @@ impl Setter {
 /// The evicted values at one rate.
 #[derive(serde::Serialize)]
 struct Share {
-    /// The wanted rate, in sets per second, and the median of the rates that were reached.
+    /// The wanted rate, in sets per second.
     rate: u64,
+    /// The median of the rates that were reached, in sets per second.
     done: f64,
     /// The values that were evicted in all rounds.
     evicted: u64,
