@@ -143,9 +143,11 @@ struct Crowd {
     over: AtomicBool,
     /// The latest moment of which each filler has seen the result.
     judged: [AtomicU64; FILLERS],
-    /// The number of calls that returned, how many of them were no hits, and how many results were wrong.
+    /// The number of calls that returned.
     fetches: AtomicU64,
+    /// How many of these calls were no hits.
     fills: AtomicU64,
+    /// How many of the results were wrong.
     stale: AtomicU64,
 }
 

@@ -99,7 +99,7 @@ pub struct Table {
     pub number: usize,
     /// The position in `DATABASES`.
     pub database: usize,
-    /// The name of the table, and the prefix of the names of its other objects.
+    /// The name of the table. The names of its other objects begin with it.
     pub name: String,
     pub kind: Kind,
     /// The bounds of the versions that a reader may get (`mod.rs`). They never decrease.

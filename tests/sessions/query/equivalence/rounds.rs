@@ -49,15 +49,19 @@ struct Run {
     changes: Vec<String>,
     /// The number of changes of definitions.
     definitions: u64,
-    /// The number of comparisons, of those in which the query failed, and of those that were hits.
+    /// The number of comparisons.
     checks: u64,
+    /// The number of comparisons in which the query failed.
     failed: u64,
+    /// The number of comparisons that were hits.
     hits: u64,
-    /// The number of comparisons of a result that had been asked for since the last change, and how many of them were hits.
+    /// The number of comparisons of a result that had been asked for since the last change.
     repeated: u64,
+    /// How many of these comparisons were hits.
     repeated_hits: u64,
-    /// How often each status was seen, and how often it was the reason why a repeated result was no hit.
+    /// How often each status was seen.
     statuses: BTreeMap<String, u64>,
+    /// How often each status was the reason why a repeated result was no hit.
     reasons: BTreeMap<String, u64>,
     findings: Vec<String>,
 }
