@@ -99,7 +99,10 @@ mod tests {
     fn characters_are_as_long_as_they_are() {
         assert!(matches("?", "é") && matches("a?c", "a€c") && matches("??", "😀x"));
         assert!(!matches("??", "é"));
-        assert!(Glob::new(b"a?c").expect("it does").matches(b"a\xffc"), "what is no UTF-8 is one byte");
+        assert!(
+            Glob::new(b"a?c").expect("it does").matches(b"a\xffc"),
+            "a byte that is not UTF-8 is one character"
+        );
         assert!(Glob::new(b"??").expect("it does").matches(b"\xe2\x82"));
     }
 

@@ -113,7 +113,7 @@ impl Pair {
         });
         assert_eq!(self.fetched(), wanted, "{change}");
         assert!(!self.is_cached("tagged"), "{change}");
-        assert!(self.is_cached("outside"), "{change}: what is outside of it was taken away");
+        assert!(self.is_cached("outside"), "{change}: the value of another table was invalidated");
     }
 
     /// Returns the number of prepared transactions at the subscriber.
@@ -217,7 +217,7 @@ fn no_reader_gets_a_stale_value_while_changes_stream_in() {
         last == ROUNDS
     });
     writer.join().expect("it has written");
-    assert_eq!(outside, reads, "what is outside of it was not always a hit");
+    assert_eq!(outside, reads, "the value of another table was not always a hit");
     assert!(hits > 0, "nothing was ever cached, which proves nothing");
     pair.until_quiet();
 }

@@ -335,7 +335,7 @@ fn a_prepared_transaction_invalidates_after_a_restart_what_it_has_changed() {
             .expect("it is prepared");
         drop(session);
         session = restart(&cluster);
-        assert_warm(&cluster, "what is only prepared is not visible");
+        assert_warm(&cluster, "the transaction is prepared and not committed");
         let values = |session: &mut Client| ["tagged", "deleted"].map(|key| get(session, key));
         assert_eq!(values(&mut session), [some("old"), some("old")]);
         session.batch_execute(&format!("{end} PREPARED 'p'")).expect("it ends");

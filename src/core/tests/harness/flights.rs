@@ -78,7 +78,7 @@ impl Both<'_> {
             tier.announce(key, &reservation);
             tier.confirm_claimed(key, reservation, claim, Some(stamp(known.stamp)))
         });
-        assert_eq!(stored, !flight.void, "what is set later is later");
+        assert_eq!(stored, !flight.void, "a void flight publishes nothing, and another one does");
         model.count(key, if stored { Counter::Stored } else { Counter::Dropped });
         if stored {
             model.put(tier, key, known);

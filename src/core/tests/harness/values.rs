@@ -38,10 +38,10 @@ impl Both<'_> {
             (Ok(_), Some(known)) => {
                 assert!(
                     known.kind == Kind::COUNTER || may_forget(tier, model, key),
-                    "added to what is no number"
+                    "a number was added to a value that is no counter"
                 )
             }
-            (Ok(sum), None) => assert_eq!(sum, by, "a new counter begins with what is added"),
+            (Ok(sum), None) => assert_eq!(sum, by, "a new counter begins with the added number"),
         }
         if let Ok(sum) = outcome {
             model.changed(key);

@@ -241,7 +241,7 @@ fn two_mappings_are_one_region() {
             with_key(tier.scope(1, 1, 0), number, |key| tier.get(key, Stamp::LATEST, found))
         };
         with_key(writer.scope(1, 1, 0), number, |key| writer.put(key, &new)).expect("it is stored");
-        get(reader, &mut found).expect("what is written through one mapping is read through the other");
+        get(reader, &mut found).expect("an entry that one mapping writes is read through the other");
         assert_eq!(found, content);
         if number % 3 == 0 {
             reader.fences().raise(tag);
