@@ -26,7 +26,8 @@ impl<'p> Glob<'p> {
         self.matches_within(key, &mut steps).unwrap_or_default()
     }
 
-    /// Does the same, and subtracts 1 from `steps` for each comparison of a byte. Returns `None` if there are too few steps.
+    /// Does the same as [`matches`](Self::matches), and subtracts 1 from `steps` for each comparison of a byte. Returns `None` if
+    /// there are too few steps.
     pub fn matches_within(self, key: &[u8], steps: &mut u32) -> Option<bool> {
         let (mut pattern, mut rest) = (self.0, key);
         let mut star: Option<(&[u8], &[u8])> = None;

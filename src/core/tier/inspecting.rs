@@ -114,8 +114,8 @@ impl<H: Host> Tier<'_, H> {
         })
     }
 
-    /// Does the same for a caller that wants entries of some spaces, valid or not. `wanted` gets the OID of the space and the kind
-    /// of an entry.
+    /// Does the same as [`entries_of`](Self::entries_of) for a caller that wants entries of some spaces, valid or not. `wanted`
+    /// gets the OID of the space and the kind of an entry.
     pub fn entries_in(
         &self,
         database: u32,

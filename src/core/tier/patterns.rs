@@ -118,8 +118,8 @@ impl<H: Host> Tier<'_, H> {
         (is_kept && holds).then_some(as_of)
     }
 
-    /// Does the same for an entry. It is a separate function and reads the header again, so that the fast path can keep the header
-    /// in registers.
+    /// Does the same as [`outlasts_patterns`](Self::outlasts_patterns) for an entry. It is a separate function and reads the header
+    /// again, so that the fast path can keep the header in registers.
     #[cold]
     #[inline(never)]
     pub(super) fn entry_outlasts_patterns(

@@ -453,7 +453,8 @@ impl<H: Host> Tier<'_, H> {
         self.serve_noting(entry, header, scope, reader, now, into, &mut None)
     }
 
-    /// Does the same. If the key was compared with patterns, `compared` gets the moment as of which it was compared.
+    /// Does the same as [`serve`](Self::serve). If the key was compared with patterns, `compared` gets the moment as of which it
+    /// was compared.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // The arguments of `serve`, and one more.
     fn serve_noting(
@@ -584,7 +585,7 @@ impl<H: Host> Tier<'_, H> {
         self.is_valid_in(&scope, entry, header, now)
     }
 
-    /// Does the same for an entry whose scope is known.
+    /// Does the same as [`is_valid`](Self::is_valid) for an entry whose scope the caller knows.
     pub(crate) fn is_valid_in(&self, scope: &Scope, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         self.serve(entry, header, scope, Stamp::LATEST.into(), now, None::<&mut ()>).is_ok()
     }

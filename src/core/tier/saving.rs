@@ -143,9 +143,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Does the same for entries of some buckets that have no mark, wherever they stand in the queues. Buckets are counted over all
-    /// shards. Returns the bucket to continue with, or None behind the last one. If the batch is full within a bucket, the rest of
-    /// the bucket waits for the next walk.
+    /// Does the same as [`mark_oldest`](Self::mark_oldest) for entries without a mark in some buckets, in any place of the queues.
+    /// Buckets are counted over all shards. Returns the bucket to continue with, or None behind the last one. If the batch is full
+    /// within a bucket, the rest of the bucket waits for the next walk.
     pub fn mark_bucket(
         &self,
         from: u64,
