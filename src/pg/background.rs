@@ -230,8 +230,9 @@ fn connect(database: u32) {
     connect_as(database, 0);
 }
 
-/// Does the same as a role, with the settings of the role and the database, as for a session of the role. Role 0 stands for the
-/// superuser of the cluster. Ends the process with an error if the role may not log in, or may not use the database.
+/// Connects this worker to a database as a role, with the settings that a session of the role in the database has. Role 0 is the
+/// superuser of the cluster. Database 0 means no database. Ends the process with an error if the role may not log in, or may not
+/// use the database.
 fn connect_as(database: u32, role: u32) {
     // SAFETY: the first calls of a background worker, in the order that the server's own workers use.
     unsafe {

@@ -307,8 +307,8 @@ unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Does the same for a database that is about to be copied, if the current role may copy it. Any role with CREATEDB may copy a
-/// template database.
+/// Reports a database that is about to be copied, as one to which no other process may be connected, if the current role may copy
+/// it. Any role with CREATEDB may copy a template database.
 unsafe fn copies(watcher: &dyn Watcher, name: &CStr) {
     // SAFETY: looks up catalogs, by a name that ends with a zero. Reads the tuple before it is released.
     unsafe {

@@ -95,7 +95,7 @@ pub fn scalar(query: &Query<'_>, on: Snapshot, before: &mut dyn FnMut(&[u32])) -
     context::within(query.caller, query.text, |context| try_scalar(query, on, before, context))
 }
 
-/// Does the same, but returns this library's own reasons to refuse the query.
+/// Does the same as [`scalar`]. But an error with which this library refuses the query is returned, and not raised.
 fn try_scalar(
     query: &Query<'_>,
     on: Snapshot,
@@ -345,7 +345,8 @@ unsafe fn parse(query: &Query<'_>) -> Result<Parsed, Refused> {
     unsafe { parse_as(None, query) }
 }
 
-/// Does the same for a query that reads a relation as another role, if there is one. See [`prepare_as`].
+/// Does the same as [`parse`]. If `reader` is not None, it names a relation that the query reads as another role: see
+/// [`prepare_as`].
 ///
 /// # Safety
 /// As for [`parse`].
@@ -697,8 +698,8 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanP
     unsafe { prepare_as(None, text, types) }
 }
 
-/// Does the same for a query that reads a relation as another role, if there is one. The text must have a list of columns with the
-/// name of a relation, such as `v.*`.
+/// Does the same as [`prepare`]. If `reader` is not None, it names a relation that the query reads as another role, and the text
+/// must have a list of columns with the name of a relation, such as `v.*`.
 ///
 /// # Safety
 /// As for [`prepare`].

@@ -52,7 +52,7 @@ pub fn of_scan(keyspace: &Keyspace, key: &[u8]) {
         .set(Some(Prefetched { address: scan.address(BUCKET_AHEAD), mark: key.mark() }));
 }
 
-/// Does the same for the keys of a list. The caller is about to ask for the key at position `at`.
+/// Does the same as [`of_scan`] for the keys of a list. The caller is about to ask for the key at position `at`.
 #[inline]
 pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(keyspace) = space.keyspace() else { return };

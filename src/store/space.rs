@@ -273,7 +273,7 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
     with_privilege_of(Role::current(), name, needed)
 }
 
-/// Does the same for another role.
+/// Does the same as [`with_privilege`] for a given role.
 #[inline]
 pub fn with_privilege_of(role: Role, name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
     let last = || {

@@ -203,7 +203,8 @@ impl Running<'_> {
         });
     }
 
-    /// Does the same for a kept result. A success is not remembered, so that the list has room for the runs of warmers.
+    /// Does the same as [`end`](Self::end) for the run of a kept result. After a success, the run is removed from the list, so that
+    /// the list has room for the runs of warmers.
     pub fn end_kept(mut self, took: Duration, outcome: &Outcome) {
         if let Outcome::Stored = outcome {
             self.has_ended = true;

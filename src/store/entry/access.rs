@@ -59,7 +59,8 @@ pub fn keyspace_to_change(space: &Space, key: &[u8]) -> Result<Keyspace, Status>
     unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
-/// Does the same for a value that is computed if it is not found. The transaction must also have a safe stamp.
+/// Does the same as [`keyspace_to_change`] for a value that is computed if it is not found. Also returns an error if the
+/// transaction has no safe stamp.
 pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     has_safe_stamp()?;
     keyspace_to_change(space, key)

@@ -40,7 +40,7 @@ pub fn read(
     outcome.map(|(meta, valid_at)| Meta { valid_at, ..meta })
 }
 
-/// Does the same for a reader that accepts a stale value.
+/// Does the same as [`read`] for a reader that accepts a stale value.
 pub fn read_stale(
     keyspace: &Keyspace,
     key: &Key<'_>,

@@ -206,7 +206,7 @@ pub fn with_own<R>(
     })
 }
 
-/// Does the same in a transaction that has written to tables.
+/// Does the same as [`with_own`] in a transaction that has written to tables.
 #[cold]
 fn with_own_written<R>(
     keyspace: &Keyspace,

@@ -81,7 +81,7 @@ pub fn cached_with(session: &mut Client, query: &str, columns: &str, options: &s
     (rows, status)
 }
 
-/// Does the same without options.
+/// Does the same as [`cached_with`] without options.
 pub fn cached(session: &mut Client, query: &str, columns: &str) -> (Answer, String) {
     cached_with(session, query, columns, "")
 }
@@ -92,7 +92,7 @@ pub fn compare(session: &mut Client, query: &str, columns: &str, expect: Expect)
     compare_to(&direct, session, query, columns, expect)
 }
 
-/// Does the same, with an answer of the query that the caller has.
+/// Does the same as [`compare`], with an answer of the query that the caller already has.
 pub fn compare_to(
     direct: &Answer,
     session: &mut Client,

@@ -141,7 +141,7 @@ pub fn ask_all(sessions: &mut [Client], statement: &str) -> Vec<Outcome> {
     rush(sessions, |_, session| ask(session, statement))
 }
 
-/// Does the same, and meanwhile waits until `witness` sees this number of sessions run the query at once.
+/// Does the same as [`ask_all`], and meanwhile waits until `witness` sees this number of sessions run the query at once.
 pub fn ask_all_and_see_run(
     sessions: &mut [Client],
     witness: &mut Client,
