@@ -47,7 +47,8 @@ const ANY_TIMEOUT: c_int = 13;
 
 /// The least time for which a statement of a worker waits for a lock. It waits for at most one and a half times as long.
 const LOCK_PATIENCE_MS: c_int = 1000;
-/// The same, if the last statement of the worker has waited for a lock in vain: other statements probably need the same lock.
+/// The least time for which a statement of a worker waits for a lock if the worker's last statement has waited for a lock in vain:
+/// other statements probably need the same lock.
 const LOCK_PATIENCE_MIN_MS: c_int = 100;
 
 /// The timeout that calls [`look_at_lock`]; 0 if it is not registered.

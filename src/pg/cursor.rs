@@ -157,7 +157,7 @@ unsafe extern "C-unwind" fn run(
     }
 }
 
-/// The same for PostgreSQL 18.
+/// The hook for PostgreSQL 18, which has no argument `once`. It has no guard either.
 #[cfg(feature = "pg18")]
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn run(

@@ -62,9 +62,9 @@ pub enum Counter {
     /// A query was run because its result was not found or had to be renewed, and its result was stored. This counter and those
     /// below must be [noted](crate::Tier::note) by the caller.
     Filled,
-    /// The same, but the result was not stored.
+    /// A query was run because its result was not found or had to be renewed, but its result was not stored.
     FilledUnstored,
-    /// Microseconds that these queries took.
+    /// Microseconds that the queries of `Filled` and `FilledUnstored` took.
     FillTime,
     /// A call has waited for another session that computes the value.
     Waited,

@@ -150,7 +150,7 @@ impl<H: Host> Tier<'_, H> {
         self.patterns().ask(&question, steps) == Settled::Removed
     }
 
-    /// The same for a saved value.
+    /// Answers whether a pattern that was committed has removed a saved value for good.
     pub(super) fn has_saved_lost_to_pattern(&self, scope: &Scope, key: &[u8], stamp: Stamp) -> bool {
         let (space_id, role) = (scope.space_id(), scope.role);
         let question = Question { space_id, role, key, since: stamp, announced: false, except: None };

@@ -80,7 +80,7 @@ pub enum Step {
     /// A session sees that the second transaction is over, although no command reported its end, and draws a number
     /// for its fence.
     SettleDraw,
-    /// The same session lowers the fence with that number, and frees the record.
+    /// The session of `SettleDraw` lowers the fence with the number that it has drawn, and frees the record.
     SettleLower,
     Filler(Fill),
     Reader(Read),

@@ -113,7 +113,9 @@ pub struct Writer {
 /// The state of a fill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filler {
+    /// How many steps the fill has taken.
     pub at: u8,
+    /// The stamp of the value. As built, the clock of changes before the value was computed.
     pub stamp: u8,
     /// The patterns that were visible when the value was computed, a bit for each.
     pub value: u8,
