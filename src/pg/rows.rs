@@ -197,10 +197,19 @@ pub enum Replayed {
 
 unsafe extern "C-unwind" {
     // Called without pgrx, for each row: one guard around all of them is enough.
+    #[cfg(not(feature = "pg18"))]
     fn heap_form_minimal_tuple(
         descriptor: pg_sys::TupleDesc,
-        values: *mut pg_sys::Datum,
-        nulls: *mut bool,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+    ) -> *mut pg_sys::MinimalTupleData;
+    /// Since PostgreSQL 18, the caller may ask for extra bytes before the tuple.
+    #[cfg(feature = "pg18")]
+    fn heap_form_minimal_tuple(
+        descriptor: pg_sys::TupleDesc,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+        extra: usize,
     ) -> *mut pg_sys::MinimalTupleData;
     fn ExecStoreMinimalTuple(
         tuple: *mut pg_sys::MinimalTupleData,
@@ -619,7 +628,7 @@ unsafe extern "C-unwind" fn receive(
             }
             let values = (*slot).tts_values;
             let tuple = match has_external(query, values, (*slot).tts_isnull) {
-                false => heap_form_minimal_tuple(query, values, (*slot).tts_isnull),
+                false => form(query, values, (*slot).tts_isnull),
                 true => form_inline(query, values, (*slot).tts_isnull),
             };
             put(tuple, &target);
@@ -702,7 +711,7 @@ unsafe fn is_external(value: pg_sys::Datum) -> bool {
 unsafe fn form_inline(
     descriptor: pg_sys::TupleDesc,
     values: *const pg_sys::Datum,
-    nulls: *mut bool,
+    nulls: *const bool,
 ) -> *mut pg_sys::MinimalTupleData {
     const COLUMNS_MAX: usize = pg_sys::MaxTupleAttributeNumber as usize;
     // SAFETY: as the caller promises. No descriptor has more columns than the array.
@@ -715,7 +724,27 @@ unsafe fn form_inline(
                 false => value,
             };
         }
-        heap_form_minimal_tuple(descriptor, inline.as_mut_ptr(), nulls)
+        form(descriptor, inline.as_ptr(), nulls)
+    }
+}
+
+/// Forms a tuple of values.
+///
+/// # Safety
+/// The values and the nulls must be those of a row with these columns. Must be called within a guard.
+#[allow(ffi_unwind_calls)] // A guard catches the error, and no value on this stack needs to be dropped.
+#[inline]
+unsafe fn form(
+    descriptor: pg_sys::TupleDesc,
+    values: *const pg_sys::Datum,
+    nulls: *const bool,
+) -> *mut pg_sys::MinimalTupleData {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return heap_form_minimal_tuple(descriptor, values, nulls);
+        #[cfg(feature = "pg18")]
+        return heap_form_minimal_tuple(descriptor, values, nulls, 0);
     }
 }
 
