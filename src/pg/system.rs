@@ -343,9 +343,11 @@ pub fn had_anything(role: u32) -> bool {
 pub fn had_members(role: u32) -> bool {
     /// pg_auth_members with its index on the role and the member.
     const MEMBERSHIPS: [u32; 2] = [1261, 2694];
+    /// The number of the column for the role. Since PostgreSQL 16, a row begins with its own OID.
+    const ROLE: i16 = if cfg!(feature = "pg15") { 1 } else { 2 };
     let mut found = false;
-    // SAFETY: that index begins with the first column, an oid.
-    unsafe { each_tuple(MEMBERSHIPS, &[(1, role)], When::BeforeUs, |_, _| found = true) };
+    // SAFETY: that index begins with this column, an oid.
+    unsafe { each_tuple(MEMBERSHIPS, &[(ROLE, role)], When::BeforeUs, |_, _| found = true) };
     found
 }
 
