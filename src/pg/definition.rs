@@ -40,6 +40,8 @@ const MEMBERSHIPS: u32 = 1261;
 const INHERITANCE: u32 = 2611;
 /// `pg_foreign_table`: options of foreign tables, by the OID of the relation.
 const FOREIGN_TABLES: u32 = 3118;
+/// `pg_depend`
+const DEPENDENCIES: u32 = 2608;
 /// `pg_extension`
 const EXTENSIONS: u32 = 3079;
 
@@ -158,7 +160,7 @@ pub fn report(changed: Changed<'_>) {
 /// commands that leave every result as it is lock it in the same way (`REPORTED` in `relation.rs`).
 pub fn catalog_written(catalog: u32) {
     match catalog {
-        OF_FUNCTIONS | OF_SCHEMAS => report(Changed::Other),
+        OF_FUNCTIONS | OF_SCHEMAS | DEPENDENCIES => report(Changed::Other),
         _ if SHARED.contains(&catalog) => report(Changed::Roles),
         _ => {}
     }

@@ -207,8 +207,9 @@ const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 260
 /// Catalogs for which a lock tells nothing: `definition.rs` and `command.rs` report the changes that matter. First those that all
 /// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases,
 /// privileges on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and
-/// change the meaning of one name only.
-const REPORTED: [u32; 8] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615];
+/// change the meaning of one name only. Then dependencies: since PostgreSQL 18, ALTER TABLE … TYPE keeps the lock on pg_depend, and
+/// changes one relation only.
+const REPORTED: [u32; 9] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615, 2608];
 /// `pg_toast`, the schema of TOAST tables and their indexes.
 const TOAST_SCHEMA: u32 = 99;
 /// When `alone` or `parts` has this many relations, the session clears that map before it adds another one. This bounds the memory

@@ -391,6 +391,7 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("UPDATE pg_operator SET oprname = oprname WHERE oid = 96", "other", ""),
     ("UPDATE pg_proc SET proname = proname WHERE oid = 'f'::regproc", "other", ""),
     ("UPDATE pg_class SET relname = relname WHERE oid = 't'::regclass", "other", ""),
+    ("UPDATE pg_depend SET objid = objid WHERE refobjid = 't'::regclass", "other", ""),
     ("SECURITY LABEL FOR labels ON TABLE t IS 'a label'", "other", ""),
     ("SECURITY LABEL FOR labels ON ROLE joe IS 'a label'", "roles", ""),
     // A change of a prepared transaction counts at its end.
