@@ -18,7 +18,7 @@ CREATE FUNCTION app.many(p text, VARIADIC v int[] DEFAULT '{}') RETURNS text LAN
 CREATE FUNCTION app.strict(i int) RETURNS int STRICT LANGUAGE sql STABLE AS 'SELECT count(*)::int + i FROM app.t';
 CREATE FUNCTION app.nothing(i int) RETURNS int LANGUAGE sql STABLE AS 'SELECT CASE WHEN i IS NULL THEN count(*)::int END FROM app.t';
 CREATE FUNCTION app.volatile() RETURNS int LANGUAGE sql AS 'SELECT count(*)::int FROM app.t';
-CREATE FUNCTION app.json(j jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT j FROM app.t LIMIT 1';
+CREATE FUNCTION app.item(j jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT j FROM app.t LIMIT 1';
 CREATE FUNCTION app.typed(n numeric, t timestamptz, r app.t, a text[], v varchar) RETURNS text LANGUAGE sql STABLE
     AS 'SELECT concat_ws(''|'', n, t AT TIME ZONE ''UTC'', r, a, v, (SELECT count(*) FROM app.t))';
 CREATE FUNCTION app.immutable(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 2';
@@ -38,7 +38,7 @@ SELECT cache_call('app.columns(int)', '[4]'), cache_call('app.composite(int)', '
 SELECT cache_call('app.many(text,int[])', '["p", [1, 2]]'), cache_call('app.many(text,int[])', '["p"]');
 SELECT cache_call('app.nothing(int)', '[1]') IS NULL AS is_null, cache_status();
 SELECT cache_call('app.nothing(int)', '[1]') IS NULL AS is_null, cache_status();
-SELECT cache_call('app.json(jsonb)', '[{"a": 1}]'), cache_call('app.json(jsonb)', '[[1]]'), cache_call('app."Odd ""name"()');
+SELECT cache_call('app.item(jsonb)', '[{"a": 1}]'), cache_call('app.item(jsonb)', '[[1]]'), cache_call('app."Odd ""name"()');
 SELECT cache_call('app.void()') IS NULL AS is_null;
 SELECT cache_call('upper(text)', '["a"]'), cache_status();
 SELECT cache_call('upper(text)', '["a"]'), cache_status();
@@ -72,7 +72,7 @@ DROP FUNCTION app.one(int);
 -- cache_wrap makes a function with the same signature.
 SELECT cache_wrap('app.one(int,int)', ttl => '10 min', tags => '{t,"u v"}'), cache_wrap('app.rows(int)'), cache_wrap('app.numbers(int)'),
        cache_wrap('app.columns(int)'), cache_wrap('app.composite(int)'), cache_wrap('app.outs(int,text)'), cache_wrap('app.many(text,int[])');
-SELECT cache_wrap('app.strict(int)'), cache_wrap('app.nothing(int)'), cache_wrap('app.volatile()'), cache_wrap('app.json(jsonb)'),
+SELECT cache_wrap('app.strict(int)'), cache_wrap('app.nothing(int)'), cache_wrap('app.volatile()'), cache_wrap('app.item(jsonb)'),
        cache_wrap('app.typed(numeric,timestamptz,app.t,text[],varchar)'), cache_wrap('app.immutable(int)'), cache_wrap('app.fails(int)'),
        cache_wrap('app."Odd ""name"()');
 SELECT proname, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result, provolatile, proparallel, prosecdef, proisstrict
@@ -97,7 +97,7 @@ SELECT app.many_cached('p', 1, 2), app.many_cached('p'), app.many_cached('p', VA
 SELECT app.strict_cached(NULL) IS NULL AS is_null, app.strict_cached(1), app.strict_cached(1), cache_status();
 SELECT app.nothing_cached(NULL), app.nothing_cached(1), app.nothing_cached(NULL), app.nothing_cached(1), cache_status();
 SELECT app.volatile_cached(), cache_status();
-SELECT app.json_cached('{"a": [1, 2]}'), app.json_cached('{"a": [1, 2]}'), cache_status();
+SELECT app.item_cached('{"a": [1, 2]}'), app.item_cached('{"a": [1, 2]}'), cache_status();
 SELECT app.immutable_cached(4), app.immutable_cached(4), app.immutable_cached(5), app."Odd ""name_cached"();
 -- Values of any size and type are arguments.
 SELECT app.typed_cached(n, '2026-01-01 0:00+0', (1, 'b', 2), ARRAY['x', NULL], 'v'), cache_status() FROM (VALUES (1.0), (1.00), (1.0)) AS v (n);

@@ -58,8 +58,8 @@ SELECT state, last_run, runs, error FROM cache_warmers;
 RESET ROLE;
 
 -- Other roles see no text.
-CREATE ROLE warmers_monitor IN ROLE pg_monitor;
-ALTER ROLE warmers_monitor NOINHERIT;
+-- The role must not inherit when it becomes a member: since PostgreSQL 16, that decides for the membership.
+CREATE ROLE warmers_monitor NOINHERIT IN ROLE pg_monitor;
 SET ROLE warmers_monitor;
 SELECT count(*) FROM cache_warmers;
 RESET ROLE;
