@@ -1,6 +1,6 @@
 //! Every way to write, with every way to end the transaction.
 
-use super::paths::{HARMLESS, PATHS};
+use super::paths::{HARMLESS, paths};
 use super::table::{is_hit, prepare, set, watch};
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -26,7 +26,7 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();
-    for (number, path) in PATHS.iter().enumerate() {
+    for (number, path) in paths().enumerate() {
         for (round, (ending, begin, end, commits)) in ENDINGS.iter().enumerate() {
             let mut writer = database.connect();
             let schema = format!("w{number}_{round}");
@@ -70,7 +70,7 @@ fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
     let database = Database::create();
     let [mut reader, mut writer] = [(); 2].map(|()| database.connect());
     let mut wrong = Vec::new();
-    for (number, path) in PATHS.iter().enumerate() {
+    for (number, path) in paths().enumerate() {
         for round in 0..2 {
             let schema = format!("a{number}_{round}");
             prepare(&mut writer, &schema, path.setup);

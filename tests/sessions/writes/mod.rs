@@ -1,6 +1,6 @@
 //! Tests of all ways to write to a table, combined with all ways to end a transaction. Values that depend on the table
 //! must never be served after a commit, and must be hits again after a rollback. If a way to write is missing from
-//! `paths::PATHS`, that is a bug of these tests.
+//! `paths::paths`, that is a bug of these tests.
 //!
 //! - `paths`: the ways to write, and statements that are no writes.
 //! - `table`: the schema, the table and the values of a test.

@@ -2,7 +2,7 @@
 //! depend on the unchanged table must stay hits, and must be invalidated by the same statement as soon as it finds a row. A change
 //! that the server does not count must invalidate as well. `src/pg/row_changes.rs` explains the counters.
 
-use super::paths::{NO_OPS, PARTITIONED};
+use super::paths::{PARTITIONED, no_ops};
 use super::table::{is_hit, prepare, set, watch};
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, Server, wait_until};
@@ -32,7 +32,7 @@ fn what_depends_on_a_table_outlives_statements_that_find_no_row_there() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();
-    for (number, no_op) in NO_OPS.iter().enumerate() {
+    for (number, no_op) in no_ops().enumerate() {
         for (round, end) in COMMITS.iter().enumerate() {
             let mut writer = database.connect();
             let schema = format!("n{number}_{round}");
@@ -73,7 +73,7 @@ fn what_depends_on_a_table_goes_as_soon_as_such_a_statement_finds_a_row() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();
-    for (number, no_op) in NO_OPS.iter().enumerate() {
+    for (number, no_op) in no_ops().enumerate() {
         for (round, end) in COMMITS.iter().enumerate() {
             let mut writer = database.connect();
             let schema = format!("r{number}_{round}");

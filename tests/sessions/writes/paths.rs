@@ -1,5 +1,7 @@
 //! The ways to write to a table, statements of writers that find no row to change, and statements that do not write.
 
+use pg_cache_testbed::Server;
+
 /// A way to write.
 pub struct Path {
     /// A name that begins with "deferred" means that the write happens at the commit.
@@ -33,8 +35,24 @@ pub const PARTITIONED: &str = "CREATE TABLE p (id int, v int) PARTITION BY RANGE
 const FAMILY: &str =
     "CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE, v int); INSERT INTO child VALUES (1, 1)";
 
-/// All ways to write.
-pub const PATHS: &[Path] = &[
+/// Returns all ways to write that the server under test has.
+pub fn paths() -> impl Iterator<Item = &'static Path> {
+    PATHS.iter().chain(of_this_major(NEWER_PATHS))
+}
+
+/// Returns all statements that find no row to change and that the server under test has.
+pub fn no_ops() -> impl Iterator<Item = &'static NoOp> {
+    NO_OPS.iter().chain(of_this_major(NEWER_NO_OPS))
+}
+
+/// Returns those that the server under test has. The numbers are the major versions since which PostgreSQL has them.
+fn of_this_major<T>(newer: &'static [(u32, T)]) -> impl Iterator<Item = &'static T> {
+    let major = Server::from_env().major();
+    newer.iter().filter(move |(since, _)| *since <= major).map(|(_, newer)| newer)
+}
+
+/// The ways to write that every server has.
+const PATHS: &[Path] = &[
     path("INSERT", "", "INSERT INTO t VALUES (4, 4)", &["t"]),
     path("UPDATE", "", "UPDATE t SET v = 2 WHERE id = 1", &["t"]),
     path("DELETE", "", "DELETE FROM t WHERE id = 1", &["t"]),
@@ -217,6 +235,80 @@ pub const PATHS: &[Path] = &[
     ),
 ];
 
+/// A table whose primary key has a range without overlaps.
+const TEMPORAL: &str =
+    "CREATE TABLE stays (id int4range, at daterange, v int, PRIMARY KEY (id, at WITHOUT OVERLAPS));
+     INSERT INTO stays VALUES ('[1,2)', '[2026-01-01,2026-02-01)', 1)";
+
+/// A table with a generated column that is not stored.
+const VIRTUAL: &str =
+    "CREATE TABLE g (id int PRIMARY KEY, v int, twice int GENERATED ALWAYS AS (v * 2) VIRTUAL);
+     INSERT INTO g (id, v) VALUES (1, 1), (2, 2)";
+
+/// The ways to write that came later, each with the major version in which it came.
+const NEWER_PATHS: &[(u32, Path)] = &[
+    (
+        17,
+        path(
+            "MERGE RETURNING",
+            "",
+            "WITH m AS (MERGE INTO t USING (VALUES (1), (9)) AS s (id) ON s.id = t.id
+                 WHEN MATCHED THEN UPDATE SET v = 7 WHEN NOT MATCHED THEN INSERT VALUES (s.id, 7) RETURNING merge_action())
+             SELECT count(*) FROM m",
+            &["t"],
+        ),
+    ),
+    (
+        17,
+        path(
+            "MERGE WHEN NOT MATCHED BY SOURCE",
+            "",
+            "MERGE INTO t USING (VALUES (1), (2)) AS s (id) ON s.id = t.id WHEN NOT MATCHED BY SOURCE THEN DELETE",
+            &["t"],
+        ),
+    ),
+    (
+        17,
+        path(
+            "MERGE into an updatable view",
+            "CREATE VIEW s AS SELECT * FROM t",
+            "MERGE INTO s USING (VALUES (1)) AS n (id) ON n.id = s.id WHEN MATCHED THEN UPDATE SET v = 8",
+            &["t"],
+        ),
+    ),
+    (
+        17,
+        path(
+            "COPY FROM that skips lines",
+            "",
+            "COPY t FROM PROGRAM 'echo x,1 && echo 4,4' WITH (FORMAT csv, ON_ERROR ignore)",
+            &["t"],
+        ),
+    ),
+    (
+        17,
+        path(
+            "SET EXPRESSION of a stored column",
+            "CREATE TABLE g (id int PRIMARY KEY, v int, twice int GENERATED ALWAYS AS (v * 2) STORED); INSERT INTO g (id, v) VALUES (1, 1)",
+            "ALTER TABLE g ALTER twice SET EXPRESSION AS (v * 3)",
+            &["g"],
+        ),
+    ),
+    (
+        18,
+        path(
+            "RETURNING OLD and NEW",
+            "",
+            "WITH w AS (UPDATE t SET v = 5 WHERE id = 1 RETURNING OLD.v AS o, NEW.v AS n) SELECT sum(n - o) FROM w",
+            &["t"],
+        ),
+    ),
+    (18, path("UPDATE beside a virtual column", VIRTUAL, "UPDATE g SET v = 5 WHERE id = 1", &["g"])),
+    (18, path("SET EXPRESSION of a virtual column", VIRTUAL, "ALTER TABLE g ALTER twice SET EXPRESSION AS (v * 3)", &["g"])),
+    (18, path("INSERT without overlaps", TEMPORAL, "INSERT INTO stays VALUES ('[1,2)', '[2026-02-01,2026-03-01)', 2)", &["stays"])),
+    (18, path("UPDATE of a key without overlaps", TEMPORAL, "UPDATE stays SET at = '[2026-01-01,2026-01-15)'", &["stays"])),
+];
+
 /// Statements that do not write to `t`, each with a name. Values that depend on `t` must stay hits.
 pub const HARMLESS: &[(&str, &str)] = &[
     ("SELECT", "SELECT * FROM t"),
@@ -264,8 +356,58 @@ const fn no_op(
     NoOp { name, setup, statement, unchanged, write, changes }
 }
 
-/// Statements that find no row to change.
-pub const NO_OPS: &[NoOp] = &[
+/// Statements that find no row to change, and that came later, each with the major version in which it came.
+const NEWER_NO_OPS: &[(u32, NoOp)] = &[
+    (
+        17,
+        no_op(
+            "MERGE RETURNING",
+            "",
+            "WITH m AS (MERGE INTO t USING (VALUES (1)) AS s (id) ON s.id = t.id WHEN MATCHED AND t.v = 99 THEN DELETE RETURNING t.id)
+             SELECT count(*) FROM m",
+            &["t"],
+            "WITH m AS (MERGE INTO t USING (VALUES (1)) AS s (id) ON s.id = t.id WHEN MATCHED AND t.v = 1 THEN DELETE RETURNING t.id)
+             SELECT count(*) FROM m",
+            &["t"],
+        ),
+    ),
+    (
+        17,
+        no_op(
+            "COPY FROM that skips all lines",
+            "",
+            "COPY t FROM PROGRAM 'echo x,1' WITH (FORMAT csv, ON_ERROR ignore)",
+            &["t"],
+            "COPY t FROM PROGRAM 'echo 4,4' WITH (FORMAT csv, ON_ERROR ignore)",
+            &["t"],
+        ),
+    ),
+    (
+        18,
+        no_op(
+            "a virtual column",
+            VIRTUAL,
+            "UPDATE g SET v = 9 WHERE twice = 99",
+            &["g"],
+            "UPDATE g SET v = 9 WHERE twice = 2",
+            &["g"],
+        ),
+    ),
+    (
+        18,
+        no_op(
+            "a key without overlaps",
+            TEMPORAL,
+            "DELETE FROM stays WHERE at @> date '2027-01-01'",
+            &["stays"],
+            "DELETE FROM stays WHERE at @> date '2026-01-01'",
+            &["stays"],
+        ),
+    ),
+];
+
+/// Statements that find no row to change, on every server.
+const NO_OPS: &[NoOp] = &[
     no_op("UPDATE WHERE false", "", "UPDATE t SET v = 9 WHERE false", &["t"], "UPDATE t SET v = 9 WHERE true", &["t"]),
     no_op("UPDATE by key", "", "UPDATE t SET v = 9 WHERE id = 99", &["t"], "UPDATE t SET v = 9 WHERE id = 1", &["t"]),
     no_op("DELETE", "", "DELETE FROM t WHERE id = 99", &["t"], "DELETE FROM t WHERE id = 1", &["t"]),

@@ -1,7 +1,7 @@
 //! Every way to write beside entries that depend on single rows (a tag with a placeholder, `cache_watch`). After the commit, no
 //! entry of a changed row is served. The entries of other rows stay hits, if the write reports which rows it changes.
 
-use super::paths::PATHS;
+use super::paths::paths;
 use super::table::prepare;
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -30,6 +30,8 @@ const IN_BULK: &[&str] = &[
     "LOCK and UPDATE",
     "cache_invalidate_relation",
     "cache_invalidate_relation of a partition",
+    "SET EXPRESSION of a stored column",
+    "SET EXPRESSION of a virtual column",
 ];
 
 fn text(session: &mut Client, query: &str) -> Option<String> {
@@ -68,7 +70,7 @@ fn no_path_leaves_the_entry_of_a_changed_row_and_most_leave_the_others() {
     let database = Database::create();
     let [mut session, mut reader] = [(); 2].map(|()| database.connect());
     let mut in_bulk = Vec::new();
-    for (number, path) in PATHS.iter().enumerate() {
+    for (number, path) in paths().enumerate() {
         let schema = format!("rows_{number}");
         prepare(&mut session, &schema, path.setup);
         reader.batch_execute(&format!("SET search_path = {schema}, public")).expect("a schema");
@@ -105,5 +107,7 @@ fn no_path_leaves_the_entry_of_a_changed_row_and_most_leave_the_others() {
         }
         session.batch_execute("RESET search_path").expect("it is reset");
     }
-    assert_eq!(in_bulk, IN_BULK);
+    let expected: Vec<&str> =
+        IN_BULK.iter().copied().filter(|name| paths().any(|path| path.name == *name)).collect();
+    assert_eq!(in_bulk, expected);
 }
