@@ -484,6 +484,85 @@ fn the_rows_of_a_role_without_rights_in_the_cache_are_reported() {
     run(&mut session, &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
+/// Since PostgreSQL 18, a generated column may be virtual: a row does not contain its value, so it cannot be a part of a tag. The
+/// other columns of the table can, and so can a stored generated column.
+#[test]
+fn virtual_columns_are_refused_in_tags_and_others_of_their_table_work() {
+    let database = Database::create();
+    if database.cluster().server().major() < 18 {
+        return;
+    }
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t (v int, half int GENERATED ALWAYS AS (v / 2) VIRTUAL, id int PRIMARY KEY,
+             tenth int GENERATED ALWAYS AS (v / 10) STORED, last int GENERATED ALWAYS AS (id + 1));
+         INSERT INTO t (id, v) SELECT i, i FROM generate_series(1, 30) AS i;
+         CREATE TABLE p (id int, v int, half int GENERATED ALWAYS AS (v / 2)) PARTITION BY LIST (id);
+         CREATE TABLE p_1 PARTITION OF p DEFAULT",
+    );
+    for (table, tag) in [("t", "t:{half}"), ("t", "t:{id}:{last}"), ("p", "p:{half}")] {
+        let error = refused(&mut session, &format!("SELECT cache_watch('{table}', ARRAY['{tag}'])"));
+        assert_eq!(error.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{tag}: {error}");
+        assert!(error.message().ends_with("cannot be a part of a tag"), "{error}");
+        assert!(error.detail().is_some_and(|detail| detail.contains("virtual")), "{error:?}");
+    }
+    assert_eq!(triggers(&mut session), [""; 0]);
+    run(&mut session, "SELECT cache_watch('t', ARRAY['t:{id}', 'tenth:{tenth}'])");
+    let tags = ["t:1", "t:2", "tenth:0", "tenth:1", "tenth:2"];
+    let hits = hits_after(&mut session, &tags, "UPDATE t SET v = 10 WHERE half = 0 AND id = 1");
+    assert_eq!(hits, [false, true, false, false, true]);
+    // Another expression of a virtual column writes no row, but changes what all rows show.
+    let hits = hits_after(&mut session, &tags, "ALTER TABLE t ALTER half SET EXPRESSION AS (v / 3)");
+    assert_eq!(hits, [false; 5]);
+    // A virtual column may later take the name that a tag has. Its rows then count as not reported.
+    run(
+        &mut session,
+        "ALTER TABLE t DROP tenth; ALTER TABLE t ADD tenth int GENERATED ALWAYS AS (v / 10) VIRTUAL",
+    );
+    let hits = hits_after(&mut session, &tags, "UPDATE t SET v = 25 WHERE id = 2");
+    assert_eq!(hits, [false; 5]);
+}
+
+/// The result of a query that reads a virtual column follows the column that it is computed from, and its expression.
+#[test]
+fn results_follow_virtual_columns() {
+    let database = Database::create();
+    if database.cluster().server().major() < 18 {
+        return;
+    }
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t (id int PRIMARY KEY, v int, twice int GENERATED ALWAYS AS (v * 2)); INSERT INTO t (id, v) VALUES (1, 1);
+         CREATE TABLE other (id int)",
+    );
+    let mut check = |change: &str, sum: i64, is_kept: bool| {
+        run(&mut session, change);
+        let kept: bool = one(&mut session, "SELECT cache_exists('sum')");
+        assert_eq!(kept, is_kept, "after {change}");
+        for _ in 0..2 {
+            let fetched: i64 =
+                one(&mut session, "SELECT cache_fetch('sum', 'SELECT sum(twice) FROM t')::bigint");
+            let queried: i64 = one(
+                &mut session,
+                "SELECT s FROM cache_query('SELECT sum(twice) AS s FROM t') AS r (s bigint)",
+            );
+            assert_eq!([fetched, queried], [sum, sum], "after {change}");
+        }
+        pg_cache_testbed::wait_until("a stored sum", || {
+            one::<i64>(&mut session, "SELECT cache_fetch('sum', 'SELECT sum(twice) FROM t')::bigint");
+            one(&mut session, "SELECT cache_exists('sum')")
+        });
+    };
+    check("SELECT 1", 2, false);
+    check("UPDATE t SET v = 5", 10, false);
+    check("INSERT INTO other VALUES (1)", 10, true);
+    check("ALTER TABLE t ALTER twice SET EXPRESSION AS (v * 3)", 15, false);
+    check("UPDATE t SET v = 6 WHERE twice = 15", 18, false);
+    check("UPDATE t SET v = 7 WHERE twice = 15", 18, true);
+}
+
 /// Tags that cannot stand for rows.
 #[test]
 fn bad_templates_are_refused() {
