@@ -4,7 +4,7 @@
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;
-use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use pg_cache_testbed::{Cluster, Conf, Server, Stop, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
@@ -65,6 +65,11 @@ impl Pair {
         for statement in change.split("; ") {
             self.source.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
+    }
+
+    /// Returns the major version of both servers.
+    fn major(&self) -> u32 {
+        self.subscriber.server().major()
     }
 
     /// Returns the content of the subscriber's table, as a statement sees it now.
@@ -144,7 +149,8 @@ fn the_initial_copy_of_a_table_invalidates() {
 #[test]
 fn applied_changes_invalidate() {
     let mut pair = Pair::start();
-    pair.subscribe("copy_data = true");
+    // Since PostgreSQL 17, the slot of a subscription may be one that is copied to standbys.
+    pair.subscribe(if pair.major() < 17 { "copy_data = true" } else { "copy_data = true, failover = true" });
     pair.until_copied();
     for change in [
         "INSERT INTO t VALUES (1, 1), (2, 2)",
@@ -165,11 +171,45 @@ fn applied_changes_invalidate() {
 /// which must invalidate.
 #[test]
 fn streamed_transactions_invalidate() {
+    streamed_changes_invalidate("on");
+}
+
+/// Since PostgreSQL 16, the subscriber may apply such a transaction in a parallel worker while it is being sent. The worker commits
+/// it, which must invalidate. The same holds if the worker prepares it, and the main worker ends it.
+#[test]
+fn transactions_that_a_parallel_worker_applies_invalidate() {
+    if Server::from_env().major() < 16 {
+        return;
+    }
+    let mut pair = streamed_changes_invalidate("parallel, two_phase = true");
+    wait_until("two phases", || {
+        let query = "SELECT subtwophasestate = 'e' FROM pg_subscription";
+        pair.target.query_one(query, &[]).expect("a catalog").get(0)
+    });
+    let parallel = "SELECT count(*) FROM pg_stat_subscription WHERE leader_pid IS NOT NULL";
+    let count: i64 = pair.target.query_one(parallel, &[]).expect("a view").get(0);
+    assert!(count > 0, "no parallel worker has applied anything, which proves nothing");
+    for end in ["ROLLBACK PREPARED 'x'", "COMMIT PREPARED 'x'"] {
+        let before = pair.truth();
+        pair.fill();
+        pair.publish("BEGIN; UPDATE t SET v = v + 10; PREPARE TRANSACTION 'x'");
+        wait_until("it to be prepared", || pair.prepared() == 1);
+        assert_eq!(pair.fetched(), before, "nothing of it is visible");
+        assert!(!pair.is_cached("fetched") && !pair.is_cached("tagged") && pair.is_cached("outside"));
+        pair.publish(end);
+        pair.follow(end);
+        wait_until("its end", || pair.prepared() == 0);
+        pair.until_quiet();
+    }
+}
+
+/// Applies large transactions to a subscription with this value of its option `streaming`, and returns the servers.
+fn streamed_changes_invalidate(streaming: &str) -> Pair {
     let mut pair = Pair::start();
     for command in ["ALTER SYSTEM SET logical_decoding_work_mem = '64kB'", "SELECT pg_reload_conf()"] {
         pair.source.batch_execute(command).expect("it is set");
     }
-    pair.subscribe("streaming = on");
+    pair.subscribe(&format!("streaming = {streaming}"));
     pair.until_copied();
     for change in [
         "INSERT INTO t SELECT i, 1 FROM generate_series(1, 5000) AS i",
@@ -180,6 +220,102 @@ fn streamed_transactions_invalidate() {
         pair.follow(change);
     }
     pair.until_quiet();
+    pair
+}
+
+/// The apply worker locks a table as a writer before it looks for the row, and a trigger at the subscriber may run statements that
+/// find no row. If no row of the table changes, the values that depend on it must stay hits. A change of one row must invalidate
+/// the values of this row, and of the whole table, and no values of other rows.
+#[test]
+fn applied_transactions_that_change_no_row_invalidate_nothing() {
+    const KEYS: [&str; 5] = ["fetched", "tagged", "outside", "row:1", "row:3"];
+    let mut pair = Pair::start();
+    pair.source
+        .batch_execute("CREATE TABLE noise (id int PRIMARY KEY); ALTER PUBLICATION p ADD TABLE noise")
+        .expect("another table");
+    pair.target
+        .batch_execute(
+            "CREATE TABLE noise (id int PRIMARY KEY); CREATE TABLE to_do (statement text);
+             CREATE FUNCTION run_all() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+                 'DECLARE s text; BEGIN FOR s IN SELECT statement FROM to_do LOOP EXECUTE s; END LOOP; RETURN NULL; END';
+             CREATE TRIGGER run_all AFTER INSERT ON noise FOR EACH ROW EXECUTE FUNCTION run_all();
+             ALTER TABLE noise ENABLE ALWAYS TRIGGER run_all;
+             SELECT cache_watch('t', ARRAY['row:{id}'])",
+        )
+        .expect("a trigger");
+    pair.subscribe("copy_data = true");
+    pair.until_copied();
+    pair.publish("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)");
+    wait_until("the rows", || pair.truth() == "3 of 6");
+    // The publisher still has this row.
+    pair.target.batch_execute("DELETE FROM t WHERE id = 2").expect("it is deleted");
+    let all = [true; 5];
+    let cases: [(&str, &[&str], &str, [bool; 5]); 8] = [
+        ("nothing else", &[], "", all),
+        (
+            "rows that the subscriber lacks",
+            &[],
+            "UPDATE t SET v = 9 WHERE id = 2; DELETE FROM t WHERE id = 2",
+            all,
+        ),
+        (
+            "statements that find no row",
+            &[
+                "UPDATE t SET v = 9 WHERE id = 99",
+                "DELETE FROM t WHERE false",
+                "INSERT INTO t VALUES (1, 9) ON CONFLICT DO NOTHING",
+                "UPDATE outside SET v = 9 WHERE false",
+            ],
+            "",
+            all,
+        ),
+        ("a row of the other table", &["UPDATE outside SET v = v + 1"], "", [true, true, false, true, true]),
+        ("one row", &[], "UPDATE t SET v = 9 WHERE id = 1", [false, false, true, false, true]),
+        (
+            "one row, by a trigger",
+            &["UPDATE t SET v = v + 1 WHERE id = 3"],
+            "",
+            [false, false, true, true, false],
+        ),
+        (
+            "a savepoint that is rolled back",
+            &[
+                "DO 'BEGIN UPDATE t SET v = 99; RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END'",
+            ],
+            "",
+            all,
+        ),
+        ("all rows", &[], "TRUNCATE t", [false, false, true, false, false]),
+    ];
+    for (number, (what, by_trigger, change, hits)) in cases.iter().enumerate() {
+        pair.target.batch_execute("TRUNCATE to_do").expect("it is emptied");
+        for statement in *by_trigger {
+            pair.target.execute("INSERT INTO to_do VALUES ($1)", &[statement]).expect("it is stored");
+        }
+        pair.until_quiet();
+        pair.fill();
+        for row in ["row:1", "row:3"] {
+            wait_until("a value of a row", || {
+                let set = "SELECT cache_set_text($1, 'v', tags => ARRAY[$1])";
+                pair.target.query_one(set, &[&row]).expect("it is set");
+                pair.is_cached(row)
+            });
+        }
+        assert_eq!(KEYS.map(|key| pair.is_cached(key)), all, "before {what}");
+        // One transaction, with a change of a table on which nothing depends.
+        pair.publish(
+            &format!("BEGIN; INSERT INTO noise VALUES ({number}); {change}; COMMIT").replace("; ; ", "; "),
+        );
+        wait_until(what, || {
+            let query = "SELECT count(*) FROM noise";
+            pair.target.query_one(query, &[]).expect("it reads").get::<_, i64>(0) == number as i64 + 1
+        });
+        assert_eq!(KEYS.map(|key| pair.is_cached(key)), *hits, "after {what}");
+        pair.until_quiet();
+        assert_eq!(KEYS.map(|key| pair.is_cached(key)), *hits, "after {what}, when all is quiet");
+        let truth = pair.truth();
+        assert_eq!(pair.fetched(), truth, "after {what}");
+    }
 }
 
 /// A session writes at the publisher as fast as it can, and another reads at the subscriber. No value may be older than
