@@ -129,7 +129,8 @@ fn a_setting_that_cannot_change_results_changes_the_full_digest_only() {
                                        ELSE CASE setting WHEN max_val THEN min_val
                                                          ELSE (setting::float8 + CASE vartype WHEN 'real' THEN 0.125 ELSE 1 END)::text
                                             END END
-             FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE '%.%' AND name NOT LIKE '%timeout' ORDER BY 1",
+             FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE '%.%' AND name NOT LIKE '%timeout'
+                 AND NOT 'NO_RESET' = ANY (pg_settings_get_flags(name)) ORDER BY 1",
             &[],
         )
         .unwrap();
