@@ -258,8 +258,11 @@ fn the_race_finds_stale_results_if_fences_are_lowered_early() {
     let is_open = |(change, _): &(&Change, (Through, bool))| !change.blocks && change.in_block;
     // The key of a result of `cache_query` contains the search path as it was resolved. So after a change of a schema, no session
     // asks for what was stored before.
+    // Newer servers also resolve the search path again if a role gains or loses a membership that gives it a schema.
+    let is_old = ground.cluster.server().major() < 16;
     let is_found = |(change, (through, _)): &(&Change, (Through, bool))| {
-        *through == Through::Fetch || !change.name.contains("schema")
+        *through == Through::Fetch
+            || !change.name.contains("schema") && (is_old || !change.change.contains("race_group"))
     };
     for (change, way) in rounds(Stand::Callback).filter(is_open).filter(is_found) {
         let early = "SET pg_cache.break_fencing = 'early'";
