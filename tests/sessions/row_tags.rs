@@ -524,6 +524,39 @@ fn virtual_columns_are_refused_in_tags_and_others_of_their_table_work() {
     assert_eq!(hits, [false; 5]);
 }
 
+/// Since PostgreSQL 18, a primary key may be a period in which other rows of the same id must not be valid.
+#[test]
+fn rows_of_a_key_without_overlaps_are_reported() {
+    let database = Database::create();
+    if database.cluster().server().major() < 18 {
+        return;
+    }
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE stays (id int4range, at daterange, v int, PRIMARY KEY (id, at WITHOUT OVERLAPS));
+         CREATE TABLE meals (stay int4range, at daterange, FOREIGN KEY (stay, PERIOD at) REFERENCES stays (id, PERIOD at));
+         INSERT INTO stays VALUES ('[1,2)', '[2026-01-01,2026-02-01)', 1), ('[1,2)', '[2026-03-01,2026-04-01)', 1), ('[2,3)', '[2026-01-01,2026-02-01)', 1);
+         INSERT INTO meals VALUES ('[1,2)', '[2026-01-03,2026-01-04)');
+         SELECT cache_watch('stays', ARRAY['stay:{id}', 'period:{id}:{at}'])",
+    );
+    let tags = [
+        "stay:[1,2)",
+        "stay:[2,3)",
+        "period:[1,2):[2026-01-01,2026-02-01)",
+        "period:[1,2):[2026-03-01,2026-04-01)",
+    ];
+    let hits = hits_after(
+        &mut session,
+        &tags,
+        "UPDATE stays SET at = '[2026-01-01,2026-01-15)' WHERE id = '[1,2)' AND at @> date '2026-01-05'",
+    );
+    assert_eq!(hits, [false, true, false, true]);
+    // The check of the other table's foreign key locks the row and does not change it.
+    let insert = "INSERT INTO meals VALUES ('[1,2)', '[2026-03-03,2026-03-04)')";
+    assert_eq!(hits_after(&mut session, &tags, insert), [true; 4]);
+}
+
 /// The result of a query that reads a virtual column follows the column that it is computed from, and its expression.
 #[test]
 fn results_follow_virtual_columns() {

@@ -38,11 +38,11 @@ fn text(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
-/// Returns the first column of a table whose rows can be watched.
+/// Returns the first column of a table whose rows can be watched, if it has the type `int`.
 fn column(session: &mut Client, table: &str) -> Option<String> {
     let query = format!(
         "SELECT max(attname::text) FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = attrelid
-         WHERE attrelid = '{table}'::regclass AND attnum = 1 AND relkind <> 'm'"
+         WHERE attrelid = '{table}'::regclass AND attnum = 1 AND atttypid = 'int'::regtype AND relkind <> 'm'"
     );
     text(session, &query)
 }
