@@ -193,6 +193,9 @@ COMMENT ON FUNCTION pgcache.metrics() IS
 COMMENT ON FUNCTION pgcache.latency() IS
     'Returns how long operations took. The view cache_latency shows it.';
 
+COMMENT ON FUNCTION pgcache.verification() IS
+    'Returns the row of the view cache_verification.';
+
 COMMENT ON FUNCTION pgcache.usage() IS
     'Returns the rows of the view cache_usage, with the OID of each database.';
 

@@ -25,3 +25,13 @@ COMMENT ON COLUMN cache_latency.p95_ms IS '95 % of them took at most this long';
 COMMENT ON COLUMN cache_latency.p99_ms IS '99 % of them took at most this long';
 COMMENT ON COLUMN cache_latency.max_ms IS 'All of them took at most this long';
 GRANT SELECT ON cache_latency TO PUBLIC;
+
+CREATE VIEW cache_verification AS
+    SELECT v.verified, v.different, v.skipped, v.consistency, v.nines FROM pgcache.verification() AS v;
+COMMENT ON VIEW cache_verification IS 'Verified hits of queries, of all databases';
+COMMENT ON COLUMN cache_verification.verified IS 'Hits whose query was run again';
+COMMENT ON COLUMN cache_verification.different IS 'Of these: the stored result was wrong';
+COMMENT ON COLUMN cache_verification.skipped IS 'To be verified, but not comparable';
+COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, with 95 % confidence';
+COMMENT ON COLUMN cache_verification.nines IS 'The same in nines: 3 for 99.9 %';
+GRANT SELECT ON cache_verification TO PUBLIC;

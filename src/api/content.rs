@@ -169,17 +169,22 @@ mod pgcache {
 
     /// Returns the state of a result in words.
     fn in_words(state: State) -> String {
+        let in_words = |time| {
+            TimestampWithTimeZone::try_from(time)
+                .map(|time: TimestampWithTimeZone| time.to_string())
+                .unwrap_or_default()
+        };
         match state {
             State::Valid => "valid".to_owned(),
             State::Invalid(what) => format!("invalid: {what}"),
             State::LeftOut(until, by) => {
-                let time = TimestampWithTimeZone::try_from(until).map(|time| time.to_string());
-                let until = time.unwrap_or_default();
+                let until = in_words(until);
                 match by.is_empty() {
                     true => format!("left out until {until}"),
                     false => format!("left out until {until}: {}", by.join(", ")),
                 }
             }
+            State::Differed(since) => format!("verification failed at {}", in_words(since)),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::pg::query::{Arguments, Query};
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, Answer, Fetch, Identity};
-use crate::query::{Found, Wanted};
+use crate::query::{Found, Wanted, verify};
 use crate::store::kind::NOTHING;
 use crate::store::space::Privilege;
 use pg_cache_core::Meta;
@@ -77,7 +77,8 @@ fn cache_fetch(
         let space = arguments::space(space, Privilege::Read)?;
         let identity = Identity::of(query, arguments, depends.as_deref());
         let wanted = Wanted { ttl_ms, tags: &tags, stale_ok_ms, refresh, depends: depends.as_deref() };
-        let old = match refresh {
+        let is_verified = !refresh && verify::is_drawn();
+        let old = match refresh || is_verified {
             true => None,
             false => match fetch::find(&space, key, identity, &wanted.look(true)) {
                 Found::Result((found, value)) => return of_found(key, found, value),
@@ -88,7 +89,12 @@ fn cache_fetch(
         let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
         let caller = format!("query of cache_fetch, key \"{}\"", shown(key));
         let query = Query { caller: &caller, text, arguments: Arguments::Json(arguments) };
-        match fetch::fill(&space, &wanted, old, Fetch { key, query, identity })? {
+        let fetch = Fetch { key, query, identity };
+        let answer = match is_verified {
+            true => fetch::verified(&space, &wanted, fetch),
+            false => fetch::fill(&space, &wanted, old, fetch),
+        };
+        match answer? {
             Answer::Stored(found, value) => of_found(key, found, value),
             Answer::New(value) => Ok(value.map(|value| Jsonb(Varlena::of(&value.bytes)))),
         }

@@ -114,6 +114,37 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
+    /// Returns how many hits of queries were verified in this server, how many of them returned a wrong result, how many were to be
+    /// verified and were not, and what that shows.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn verification() -> TableIterator<
+        'static,
+        (
+            name!(verified, i64),
+            name!(different, i64),
+            name!(skipped, i64),
+            name!(consistency, Option<String>),
+            name!(nines, Option<f64>),
+        ),
+    > {
+        space::require_monitor("look at the verification of hits").or_raise();
+        let figures = shared::tier().map(|tier| tier.figures().or_raise());
+        let rows = figures.into_iter().map(|figures| {
+            let [same, different, skipped] = metrics::verified(&figures);
+            let verified = same.wrapping_add(different);
+            let bound = metrics::Bound::of(verified, different);
+            (
+                verified as i64,
+                different as i64,
+                skipped as i64,
+                bound.map(metrics::Bound::consistency),
+                bound.map(metrics::Bound::nines),
+            )
+        });
+        TableIterator::new(rows)
+    }
+
     /// Returns the smallest limit of a bucket, in milliseconds, that at least this share of the times does not exceed. None if
     /// nothing was timed. The limit of the last bucket is infinite.
     fn quantile_ms(times: &Histogram, share: f64) -> Option<f64> {

@@ -10,7 +10,8 @@ use crate::pg::{jsonb, shared};
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::entry::{self, NewEntry};
 use crate::store::kind::{
-    BYTEA, COMPRESSED_JSON, COMPRESSED_ROWS, JSON, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES,
+    BYTEA, COMPRESSED_JSON, COMPRESSED_ROWS, DIFFERED, JSON, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT,
+    VARIES,
 };
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
@@ -126,7 +127,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
         NOTHING => ("the null of a query", "cache_fetch"),
         ROWS | COMPRESSED_ROWS => ("rows", "cache_query"),
         JSON | COMPRESSED_JSON => ("rows as jsonb", "cache_query_json"),
-        VARIES | LEFT_OUT => ("a mark of cache_query", "cache_query"),
+        VARIES | LEFT_OUT | DIFFERED => ("a mark of cache_query", "cache_query"),
         _ => ("bytea", "cache_get_bytes"),
     }
 }

@@ -25,7 +25,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 12;
+pub(crate) const VERSION: u64 = 13;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -127,7 +127,7 @@ pub(crate) const SLOT_WORDS: usize = AT_HISTOGRAMS + HISTOGRAMS * HISTOGRAM_WORD
 pub(crate) const AT_SAMPLED: usize = LINE + ROWS * ROW_WORDS;
 /// The place of the counts of events of the server in a slot, and their number of words.
 pub(crate) const AT_EVENTS: usize = AT_SAMPLED + LINE + SAMPLES;
-pub(crate) const EVENT_WORDS: usize = 2 * LINE;
+pub(crate) const EVENT_WORDS: usize = 3 * LINE;
 /// The place of the histograms in a slot, their number, and the words of each.
 pub(crate) const AT_HISTOGRAMS: usize = AT_EVENTS + EVENT_WORDS;
 pub(crate) const HISTOGRAMS: usize = LINE;

@@ -85,6 +85,7 @@ unsafe fn note_node(node: *mut pg_sys::Node, seen: &mut Seen) {
                 let is_time = (*node.cast::<pg_sys::SQLValueFunction>()).op
                     <= pg_sys::SQLValueFunctionOp::SVFOP_LOCALTIMESTAMP_N;
                 seen.reads_clock |= is_time;
+                seen.reads_clock_surely |= is_time;
                 let is_schema = (*node.cast::<pg_sys::SQLValueFunction>()).op
                     == pg_sys::SQLValueFunctionOp::SVFOP_CURRENT_SCHEMA;
                 if is_schema {
@@ -250,7 +251,9 @@ fn note_conversion(kind: pg_sys::Oid, seen: &mut Seen) {
         let kind = pg_sys::Oid::from(*kind);
         times.contains(&kind) || kind == pg_sys::RECORDOID
     };
-    seen.reads_clock |= found.lost || found.types.iter().any(may_read);
+    let reads = found.lost || found.types.iter().any(may_read);
+    seen.reads_clock |= reads;
+    seen.reads_clock_surely |= reads;
 }
 
 /// A type and all types of which it consists: the elements of an array or a range, the columns of a row, the base of a domain.

@@ -107,6 +107,11 @@ pub fn basic() -> Hash {
     digest(false)
 }
 
+/// Returns the first eight bytes of [`basic`].
+pub fn short() -> u64 {
+    basic().first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+}
+
 /// Returns the digest of what the result of a query can depend on if the query reads settings by name: [`basic`], placeholders, and
 /// all other settings that can differ between sessions.
 pub fn full() -> Hash {

@@ -7,7 +7,7 @@
 use super::call::{self, C, Call};
 use super::encoding::shown;
 use super::local::local;
-use super::{observer, shared};
+use super::{memory, observer, shared};
 use pg_cache_core::Stamp;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -69,6 +69,11 @@ pub fn keeps_types(function: u32) -> bool {
     let plpgsql = call::plpgsql();
     with_source(function, |language, source| language == plpgsql && declares_by_reference(source))
         .unwrap_or(true)
+}
+
+/// Returns a copy of the source of a function. None if there is no such function.
+pub fn source(function: u32) -> Option<Vec<u8>> {
+    with_source(function, |_, source| memory::copy(source))
 }
 
 /// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such

@@ -5,7 +5,8 @@
 
 use super::error::Refused;
 use super::memory::{self, Scratch};
-use super::varlena::{Jsonb, JsonbArgument, Varlena};
+use super::multiset::{self, Multiset};
+use super::varlena::{Jsonb, JsonbArgument, OwnedJsonb, Varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
@@ -78,6 +79,33 @@ pub fn elements_by_name<'a>(argument: JsonbArgument<'a>) -> Option<Vec<(&'a [u8]
             }
         }
     }
+}
+
+/// Returns whether two jsonb, without their headers, are arrays of the same elements, each as often, in any order.
+pub fn have_same_elements(one: &[u8], other: &[u8]) -> bool {
+    let elements = |bytes: &[u8]| multiset_of_elements(OwnedJsonb::of_bytes(bytes).as_argument());
+    elements(one).is_some_and(|one| elements(other) == Some(one))
+}
+
+/// Returns the elements of a jsonb as a multiset. None if the jsonb is not an array.
+fn multiset_of_elements(argument: JsonbArgument<'_>) -> Option<Multiset> {
+    if !is(argument, pg_sys::JB_FARRAY) || is(argument, pg_sys::JB_FSCALAR) {
+        return None;
+    }
+    let mut elements = Multiset::default();
+    // SAFETY: as in `members`.
+    unsafe {
+        let iterator = walk(argument);
+        let scratch = Scratch::new();
+        walk_elements(iterator, |item| {
+            let value = pg_sys::JsonbValueToJsonb(item).cast();
+            let length = pgrx::varlena::varsize_any_exhdr(value);
+            let bytes = std::slice::from_raw_parts(pgrx::varlena::vardata_any(value).cast(), length);
+            elements.add(multiset::of_bytes(bytes));
+            scratch.clear();
+        });
+    }
+    Some(elements)
 }
 
 /// A JSON array.

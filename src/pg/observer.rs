@@ -50,6 +50,9 @@ pub struct Seen {
     pub reads_settings: bool,
     /// Whether the query may have read the clock, also by converting a text such as `today` to a date while it ran.
     pub reads_clock: bool,
+    /// Whether a part of the query has certainly read the clock. Of a function that is not built in, only its volatility is known,
+    /// so such a function counts in `reads_clock` only.
+    pub reads_clock_surely: bool,
     /// Whether the query reads `xmin`, `xmax`, `cmin` or `cmax`.
     pub system_columns: bool,
     /// Whether the query contains a constant or a parameter of a type that names objects, such as `regclass`.
@@ -99,6 +102,7 @@ impl Seen {
         self.foreign_language = self.foreign_language.or(call.foreign_language.then_some(function));
         self.reads_settings |= call.reads_settings;
         self.reads_clock |= call.reads_clock;
+        self.reads_clock_surely |= call.reads_clock && function < pg_sys::FirstNormalObjectId;
         self.user_function |= call.user_function;
     }
 
@@ -127,6 +131,7 @@ impl Seen {
         self.foreign_language = self.foreign_language.or(other.foreign_language);
         self.reads_settings |= other.reads_settings;
         self.reads_clock |= other.reads_clock;
+        self.reads_clock_surely |= other.reads_clock_surely;
         self.system_columns |= other.system_columns;
         self.names_objects |= other.names_objects;
         self.locks_rows |= other.locks_rows;

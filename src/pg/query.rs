@@ -9,7 +9,7 @@ use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
 use super::rows::{Reader, Sink, definition_list, is_composite};
 use super::typed::Typed;
-use super::{analysis, executor, memory, observer, varlena};
+use super::{analysis, executor, memory, observer, unclear, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -161,6 +161,20 @@ pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
                 columns: definition_list(descriptor),
                 anonymous_record: sink.anonymous_record().map(memory::copy),
             })
+        })
+    })
+}
+
+/// Returns whether a query may return different rows for the same data (`unclear.rs`). Plans it, but does not run it. With a
+/// `reader`, the query must be one that reads a relation as another role. Raises the errors of the query.
+pub fn is_unclear(query: &Query<'_>, reader: Option<Reader>) -> bool {
+    context::within(query.caller, query.text, |_| {
+        // SAFETY: the SPI connection is open while anything that the query returns is in use.
+        within_spi(Snapshot::Active, || unsafe {
+            let parsed = parse_as(reader, query)?;
+            refuse_utility(&parsed)?;
+            let plan = prepare_as(reader, query.text, &parsed.types)?;
+            Ok(unclear::are_unclear((*source_of(plan)).query_list))
         })
     })
 }

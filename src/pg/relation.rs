@@ -435,6 +435,16 @@ pub fn is_inheritance_parent(oid: u32) -> bool {
     with_class(oid, is_parent).unwrap_or(false)
 }
 
+/// Locks relations as a query that reads them does, until the end of the transaction or savepoint. The relations need not exist.
+/// Returns false if it would have to wait for a lock.
+pub fn lock_at_once(relations: impl Iterator<Item = u32>) -> bool {
+    // SAFETY: the server's own function, called within a transaction. It needs only the OID.
+    let lock =
+        |oid: u32| unsafe { pg_sys::ConditionalLockRelationOid(oid.into(), pg_sys::AccessShareLock as i32) };
+    let mut relations = relations;
+    relations.all(lock)
+}
+
 /// Returns what a relation is and its name, such as `table orders`, by the rules of [`name()`].
 pub fn in_words(number: u32, all: bool) -> Option<String> {
     let kind = match class(number)?.0 {

@@ -12,7 +12,8 @@
 
 use super::encoding::shown;
 use super::error::Refused;
-use super::memory;
+use super::memory::{self, Scratch};
+use super::multiset::{Fingerprint, Multiset, Printer};
 use super::role::Role;
 use super::shared;
 use foldhash::SharedSeed;
@@ -182,6 +183,8 @@ pub struct Sink {
     reader: Option<Reader>,
     /// Whether the rows go nowhere but into the bytes to store.
     discards: bool,
+    /// The rows that were received, if they are to be compared with stored rows.
+    content: Option<Multiset>,
 }
 
 /// What [`Sink::replay`] did with stored rows.
@@ -224,6 +227,7 @@ unsafe extern "C-unwind" {
         nulls: *const bool,
     );
     fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, attributes: c_int);
+    fn pg_detoast_datum_packed(value: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
     fn detoast_external_attr(value: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
 }
 
@@ -262,6 +266,7 @@ impl Sink {
             has_composites: false,
             reader: None,
             discards: false,
+            content: None,
         }
     }
 
@@ -282,6 +287,23 @@ impl Sink {
     /// From now on, keeps the bytes of the rows for storing, up to a limit.
     pub fn keep(&mut self, most: usize) {
         (self.stored, self.most) = (Some(Vec::new()), most);
+    }
+
+    /// From now on, notes the rows that are received, for [`has_rows_of`](Self::has_rows_of).
+    pub fn compare(&mut self) {
+        self.content = Some(Multiset::default());
+    }
+
+    /// Forgets all rows, so that stored rows can be put into the result. Must be called after a run that has failed, before the
+    /// next use of the sink.
+    pub fn start_anew(&mut self) {
+        // SAFETY: the store lives as long as the statement. The slot was in the memory of the run, which is gone.
+        unsafe {
+            if !self.store.is_null() {
+                pg_sys::tuplestore_clear(self.store);
+            }
+        }
+        (self.slot, self.rows, self.content) = (std::ptr::null_mut(), 0, None);
     }
 
     /// Returns the bytes to store. None if the rows exceed the limit, or if there was no memory.
@@ -435,6 +457,40 @@ impl Sink {
         Replayed::Sent
     }
 
+    #[allow(ffi_unwind_calls)] // As in `put`.
+    /// Returns whether the sink has received the same rows as are stored in `room`: each row as often, in any order.
+    /// [`compare`](Self::compare) must have been called before.
+    pub fn has_rows_of(&self, room: &Room) -> bool {
+        let bytes = room.bytes();
+        let Some((header, of_rows)) = header(bytes) else { return false };
+        let expected = self.expected();
+        let has_columns = header.1.len() == expected.len()
+            && expected.iter().zip(&header.1).all(|(asked, found)| fits(*asked, *found));
+        if !has_columns || tuples(&bytes[of_rows..], header.1.len()) != Some(header.0.rows) {
+            return false;
+        }
+        let mut stored = Multiset::default();
+        // SAFETY: as in `replay`. The slot is used for tuples of these columns, and dropped after the last one.
+        unsafe {
+            let slot = slot_for(self.descriptor);
+            let scratch = Scratch::new();
+            let (mut at, at_end) = (bytes[of_rows..].as_ptr(), bytes.as_ptr_range().end);
+            while at < at_end {
+                shared::check_for_interrupts();
+                let tuple = at.cast::<pg_sys::MinimalTupleData>().cast_mut();
+                stored.add(pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    ExecStoreMinimalTuple(tuple, slot, false);
+                    fingerprint(slot)
+                }));
+                scratch.clear();
+                at = at.add(padded((*tuple).t_len as usize));
+            }
+            drop(scratch);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+        self.content == Some(stored)
+    }
+
     /// Puts a sequence of tuples into the result.
     ///
     /// # Safety
@@ -540,6 +596,43 @@ unsafe fn put(tuple: *mut pg_sys::MinimalTupleData, target: &Target) {
     }
 }
 
+/// Returns the fingerprint of the row in a slot. It depends on the values only, and not on whether they are compressed.
+///
+/// # Safety
+/// The slot must hold a minimal tuple without values out of line. Must be called within a guard, while no value needs to be dropped.
+/// Memory of the current context is used.
+#[allow(ffi_unwind_calls)] // A guard catches the error, and no value on this stack needs to be dropped.
+unsafe fn fingerprint(slot: *mut pg_sys::TupleTableSlot) -> Fingerprint {
+    /// Marks a null, which no part with a length can be.
+    const NULL: u64 = u64::MAX;
+    let mut printer = Printer::new();
+    // SAFETY: as the caller promises. A value has the form that its attribute tells.
+    unsafe {
+        let descriptor = (*slot).tts_tupleDescriptor;
+        slot_getsomeattrs_int(slot, (*descriptor).natts);
+        for (at, attribute) in attributes(descriptor).enumerate() {
+            let value = *(*slot).tts_values.add(at);
+            if *(*slot).tts_isnull.add(at) {
+                printer.add_number(NULL);
+            } else if attribute.attbyval {
+                printer.add_number(value.value() as u64);
+            } else {
+                let start = value.cast_mut_ptr::<u8>().cast_const();
+                printer.add(match attribute.attlen {
+                    -1 => {
+                        let whole = pg_detoast_datum_packed(value.cast_mut_ptr());
+                        let length = pgrx::varlena::varsize_any_exhdr(whole);
+                        std::slice::from_raw_parts(pgrx::varlena::vardata_any(whole).cast(), length)
+                    }
+                    -2 => CStr::from_ptr(start.cast()).to_bytes(),
+                    length => std::slice::from_raw_parts(start, length as usize),
+                });
+            }
+        }
+    }
+    printer.finish()
+}
+
 /// Puts the tuple in the slot into the result, with nulls for dropped columns.
 ///
 /// # Safety
@@ -618,10 +711,10 @@ unsafe extern "C-unwind" fn receive(
         let receiver = &mut *receiver.cast::<Receiver>();
         let sink = &mut *receiver.sink;
         let target = Target::of(sink);
-        let (query, scratch) = (receiver.query, receiver.scratch);
+        let (query, scratch, compares) = (receiver.query, receiver.scratch, sink.content.is_some());
         let before = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = scratch;
-        let tuple = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+        let (tuple, print) = pg_sys::ffi::pg_guard_ffi_boundary(|| {
             let columns = (*query).natts;
             if i32::from((*slot).tts_nvalid) < columns {
                 slot_getsomeattrs_int(slot, columns);
@@ -632,8 +725,15 @@ unsafe extern "C-unwind" fn receive(
                 true => form_inline(query, values, (*slot).tts_isnull),
             };
             put(tuple, &target);
-            tuple
+            if !compares {
+                return (tuple, None);
+            }
+            ExecStoreMinimalTuple(tuple, target.slot, false);
+            (tuple, Some(fingerprint(target.slot)))
         });
+        if let (Some(content), Some(print)) = (&mut sink.content, print) {
+            content.add(print);
+        }
         sink.rows += 1;
         let length = (*tuple).t_len as usize;
         sink.append(std::slice::from_raw_parts(tuple.cast::<u8>(), length));

@@ -41,6 +41,7 @@ static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3000);
 /// One of 64: the clock is read so rarely that a hit takes no measurable time longer.
 static TRACK_LATENCY: GucSetting<i32> = GucSetting::<i32>::new(64);
+static VERIFY_RATE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static MIN_COST: GucSetting<i32> = GucSetting::<i32>::new(1);
@@ -197,6 +198,16 @@ pub fn define() {
         0,
         1_000_000,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_float_guc(
+        c"pg_cache.verify_rate",
+        c"The share of the hits of queries that are verified: the query runs again, and the results are compared.",
+        c"1 verifies all of them. 0 verifies none.",
+        &VERIFY_RATE,
+        0.0,
+        1.0,
+        GucContext::Suset,
         GucFlags::default(),
     );
     int(
@@ -503,6 +514,12 @@ pub fn wait_timeout_ms() -> u64 {
 #[inline]
 pub fn track_latency() -> u32 {
     TRACK_LATENCY.get() as u32
+}
+
+/// Returns the share of the hits of queries that are verified, from 0 to 1.
+#[inline]
+pub fn verify_rate() -> f64 {
+    VERIFY_RATE.get()
 }
 
 /// Returns the largest size of a value in bytes.

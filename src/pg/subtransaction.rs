@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::error::Failure;
+use super::error::{Failure, SqlState};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
@@ -10,6 +10,35 @@ use std::panic::AssertUnwindSafe;
 /// Runs a function in a subtransaction. If the function raises an error, rolls the subtransaction back and returns the error. As in
 /// PL/pgSQL, a cancelled query is not caught, and neither is a statement that took too long.
 pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
+    catch(work).map_err(|caught| match caught.failure() {
+        Some(failure) if failure.code != SqlState::QUERY_CANCELED => failure,
+        _ => caught.raise(),
+    })
+}
+
+/// An error that was caught, after its subtransaction was rolled back.
+pub struct Caught(CaughtError);
+
+impl Caught {
+    /// Returns the SQLSTATE and the message of the error. None if the error is a failure of this library.
+    pub fn failure(&self) -> Option<Failure> {
+        match &self.0 {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                Some(Failure::of(report))
+            }
+            CaughtError::RustPanic { .. } => None,
+        }
+    }
+
+    /// Raises the error again.
+    pub fn raise(self) -> ! {
+        self.0.rethrow()
+    }
+}
+
+/// Does the same, but returns every error. The caller must raise errors that no function may swallow: those of a cancelled query,
+/// and those without a [`failure`](Caught::failure).
+pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
     // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the
     // stack of error contexts of the caller. A frame of an error context that the error leaves on the stack is gone with its
     // function.
@@ -39,14 +68,7 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         // SAFETY: as above. PL/pgSQL also rolls back before it decides whether the error is caught.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
-        match caught {
-            CaughtError::PostgresError(ref report) | CaughtError::ErrorReport(ref report)
-                if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
-            {
-                Err(Failure::of(report))
-            }
-            other => other.rethrow(),
-        }
+        Err(Caught(caught))
     })
     .execute()
 }

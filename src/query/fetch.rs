@@ -7,6 +7,7 @@ use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
 use super::refusals;
 use super::texts::{Known, know};
+use super::verify;
 use crate::pg::jsonb::Array;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::Seen;
@@ -14,7 +15,8 @@ use crate::pg::query::{self, Query, Snapshot, Value};
 use crate::pg::relation;
 use crate::pg::varlena::Varlena;
 use crate::store::entry;
-use crate::store::kind::{JSONB, NOTHING, RESULT};
+use crate::store::keyspace;
+use crate::store::kind::{DIFFERED, JSONB, NOTHING, RESULT};
 use crate::store::latency::{self, Short};
 use crate::store::note::Form;
 use crate::store::space::Space;
@@ -110,6 +112,17 @@ pub enum Answer {
     New(Option<Value>),
 }
 
+/// Returns the value, stored or new, and verifies it if it is stored (`verify.rs`).
+pub fn verified(space: &Space, wanted: &Wanted<'_>, fetch: Fetch<'_>) -> Result<Answer, OutOfMemory> {
+    let mut job = Running::of(fetch)?;
+    let old = match verify::find(space, wanted, &wanted.look(true), true, &mut job) {
+        Found::Result(answer) => return Ok(answer),
+        Found::Old(stamp) => Some(stamp),
+        Found::Nothing => None,
+    };
+    Ok(fill::fill(space, wanted, old, &mut job))
+}
+
 /// Computes the value, or waits for the session that computes it (`fill.rs`). `old` is the stamp of the value that the call renews.
 pub fn fill(
     space: &Space,
@@ -117,10 +130,7 @@ pub fn fill(
     old: Option<Stamp>,
     fetch: Fetch<'_>,
 ) -> Result<Answer, OutOfMemory> {
-    let known = know(fetch.query.text.to_bytes())?;
-    let Fetch { key, query, identity } = fetch;
-    let mut job = Running { query, rules: Chosen { key, identity, known } };
-    Ok(fill::fill(space, wanted, old, &mut job))
+    Ok(fill::fill(space, wanted, old, &mut Running::of(fetch)?))
 }
 
 /// The key that a call has chosen, the identity of its result, and the known facts about its query.
@@ -153,6 +163,19 @@ impl Rules for Chosen<'_> {
     fn min_cost_ms(&self, space: &Space) -> Option<u64> {
         space.options.min_cost_ms
     }
+
+    /// The key of the caller may hold any value, so the mark has a key of its own.
+    fn mark_key(&self) -> Vec<u8> {
+        let digest = Sha256::new().chain_update(self.identity.0).chain_update(self.key);
+        keyspace::query_key(&digest.finalize().into())
+    }
+
+    fn is_suspended(&self, space: &Space) -> bool {
+        let status = status::current();
+        let found = entry::peek(space, &self.mark_key());
+        status.map_or_else(status::forget, status::set);
+        found.is_some_and(|meta| meta.kind == DIFFERED)
+    }
 }
 
 /// The query of a call.
@@ -161,21 +184,42 @@ struct Running<'a> {
     rules: Chosen<'a>,
 }
 
+impl<'a> Running<'a> {
+    fn of(Fetch { key, query, identity }: Fetch<'a>) -> Result<Self, OutOfMemory> {
+        let known = know(query.text.to_bytes())?;
+        Ok(Self { query, rules: Chosen { key, identity, known } })
+    }
+}
+
 impl<'a> Job for Running<'a> {
     const FORM: Form = Form::Value;
 
     type Rules = Chosen<'a>;
     type Result = Answer;
+    type Stored = (Meta, Varlena);
 
     fn rules(&self) -> &Chosen<'a> {
         &self.rules
     }
 
-    fn find(&mut self, space: &Space, look: &Look) -> Found<Answer> {
-        match find(space, self.rules.key, self.rules.identity, look) {
-            Found::Result((meta, value)) => Found::Result(Answer::Stored(meta, value)),
-            Found::Old(stamp) => Found::Old(stamp),
-            Found::Nothing => Found::Nothing,
+    fn look(&mut self, space: &Space, look: &Look) -> Found<(Meta, Varlena)> {
+        find(space, self.rules.key, self.rules.identity, look)
+    }
+
+    fn give(&mut self, (meta, value): (Meta, Varlena)) -> Option<Answer> {
+        Some(Answer::Stored(meta, value))
+    }
+
+    fn meta(stored: &(Meta, Varlena)) -> Meta {
+        stored.0
+    }
+
+    fn is_same(&mut self, (meta, value): &(Meta, Varlena), result: &Answer) -> bool {
+        let Answer::New(value_of_run) = result else { return true };
+        let stored = value.bytes().strip_suffix(&self.rules.identity.0).unwrap_or(value.bytes());
+        match value_of_run {
+            Some(new) => meta.kind == RESULT && new.bytes == stored,
+            None => meta.kind == NOTHING,
         }
     }
 
@@ -187,8 +231,8 @@ impl<'a> Job for Running<'a> {
         matches!(result, Answer::New(Some(value)) if value.has_composites)
     }
 
-    fn text(&self) -> &[u8] {
-        self.query.text.to_bytes()
+    fn query(&self) -> &Query<'_> {
+        &self.query
     }
 
     fn rows(&self, result: &Answer) -> u64 {

@@ -10,6 +10,7 @@ use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
 use super::run::{Run, run};
 use super::ticket::{Asked, Ticket};
+use super::verify;
 use crate::pg::observer;
 use crate::store::flights::IfBusy;
 use crate::store::keyspace;
@@ -43,6 +44,7 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
         let is_reserved = J::Rules::KEY_IS_CHOSEN && keyspace::is_of_query(job.rules().key());
         let asked = match is_reserved {
             true => Err(RESERVED),
+            false if !wanted.refresh && job.rules().is_suspended(space) => Err(verify::FAILED),
             false => Ticket::ask(space, job.rules().key(), if_busy),
         };
         match asked {
@@ -53,8 +55,13 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                 }
                 // The other session has found out that the result lies under another key.
                 Found::Nothing if ticket.key() != job.rules().key() => ticket.give_back(0),
+                // The other session has found out that the stored result is wrong.
+                _ if !wanted.refresh && job.rules().is_suspended(space) => ticket.give_back(0),
                 _ => {
                     drop(waiting);
+                    if wanted.refresh {
+                        ticket.resume(job.rules());
+                    }
                     let (result, stored) = ticket.run(space, wanted, job);
                     status::set(stored.err().or(missed).unwrap_or(Status::Done));
                     return result;
@@ -68,7 +75,7 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
         }
         renewed = None;
         let look = wanted.look_again(waiting.mark());
-        if let Found::Result(result) = job.find(space, &look) {
+        if let Found::Result(result) = verify::find(space, wanted, &look, verify::is_drawn(), job) {
             // An outdated result keeps its status: the caller must be able to tell it from a result that is later than its call.
             if look.arrived.is_some() && status::current() != Some(Status::Stale) {
                 status::set(Status::Waited);
@@ -95,5 +102,6 @@ fn stored_meanwhile<J: Job>(
     if wanted.refresh {
         return Found::Nothing;
     }
-    job.find(space, &Look { old, ..wanted.look_again(waiting.mark()) })
+    let look = Look { old, ..wanted.look_again(waiting.mark()) };
+    verify::find(space, wanted, &look, verify::is_drawn(), job)
 }

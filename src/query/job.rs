@@ -4,11 +4,12 @@
 use super::freshness::Look;
 use super::texts::Known;
 use crate::pg::observer::Seen;
-use crate::pg::query::Snapshot;
+use crate::pg::query::{Query, Snapshot};
+use crate::pg::rows::Reader;
 use crate::store::note::{Form, Terms};
 use crate::store::space::Space;
 use crate::store::status::Status;
-use pg_cache_core::{Kind, Stamp};
+use pg_cache_core::{Kind, Meta, Stamp};
 
 /// The caller's wishes for the result of a query.
 #[derive(Debug)]
@@ -77,6 +78,12 @@ pub trait Rules {
         0
     }
 
+    /// Returns the key of the mark that says that a stored result was wrong (`verify.rs`).
+    fn mark_key(&self) -> Vec<u8>;
+
+    /// Returns whether results of the query are not stored any more because a stored result was wrong.
+    fn is_suspended(&self, space: &Space) -> bool;
+
     /// Returns the key for the result if its query reads settings, and the kind of the marker that is then stored under the basic
     /// key, [`key`](Self::key). None if the key is the same with and without settings.
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
@@ -91,11 +98,28 @@ pub trait Job {
     type Rules: Rules;
     /// The result that the caller of the query gets.
     type Result;
+    /// A stored result, before the caller gets it.
+    type Stored;
 
     fn rules(&self) -> &Self::Rules;
 
-    /// Looks for a stored result.
-    fn find(&mut self, space: &Space, look: &Look) -> Found<Self::Result>;
+    /// Looks for a stored result. The caller must pass what it finds to [`give`](Self::give), or run the query instead.
+    fn look(&mut self, space: &Space, look: &Look) -> Found<Self::Stored>;
+
+    /// Gives a stored result to the caller of the query. Returns None if the caller cannot use it; the status may say why.
+    fn give(&mut self, stored: Self::Stored) -> Option<Self::Result>;
+
+    /// Returns the metadata of the entry of a stored result.
+    fn meta(stored: &Self::Stored) -> Meta;
+
+    /// Prepares for a run whose result is compared with a stored one, and not stored itself.
+    fn prepare_to_compare(&mut self) {}
+
+    /// Returns whether the query has returned a stored result again: the same rows, each as often, in any order.
+    fn is_same(&mut self, stored: &Self::Stored, result: &Self::Result) -> bool;
+
+    /// Forgets the rows of a run that has failed, so that a stored result can be given.
+    fn start_anew(&mut self) {}
 
     /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Self::Result;
@@ -108,8 +132,13 @@ pub trait Job {
     /// Returns whether the result has composite values, whose form follows definitions.
     fn has_composites(&self, result: &Self::Result) -> bool;
 
-    /// Returns the text of the query.
-    fn text(&self) -> &[u8];
+    /// Returns the query.
+    fn query(&self) -> &Query<'_>;
+
+    /// Returns the role with whose privileges the query reads a relation.
+    fn reader(&self) -> Option<Reader> {
+        None
+    }
 
     /// Returns the terms by which a worker can run the query again. None if it cannot.
     fn terms(&self) -> Option<Terms<'_>> {

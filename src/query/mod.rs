@@ -1,6 +1,7 @@
 //! Query results as cached values: the cache computes a result when it is missing, and the result stays valid until its time to
 //! live ends or a dependency changes.
 
+mod clock;
 mod compress;
 mod counts;
 pub mod explain;
@@ -16,6 +17,7 @@ mod run;
 mod text;
 mod texts;
 mod ticket;
+pub mod verify;
 pub mod warmer;
 
 pub use job::{Found, Wanted};

@@ -9,6 +9,7 @@
 //! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. One run of the query
 //! stores both, with a fill for each key (`ticket.rs`).
 
+use super::clock;
 use super::compress;
 use super::counts::count_found;
 use super::fill;
@@ -16,11 +17,11 @@ use super::freshness::Look;
 use super::job::{Found, Job, Rules, Wanted};
 use super::refusals;
 use super::run;
-use super::text;
 use super::texts::{Known, know};
 use super::ticket::TIMES_UNTIL_LEFT_OUT;
+use super::verify;
 use crate::pg::environment;
-use crate::pg::jsonb::Element;
+use crate::pg::jsonb;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::Seen;
 use crate::pg::query::{self, Arguments, Query, Snapshot, Value};
@@ -29,7 +30,7 @@ use crate::pg::shared;
 use crate::pg::varlena::Varlena;
 use crate::store::entry::{self, Accepts};
 use crate::store::keyspace;
-use crate::store::kind::{self, JSON, LEFT_OUT, ROWS, VARIES};
+use crate::store::kind::{self, DIFFERED, JSON, LEFT_OUT, ROWS, VARIES};
 use crate::store::latency::{self, Short};
 use crate::store::note::{self, Form, OnlyNote, Terms};
 use crate::store::space::Space;
@@ -46,10 +47,6 @@ type Hash = [u8; HASH_BYTES];
 
 /// The bits of a jsonb's first word that count the elements of an array.
 const ELEMENTS: u32 = 0x0fff_ffff;
-
-/// The beginning and the length of every key.
-const PREFIX: &[u8] = keyspace::QUERY_PREFIX;
-const KEY_BYTES: usize = keyspace::QUERY_KEY_BYTES;
 
 /// The longest time to live of a result that read the clock, in milliseconds, unless the caller has asked for another one.
 const CLOCK_MS_MAX: u64 = 60_000;
@@ -98,14 +95,7 @@ impl Asked<'_> {
         }
         digest.update(self.arguments.bytes());
         let hash: Hash = digest.finalize().into();
-        let mut bytes = memory::zeroed(KEY_BYTES);
-        bytes[..PREFIX.len()].copy_from_slice(PREFIX);
-        for (at, byte) in hash.into_iter().enumerate() {
-            for (half, digit) in [byte >> 4, byte & 15].into_iter().enumerate() {
-                bytes[PREFIX.len() + 2 * at + half] = b"0123456789abcdef"[usize::from(digit)];
-            }
-        }
-        bytes
+        keyspace::query_key(&hash)
     }
 }
 
@@ -145,7 +135,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
         let is_older = |ttl_ms| shared::ms_since(meta.created) >= ttl_ms;
         let lacks = |tag: &&[u8]| !note::tags(meta.kind, &self.note).any(|own| own == *tag);
         let facts = || note::facts(meta.kind, &self.note);
-        self.unwanted = if [VARIES, LEFT_OUT].contains(&meta.kind) {
+        self.unwanted = if kind::is_mark(meta.kind) {
             None
         } else if kind::behind(meta.kind).unwrap_or(meta.kind) != self.kind {
             Some(Status::Miss("the key holds another kind of value"))
@@ -183,13 +173,15 @@ pub(super) struct Search<'a> {
     pub(super) is_full: bool,
     /// The number of results in a row that were invalid before they could be stored. A marker under the key counts them.
     times_left_out: u8,
+    /// Whether a marker under the key says that a stored result was wrong.
+    is_suspended: bool,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(asked: &'a Asked<'a>, form: Form) -> Result<Self, OutOfMemory> {
         let known = know(asked.text)?;
         let key = asked.key(form, &known, &environment::basic());
-        Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0 })
+        Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0, is_suspended: false })
     }
 
     fn full_key(&self) -> Vec<u8> {
@@ -221,7 +213,11 @@ impl<'a> Search<'a> {
             (self.key, self.is_full) = (self.full_key(), true);
             (meta, room) = self.look(space, kind, look)?;
         }
-        self.times_left_out = 0;
+        (self.times_left_out, self.is_suspended) = (0, meta.kind == DIFFERED);
+        if self.is_suspended {
+            status::set(verify::FAILED);
+            return None;
+        }
         if meta.kind == LEFT_OUT {
             self.times_left_out = room.bytes().first().copied().unwrap_or(0);
             status::set(Status::Miss(TOO_LATE));
@@ -250,10 +246,17 @@ impl<'a> Search<'a> {
             (self.key, self.is_full) = (self.full_key(), true);
             (meta, note) = look(&self.key)?;
         }
-        if meta.kind == LEFT_OUT {
-            status::set(Status::Miss(TOO_LATE));
+        match meta.kind {
+            LEFT_OUT => status::set(Status::Miss(TOO_LATE)),
+            DIFFERED => status::set(verify::FAILED),
+            _ => {}
         }
         Some((meta, note))
+    }
+
+    /// Returns whether results of the query are not stored because a stored result was wrong.
+    fn is_marked_as_wrong(&mut self, space: &Space) -> bool {
+        self.peek(space).is_some_and(|(meta, _)| meta.kind == DIFFERED)
     }
 
     /// Looks for a value under the key.
@@ -336,14 +339,7 @@ impl Rules for Search<'_> {
     }
 
     fn ttl_ms_max(&self, seen: &Seen) -> Option<u64> {
-        let in_arguments = || match self.asked.arguments {
-            Arguments::Json(array) => {
-                let mut texts = array.elements().into_iter().filter_map(Element::text);
-                texts.any(|text| text::names_moment(text.to_bytes()))
-            }
-            Arguments::Typed(typed) => text::names_moment(typed.bytes()),
-        };
-        let names_moment = || self.known.text.names_moment || in_arguments();
+        let names_moment = || clock::is_named(&self.known, self.asked.arguments);
         (seen.reads_clock || names_moment()).then_some(CLOCK_MS_MAX)
     }
 
@@ -364,6 +360,14 @@ impl Rules for Search<'_> {
 
     fn times_left_out(&self) -> u8 {
         self.times_left_out
+    }
+
+    fn mark_key(&self) -> Vec<u8> {
+        memory::copy(&self.key)
+    }
+
+    fn is_suspended(&self, _: &Space) -> bool {
+        self.is_suspended
     }
 }
 
@@ -397,7 +401,7 @@ pub fn rows_for(
 ) -> Result<(), OutOfMemory> {
     let (search, most_bytes) = (Search::new(asked, Form::Rows)?, most_bytes(space));
     let query = Query { caller, text, arguments: asked.arguments };
-    obtain(space, asked, &mut Rows { search, query, sink, most_bytes });
+    obtain(space, asked, &mut Rows { search, query, sink, most_bytes, compares: false });
     Ok(())
 }
 
@@ -406,7 +410,7 @@ fn obtain<J: Job>(space: &Space, asked: &Asked<'_>, job: &mut J) -> J::Result {
     let wanted = asked.wanted();
     let old = match wanted.refresh {
         true => None,
-        false => match job.find(space, &wanted.look(true)) {
+        false => match verify::find(space, &wanted, &wanted.look(true), verify::is_drawn(), job) {
             Found::Result(result) => return result,
             Found::Old(stamp) => Some(stamp),
             Found::Nothing => None,
@@ -432,7 +436,7 @@ pub fn json_with_meta(
     let answer = obtain(space, asked, &mut job);
     let meta = job.meta.or_else(|| {
         let status = status::current();
-        let stored = job.search.peek(space).map(|(meta, _)| meta);
+        let stored = job.search.peek(space).map(|(meta, _)| meta).filter(|meta| !kind::is_mark(meta.kind));
         status.into_iter().for_each(status::set);
         stored
     });
@@ -477,6 +481,8 @@ struct Rows<'a, 's> {
     sink: &'s mut Sink,
     /// The most bytes of rows that are kept for storing.
     most_bytes: usize,
+    /// Whether the rows of the run are compared with stored rows, and not stored.
+    compares: bool,
 }
 
 impl<'a> Job for Rows<'a, '_> {
@@ -484,28 +490,49 @@ impl<'a> Job for Rows<'a, '_> {
 
     type Rules = Search<'a>;
     type Result = ();
+    type Stored = (Meta, Room);
 
     fn rules(&self) -> &Search<'a> {
         &self.search
     }
 
-    fn find(&mut self, space: &Space, look: &Look) -> Found<()> {
-        let room = match self.search.find(space, ROWS, look) {
-            Found::Result((_, room)) => room,
-            Found::Old(stamp) => return Found::Old(stamp),
-            Found::Nothing => return Found::Nothing,
-        };
+    fn look(&mut self, space: &Space, look: &Look) -> Found<(Meta, Room)> {
+        self.search.find(space, ROWS, look)
+    }
+
+    fn give(&mut self, (_, room): (Meta, Room)) -> Option<()> {
         match self.sink.replay(&room) {
-            Replayed::Sent => return Found::Result(()),
+            Replayed::Sent => return Some(()),
             // The query raises the error.
             Replayed::OtherColumns => {}
             Replayed::Damaged => status::set(Status::Miss("the stored rows are damaged")),
         }
-        Found::Nothing
+        None
+    }
+
+    fn meta(stored: &(Meta, Room)) -> Meta {
+        stored.0
+    }
+
+    fn prepare_to_compare(&mut self) {
+        self.compares = true;
+    }
+
+    fn is_same(&mut self, (_, room): &(Meta, Room), (): &()) -> bool {
+        self.compares = false;
+        self.sink.has_rows_of(room)
+    }
+
+    fn start_anew(&mut self) {
+        self.compares = false;
+        self.sink.start_anew();
     }
 
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) {
-        self.sink.keep(self.most_bytes);
+        match self.compares {
+            true => self.sink.compare(),
+            false => self.sink.keep(self.most_bytes),
+        }
         self.search.asked.reader.into_iter().for_each(|reader| self.sink.read_as(reader));
         query::rows(&self.query, on, before, self.sink);
     }
@@ -521,8 +548,12 @@ impl<'a> Job for Rows<'a, '_> {
         self.sink.has_composites()
     }
 
-    fn text(&self) -> &[u8] {
-        self.query.text.to_bytes()
+    fn query(&self) -> &Query<'_> {
+        &self.query
+    }
+
+    fn reader(&self) -> Option<Reader> {
+        self.search.asked.reader
     }
 
     fn terms(&self) -> Option<Terms<'_>> {
@@ -576,20 +607,28 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
 
     type Rules = Search<'a>;
     type Result = Answer;
+    type Stored = (Meta, Room);
 
     fn rules(&self) -> &Search<'a> {
         &self.search
     }
 
-    fn find(&mut self, space: &Space, look: &Look) -> Found<Answer> {
-        match self.search.find(space, JSON, look) {
-            Found::Result((meta, room)) => {
-                self.meta = Some(meta);
-                Found::Result(Answer::Stored(room))
-            }
-            Found::Old(stamp) => Found::Old(stamp),
-            Found::Nothing => Found::Nothing,
-        }
+    fn look(&mut self, space: &Space, look: &Look) -> Found<(Meta, Room)> {
+        self.search.find(space, JSON, look)
+    }
+
+    fn give(&mut self, (meta, room): (Meta, Room)) -> Option<Answer> {
+        self.meta = Some(meta);
+        Some(Answer::Stored(room))
+    }
+
+    fn meta(stored: &(Meta, Room)) -> Meta {
+        stored.0
+    }
+
+    fn is_same(&mut self, (_, room): &(Meta, Room), result: &Answer) -> bool {
+        let (one, other) = (room.bytes(), result.bytes());
+        one == other || !IS_SCALAR && jsonb::have_same_elements(one, other)
     }
 
     fn run(&mut self, on: Snapshot, before: &mut dyn FnMut(&[u32])) -> Answer {
@@ -605,8 +644,8 @@ impl<'a, const IS_SCALAR: bool> Job for Jsonb<'a, IS_SCALAR> {
         matches!(result, Answer::New(value) if value.has_composites)
     }
 
-    fn text(&self) -> &[u8] {
-        self.query.text.to_bytes()
+    fn query(&self) -> &Query<'_> {
+        &self.query
     }
 
     fn terms(&self) -> Option<Terms<'_>> {
@@ -672,17 +711,23 @@ pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfM
 /// the text of `asked`. Returns whether the result is stored now; if not, the status says why. The query does not run if the
 /// session may not compute or read values of the space, or if the query is left out. Raises the errors of the query.
 pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr, form: Form) -> Result<bool, OutOfMemory> {
-    let search = Search::new(asked, form)?;
+    let mut search = Search::new(asked, form)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());
     let may_read = || entry::keyspace_for_reading(space).map(|_| ());
     if let Err(status) = may_store.and_then(|()| may_read()) {
         status::set(status);
         return Ok(false);
     }
+    if search.is_marked_as_wrong(space) {
+        status::set(verify::FAILED);
+        return Ok(false);
+    }
     let query = Query { caller: "query of a warmer", text, arguments: asked.arguments };
     let (mut sink, most_bytes) = (Sink::discarding(), most_bytes(space));
     let is_done = match form {
-        Form::Rows => compute(space, asked, &mut Rows { search, query, sink: &mut sink, most_bytes }),
+        Form::Rows => {
+            compute(space, asked, &mut Rows { search, query, sink: &mut sink, most_bytes, compares: false })
+        }
         Form::Json => compute(space, asked, &mut Json { search, query, meta: None }),
         Form::Value => compute(space, asked, &mut Scalar { search, query, meta: None }),
     };
@@ -696,7 +741,10 @@ pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr, form: Form) -> Result
 /// certainly stored; if not, the status may say why.
 fn compute<'a, J: Job<Rules = Search<'a>>>(space: &Space, asked: &Asked<'_>, job: &mut J) -> bool {
     let wanted = asked.wanted();
-    if !asked.refresh && matches!(job.find(space, &wanted.look(false)), Found::Result(_)) {
+    if !asked.refresh
+        && let Found::Result(stored) = job.look(space, &wanted.look(false))
+        && job.give(stored).is_some()
+    {
         return true;
     }
     if job.rules().times_left_out >= TIMES_UNTIL_LEFT_OUT && !asked.refresh {

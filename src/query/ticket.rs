@@ -5,12 +5,13 @@ use super::freshness::lifetime_ms;
 use super::job::{Job, Rules, Wanted};
 use super::refusals::{self, LEAVES_OUT, RELATIONS_MAX};
 use super::run::{self, Run};
+use super::verify;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer;
 use crate::pg::query;
 use crate::pg::role::Role;
 use crate::pg::shared::HotTier;
-use crate::pg::{locks, shared, transaction};
+use crate::pg::{environment, locks, shared, transaction};
 use crate::store::entry;
 use crate::store::flights::{self, Begun, IfBusy};
 use crate::store::keyspace::{Keyspace, hash, tag};
@@ -225,10 +226,11 @@ impl Ticket {
             clock: seen.reads_clock,
             settings: seen.reads_settings,
             names_more: run::may_name_more(seen),
+            environment: if is_chosen { environment::short() } else { 0 },
             role: Role::current().oid(),
             read: &bytes(&mut read.iter())?,
             defined: &bytes(&mut defined.into_iter())?,
-            text: job.text(),
+            text: job.query().text.to_bytes(),
             is_cut: false,
             terms: job.terms().filter(|_| kept::may_be_kept(space)),
             has_own_terms: true,
@@ -377,6 +379,11 @@ impl Ticket {
             journal::key_changed(&self.keyspace, &self.key);
         }
         Ok(stored)
+    }
+
+    /// Lets the results of the query be stored again, if they were not because a stored result was wrong.
+    pub fn resume(&self, rules: &impl Rules) {
+        verify::resume(&self.keyspace, rules);
     }
 
     /// Releases the right to store the result, and counts this number of failures of the query.

@@ -1,14 +1,19 @@
 //! Findings of the function `cache_health`: each says why the cache does not work as it is configured.
 
+use super::results;
 use super::table::holdings::Holdings;
 use super::table::record;
 use crate::pg::background;
+use crate::pg::error::OrRaise;
 use crate::pg::redis_state::{RedisState, UNKNOWN};
+use crate::pg::role::literal;
+use crate::pg::shared::HotTier;
 use crate::pg::size::Size;
 use crate::pg::warm_list::OWNERS_MAX;
 use crate::pg::{session, settings, shared};
-use pg_cache_core::SEGMENTS_MAX;
+use pg_cache_core::{Event, SEGMENTS_MAX};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 /// The least useful `pg_cache.table_size`, 8 MB: each of the eight tables of a database has a megabyte then. Below that, a table is
@@ -53,9 +58,33 @@ pub fn findings() -> Vec<Finding> {
                 owners_full(),
             ];
             let found = tier.into_iter().chain(outside).flatten();
-            found.chain(failing()).chain(paused()).chain(retired()).collect()
+            found.chain(wrong_results()).chain(failing()).chain(paused()).chain(retired()).collect()
         }
     }
+}
+
+/// Returns a finding for each space of the database with queries of which a stored result was wrong. Without a difference, looks at
+/// no entry.
+fn wrong_results() -> impl Iterator<Item = Finding> {
+    let mut queries: BTreeMap<Rc<str>, u64> = BTreeMap::new();
+    let has_found = |tier: &HotTier| tier.figures().or_raise().events.counted(Event::VerifiedDifferent) > 0;
+    if shared::tier().is_some_and(has_found) {
+        for result in results::differed() {
+            *queries.entry(result.entry.space).or_default() += 1;
+        }
+    }
+    queries.into_iter().map(|(space, count)| Finding {
+        severity: "error",
+        finding: "a stored result was wrong",
+        detail: format!(
+            "Verification has found wrong results of {count} {} in the space \"{space}\". Their results are not stored any more; the \
+             server's log has the differences. To store them again: SELECT cache_flush({});",
+            if count == 1 { "query" } else { "queries" },
+            literal(&space)
+        ),
+        command: "SELECT space, role, query, state FROM cache_queries WHERE state LIKE 'verification failed%';"
+            .to_owned(),
+    })
 }
 
 /// Returns the finding that there is no cache, because of a setting or of a failure.

@@ -1,5 +1,6 @@
 //! Keyspaces: the keys of a space in the tier, with their hashes, the fences that they depend on, and the limits of their values.
 
+use crate::pg::memory;
 use crate::pg::shared::{self, HotTier};
 use crate::store::kind;
 use crate::store::latency;
@@ -151,6 +152,19 @@ pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
 pub const QUERY_PREFIX: &[u8] = b"query:";
 /// The length of the key of a query result.
 pub const QUERY_KEY_BYTES: usize = QUERY_PREFIX.len() + 64;
+
+/// Returns the key of a query result with this hash: the prefix, and the hash in hexadecimal digits. Raises an error if there is no
+/// memory.
+pub fn query_key(hash: &[u8; 32]) -> Vec<u8> {
+    let mut bytes = memory::zeroed(QUERY_KEY_BYTES);
+    bytes[..QUERY_PREFIX.len()].copy_from_slice(QUERY_PREFIX);
+    for (at, byte) in hash.iter().enumerate() {
+        for (half, digit) in [byte >> 4, byte & 15].into_iter().enumerate() {
+            bytes[QUERY_PREFIX.len() + 2 * at + half] = b"0123456789abcdef"[usize::from(digit)];
+        }
+    }
+    bytes
+}
 
 /// Returns whether a key has the form of the key of a query result. A caller may choose such a key, too.
 pub fn is_of_query(key: &[u8]) -> bool {

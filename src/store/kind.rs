@@ -26,6 +26,10 @@ pub const COMPRESSED_ROWS: Kind = Kind(10);
 /// A value of the kind [`JSON`] in compressed form.
 pub const COMPRESSED_JSON: Kind = Kind(11);
 
+/// A mark instead of a result: the stored result differed from what the query returned (`query/verify.rs`), so the results of the
+/// query are not stored any more.
+pub const DIFFERED: Kind = Kind(12);
+
 /// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
 /// on definitions, whose changes the journal does not name.
 pub fn may_leave(kind: Kind) -> bool {
@@ -39,7 +43,7 @@ pub fn has_query_key(kind: Kind) -> bool {
 
 /// Returns whether a query made the entry: a result, or a mark instead of one. The note of such an entry has facts (`note.rs`).
 pub fn is_of_query(kind: Kind) -> bool {
-    (NOTHING.0..=COMPRESSED_JSON.0).contains(&kind.0)
+    (NOTHING.0..=DIFFERED.0).contains(&kind.0)
 }
 
 /// Returns the kind of the compressed form of a value. None if values of the kind are not compressed.
@@ -53,7 +57,7 @@ pub fn compressed(kind: Kind) -> Option<Kind> {
 
 /// Returns whether the entry has no value, but tells a query what to do.
 pub fn is_mark(kind: Kind) -> bool {
-    kind == VARIES || kind == LEFT_OUT
+    kind == VARIES || kind == LEFT_OUT || kind == DIFFERED
 }
 
 /// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.

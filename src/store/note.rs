@@ -68,6 +68,9 @@ pub struct Facts<'a> {
     pub is_cut: bool,
     /// [`of_result`] leaves them out if the note has no room for them and the whole text.
     pub terms: Option<Terms<'a>>,
+    /// The beginning of the basic digest of the environment (`pg/environment.rs`) in which the query ran, if the key does not
+    /// depend on the environment. Otherwise 0.
+    pub environment: u64,
     /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do
     /// not count: other roles may have written to the table.
     pub has_own_terms: bool,
@@ -99,8 +102,8 @@ impl Buffer for OnlyNote {
     }
 }
 
-/// The bytes of facts before the relations: the number of rows, the role, both numbers of relations, and the flags.
-const HEAD_BYTES: usize = 8 + 4 + 2 + 2 + 1;
+/// The bytes of facts before the relations: the number of rows, the environment, the role, both numbers of relations, and the flags.
+const HEAD_BYTES: usize = 8 + 8 + 4 + 2 + 2 + 1;
 
 /// The bits of the byte with the flags. Its two lowest bits are the form.
 const FORM: u8 = 0b11;
@@ -156,6 +159,7 @@ pub fn of_result(tags: &[&[u8]], facts: &Facts<'_>) -> Result<Box<[u8]>, OutOfMe
     note.push(tags.len() as u8);
     push_tags(&mut note, tags);
     note.extend_from_slice(&facts.rows.to_ne_bytes());
+    note.extend_from_slice(&facts.environment.to_ne_bytes());
     note.extend_from_slice(&facts.role.to_ne_bytes());
     note.extend_from_slice(&(read as u16).to_ne_bytes());
     note.extend_from_slice(&(defined as u16).to_ne_bytes());
@@ -220,6 +224,7 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
     let mut tags = tags(kind, note);
     tags.by_ref().for_each(drop);
     let (rows, rest) = tags.rest.split_first_chunk()?;
+    let (environment, rest) = rest.split_first_chunk()?;
     let (role, rest) = rest.split_first_chunk()?;
     let (read, rest) = rest.split_first_chunk()?;
     let (defined, rest) = rest.split_first_chunk()?;
@@ -248,6 +253,7 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
         clock: flags & CLOCK != 0,
         settings: flags & SETTINGS != 0,
         names_more: flags & NAMES_MORE != 0,
+        environment: u64::from_ne_bytes(*environment),
         role: u32::from_ne_bytes(*role),
         read: read.as_chunks().0,
         defined: defined.as_chunks().0,

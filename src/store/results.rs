@@ -8,7 +8,7 @@
 
 use super::content::{self, Entry};
 use super::kept::{self, Kept};
-use super::kind::{self, LEFT_OUT, VARIES};
+use super::kind::{self, DIFFERED, LEFT_OUT, VARIES};
 use super::note::{self, Facts, RelationBytes};
 use super::{cause, space};
 use crate::pg::error::SqlState;
@@ -89,6 +89,8 @@ pub enum State {
     /// The query was invalidated faster than it ran: results are not stored until that time, in microseconds since 2000. The names
     /// are those of the relations that have invalidated it, as far as the role may know them.
     LeftOut(i64, Vec<String>),
+    /// A stored result of the query was wrong, since that time in microseconds since 2000: results are not stored any more.
+    Differed(i64),
 }
 
 /// A dependency of a result, with its name. The name is None if the role may not know it, or if there is no such relation any more.
@@ -103,6 +105,11 @@ pub enum Dependency {
 /// walks through the results.
 pub fn of_database() -> impl Iterator<Item = StoredResult> {
     entries(|kind, _| kind::is_of_query(kind) && kind != VARIES)
+}
+
+/// Does the same for the queries whose results are not stored because a stored result was wrong.
+pub fn differed() -> impl Iterator<Item = StoredResult> {
+    entries(|kind, is_valid| is_valid && kind == DIFFERED)
 }
 
 /// Does the same for all values that a read can return, whether they are results of queries or not.
@@ -153,8 +160,10 @@ impl StoredResult {
         if let Some(change) = self.entry.invalid {
             return State::Invalid(cause::of_invalid(change));
         }
-        if self.entry.meta.kind != LEFT_OUT {
-            return State::Valid;
+        match self.entry.meta.kind {
+            LEFT_OUT => {}
+            DIFFERED => return State::Differed(shared::time_of(self.entry.meta.created)),
+            _ => return State::Valid,
         }
         let by = self.facts().filter(|_| self.is_readable).map_or(&[][..], |facts| facts.read);
         let names = by.iter().map(|oid| cause::relation_name(u32::from_ne_bytes(*oid)));

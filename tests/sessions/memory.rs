@@ -59,6 +59,7 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.table_entries", "1000000", None, "postmaster"),
         ("pg_cache.table_size", "0", Some("kB"), "sighup"),
         ("pg_cache.track_latency", "64", None, "user"),
+        ("pg_cache.verify_rate", "0", None, "superuser"),
         ("pg_cache.wait_timeout", "3s", Some("ms"), "user"),
     ];
     let readme = include_str!("../../README.md");

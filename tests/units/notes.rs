@@ -14,6 +14,7 @@ fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a 
         clock: true,
         names_more: false,
         settings: false,
+        environment: 0x0102_0304_0506_0708,
         role: 16384,
         read,
         defined,

@@ -37,10 +37,30 @@ pub enum Event {
     WorkerFailed,
     /// The Redis worker began to compare all keys.
     Resync,
+    /// The query of a hit was run again, and returned the stored result.
+    VerifiedSame,
+    /// The query of a hit was run again, and returned another result.
+    VerifiedDifferent,
+    /// A hit that was to be verified was not, because the caller had asked for a value that may be outdated.
+    UnverifiedStale,
+    /// The same, because something that the result depends on changed meanwhile.
+    UnverifiedChanged,
+    /// The same, because the caller had declared what the result depends on.
+    UnverifiedDeclared,
+    /// The same, because the query may return different results for the same data.
+    UnverifiedUnclear,
+    /// The same, because the query means something else in this session or transaction, or cannot run again there.
+    UnverifiedSession,
+    /// The same, because another session had locked a relation.
+    UnverifiedLocked,
+    /// The same, because the query failed for a reason that is not in the data.
+    UnverifiedFailed,
+    /// Microseconds that the repeated queries took.
+    VerifyTime,
 }
 
 impl Event {
-    const COUNT: usize = Self::Resync as usize + 1;
+    const COUNT: usize = Self::VerifyTime as usize + 1;
 }
 
 // There must be a word for each event.

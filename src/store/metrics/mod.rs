@@ -8,16 +8,19 @@
 //! family.rs   the parts of a metric: its family, its labels, its value
 //! spaces.rs   the metrics of spaces
 //! server.rs   the metrics of the server: invalidations, times, memory, tables, workers, journal, Redis
+//! bound.rs    what a number of verified hits shows
 //! text.rs     the text format of Prometheus
 //! ```
 
+mod bound;
 mod family;
 mod server;
 mod spaces;
 mod text;
 
+pub use bound::Bound;
 pub use family::{Family, Owner, Sink, Type, Value};
-pub use server::names_of;
+pub use server::{names_of, verified};
 pub use text::Text;
 
 use crate::pg::error::OrRaise;

@@ -23,6 +23,7 @@ pub fn collect(tier: &'static HotTier, figures: &Figures, into: &mut impl Sink) 
     let events = |what| Value::Number(figures.events.counted(what));
     invalidations(figures, into);
     operations(figures, into);
+    verification(figures, into);
     let limit = Value::Number(tier.block_bytes());
     into.single("pgcache_memory_limit_bytes", Gauge, "Memory for values.", limit);
     places(tier, into);
@@ -119,6 +120,51 @@ fn operations(figures: &Figures, into: &mut impl Sink) {
         into.sample("pgcache_operation_seconds_sum", &Owner::default(), labels, sum);
         into.sample("pgcache_operation_seconds_count", &Owner::default(), labels, Value::Number(count));
     }
+}
+
+/// The reasons why a hit that was to be verified was not, for labels.
+const UNVERIFIED: [(&str, Event); 7] = [
+    ("stale_ok", Event::UnverifiedStale),
+    ("changed", Event::UnverifiedChanged),
+    ("depends", Event::UnverifiedDeclared),
+    ("unclear", Event::UnverifiedUnclear),
+    ("session", Event::UnverifiedSession),
+    ("locked", Event::UnverifiedLocked),
+    ("error", Event::UnverifiedFailed),
+];
+
+/// Returns how many hits were verified in this server and returned a right result, how many returned a wrong one, and how many were
+/// to be verified and were not.
+pub fn verified(figures: &Figures) -> [u64; 3] {
+    let counted = |event| figures.events.counted(event);
+    let skipped = UNVERIFIED.iter().fold(0, |sum: u64, (_, event)| sum.wrapping_add(counted(*event)));
+    [counted(Event::VerifiedSame), counted(Event::VerifiedDifferent), skipped]
+}
+
+fn verification(figures: &Figures, into: &mut impl Sink) {
+    let events = |what| Value::Number(figures.events.counted(what));
+    results(
+        into,
+        Family {
+            name: "pgcache_verified_total",
+            kind: Counter,
+            help: "Hits of queries whose query was run again, by whether it returned the stored result.",
+        },
+        [("same", events(Event::VerifiedSame)), ("different", events(Event::VerifiedDifferent))],
+    );
+    let name = "pgcache_verify_skipped_total";
+    let help = "Hits of queries that were to be verified and were not, by the reason.";
+    into.family(&Family { name, kind: Counter, help });
+    for (reason, event) in UNVERIFIED {
+        into.sample(name, &Owner::default(), &[("reason", reason)], events(event));
+    }
+    let time = Value::Micros(figures.events.counted(Event::VerifyTime));
+    into.single(
+        "pgcache_verify_seconds_total",
+        Counter,
+        "Time that the queries took that were run again.",
+        time,
+    );
 }
 
 /// Passes the number of used places of the tables of fixed size to a sink, and the number of all their places.

@@ -17,6 +17,7 @@
 //!   runs the query. `slow` has their queries.
 //! - `stale`: callers that accept an older result, and results that are computed again before they expire. `load` has the sessions
 //!   that call and write all the time, and `seconds` the share of hits in each second.
+//! - `verify`: hits whose query runs again, to find wrong results.
 //! - `pool`: callers behind pgbouncer.
 
 mod breaks;
@@ -40,6 +41,7 @@ mod stale;
 mod storm;
 mod taking;
 mod tpch;
+mod verify;
 mod views;
 mod waits;
 mod warmer_days;

@@ -1,0 +1,57 @@
+//! Whether a query reads the clock, so that its result changes without a change of data.
+
+use super::text;
+use super::texts::{Known, know};
+use crate::pg::function;
+use crate::pg::jsonb::Element;
+use crate::pg::memory::OutOfMemory;
+use crate::pg::observer::Seen;
+use crate::pg::query::Arguments;
+
+/// Returns whether a text or an argument of a query names a moment, such as `today`.
+pub fn is_named(known: &Known, arguments: Arguments<'_>) -> bool {
+    let in_arguments = || match arguments {
+        Arguments::Json(array) => {
+            let mut texts = array.elements().into_iter().filter_map(Element::text);
+            texts.any(|text| text::names_moment(text.to_bytes()))
+        }
+        Arguments::Typed(typed) => text::names_moment(typed.bytes()),
+    };
+    known.text.names_moment || in_arguments()
+}
+
+/// Names by which a function reads the clock.
+const NAMES: [&[u8]; 11] = [
+    b"age",
+    b"clock_timestamp",
+    b"current_date",
+    b"current_time",
+    b"current_timestamp",
+    b"localtime",
+    b"localtimestamp",
+    b"now",
+    b"statement_timestamp",
+    b"timeofday",
+    b"transaction_timestamp",
+];
+
+/// Returns whether a query that has run has read the clock, as far as it is known. A function that is not built in counts only if
+/// one of the functions that the query has called has a name of the clock in its source.
+pub fn was_read(known: &Known, arguments: Arguments<'_>, seen: &Seen) -> Result<bool, OutOfMemory> {
+    if seen.reads_clock_surely || is_named(known, arguments) {
+        return Ok(true);
+    }
+    if !seen.reads_clock {
+        return Ok(false);
+    }
+    for function in &seen.functions {
+        let Some(source) = function::source(*function) else { return Ok(true) };
+        let known = know(&source)?;
+        let is_of_clock = |word: &[u8]| NAMES.iter().any(|name| word.eq_ignore_ascii_case(name));
+        let mut words = source.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+        if known.text.names_moment || words.any(is_of_clock) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
