@@ -32,6 +32,6 @@ COMMENT ON VIEW cache_verification IS 'Verified hits of queries, of all database
 COMMENT ON COLUMN cache_verification.verified IS 'Hits whose query was run again';
 COMMENT ON COLUMN cache_verification.different IS 'Of these: the stored result was wrong';
 COMMENT ON COLUMN cache_verification.skipped IS 'To be verified, but not comparable';
-COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, with 95 % confidence';
+COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, 95 % confidence';
 COMMENT ON COLUMN cache_verification.nines IS 'The same in nines: 3 for 99.9 %';
 GRANT SELECT ON cache_verification TO PUBLIC;

@@ -26,6 +26,7 @@ use crate::pg::error::{OrRaise, Refused, SqlState};
 use crate::pg::memory;
 use crate::pg::observer::{self, Seen};
 use crate::pg::role::Role;
+use crate::pg::rows::Room;
 use crate::pg::{environment, query, relation, server_log, settings, shared, subtransaction, transaction};
 use crate::store::entry::{self, Accepts};
 use crate::store::keyspace::{Keyspace, hash};
@@ -33,7 +34,7 @@ use crate::store::kind::DIFFERED;
 use crate::store::note::{self, Facts, OnlyNote};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
-use pg_cache_core::{Cost, Event, Meta, NewValue, Stamp};
+use pg_cache_core::{Buffer, Cost, Event, Meta, NewValue, Stamp};
 use pgrx::PgSqlErrorCode;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ fn before_run<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &J, meta: &Meta) 
     if transaction::is_parallel() {
         return Err(Event::UnverifiedSession);
     }
-    let note = peek(space, job.rules().key(), meta.stamp).ok_or(Event::UnverifiedChanged)?;
+    let note = note_of(space, job.rules().key(), meta.stamp).ok_or(Event::UnverifiedChanged)?;
     let facts = note::facts(note.meta.kind, &note.bytes).ok_or(Event::UnverifiedSession)?;
     // The caller has chosen the key, so the query may have run in another environment.
     let is_of_other =
@@ -134,11 +135,44 @@ fn before_run<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &J, meta: &Meta) 
 }
 
 /// Returns the note of the entry under a key, if the entry is valid and has this stamp. Does not count as a read.
-fn peek(space: &Space, key: &[u8], stamp: Stamp) -> Option<Note> {
-    let mut note = OnlyNote::new();
+fn note_of(space: &Space, key: &[u8], stamp: Stamp) -> Option<Note> {
     let accepts = Accepts { repeats: true, ..Accepts::default() };
+    let mut note = OnlyNote::new();
     let meta = entry::read_accepting(space, key, accepts, &mut note)?;
-    (meta.stamp == stamp).then_some(Note { meta, bytes: note.0 })
+    if !note.0.is_empty() {
+        return (meta.stamp == stamp).then_some(Note { meta, bytes: note.0 });
+    }
+    // A value in a table is read with its note, or not at all.
+    let mut whole = NoteAndValue { note: OnlyNote::new(), value: Room::default() };
+    let meta = entry::read_accepting(space, key, accepts, &mut whole)?;
+    (meta.stamp == stamp).then_some(Note { meta, bytes: whole.note.0 })
+}
+
+/// A buffer that receives a value and its note.
+struct NoteAndValue {
+    note: OnlyNote,
+    value: Room,
+}
+
+impl Buffer for NoteAndValue {
+    const WANTS_NOTE: bool = true;
+
+    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
+        self.note.note_target(bytes)
+    }
+
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        self.value.allocate(meta)
+    }
+
+    fn was_allocated(&self) -> bool {
+        self.value.was_allocated()
+    }
+}
+
+/// Returns whether a look would find the entry with this stamp under the key. Does not count as a read.
+fn is_valid(space: &Space, key: &[u8], stamp: Stamp) -> bool {
+    entry::peek(space, key).is_some_and(|meta| meta.stamp == stamp)
 }
 
 /// Runs the query, and compares its result with the stored one. Raises an error if the query is cancelled, or if it shows by an
@@ -176,7 +210,7 @@ fn check<J: Job>(
     job.start_anew();
     let Some(failure) = caught.failure() else { caught.raise() };
     let is_of_data = failure.code.is_of_query() && !facts.clock;
-    if is_of_data && peek(space, job.rules().key(), note.meta.stamp).is_some() {
+    if is_of_data && is_valid(space, job.rules().key(), note.meta.stamp) {
         suspend(keyspace, job, &facts);
         report(job, &facts, &format!("The query now fails: {}", failure.message));
         keyspace.tier.count_event(Event::VerifiedDifferent, 1);
@@ -202,7 +236,7 @@ fn compare<J: Job>(
     if job.is_same(stored, &run.result) {
         return Event::VerifiedSame;
     }
-    if peek(space, job.rules().key(), note.meta.stamp).is_none() {
+    if !is_valid(space, job.rules().key(), note.meta.stamp) {
         return Event::UnverifiedChanged;
     }
     if !could_be_stored(space, keyspace, wanted, job, &run.seen) {

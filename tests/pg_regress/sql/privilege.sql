@@ -95,6 +95,7 @@ INSERT INTO calls VALUES
     ('cache_metrics_text', 'SELECT cache_metrics_text() LIKE ''# HELP%'''),
     ('pgcache.metrics', 'SELECT count(*) > 0 FROM cache_metrics'),
     ('pgcache.latency', 'SELECT count(*) FROM cache_latency'),
+    ('pgcache.verification', 'SELECT count(*) FROM cache_verification'),
     ('cache_top', 'SELECT count(*) > 0 FROM cache_top(3)'),
     ('pgcache.entries', 'SELECT count(*) FROM cache_entries'),
     ('pgcache.queries', 'SELECT count(*) FROM cache_queries'),

@@ -23,6 +23,9 @@ pub struct Plan {
     pub tiers: &'static str,
     /// Whether readers use `cache_query` and `cache_query_json` instead of `cache_fetch`.
     pub queries: bool,
+    /// Whether every second reader verifies all its hits. After a difference, a query is not cached any more, so a hunt with broken
+    /// fences does without.
+    pub verifies: bool,
     /// A value has at least this number of bytes.
     pub width: usize,
     /// The least time between two writes of a writer. A value needs some time to be saved.
@@ -38,6 +41,7 @@ impl Plan {
             defining_one_in,
             tiers: "both",
             queries: false,
+            verifies: true,
             width: 0,
             rest: Duration::ZERO,
         }

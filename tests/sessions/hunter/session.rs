@@ -47,6 +47,10 @@ impl<'h> Session<'h> {
             self.hunt.sessions[self.slot].store(0, SeqCst);
             let mut client = self.hunt.cluster.connect(DATABASES[self.database]);
             if self.is_reader {
+                let verifies = self.hunt.plan.verifies && self.slot % 2 == 0;
+                client
+                    .batch_execute(&format!("SET pg_cache.verify_rate = {}", u8::from(verifies)))
+                    .expect("it is set");
                 let become_reader = format!("SET ROLE {READER}; SET search_path = {}", search_path());
                 client.batch_execute(&become_reader).expect("it is set");
             }
