@@ -27,7 +27,7 @@ COMMENT ON COLUMN cache_latency.max_ms IS 'All of them took at most this long';
 GRANT SELECT ON cache_latency TO PUBLIC;
 
 CREATE VIEW cache_verification AS
-    SELECT v.verified, v.different, v.skipped, v.consistency, v.nines FROM pgcache.verification() AS v;
+    SELECT v.verified, v.different, v.skipped, v.consistency, v.nines FROM pgcache.verification() AS v ORDER BY v.verified;
 COMMENT ON VIEW cache_verification IS 'Verified hits of queries, of all databases';
 COMMENT ON COLUMN cache_verification.verified IS 'Hits whose query was run again';
 COMMENT ON COLUMN cache_verification.different IS 'Of these: the stored result was wrong';

@@ -44,7 +44,12 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!(
     "../sql/monitoring.sql",
     name = "monitoring",
-    requires = ["schema", api::metrics::pgcache::latency, api::metrics::pgcache::metrics]
+    requires = [
+        "schema",
+        api::metrics::pgcache::latency,
+        api::metrics::pgcache::metrics,
+        api::metrics::pgcache::verification
+    ]
 );
 pgrx::extension_sql_file!(
     "../sql/views.sql",

@@ -332,7 +332,7 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
         ("different", "SELECT v FROM s ORDER BY v DESC LIMIT 1"),
         ("different", "SELECT v, sum(v) FROM s GROUP BY v ORDER BY 2 DESC, v LIMIT 1"),
         ("different", "SELECT v + rank() OVER (ORDER BY id) FROM s"),
-        ("different", "SELECT string_agg(v::text, ',' ORDER BY v) FROM s"),
+        ("different", "SELECT string_agg(v::text, ',' ORDER BY v::text) FROM s"),
         ("different", "SELECT max(f) FROM s"),
     ] {
         let call = format!("SELECT count(cache_query_json($q${query}$q$))");
