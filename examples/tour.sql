@@ -235,3 +235,25 @@ CALL pg_temp.await_redis();
 \echo
 SELECT cache_drop_space('shared');
 \endif
+
+SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements')
+   AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS counts_statements \gset
+\if :counts_statements
+\echo '-- Which queries are worth caching? These two have run a few times, as the pages of the shop would run them:'
+\echo
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+SELECT pg_stat_statements_reset() \g /dev/null
+\o /dev/null
+SELECT 'SELECT country, count(*) AS orders FROM orders JOIN customers USING (customer_id) GROUP BY country'
+  FROM generate_series(1, 6) \gexec
+SELECT format('SELECT status, count(*) FROM orders WHERE customer_id = %s GROUP BY status', 1 + call % 3)
+  FROM generate_series(1, 6) AS call \gexec
+\o
+\pset format wrapped
+\pset columns 130
+\x on
+SELECT * FROM cache_advise(3);
+\x off
+\pset format aligned
+\endif

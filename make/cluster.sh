@@ -113,7 +113,7 @@ stop_redis() {
 # Starts the cluster, and creates it if there is none. Writes .pg/env and .pg/bin for psql. A running server with the
 # same port, started after the library was built, is left as it is; any other is stopped first.
 start() { # port pg_config
-    local port=$1 bin socket redis_url=
+    local port=$1 bin socket redis_url= libraries=pg_cache
     bin=$("$2" --bindir)
     if running; then
         # A running server keeps the library that it was started with.
@@ -129,11 +129,13 @@ start() { # port pg_config
     socket=$(socket_dir)
     owned_dir "$socket" 755
     if start_redis; then redis_url=unix://$socket/redis.sock; fi
+    # The end of the tour shows cache_advise(), which reads pg_stat_statements. Not every server has the contrib modules.
+    [ ! -f "$("$2" --pkglibdir)/pg_stat_statements.so" ] || libraries='pg_cache, pg_stat_statements'
     as_server tee "$data/pg_cache.conf" >/dev/null <<EOF
 port = $port
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$socket'
-shared_preload_libraries = 'pg_cache'
+shared_preload_libraries = '$libraries'
 max_prepared_transactions = 20
 wal_level = logical
 max_wal_size = 2GB

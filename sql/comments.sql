@@ -184,6 +184,9 @@ COMMENT ON FUNCTION pgcache.space_statistics() IS
 COMMENT ON FUNCTION cache_metrics_text() IS
     'Returns the metrics of cache_metrics in the text format of Prometheus. Reads no entry, so it is as fast in a full cache.';
 
+COMMENT ON FUNCTION cache_advise(integer) IS
+    'Tells which statements of this database are worth caching and in which form (cache, view, warm, stale_ok), which to observe first, and what is cached and should not be: at most n rows, the greatest saving first, and notes on what is missing. saves: milliseconds that callers wait less per second. statement: what to run. Runs none of the statements itself.';
+
 COMMENT ON FUNCTION cache_top(integer) IS
     'Returns the n values with the most hits, the n largest, the n whose queries took longest, and the n tables that have invalidated the most values. Looks at every value, so it is meant for inspection.';
 

@@ -1,6 +1,7 @@
 //! The SQL functions, one file for each family, and the checks that they share (`arguments.rs`). They check arguments and convert
 //! values, and call `query` and `store`, which make all decisions about caching.
 
+mod advise;
 mod arguments;
 mod call;
 mod content;

@@ -38,6 +38,7 @@ pub mod names;
 pub mod notify;
 pub mod observer;
 pub mod oid_alias;
+pub mod outline;
 pub mod planner_code;
 pub mod preload;
 pub mod prepared;
@@ -63,6 +64,7 @@ pub mod signature;
 pub mod size;
 pub mod sleepers;
 pub mod snapshot;
+pub mod statements;
 pub mod subtransaction;
 pub mod system;
 #[cfg(debug_assertions)]

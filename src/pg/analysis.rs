@@ -148,6 +148,7 @@ unsafe fn note_query(query: *const pg_sys::Query, seen: &mut Seen) {
         seen.writes |= (*query).commandType != pg_sys::CmdType::CMD_SELECT || (*query).hasModifyingCTE;
         seen.locks_rows |= !(*query).rowMarks.is_null();
         for entry in nodes::<pg_sys::RangeTblEntry>((*query).rtable) {
+            seen.sampled |= !(**entry).tablesample.is_null();
             let relation = (**entry).relid;
             if relation != pg_sys::InvalidOid {
                 seen.lost |= !note(&mut seen.relations_named, relation.to_u32());

@@ -80,6 +80,8 @@ impl SqlState {
     pub const ADMIN_SHUTDOWN: Self = Self(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN as u32);
     /// `crash_shutdown`
     pub const CRASH_SHUTDOWN: Self = Self(PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN as u32);
+    /// `insufficient_privilege`
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as u32);
     /// `lock_not_available`
     pub const LOCK_NOT_AVAILABLE: Self = Self(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE as u32);
     /// `query_canceled`

@@ -7,7 +7,7 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::rows::{Reader, Sink, definition_list, is_composite};
+use super::rows::{Reader, Sink, definition_list, distinct_definition_list, is_composite, type_name};
 use super::typed::Typed;
 use super::{analysis, executor, memory, observer, unclear, varlena};
 use pgrx::prelude::*;
@@ -175,6 +175,55 @@ pub fn is_unclear(query: &Query<'_>, reader: Option<Reader>) -> bool {
             refuse_utility(&parsed)?;
             let plan = prepare_as(reader, query.text, &parsed.types)?;
             Ok(unclear::are_unclear((*source_of(plan)).query_list))
+        })
+    })
+}
+
+/// A query as its analysis shows it, without values for its parameters.
+#[derive(Debug)]
+pub struct Sketch {
+    /// The relations that it names, also through views.
+    pub relations: Vec<u32>,
+    /// The columns that it returns, as a column definition list in which no name occurs twice.
+    pub columns: String,
+    /// Whether a view can have these columns without new names.
+    pub fits_view: bool,
+    /// Whether it summarizes rows: by an aggregate, a window function, GROUP BY or DISTINCT.
+    pub summarizes: bool,
+    /// The types of its parameters.
+    pub parameters: Vec<String>,
+    /// The name of the first column whose type is an anonymous record.
+    pub anonymous_record: Option<Vec<u8>>,
+}
+
+/// Parses and rewrites a query, and reports to the running fill what its tree shows. Neither plans nor runs it, so that none of its
+/// functions are called. Raises the errors of the query.
+pub fn sketch(text: &CStr) -> Sketch {
+    let query = Query { caller: "query of cache_advise", text, arguments: Arguments::Json(Array::EMPTY) };
+    context::within(query.caller, text, |_| {
+        // SAFETY: the SPI connection is open while anything that the query returns is in use.
+        within_spi(Snapshot::Active, || unsafe {
+            let parsed = parse(&query)?;
+            refuse_utility(&parsed)?;
+            refuse_writes(&parsed)?;
+            let tree = parsed.query;
+            let summarizes = (*tree).hasAggs
+                || (*tree).hasWindowFuncs
+                || !(*tree).groupClause.is_null()
+                || !(*tree).distinctClause.is_null();
+            let plan = analyze_as(None, text, &parsed.types)?;
+            let descriptor = rows_of(plan)?;
+            let mut sink = Sink::of_any_columns();
+            sink.require(descriptor)?;
+            let (columns, fits_view) = distinct_definition_list(descriptor);
+            Ok(Sketch {
+                relations: relations(plan),
+                columns,
+                fits_view,
+                summarizes,
+                parameters: memory::collect(parsed.types.iter().map(|kind| type_name((kind.to_u32(), -1)))),
+                anonymous_record: sink.anonymous_record().map(memory::copy),
+            })
         })
     })
 }
@@ -722,6 +771,29 @@ unsafe fn prepare_as(
     text: &CStr,
     types: &[pg_sys::Oid],
 ) -> Result<pg_sys::SPIPlanPtr, Refused> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let plan = analyze_as(reader, text, types)?;
+        if types.is_empty() {
+            // Only the planner locks partitions and children. It runs once: without parameters, the plan is kept.
+            let planned = pg_sys::SPI_plan_get_cached_plan(plan);
+            if !planned.is_null() {
+                pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// Does the same, but does not plan the query.
+///
+/// # Safety
+/// As for [`prepare_as`].
+unsafe fn analyze_as(
+    reader: Option<Reader>,
+    text: &CStr,
+    types: &[pg_sys::Oid],
+) -> Result<pg_sys::SPIPlanPtr, Refused> {
     // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
         // `executor.rs` makes a plan run without workers if they could read unseen.
@@ -744,13 +816,6 @@ unsafe fn prepare_as(
         analysis::note_queries((*source).query_list);
         if executor::nodes::<pg_sys::Query>((*source).query_list).any(|query| locks_rows(*query)) {
             observer::note_locks();
-        }
-        if types.is_empty() {
-            // Only the planner locks partitions and children. It runs once: without parameters, the plan is kept.
-            let planned = pg_sys::SPI_plan_get_cached_plan(plan);
-            if !planned.is_null() {
-                pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
-            }
         }
         Ok(plan)
     }

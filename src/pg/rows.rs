@@ -26,6 +26,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::hash::Hasher;
 
@@ -1005,7 +1006,7 @@ fn counted(columns: usize) -> String {
 }
 
 /// Returns the name of a column's type in SQL.
-fn type_name((kind, modifier): Column) -> String {
+pub(super) fn type_name((kind, modifier): Column) -> String {
     // SAFETY: looks up a catalog. The server returns a new string that ends with a zero, `???` for an unknown type.
     unsafe {
         let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
@@ -1029,6 +1030,31 @@ pub(super) unsafe fn definition_list(query: pg_sys::TupleDesc) -> String {
         list.push_str(&format!("{separator}{} {kind}", shown(name.to_bytes())));
     }
     list
+}
+
+/// Does the same, but gives a column another name if a column before it has the same one: a column definition list must not name two
+/// columns alike. Also returns whether no name had to be changed.
+///
+/// # Safety
+/// The descriptor must be valid.
+pub(super) unsafe fn distinct_definition_list(query: pg_sys::TupleDesc) -> (String, bool) {
+    let (mut list, mut names, mut is_distinct) = (String::new(), BTreeSet::new(), true);
+    // SAFETY: as the caller promises. A name ends with a zero.
+    for (at, attribute) in unsafe { attributes(query) }.enumerate() {
+        // SAFETY: as above. The server returns the name itself, or a quoted copy.
+        let name = unsafe { CStr::from_ptr(pg_sys::quote_identifier(attribute.attname.data.as_ptr())) };
+        let mut name = shown(name.to_bytes()).into_owned();
+        memory::check();
+        if names.contains(&name) {
+            name = format!("column_{}", at + 1);
+            is_distinct = false;
+        }
+        let kind = type_name((attribute.atttypid.to_u32(), attribute.atttypmod));
+        let separator = if list.is_empty() { "" } else { ", " };
+        list.push_str(&format!("{separator}{name} {kind}"));
+        names.insert(name);
+    }
+    (list, is_distinct)
 }
 
 /// Memory of the statement for the bytes of a stored value, aligned for tuples.

@@ -5,15 +5,36 @@
 use super::error::{Failure, SqlState};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
+use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
 /// Runs a function in a subtransaction. If the function raises an error, rolls the subtransaction back and returns the error. As in
 /// PL/pgSQL, a cancelled query is not caught, and neither is a statement that took too long.
 pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
-    catch(work).map_err(|caught| match caught.failure() {
-        Some(failure) if failure.code != SqlState::QUERY_CANCELED => failure,
-        _ => caught.raise(),
-    })
+    catch(work).map_err(Caught::swallowed)
+}
+
+/// Does what [`attempt`] does, but always rolls the subtransaction back, so that no lock remains. Within it, a wait for a lock ends
+/// with an error after so many milliseconds. The result must own everything that it refers to.
+pub fn probe<R>(lock_timeout_ms: u32, work: impl FnOnce() -> R) -> Result<R, Failure> {
+    let limited = || {
+        let value = CString::new(lock_timeout_ms.to_string()).unwrap_or_default();
+        // SAFETY: sets a setting as SET LOCAL does. The end of the subtransaction restores it.
+        unsafe {
+            pg_sys::set_config_option(
+                c"lock_timeout".as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                true,
+                0,
+                false,
+            );
+        }
+        work()
+    };
+    run(limited, false).map_err(Caught::swallowed)
 }
 
 /// An error that was caught, after its subtransaction was rolled back.
@@ -30,15 +51,28 @@ impl Caught {
         }
     }
 
+    /// Returns the SQLSTATE and the message of an error that a function may swallow, and raises other errors again.
+    fn swallowed(self) -> Failure {
+        match self.failure() {
+            Some(failure) if failure.code != SqlState::QUERY_CANCELED => failure,
+            _ => self.raise(),
+        }
+    }
+
     /// Raises the error again.
     pub fn raise(self) -> ! {
         self.0.rethrow()
     }
 }
 
-/// Does the same, but returns every error. The caller must raise errors that no function may swallow: those of a cancelled query,
-/// and those without a [`failure`](Caught::failure).
+/// Does what [`attempt`] does, but returns every error. The caller must raise errors that no function may swallow: those of a
+/// cancelled query, and those without a [`failure`](Caught::failure).
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
+    run(work, true)
+}
+
+/// Runs a function in a subtransaction, which then ends with its changes, or without them.
+fn run<R>(work: impl FnOnce() -> R, keeps_changes: bool) -> Result<R, Caught> {
     // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the
     // stack of error contexts of the caller. A frame of an error context that the error leaves on the stack is gone with its
     // function.
@@ -59,7 +93,12 @@ pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let result = work();
         // SAFETY: ends the subtransaction that has begun above.
-        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        unsafe {
+            match keeps_changes {
+                true => pg_sys::ReleaseCurrentSubTransaction(),
+                false => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            }
+        }
         restore();
         Ok(result)
     }))

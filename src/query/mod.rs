@@ -1,6 +1,7 @@
 //! Query results as cached values: the cache computes a result when it is missing, and the result stays valid until its time to
 //! live ends or a dependency changes.
 
+pub mod advise;
 mod clock;
 mod compress;
 mod counts;
@@ -19,5 +20,6 @@ mod texts;
 mod ticket;
 pub mod verify;
 pub mod warmer;
+mod worth;
 
 pub use job::{Found, Wanted};

@@ -42,7 +42,7 @@ fn failing_cluster() -> Cluster {
 
 /// Calls of the SQL functions, some with long arguments, and other statements that run code of the library. ` ;; ` separates
 /// statements that must not share a message: `COMMIT PREPARED` is not allowed among several statements.
-const CALLS: [&str; 53] = [
+const CALLS: [&str; 54] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
@@ -77,6 +77,7 @@ const CALLS: [&str; 53] = [
     "SELECT cache_status()",
     "SELECT cache_check()",
     "SELECT * FROM cache_health()",
+    "SELECT * FROM cache_advise()",
     "SELECT * FROM cache_spaces",
     "SELECT * FROM cache_queries",
     "SELECT * FROM cache_dependencies",

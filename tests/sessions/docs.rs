@@ -7,9 +7,10 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "docs/queries.md",
+    "docs/advice.md",
     "docs/freshness.md",
     "docs/warmers.md",
     "docs/privileges.md",

@@ -1,6 +1,7 @@
 //! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits. `make test
 //! ONLY=sessions` runs them. Each module says what it tests.
 
+mod advise;
 mod allocation;
 mod capacity;
 mod catalogs;

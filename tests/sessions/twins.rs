@@ -215,6 +215,7 @@ const CALLS: &[&str] = &[
     "cache_seq()",
     "cache_metrics_text()",
     "cache_top(3)",
+    "cache_advise(3)",
     "cache_changes(0, 10)",
     "cache_get_near('a', 'default')",
     "cache_acquire('lease', wait => '0', hold => '1 min')",

@@ -6,11 +6,13 @@ mod compressing;
 mod notes;
 mod pg;
 mod release;
+mod worth;
 
 /// Files of `src/query`.
 #[path = "../../src/query"]
 mod query {
     pub mod compress;
+    pub mod worth;
 }
 
 /// Files of `src/store`.

@@ -97,6 +97,7 @@ INSERT INTO calls VALUES
     ('pgcache.latency', 'SELECT count(*) FROM cache_latency'),
     ('pgcache.verification', 'SELECT count(*) FROM cache_verification'),
     ('cache_top', 'SELECT count(*) > 0 FROM cache_top(3)'),
+    ('cache_advise', 'SELECT count(*) > 0 FROM cache_advise()'),
     ('pgcache.entries', 'SELECT count(*) FROM cache_entries'),
     ('pgcache.queries', 'SELECT count(*) FROM cache_queries'),
     ('pgcache.dependencies', 'SELECT count(*) FROM cache_dependencies'),

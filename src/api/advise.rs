@@ -1,0 +1,42 @@
+//! The SQL function that tells what is worth caching.
+
+use super::arguments::{invalid, null};
+use crate::pg::error::{OrRaise, Refused};
+use crate::pg::memory;
+use crate::pg::varlena::{Text, Varlena};
+use crate::query::advise::{self, Advice};
+use pgrx::prelude::*;
+
+/// The most rows besides the notes.
+const MOST: i32 = 1000;
+
+/// Returns what is worth caching and in which form, what is cached and should not be, and what is missing for better advice. Runs
+/// none of the statements that it looks at.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn cache_advise(
+    n: default!(Option<i32>, "20"),
+) -> TableIterator<
+    'static,
+    (
+        name!(advice, &'static str),
+        name!(query, Option<Text>),
+        name!(saves, Option<f64>),
+        name!(reason, String),
+        name!(statement, Option<Text>),
+    ),
+> {
+    let check = || -> Result<usize, Refused> {
+        let n = n.ok_or_else(|| null("n"))?;
+        let most = (1..=MOST).contains(&n).then_some(n as usize);
+        most.ok_or_else(|| invalid("n must be from 1 to 1000"))
+    };
+    let rows = advise::advise(check().or_raise());
+    let text = |bytes: Vec<u8>| Text(Varlena::of(&bytes));
+    TableIterator::new(rows.into_iter().map(move |row| {
+        memory::check();
+        let Advice { advice, query, saves, reason, statement } = row;
+        let saves = saves.map(|saves| (saves * 100.0).round() / 100.0);
+        (advice, query.map(text), saves, reason, statement.map(text))
+    }))
+}

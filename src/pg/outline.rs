@@ -1,0 +1,118 @@
+//! Finds out from the syntax of a statement whether it is a query, and which relations it changes. Analyzes nothing, so that it
+//! works on the texts that the server has counted, whose parameters have no types yet.
+
+#![allow(unsafe_code)]
+
+use super::{executor, memory, relation};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// A statement as its syntax shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outline {
+    /// A query that changes nothing, as far as its syntax shows.
+    Query,
+    /// A statement that changes rows of these relations. If `counts_changes` is set, the server counts the changed rows as the rows
+    /// of the statement.
+    Writes {
+        targets: Vec<u32>,
+        counts_changes: bool,
+    },
+    Other,
+}
+
+/// Parses a text, and looks up the relations whose rows it changes. Takes no locks. Raises the errors of the parser.
+pub fn outline(text: &CStr) -> Outline {
+    use pg_sys::NodeTag::*;
+    let _scratch = memory::Scratch::new();
+    // SAFETY: the parser's own function, called with a text that ends with a zero. Its result lives in the scratch memory. A node's
+    // tag names its type.
+    unsafe {
+        let statements = pg_sys::pg_parse_query(text.as_ptr());
+        let statement = match executor::nodes::<pg_sys::RawStmt>(statements).next() {
+            Some(first) if (*statements).length == 1 => (**first).stmt,
+            _ => return Outline::Other,
+        };
+        let mut targets = Vec::new();
+        let mut add = |name: *const pg_sys::RangeVar| {
+            let found = if name.is_null() { None } else { relation::find(name) };
+            found.into_iter().for_each(|oid| memory::push(&mut targets, oid));
+        };
+        let with = match (*statement).type_ {
+            T_SelectStmt => {
+                if !(*statement.cast::<pg_sys::SelectStmt>()).intoClause.is_null() {
+                    return Outline::Other;
+                }
+                (*statement.cast::<pg_sys::SelectStmt>()).withClause
+            }
+            T_CopyStmt => {
+                let copy = statement.cast::<pg_sys::CopyStmt>();
+                if (*copy).is_from {
+                    add((*copy).relation);
+                }
+                return Outline::Writes { targets, counts_changes: true };
+            }
+            T_RefreshMatViewStmt => {
+                add((*statement.cast::<pg_sys::RefreshMatViewStmt>()).relation);
+                return Outline::Writes { targets, counts_changes: true };
+            }
+            T_TruncateStmt => {
+                let list = (*statement.cast::<pg_sys::TruncateStmt>()).relations;
+                executor::nodes::<pg_sys::RangeVar>(list).for_each(|name| add(*name));
+                return Outline::Writes { targets, counts_changes: false };
+            }
+            _ => match target_of(statement) {
+                Some((target, with)) => {
+                    add(target);
+                    with
+                }
+                None => return Outline::Other,
+            },
+        };
+        let mut writes_beside = false;
+        if !with.is_null() {
+            for entry in executor::nodes::<pg_sys::CommonTableExpr>((*with).ctes) {
+                if let Some((target, _)) = target_of((**entry).ctequery) {
+                    add(target);
+                    writes_beside = true;
+                }
+            }
+        }
+        match (*statement).type_ == T_SelectStmt && !writes_beside {
+            true => Outline::Query,
+            false => Outline::Writes { targets, counts_changes: !writes_beside },
+        }
+    }
+}
+
+/// Returns the target of a statement that changes rows, and its WITH clause. None for other statements.
+///
+/// # Safety
+/// The statement must be one that the parser has returned.
+unsafe fn target_of(
+    statement: *mut pg_sys::Node,
+) -> Option<(*const pg_sys::RangeVar, *const pg_sys::WithClause)> {
+    use pg_sys::NodeTag::*;
+    // SAFETY: a node's tag names its type.
+    unsafe {
+        match (*statement).type_ {
+            T_InsertStmt => {
+                let insert = statement.cast::<pg_sys::InsertStmt>();
+                Some(((*insert).relation, (*insert).withClause))
+            }
+            T_UpdateStmt => {
+                let update = statement.cast::<pg_sys::UpdateStmt>();
+                Some(((*update).relation, (*update).withClause))
+            }
+            T_DeleteStmt => {
+                let delete = statement.cast::<pg_sys::DeleteStmt>();
+                Some(((*delete).relation, (*delete).withClause))
+            }
+            T_MergeStmt => {
+                let merge = statement.cast::<pg_sys::MergeStmt>();
+                Some(((*merge).relation, (*merge).withClause))
+            }
+            _ => None,
+        }
+    }
+}

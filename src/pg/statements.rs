@@ -1,0 +1,245 @@
+//! Reads what the server and its extensions have counted: statements in `pg_stat_statements` and in the view of the observing mode,
+//! and changed rows of tables. Every query here runs with the rights of the caller, and names everything with its schema. So the
+//! functions raise the errors of the server, for instance if the caller may not read a view.
+
+use super::memory;
+use super::varlena::OwnedText;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+use std::collections::BTreeMap;
+
+/// A view of an extension.
+#[derive(Debug)]
+pub struct View {
+    /// The quoted name with the schema.
+    name: String,
+    has_toplevel: bool,
+    has_exec_time: bool,
+}
+
+/// A statement, as `pg_stat_statements` has counted it in this database, for one role.
+#[derive(Debug)]
+pub struct Counted {
+    /// None if the caller may not see the statement.
+    pub id: Option<i64>,
+    /// The OID of the role that ran it.
+    pub role: u32,
+    /// Its text, with parameters in place of constants. None if it is longer than [`TEXT_BYTES_MAX`].
+    pub text: Option<Vec<u8>>,
+    pub calls: f64,
+    /// The time of all calls, including the planning if it was counted, in milliseconds.
+    pub total_ms: f64,
+    pub rows: f64,
+}
+
+/// A longer text is not read.
+const TEXT_BYTES_MAX: i32 = 64 << 10;
+
+/// A statement, as the observing mode has seen it in this database, in the sessions of all roles.
+#[derive(Debug)]
+pub struct Observed {
+    pub id: i64,
+    pub text: Option<Vec<u8>>,
+    pub calls: f64,
+    /// The calls that would have been hits, and the time that they took, in milliseconds.
+    pub hits: f64,
+    pub saved_ms: f64,
+    /// Why the cache would store no result.
+    pub refused: Option<Vec<u8>>,
+    pub is_invalidated: bool,
+    pub seconds: f64,
+}
+
+/// The times for which the server has counted, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// Since the server started.
+    pub server: f64,
+    /// Since the counts of the tables of this database were reset. None: not since the database was created, or since a crash.
+    pub tables: Option<f64>,
+    /// How many transactions of this database were committed in that time.
+    pub commits: f64,
+}
+
+/// Runs a query, and collects what `row` makes of each of its rows.
+fn collect<T>(
+    query: &str,
+    arguments: &[DatumWithOid<'_>],
+    mut row: impl FnMut(&SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Vec<T> {
+    let rows = Spi::connect(|client| {
+        let mut rows = Vec::new();
+        for found in client.select(query, None, arguments)? {
+            memory::check();
+            let item = row(&found)?;
+            memory::push(&mut rows, item);
+        }
+        Ok::<_, pgrx::spi::Error>(rows)
+    });
+    rows.unwrap_or_else(|error| pgrx::error!("{error}"))
+}
+
+fn number(row: &SpiHeapTupleData<'_>, column: usize) -> SpiResult<f64> {
+    Ok(row.get::<f64>(column)?.unwrap_or(0.0))
+}
+
+fn text(row: &SpiHeapTupleData<'_>, column: usize) -> SpiResult<Option<Vec<u8>>> {
+    Ok(row.get::<OwnedText>(column)?.map(|text| text.0))
+}
+
+/// Returns a view with this name that belongs to an extension. An object of the same name that another role has made is not found.
+pub fn view(extension: &str, view: &str) -> Option<View> {
+    let query =
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
+                EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) 'toplevel'),
+                EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) 'total_exec_time')
+           FROM pg_catalog.pg_extension AS e
+           JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+                AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
+                AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+           JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.objid
+           JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+          WHERE e.extname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) $2
+                AND c.relkind OPERATOR(pg_catalog.=) 'v'";
+    let found = collect(query, &[extension.into(), view.into()], |row| {
+        Ok(View {
+            name: row.get::<String>(1)?.unwrap_or_default(),
+            has_toplevel: row.get(2)?.unwrap_or(false),
+            has_exec_time: row.get(3)?.unwrap_or(false),
+        })
+    });
+    found.into_iter().next()
+}
+
+impl View {
+    /// Returns whether the version of `pg_stat_statements` has the columns that [`counted`] reads: 1.8 and later have them.
+    pub fn is_recent(&self) -> bool {
+        self.has_exec_time
+    }
+}
+
+/// Returns the statements of this database in `pg_stat_statements`. Statements inside of functions are left out, if the version of
+/// the view tells them apart.
+pub fn counted(view: &View) -> Vec<Counted> {
+    let View { name, has_toplevel, .. } = view;
+    let condition = if *has_toplevel { "AND s.toplevel" } else { "" };
+    let query = format!(
+        "SELECT s.queryid, s.userid,
+                CASE WHEN pg_catalog.octet_length(s.query) OPERATOR(pg_catalog.<=) $1 THEN s.query END,
+                s.calls::pg_catalog.float8, s.total_exec_time OPERATOR(pg_catalog.+) s.total_plan_time, s.rows::pg_catalog.float8
+           FROM {name} AS s
+          WHERE s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
+                                                WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+                {condition}"
+    );
+    collect(&query, &[TEXT_BYTES_MAX.into()], |row| {
+        Ok(Counted {
+            id: row.get(1)?,
+            role: row.get::<pg_sys::Oid>(2)?.map_or(0, |oid| oid.to_u32()),
+            text: text(row, 3)?,
+            calls: number(row, 4)?,
+            total_ms: number(row, 5)?,
+            rows: number(row, 6)?,
+        })
+    })
+}
+
+/// Returns for how many seconds `pg_stat_statements` has counted, by its view `pg_stat_statements_info`.
+pub fn seconds_since_reset(info: &View) -> Option<f64> {
+    let name = &info.name;
+    let query = format!(
+        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) i.stats_reset)::pg_catalog.float8
+           FROM {name} AS i"
+    );
+    collect(&query, &[], |row| row.get::<f64>(1)).into_iter().flatten().next()
+}
+
+/// Returns the figures of the observing mode. This is the only place that reads its view.
+pub fn observed(view: &View) -> Vec<Observed> {
+    let name = &view.name;
+    let query = format!(
+        "SELECT o.query_id, pg_catalog.max(o.query), pg_catalog.sum(o.calls)::pg_catalog.float8,
+                pg_catalog.sum(o.hits)::pg_catalog.float8, pg_catalog.sum(o.saved_ms)::pg_catalog.float8, pg_catalog.max(o.refused),
+                pg_catalog.count(o.invalidated_by) OPERATOR(pg_catalog.>) 0,
+                EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(o.since))::pg_catalog.float8
+           FROM {name} AS o
+          WHERE o.query_id IS NOT NULL
+          GROUP BY o.query_id"
+    );
+    collect(&query, &[], |row| {
+        Ok(Observed {
+            id: row.get(1)?.unwrap_or(0),
+            text: text(row, 2)?,
+            calls: number(row, 3)?,
+            hits: number(row, 4)?,
+            saved_ms: number(row, 5)?,
+            refused: text(row, 6)?,
+            is_invalidated: row.get(7)?.unwrap_or(false),
+            seconds: number(row, 8)?,
+        })
+    })
+}
+
+/// Returns for how long the server has counted.
+pub fn windows() -> Windows {
+    let query =
+        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.pg_postmaster_start_time())
+                    ::pg_catalog.float8,
+                EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                    pg_catalog.pg_stat_get_db_stat_reset_time(d.oid))::pg_catalog.float8,
+                pg_catalog.pg_stat_get_db_xact_commit(d.oid)::pg_catalog.float8
+           FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
+    let found = collect(query, &[], |row| {
+        Ok(Windows { server: number(row, 1)?, tables: row.get(2)?, commits: number(row, 3)? })
+    });
+    found.into_iter().next().unwrap_or(Windows { server: 0.0, tables: None, commits: 0.0 })
+}
+
+/// Returns how many rows of each of these relations, and of its partitions and children, were inserted, updated or deleted.
+pub fn rows_changed(relations: &[u32]) -> BTreeMap<u32, f64> {
+    let oids = memory::collect(relations.iter().map(|oid| pg_sys::Oid::from(*oid)));
+    let query = "WITH RECURSIVE tree (root, oid) AS (
+                     SELECT r.oid, r.oid FROM pg_catalog.unnest($1) AS r (oid)
+                      UNION
+                     SELECT t.root, i.inhrelid FROM tree AS t
+                       JOIN pg_catalog.pg_inherits AS i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+                 SELECT t.root, pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(t.oid)
+                            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_updated(t.oid)
+                            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_deleted(t.oid))::pg_catalog.float8
+                   FROM tree AS t GROUP BY t.root";
+    let found = collect(query, &[oids.into()], |row| {
+        Ok((row.get::<pg_sys::Oid>(1)?.map_or(0, |oid| oid.to_u32()), number(row, 2)?))
+    });
+    found.into_iter().collect()
+}
+
+/// Returns what must stand before the name of a function of an extension in a statement of the caller: nothing, or the schema. It
+/// is the schema of this function of the extension.
+pub fn prefix_of(extension: &str, function: &str) -> String {
+    let query =
+        "SELECT CASE WHEN pg_catalog.pg_function_is_visible(p.oid) THEN '' ELSE pg_catalog.format('%I.', n.nspname) END
+           FROM pg_catalog.pg_extension AS e
+           JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+                AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
+                AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+           JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid
+           JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+          WHERE e.extname OPERATOR(pg_catalog.=) $1 AND p.proname OPERATOR(pg_catalog.=) $2";
+    let found = collect(query, &[extension.into(), function.into()], |row| row.get::<String>(1));
+    found.into_iter().flatten().next().unwrap_or_default()
+}
+
+/// Returns the quoted name of the database.
+pub fn database() -> String {
+    let query = "SELECT pg_catalog.quote_ident(pg_catalog.current_database())";
+    collect(query, &[], |row| row.get::<String>(1)).into_iter().flatten().next().unwrap_or_default()
+}
+
+/// Returns the libraries that the server preloads. Raises an error if the caller may not see the setting.
+pub fn preloaded() -> String {
+    let query = "SELECT pg_catalog.current_setting('shared_preload_libraries')";
+    collect(query, &[], |row| row.get::<String>(1)).into_iter().flatten().next().unwrap_or_default()
+}

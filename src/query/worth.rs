@@ -1,0 +1,232 @@
+//! Decides what a statement gains from the cache, and in which form. This is pure Rust without PostgreSQL, so that unit tests can use
+//! it (`tests/units/worth.rs`). `advise.rs` collects the figures and puts the decision into words.
+//!
+//! Times are milliseconds, except the windows of observation, which are seconds.
+
+/// The costs of a hit, besides its rows: finding the result, and starting to return it.
+const HIT_MS: f64 = 0.05;
+const HIT_ROW_MS: f64 = 0.0003;
+/// The costs of a miss in addition to those of the query: looking for the result, observing the query, storing the rows.
+const MISS_MS: f64 = 0.2;
+const MISS_ROW_MS: f64 = 0.0005;
+
+/// A statement with fewer calls says too little about its future.
+const CALLS_MIN: f64 = 5.0;
+/// A statement must take this many times as long as a hit.
+const HIT_TIMES: f64 = 4.0;
+/// A statement is not worth the trouble if it saves less: 0.05 ms in each second are 4 s in a day.
+const SAVES_MIN: f64 = 0.05;
+/// Only callers of a statement that takes so long are better off with old rows, or with a worker that computes the rows for them.
+const STALE_MS: f64 = 20.0;
+const WARM_MS: f64 = 1000.0;
+/// A worker computes results for a statement that finds at least so many hits for each miss.
+const WARM_HITS: f64 = 10.0;
+/// The age of rows that `stale_ok` accepts in the advice, in seconds.
+pub const STALE_SECONDS: f64 = 60.0;
+/// The times to live that the advice chooses from, if the default is too short.
+const LONGER: [(f64, &str); 2] = [(3600.0, "1 hour"), (86_400.0, "1 day")];
+
+/// The costs of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Costs {
+    pub uncached: f64,
+    pub hit: f64,
+    pub miss: f64,
+}
+
+impl Costs {
+    /// Estimates the costs of a statement that takes `uncached` milliseconds and returns so many rows.
+    pub fn of(uncached: f64, rows: f64) -> Self {
+        let hit = HIT_MS + rows * HIT_ROW_MS;
+        Self { uncached, hit, miss: uncached + MISS_MS + rows * MISS_ROW_MS }
+    }
+
+    /// Returns the hit ratio above which the cache saves time. It is greater than 1 if no ratio is enough.
+    pub fn break_even(self) -> f64 {
+        if self.miss <= self.hit || self.uncached <= self.hit {
+            return f64::INFINITY;
+        }
+        (self.miss - self.uncached) / (self.miss - self.hit)
+    }
+
+    /// Returns the milliseconds that so many calls save, with so many misses among them.
+    fn saved(self, calls: f64, misses: f64) -> f64 {
+        (calls - misses) * (self.uncached - self.hit) - misses * (self.miss - self.uncached)
+    }
+}
+
+/// Where the expected number of hits comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Evidence {
+    /// The observing mode has counted calls that would have been hits, and the time that they would have saved.
+    Observed { calls: f64, hits: f64, saved_ms: f64, seconds: f64, is_invalidated: bool },
+    /// At most so many commits have changed a table of the statement. The statement always returns the same rows in between.
+    /// `roles` is the number of roles that call it, each of which has results of its own.
+    Commits { commits: f64, roles: f64 },
+    /// Nothing tells how often a call repeats an earlier one.
+    Unknown,
+}
+
+/// What is known of a statement.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub calls: f64,
+    /// The mean time of a call without the cache.
+    pub mean_ms: f64,
+    /// The mean number of rows of a call.
+    pub rows: f64,
+    /// The time in which the calls were counted, in seconds.
+    pub seconds: f64,
+    pub evidence: Evidence,
+    /// Whether the result depends on the clock, so that it lives at most a minute.
+    pub reads_clock: bool,
+    /// Whether a BI tool is likely to read the result: it summarizes rows, and a view can have its columns.
+    pub suits_view: bool,
+    pub has_parameters: bool,
+}
+
+/// The limits of this server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `pg_cache.min_cost` in milliseconds.
+    pub min_cost_ms: f64,
+    /// `pg_cache.default_ttl` in seconds.
+    pub ttl_seconds: f64,
+}
+
+/// The form in which a statement should be cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Cache,
+    View,
+    StaleOk,
+    Observe,
+}
+
+/// What to do with a statement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    pub choice: Choice,
+    pub costs: Costs,
+    /// The expected ratio of hits. None if it is not known.
+    pub hit_ratio: Option<f64>,
+    pub break_even: f64,
+    /// The milliseconds that callers wait less in each second. For [`Choice::Observe`], this is what they would save if every call
+    /// was a hit.
+    pub saves: f64,
+    /// The time to live to ask for. None: the default.
+    pub ttl: Option<&'static str>,
+    /// The further milliseconds in each second that callers save if a worker computes the result after each change.
+    pub warm: Option<f64>,
+}
+
+impl PartialEq for Costs {
+    fn eq(&self, other: &Self) -> bool {
+        (self.uncached, self.hit, self.miss) == (other.uncached, other.hit, other.miss)
+    }
+}
+
+/// Calls, misses and the milliseconds saved, in so many seconds.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    calls: f64,
+    misses: f64,
+    saved_ms: f64,
+    seconds: f64,
+}
+
+impl Expected {
+    fn of(costs: Costs, calls: f64, misses: f64, seconds: f64) -> Self {
+        let misses = misses.clamp(0.0, calls);
+        Self { calls, misses, saved_ms: costs.saved(calls, misses), seconds }
+    }
+
+    fn hit_ratio(self) -> f64 {
+        1.0 - self.misses / self.calls
+    }
+
+    fn saves(self) -> f64 {
+        self.saved_ms / self.seconds
+    }
+
+    fn is_worth(self, costs: Costs) -> bool {
+        self.hit_ratio() > costs.break_even() && self.saves() >= SAVES_MIN
+    }
+}
+
+/// Returns the longest of a statement's costs for which the cache is no help, in milliseconds, besides its rows.
+pub fn floor_ms(min_cost_ms: f64) -> f64 {
+    min_cost_ms.max(HIT_TIMES * HIT_MS)
+}
+
+/// Returns what to do with a statement. None: the cache is not worth it, as far as is known.
+pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
+    let Figures { calls, mean_ms, rows, .. } = *figures;
+    let seconds = figures.seconds.max(1e-3);
+    let costs = Costs::of(mean_ms, rows.max(0.0));
+    if calls < CALLS_MIN || mean_ms < limits.min_cost_ms.max(HIT_TIMES * costs.hit) {
+        return None;
+    }
+    let verdict = |choice, expected: Expected, ttl, warm| Verdict {
+        choice,
+        costs,
+        hit_ratio: Some(expected.hit_ratio()),
+        break_even: costs.break_even(),
+        saves: expected.saves(),
+        ttl,
+        warm,
+    };
+    let (exact, stale, ttl, changes) = match figures.evidence {
+        Evidence::Unknown => {
+            let most = Expected::of(costs, calls, 0.0, seconds);
+            let observe = Verdict { hit_ratio: None, ..verdict(Choice::Observe, most, None, None) };
+            return (observe.saves >= SAVES_MIN).then_some(observe);
+        }
+        Evidence::Observed { calls, hits, saved_ms, seconds, is_invalidated } => {
+            if calls < CALLS_MIN {
+                return None;
+            }
+            let (seconds, misses) = (seconds.max(1e-3), (calls - hits).clamp(0.0, calls));
+            let lost = hits * costs.hit + misses * (costs.miss - costs.uncached);
+            let exact = Expected { calls, misses, saved_ms: saved_ms - lost, seconds };
+            // The mode cannot tell which misses were calls with new arguments. A statement without parameters has none.
+            let stale = (is_invalidated && !figures.has_parameters)
+                .then(|| Expected::of(costs, calls, 1.0 + seconds / STALE_SECONDS, seconds));
+            (exact, stale, None, if is_invalidated { misses } else { 0.0 })
+        }
+        Evidence::Commits { commits, roles } => {
+            let roles = roles.max(1.0);
+            let misses = |each: f64| roles * (1.0 + each);
+            let with_ttl = |ttl: f64| Expected::of(costs, calls, misses(commits + seconds / ttl), seconds);
+            let default = limits.ttl_seconds.max(1.0);
+            let (exact, ttl) = if figures.reads_clock {
+                (with_ttl(default.min(60.0)), None)
+            } else {
+                let best = with_ttl(LONGER[1].0).saves();
+                let is_enough = |ttl: f64| with_ttl(ttl).saves() >= 0.9 * best;
+                let longer = LONGER.iter().find(|(ttl, _)| *ttl > default && is_enough(*ttl));
+                match longer.filter(|_| !is_enough(default)) {
+                    Some((ttl, name)) => (with_ttl(*ttl), Some(*name)),
+                    None => (with_ttl(default), None),
+                }
+            };
+            let stale = Expected::of(costs, calls, misses(seconds / STALE_SECONDS), seconds);
+            (exact, (commits > 0.0).then_some(stale), ttl, commits)
+        }
+    };
+    let is_stale_better = |stale: &Expected| {
+        let twice = !exact.is_worth(costs) || exact.hit_ratio() < 0.5 && stale.saves() > 2.0 * exact.saves();
+        mean_ms >= STALE_MS && stale.is_worth(costs) && twice
+    };
+    if let Some(stale) = stale.filter(is_stale_better) {
+        return Some(verdict(Choice::StaleOk, stale, None, None));
+    }
+    if !exact.is_worth(costs) {
+        return None;
+    }
+    let suits_view = figures.suits_view && !figures.has_parameters;
+    let choice = if suits_view { Choice::View } else { Choice::Cache };
+    let is_hot = mean_ms >= WARM_MS && changes >= 1.0 && exact.calls >= WARM_HITS * exact.misses;
+    let warm = (is_hot && !figures.has_parameters).then(|| exact.misses * costs.miss / exact.seconds);
+    Some(verdict(choice, exact, ttl, warm))
+}
