@@ -113,7 +113,7 @@ stop_redis() {
 # Starts the cluster, and creates it if there is none. Writes .pg/env and .pg/bin for psql. A running server with the
 # same port, started after the library was built, is left as it is; any other is stopped first.
 start() { # port pg_config
-    local port=$1 bin socket redis_url= libraries=pg_cache
+    local port=$1 bin socket redis_url='' libraries=pg_cache
     bin=$("$2" --bindir)
     if running; then
         # A running server keeps the library that it was started with.

@@ -366,7 +366,7 @@ fn analyzed(tier: &HotTier, text: &[u8]) -> Result<Analyzed, LeftOut> {
     }
 }
 
-/// What is known of the changes of tables.
+/// The known changes of tables.
 struct Tables {
     /// The rows that were changed in each table.
     changed: BTreeMap<u32, f64>,

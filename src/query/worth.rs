@@ -67,7 +67,7 @@ pub enum Evidence {
     Unknown,
 }
 
-/// What is known of a statement.
+/// The known figures of a statement.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     pub calls: f64,
@@ -103,7 +103,7 @@ pub enum Choice {
     Observe,
 }
 
-/// What to do with a statement.
+/// The advice for a statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
     pub choice: Choice,

@@ -306,7 +306,7 @@ fn the_observing_mode_is_evidence() {
     assert!(advise(&mut session).iter().all(|row| row.advice == "note"));
 }
 
-/// Whatever is missing becomes a note that says what to do, and never an error.
+/// Each missing source becomes a note that says what to do, and never an error.
 #[test]
 fn what_is_missing_is_a_note() {
     let database = Database::create_where_roles_change();
