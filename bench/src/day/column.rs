@@ -1,4 +1,4 @@
-//! The ways to serve the dashboards that are compared.
+//! The ways to serve the dashboards that the part `day` compares. Each is a column of the report.
 
 use super::dashboards::{COLUMNS, Dashboard, MARK};
 use crate::queries::stage::{Stage, cached};

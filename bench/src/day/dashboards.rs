@@ -1,4 +1,4 @@
-//! The dashboards of the day: queries over the tables of the sample shop, with parameters that are drawn from a seed.
+//! The dashboards of the part `day`: queries over the tables of the sample shop, with parameters that are drawn from a seed.
 //!
 //! All dashboards return rows of the same columns. The column `newest` is the largest primary key, in the snapshot of the query, of
 //! the table that the dashboard is about. So each answer shows which orders it may contain ([`Subject`]).

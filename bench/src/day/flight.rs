@@ -1,4 +1,5 @@
-//! The cost of single flight for a session that does not wait: on a hit, and on a miss.
+//! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that does
+//! not wait, on a hit and on a miss.
 
 use crate::hot_tier::duel::Lane;
 use crate::pace::Pace;
@@ -25,6 +26,7 @@ const MISS: &str = "flight_miss";
 
 /// Returns about how long this takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Two races of two contenders. A turn takes 10 ms besides its measured time.
     (pace.read / 2 + Duration::from_millis(10)) * (4 * (pace.write_rounds + 1)) as u32
 }
 

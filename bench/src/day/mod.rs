@@ -1,4 +1,4 @@
-//! The part about a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. Each way to
+//! The part `day`, a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. Each way to
 //! serve the dashboards ([`mod@column`]) has periods of its own ([`period`]).
 //!
 //! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what

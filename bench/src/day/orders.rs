@@ -1,4 +1,4 @@
-//! The stream of orders: a session commits them at a fixed rate, and notes when each commit was acknowledged.
+//! The stream of orders of the part `day`: a session commits them at a fixed rate, and notes when each commit was acknowledged.
 //!
 //! One session commits all orders, so the numbers of orders, customers and products grow in the order of the commits. An answer
 //! whose newest number is below that of a commit misses the commit.

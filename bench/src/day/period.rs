@@ -1,4 +1,5 @@
-//! One period of a column: the sessions ask, the orders arrive, and after a warm-up the sessions note each request.
+//! One period of a column of the part `day`, that is, of one way to serve the dashboards: the sessions ask, the orders arrive, and
+//! after a warm-up the sessions note each request.
 
 use super::column::{self, Column, Source};
 use super::dashboards::{Dashboard, Subject};

@@ -87,7 +87,7 @@ impl Pool {
         self.run_mixed(cluster, task, None, until)
     }
 
-    /// Does the same, and sends another statement in a share of the requests.
+    /// Does the same as [`run`](Self::run), and sends another statement in a share of the requests.
     pub fn run_mixed(
         &mut self,
         cluster: &Cluster,

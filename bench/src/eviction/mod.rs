@@ -1,4 +1,5 @@
-//! Measures how well the tier keeps the entries that will be requested: compares its hit ratio with other caches, without a server.
+//! The part `eviction`: measures how well the tier, the cache in shared memory, keeps the entries that will be requested. Compares
+//! its hit ratio with other caches, without a server.
 //!
 //! [`traces`] has the requests, `mixed` those for values of different sizes and costs, and `contenders` the caches that replay
 //! them. This file compares the outcomes. [`command`] runs the comparison alone.

@@ -1,5 +1,5 @@
-//! Measures the cost of a hit, compared with quick_cache. That cache works inside one process and returns references to its values;
-//! the measurement copies each value, as our tier does.
+//! The part `core-get`: measures the cost of a hit, compared with quick_cache. That cache works inside one process and returns
+//! references to its values; the measurement copies each value, as our tier (the cache of `pg_cache_core`) does.
 
 use super::duel::{Duel, Lane, fight, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashing>;
 
-/// Numbers of keys: so many that hits wait for memory, and so few that all stay in the processor's caches.
+/// A number of keys so great that hits wait for memory.
 const KEYS: u64 = 100_000;
+/// A number of keys so small that all stay in the processor's caches.
 const FEW_KEYS: u64 = 100;
 /// Lookups of a thread in one round. Must be a multiple of the lengths of the lists of requested keys, which are powers of two.
 const QUESTIONS: usize = 1 << 19;
@@ -26,6 +27,7 @@ const RATIO_MAX: f64 = 1.5;
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // A round of all three duels takes about 600 ms.
     Duration::from_millis(600) * pace.read_rounds as u32
 }
 
@@ -128,7 +130,7 @@ fn ask_tier(tier: &Shared<'_, '_>, asked: &[[u8; KEY_BYTES]]) {
     assert_eq!(hits, QUESTIONS, "a fast miss is no hit");
 }
 
-/// Does the same with quick_cache.
+/// Does for quick_cache what [`ask_tier`] does for our tier: looks up the keys of the list in order, again and again.
 fn ask_quick(cache: &Quick, asked: &[[u8; KEY_BYTES]]) {
     let mut buffer: Vec<u8> = Vec::new();
     let mut hits = 0;

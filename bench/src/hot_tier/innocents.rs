@@ -1,5 +1,6 @@
-//! Checks that unchanged entries stay in the tier while a writer stores other entries. The first measurement has a writer with a
-//! fixed rate of sets, the second one a transaction that commits many keys.
+//! The part `core-innocents`: checks that unchanged entries stay in the tier (the cache of `pg_cache_core`) while a writer stores
+//! other entries. The first measurement has a writer with a fixed rate of sets, the second one a transaction that commits many
+//! keys.
 
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
@@ -38,6 +39,7 @@ const AROUND: Duration = Duration::from_millis(500);
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Besides the first measurement, about 5 s for filling the tiers and for the second measurement.
     pace.beside + Duration::from_secs(5)
 }
 

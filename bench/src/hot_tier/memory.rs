@@ -1,5 +1,5 @@
-//! Measures which share of a region, the memory of a tier, holds keys and values. The rest is headers, index, fences
-//! (`src/core/fence/`) and free space.
+//! The part `core-memory`: measures which share of a region, the memory of a tier (the cache of `pg_cache_core`), holds keys and
+//! values. The rest is headers, index, fences (`src/core/fence/`) and free space.
 
 use super::{KEY_BYTES, Writer, megabytes, size};
 use crate::eviction::traces::Random;

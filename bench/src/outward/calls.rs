@@ -18,7 +18,7 @@ const ON: &str = "with the broadcast";
 /// The time of a turn besides its work: the setting is changed, and the worker catches up.
 const BETWEEN: Duration = Duration::from_millis(120);
 
-/// Returns about how long the part takes: two contenders in each contest, with one round more than counts.
+/// Returns about how long the part takes: two contenders in each contest, with one round more than counts, and 5 s for the start.
 pub fn estimate(pace: &Pace) -> Duration {
     (pace.read + BETWEEN) * (2 * (pace.read_rounds + 1)) as u32
         + (pace.write + BETWEEN) * (2 * (pace.write_rounds + 1)) as u32

@@ -1,5 +1,5 @@
-//! Measures what the broadcast costs writers that invalidate a tag with each commit, while a session listens. For comparison, a
-//! trigger calls `pg_notify` in the transaction of the writer.
+//! The part `outward-commit`: measures what the broadcast of changes (`pg_cache.notify`) costs writers that invalidate a tag with
+//! each commit, while a session listens. For comparison, a trigger calls `pg_notify` in the transaction of the writer.
 
 use super::contest::{BY_WORK, Contest, Lane, table};
 use super::listener::Listener;
@@ -30,6 +30,8 @@ const BETWEEN: Duration = Duration::from_millis(150);
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Three contenders where commits wait for the disk, and three and two in the other contests, with one round more than counts.
+    // Starting the two servers and filling their tables takes about 12 s.
     let turns = 3 * (pace.read_rounds + 1) + 5 * (pace.write_rounds + 1);
     (pace.write + BETWEEN) * turns as u32 + Duration::from_secs(12)
 }
@@ -39,7 +41,7 @@ pub fn measure(pace: &Pace) -> Section {
     let quiet = Stage::make(&quiet());
     let update = quiet.updates("UPDATE with a trigger that invalidates", pace.write_rounds, pace.write);
     let alone = quiet.invalidations("invalidation alone", pace.write_rounds, pace.write);
-    let told = quiet.end();
+    let notifications = quiet.end();
     let durable = Stage::make(&bed::conf());
     let durable_update = durable.updates("UPDATE that waits for the disk", pace.read_rounds, pace.write);
     durable.end();
@@ -71,11 +73,11 @@ pub fn measure(pace: &Pace) -> Section {
             ),
             format!(
                 "The listener of the first two contests received {} notifications for {} that the worker sent, and each one of the trigger.",
-                count(told.received as f64),
-                count(told.sent as f64),
+                count(notifications.received as f64),
+                count(notifications.sent as f64),
             ),
         ],
-        figures: serde_json::json!({ "contests": contests, "sent": told.sent, "received": told.received }),
+        figures: serde_json::json!({ "contests": contests, "sent": notifications.sent, "received": notifications.received }),
     }
 }
 
@@ -94,8 +96,8 @@ struct Heard {
     trigger: AtomicU64,
 }
 
-/// The notifications of the worker.
-struct Told {
+/// How many notifications the worker has sent, and how many of them the listener has received.
+struct Notifications {
     sent: u64,
     received: u64,
 }
@@ -112,8 +114,8 @@ impl Stage {
         let heard = Arc::new(Heard::default());
         let hears = Arc::clone(&heard);
         let listener = Listener::start(&side.cluster, &["pg_cache", "changes"], move |notification| {
-            let of = if notification.channel() == "changes" { &hears.trigger } else { &hears.worker };
-            of.fetch_add(1, Relaxed);
+            let count = if notification.channel() == "changes" { &hears.trigger } else { &hears.worker };
+            count.fetch_add(1, Relaxed);
         });
         Self { listener, side, heard }
     }
@@ -155,7 +157,7 @@ impl Stage {
     }
 
     /// Ends the listener, after it has received everything.
-    fn end(self) -> Told {
+    fn end(self) -> Notifications {
         let sent = notifications(&self.side);
         self.side.wait_until("the notifications of the worker", Duration::from_millis(5), || {
             self.heard.worker.load(Relaxed) >= sent

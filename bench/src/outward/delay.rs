@@ -1,4 +1,5 @@
-//! Measures how long the invalidation of a tag takes to reach a session that listens, and whether an invalidation is lost.
+//! The part `outward-delay`: measures how long the invalidation of a tag takes to reach a session that listens, and whether an
+//! invalidation is lost.
 
 use super::listener::Listener;
 use super::side::Side;
@@ -13,13 +14,14 @@ use std::time::{Duration, Instant};
 
 /// The rates that are measured, in invalidations per second.
 const RATES: [u64; 3] = [1, 100, 1000];
-/// The most time to the listener for 99 % of the invalidations: at this rate, and at all rates. In nanoseconds.
+/// At the rate of the first number, 99 % of the invalidations must reach the listener within the second number of nanoseconds.
 const AT_RATE: (u64, f64) = (100, 10e6);
+/// At every other rate, 99 % of the invalidations must reach the listener within this number of nanoseconds.
 const AT_ALL: f64 = 100e6;
 /// How long the measurement waits for the last notifications before it counts the others as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: the time at each rate, and 5 s for the start.
 pub fn estimate(pace: &Pace) -> Duration {
     RATES.map(|rate| span(pace, rate)).iter().sum::<Duration>() + Duration::from_secs(5)
 }

@@ -1,4 +1,4 @@
-//! The servers of these parts.
+//! The servers of the parts `outward-commit`, `outward-calls`, `outward-delay` and `outward-redis`.
 
 use super::contest::Turn;
 use crate::bed;

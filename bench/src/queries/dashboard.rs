@@ -1,4 +1,4 @@
-//! Compares the dashboard of the sample shop with its cached result: in the server, and to a client.
+//! The part `queries-dashboard`: compares the dashboard of the sample shop with its cached result, in the server and to a client.
 
 use super::race::{Race, at_least, table, times};
 use super::shop::{COLUMNS, DASHBOARD, FEW_ORDERS, ORDERS, fill};
@@ -10,7 +10,7 @@ use crate::report::notation::count;
 use crate::report::section::Section;
 use std::time::Duration;
 
-/// The time of a miss, divided by that of a hit.
+/// The goal: the time of a miss, divided by that of a hit, is at least this.
 const COLD_TO_HOT: f64 = 3000.0;
 /// The rounds: the fewest whose median has an interval of 95 %.
 const ROUNDS: usize = 6;
@@ -25,6 +25,8 @@ const CHANGE: &str = "UPDATE products SET name = name WHERE product_id = 1";
 
 /// Returns about how long the part takes. The dashboard of the whole shop takes about two seconds.
 pub fn estimate(pace: &Pace) -> Duration {
+    // The milliseconds of loading the shop, and those of the dashboard's query. In each round, two races run the query twice: by
+    // itself, and as a cold call.
     let [loading, dashboard] = if is_full(pace) { [30_000, 2000] } else { [6000, 150] };
     Duration::from_millis(loading) + (Duration::from_millis(dashboard) * 4 + pace.read) * (ROUNDS + 1) as u32
 }

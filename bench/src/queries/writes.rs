@@ -1,5 +1,5 @@
-//! Measures cached and uncached reads beside writes: a share of the requests changes a row of a table that the reads depend on.
-//! This shows where the cache loses.
+//! The part `queries-writes`: measures cached and uncached reads beside writes. A share of the requests changes a row of a table
+//! that the reads depend on. This shows where the cache loses.
 
 use super::race::{Race, summary};
 use super::shop::{COLUMNS, DASHBOARD_30, FEW_ORDERS, fill};
@@ -51,6 +51,8 @@ fn spans(pace: &Pace) -> [Duration; 2] {
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // At each share of writes, the read by primary key has three contenders, and the dashboard has two. A dashboard that has begun
+    // at the end of a turn adds up to 400 ms to it.
     let [by_key, dashboard] = spans(pace);
     let turns = (SHARES.len() * (ROUNDS + 1)) as u32;
     let between = pace.warm_up + Duration::from_millis(50);

@@ -7,40 +7,55 @@ use crate::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
-/// The measurements of the part.
+/// The measurements of the part `day`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Day {
-    /// By how much five minutes were shortened.
+    /// The factor by which the five minutes of `stale_ok`, of the cache table and between refreshes were shortened.
     pub scale: f64,
+    /// The number of sessions that ask for dashboards.
     pub sessions: u32,
+    /// The number of dashboards.
     pub dashboards: usize,
+    /// The number of orders that one session commits per second meanwhile.
     pub orders_per_second: u32,
+    /// The results of each way to serve the dashboards.
     pub served: Vec<Served>,
 }
 
 /// The results of one way to serve the dashboards. Times are nanoseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Served {
-    /// The name, and what distinguishes it from others of this name.
+    /// The name of the way. Several ways may have the same name.
     pub name: String,
+    /// The text that tells this way apart from the others of its name.
     pub detail: String,
-    /// Whether the chart emphasizes it.
+    /// Whether the way is a call of `cache_query`. The chart emphasizes these.
     pub is_cache_query: bool,
+    /// The number of requests.
     pub requests: u64,
+    /// The number of requests per second.
     pub per_second: f64,
-    /// The shares of the requests that got a stored result, and that waited for the run of another session.
+    /// The share of the requests that got a stored result, from 0 to 1.
     pub hits: f64,
+    /// The share of the requests that waited for the run of another session, from 0 to 1.
     pub waited: f64,
-    /// The runs of queries that the server has counted.
+    /// The number of runs of queries that the server has counted.
     pub executed: u64,
+    /// The number of these runs per thousand requests.
     pub executed_per_thousand: f64,
+    /// The median of the times of the requests.
     pub p50: f64,
+    /// The time that 95 % of the requests do not exceed.
     pub p95: f64,
+    /// The time that 99 % of the requests do not exceed.
     pub p99: f64,
-    /// The answers that missed a commit that was acknowledged before their request, and for how long answers were outdated.
+    /// The number of outdated answers: each misses a commit that was acknowledged before its request.
     pub outdated: u64,
+    /// The median of the times for which answers were outdated.
     pub age_p50: f64,
+    /// The longest time for which an answer was outdated.
     pub age_max: f64,
+    /// The duration of the warm-up, in seconds.
     pub warm_up_seconds: f64,
     /// Whether the hit ratio was level when the period began.
     pub is_level: bool,
@@ -56,13 +71,17 @@ impl Day {
 
 /// The width of the picture. All lengths are in pixels.
 const WIDTH: f64 = 800.0;
+/// The empty space at the edges of the picture.
 const MARGIN: f64 = 28.0;
-/// The height of a row and of a bar.
+/// The height of a row.
 const ROW: f64 = 50.0;
+/// The height of a bar.
 const BAR: f64 = 20.0;
-/// The left ends of the two groups of bars, and the length of the longest bar. The figure stands to the right of the bar.
+/// The left end of the bars of the times. The figure stands to the right of its bar.
 const TIMES: f64 = 218.0;
+/// The left end of the bars of the runs.
 const RUNS: f64 = 430.0;
+/// The length of the longest bar.
 const LONGEST: f64 = 130.0;
 
 /// The colours on a light and on a dark page. Programs that know no media queries draw the light ones.

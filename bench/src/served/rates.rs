@@ -1,4 +1,5 @@
-//! Sends requests at a fixed rate for a while: measures how long they take, and whether the server answers all of them.
+//! The part `rates`: sends requests at a fixed rate for a while, and measures how long they take and whether the server answers all
+//! of them.
 
 use super::cluster;
 use crate::data::{FIRST_KEY, KEYS, json};
@@ -19,7 +20,7 @@ const CLIENTS: u32 = 8;
 /// One request in this many sets a value.
 const SETS: u32 = 10;
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: at each rate, about 2 s more than requests are sent.
 pub fn estimate(pace: &Pace) -> Duration {
     (pace.at_rate + Duration::from_secs(2)) * RATES.len() as u32
 }

@@ -1,5 +1,5 @@
-//! Measures what exactness costs: the trigger by which a watch with placeholders learns of changed rows, and patterns that a hit
-//! compares its key with.
+//! The part `rows`: measures what exact invalidation costs: the trigger by which a watch with placeholders learns of changed rows,
+//! and the patterns that a hit compares its key with.
 
 use super::cluster;
 use crate::hot_tier::duel::{Duel, Lane, fight, table};
@@ -9,19 +9,23 @@ use postgres::{Client, Statement};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// The rows of the tables for single changes, and of those that one statement changes as a whole.
+/// The number of rows of the tables whose rows are changed one by one.
 const FEW: i32 = 1_000;
+/// The number of rows of the tables that one statement changes as a whole.
 const MANY: i32 = 100_000;
 /// Single updates of one turn.
 const UPDATES: i32 = 400;
-/// The keys of each space, and its live patterns.
+/// The number of keys of each space, a set of keys.
 const KEYS: i32 = 10_000;
+/// The number of live patterns of the space that has patterns.
 const PATTERNS: i32 = 1_000;
 /// Patterns of one transaction: a transaction with more of them invalidates its whole space.
 const AT_ONCE: usize = 100;
-/// The largest allowed ratios: of a change beside an empty trigger, of a change beside no trigger, and of a hit beside patterns.
+/// The time of a change of watched rows, divided by that of a change with an empty trigger, may be at most this.
 const TRIGGER_MAX: f64 = 1.5;
+/// The time of a change of watched rows, divided by that of a change without a trigger, may be at most this.
 const PLAIN_MAX: f64 = 1.15;
+/// The time of a hit in a space with patterns, divided by that in a space without, may be at most this.
 const PATTERNS_MAX: f64 = 2.0;
 
 /// The names of the contenders.
@@ -29,7 +33,7 @@ const REPORTED: &str = "watched rows";
 const EMPTY: &str = "an empty statement trigger";
 const PLAIN: &str = "no trigger";
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: a round of all contenders takes about 900 ms.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_millis(900) * pace.write_rounds as u32
 }

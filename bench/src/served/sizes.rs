@@ -1,4 +1,4 @@
-//! Measures values of all sizes and kinds, inside SQL and over the wire.
+//! The part `sizes`: measures values of all sizes and kinds, inside SQL and over the wire.
 
 use super::cluster;
 use crate::pace::Pace;

@@ -1,5 +1,5 @@
-//! Measures how long the invalidation of a tag takes. It must take the same time for any number of entries. Most timed calls
-//! invalidate entries that are already invalid: see `TAGS`.
+//! The part `tags`: measures how long the invalidation of a tag takes. It must take the same time for any number of entries. Most
+//! timed calls invalidate entries that are already invalid: see `TAGS`.
 
 use super::cluster;
 use crate::hot_tier::duel::{Duel, Lane, fight, table};

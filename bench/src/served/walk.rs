@@ -1,6 +1,7 @@
-//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, which shows these
-//! tables, and the work on their fences, which keep readers from old values while it commits (`src/core/fence/mod.rs`). A build
-//! with the feature `measure` has the function that does this work alone (`src/api/measure.rs`); `make bench` builds it.
+//! The part `walk`: measures how long a commit spends on the tables that its transaction has written: the walk over its locks,
+//! which shows these tables, and the work on their fences, which keep readers from old values while it commits
+//! (`src/core/fence/mod.rs`). A build with the feature `measure` has the function that does this work alone (`src/api/measure.rs`);
+//! `make bench` builds it.
 
 use super::cluster;
 use crate::pace::Pace;

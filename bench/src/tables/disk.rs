@@ -1,4 +1,5 @@
-//! Measures the space that many values take: in the tables of the cache, in a hand-written table with its index, and in Redis.
+//! The part `tables-disk`: measures the space that many values take: in the tables of the cache, in a hand-written table with its
+//! index, and in Redis.
 
 use super::SAVED_BYTES;
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables};

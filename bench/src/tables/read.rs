@@ -1,5 +1,5 @@
-//! Measures reads with the table tier: of values that are only in a table, of values in memory, and of keys without a value
-//! (misses).
+//! The part `tables-read`: measures reads with the table tier, which saves values in tables before they leave memory: reads of
+//! values that are only in a table, of values in memory, and of keys without a value (misses).
 
 use super::Target;
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
@@ -34,6 +34,7 @@ const BY_HAND: &str = "lookup_sql(key)";
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Four duels of two contenders, with one round more than counts. Starting and filling three servers takes about 15 s.
     pace.read * (8 * (pace.read_rounds + 1)) as u32 + Duration::from_secs(15)
 }
 

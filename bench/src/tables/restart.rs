@@ -1,4 +1,5 @@
-//! Measures a clean restart: how much later the first session connects than without pg_cache, and how many values are still found.
+//! The part `tables-restart`: measures a clean restart: how much later the first session connects than without pg_cache, and how
+//! many values are still found.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};

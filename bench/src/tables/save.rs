@@ -1,5 +1,5 @@
-//! Measures how fast the saver, a background worker, saves values that will be evicted soon, and how many of the evicted values it
-//! has saved in time.
+//! The part `tables-save`: measures how fast the saver, a background worker, saves values that will be evicted soon, and how many
+//! of the evicted values it has saved in time.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables};
 use super::{SAVED_BYTES, Target};
@@ -25,6 +25,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // A round at a rate takes 4 s besides the time in which values are set. Starting and filling the servers takes about 20 s.
     span(pace) * pace.fillings as u32
         + (at_rate(pace) + Duration::from_secs(4)) * (ROUNDS * RATES.len()) as u32
         + Duration::from_secs(20)

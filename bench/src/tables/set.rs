@@ -1,5 +1,5 @@
-//! Measures what the table tier costs the sessions that set new keys. The saver, a background worker, works beside them on the same
-//! cores.
+//! The part `tables-set`: measures what the table tier, which saves values in tables, costs the sessions that set new keys. The
+//! saver, a background worker, works beside them on the same cores.
 
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};
@@ -15,8 +15,9 @@ use crate::statistics::{Summary, pair_ratios};
 use serde::Serialize;
 use std::time::Duration;
 
-/// The sets per second with the table tier, divided by those without it: in a full memory, and in a memory with room.
+/// In a full memory: the sets per second with the table tier, divided by those without it.
 const FULL: Target = Target { goal: 0.9, floor: 0.8 };
+/// In a memory with room: the sets per second with the table tier, divided by those without it.
 const ROOMY: Target = Target { goal: 0.97, floor: 0.93 };
 /// The number of sessions that set values at the same time.
 const CLIENTS: u32 = 8;
@@ -31,6 +32,7 @@ const OFF: &str = "without the table tier";
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
+    // Two contests of two servers, with one round more than counts. Starting and filling the servers takes about 15 s.
     (span(pace) + PAUSE) * (4 * (pace.write_rounds + 1)) as u32 + Duration::from_secs(15)
 }
 

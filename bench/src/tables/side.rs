@@ -1,4 +1,4 @@
-//! The servers of these parts, and the values in them.
+//! The servers of the parts about the table tier (their ids begin with `tables-`), and the values in them.
 
 use super::SAVED_BYTES;
 use crate::bed;

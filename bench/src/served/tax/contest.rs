@@ -1,4 +1,4 @@
-//! Runs the same work on several contenders in turns, pair by pair.
+//! Runs the same work on several contenders of the part `tax` in turns, pair by pair.
 //!
 //! A pair is one comparison of all contenders. It consists of short turns, so that other activity of the machine affects all
 //! contenders equally. In each pair, all contenders do the same number of operations, so that their tables change equally much. The

@@ -1,5 +1,5 @@
-//! Measures how much the library slows down writes to tables that cached values depend on (the tax on writes), compared with other
-//! ways to report a change.
+//! The part `tax`: measures how much the library slows down writes to tables that cached values depend on (the tax on writes),
+//! compared with other ways to report a change.
 //!
 //! `sides` starts the servers, `operation` lists the statements, `contest` times them in turns, and `instructions` counts their
 //! instructions.

@@ -1,5 +1,5 @@
-//! The servers of the comparison, and the tables in them. The servers have the same settings and plain tables, and differ in
-//! whether they load the library. One of those without it also has tables with triggers, in schemas of their own.
+//! The servers that the part `tax` compares, and the tables in them. The servers have the same settings and plain tables, and
+//! differ in whether they load the library. One of those without it also has tables with triggers, in schemas of their own.
 
 use crate::bed;
 use crate::data::{FIRST_KEY, KEYS};
