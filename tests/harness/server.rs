@@ -13,14 +13,19 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 /// An installation of PostgreSQL from which a test may start servers.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The directories of the programs, of the libraries that the server loads, of the scripts of extensions, of the headers, and
-    /// of PGXS's test programs.
+    /// The directory of the client and server programs.
     bin: PathBuf,
+    /// The directory of the libraries that the server loads.
     libraries: PathBuf,
+    /// The directory of the scripts and control files of extensions.
     scripts: PathBuf,
+    /// The directory of the C header files of the server.
     headers: PathBuf,
+    /// The directory of PGXS's test programs.
     pgxs_tests: PathBuf,
+    /// The major version, such as 15.
     major: u32,
+    /// Whether the server was configured with `--without-icu`.
     without_icu: bool,
 }
 
@@ -38,25 +43,25 @@ impl Server {
 
     /// Returns the installation that `pg_config` belongs to. Panics if the program does not run.
     pub fn new(pg_config: &Path) -> Self {
-        let ask = |option: &str| {
+        let pg_config_option = |option: &str| {
             let output = Command::new(pg_config).arg(option).output().expect("pg_config runs");
             assert!(output.status.success(), "{} {option} failed", pg_config.display());
             String::from_utf8(output.stdout).expect("pg_config speaks UTF-8").trim().to_owned()
         };
-        let version = ask("--version");
+        let version = pg_config_option("--version");
         let major = version
             .split_whitespace()
             .nth(1)
             .and_then(|number| number.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|major| major.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
-        let libraries = PathBuf::from(ask("--pkglibdir"));
-        let scripts = PathBuf::from(ask("--sharedir")).join("extension");
+        let libraries = PathBuf::from(pg_config_option("--pkglibdir"));
+        let scripts = PathBuf::from(pg_config_option("--sharedir")).join("extension");
         let pgxs_tests = libraries.join("pgxs/src/test");
-        let headers = PathBuf::from(ask("--includedir-server"));
-        let without_icu = ask("--configure").contains("--without-icu");
+        let headers = PathBuf::from(pg_config_option("--includedir-server"));
+        let without_icu = pg_config_option("--configure").contains("--without-icu");
         Self {
-            bin: PathBuf::from(ask("--bindir")),
+            bin: PathBuf::from(pg_config_option("--bindir")),
             libraries,
             scripts,
             headers,

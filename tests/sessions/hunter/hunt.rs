@@ -1,4 +1,5 @@
-//! The state that all threads of a hunt share, and the hunt itself.
+//! The state that all threads of a hunt share, and the hunt itself: writers write versions, which are growing numbers, to tables,
+//! and readers check that no value from the cache is an older version than it may be (`mod.rs`).
 
 use super::dice::{Dice, seed};
 use super::session::READER;
@@ -48,9 +49,12 @@ impl Plan {
     }
 }
 
-/// The state that all threads share. Writers have the slots from 0 on, readers the slots behind them.
+/// The state that all threads share. Each thread has a slot, a position in `sessions`: writers the slots from 0 on, readers the
+/// slots behind them.
 pub struct Hunt<'c> {
+    /// The server of the hunt.
     pub cluster: &'c Cluster,
+    /// The tables, functions and rules that hold a version, of all databases.
     pub tables: Vec<Table>,
     /// The position in `tables` of the table that each writer writes to. Readers prefer these: a stale value is most likely
     /// there.
@@ -59,14 +63,15 @@ pub struct Hunt<'c> {
     pub sessions: [AtomicI32; WRITERS + READERS],
     /// Tells all threads to end.
     pub over: AtomicBool,
-    /// The number of values that readers got with `cache_fetch` or `cache_query`, or asked for with `cache_acquire`, and how many
-    /// of them were hits.
+    /// The number of values that readers got with `cache_fetch` or `cache_query`, or asked for with `cache_acquire`.
     pub reads: AtomicU64,
+    /// The number of these reads that were hits.
     pub hits: AtomicU64,
     /// The number of hits whose value came from a table.
     pub table_hits: AtomicU64,
     /// The number of writes that have begun.
     pub writes: AtomicU64,
+    /// How to hunt.
     pub plan: Plan,
     /// The number of writes that changed names or rules.
     pub definitions: AtomicU64,
@@ -157,7 +162,7 @@ pub fn version_of(value: &str) -> &str {
     value.trim_matches(['"', ' '])
 }
 
-/// The counts of a hunt, as in [`Hunt`].
+/// The counts of a hunt when it is over. [`Hunt`] explains each field.
 #[derive(Debug)]
 pub struct Bag {
     pub reads: u64,
