@@ -1,4 +1,6 @@
 //! The host of a tier: the process that it runs in.
+//!
+//! A *tier* is a cache in memory that several processes share. A *shard* is a part of the tier with a lock of its own.
 
 /// The services that the tier needs from its host, the process that it runs in. While the tier holds a lock, it calls only `now`,
 /// `moment`, `refuses_blocks` and `unlock`.

@@ -1,4 +1,7 @@
 //! The identity of an entry: a database, a space, a role, and the bytes of a key.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *tier* is a cache in memory that
+//! several processes share.
 
 use crate::fence::FenceId;
 

@@ -2,6 +2,8 @@
 //!
 //! Most tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word,
 //! not the position that the layout intends.
+//!
+//! The *record* of a relation holds its fences (`fence/mod.rs`).
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
 use crate::key::Key;

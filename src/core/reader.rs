@@ -1,4 +1,8 @@
 //! The types of a read: the reader with the changes that it may see, the buffer for the value, and the reasons for a miss.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *stamp* is a number of the clock of
+//! changes, which each committed change increments. A *tick* is the unit of time, which the host of the tier chooses. A *tier* is a
+//! cache in memory that several processes share.
 
 use crate::fence::{FenceId, Stamp};
 use crate::location::Location;

@@ -12,7 +12,9 @@ use crate::sync::Ordering;
 /// The record of a segment.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentRecord<'m> {
+    /// The shared memory.
     region: Region<'m>,
+    /// The position of the first word of the record.
     at: usize,
 }
 

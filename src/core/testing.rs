@@ -2,6 +2,8 @@
 //!
 //! Unit tests see the inside of the crate, and the tests in `tests/` only its interface. Both use this file, so it belongs to the
 //! crate. It exists only with the feature `testing`, which shipped builds do not have.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Cost;

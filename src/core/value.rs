@@ -1,4 +1,8 @@
 //! The values of entries, and what becomes of a value that is to be stored.
+//!
+//! A *tier* is a cache in memory that several processes share. A *space* is a set of keys in one database. A *fence* is a word in
+//! shared memory that says when a dependency of entries last changed. A *tick* is the unit of time, which the host of the tier
+//! chooses. A *location* says where the copy of a value is saved (`tier/directory.rs`).
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Cost;
@@ -111,6 +115,7 @@ pub struct Quota {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "publish or cancel it, or its memory is lost"]
 pub struct Reservation {
+    /// The first block of the entry.
     pub(crate) block: u32,
 }
 

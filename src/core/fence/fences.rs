@@ -1,4 +1,8 @@
 //! The words of fences, and the operations on them. `fence/mod.rs` has the layout of the word, the rules and the proof.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *stamp* is a number of the clock of changes, which each
+//! committed change increments. A *slot* is the place of a reserved fence or of a relation's record, and its *mark* is the word
+//! that says which one it holds.
 
 use super::id::{FenceId, Relation, pattern_fence, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;

@@ -1,4 +1,8 @@
 //! The names of fences: the positions of their words.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *space* is a set of keys in one database. The *record* of
+//! a relation holds its fences. A *reserved fence* has a *slot* for it and its pattern fence. The *cell* of a space is the place of
+//! its counts in shared memory (`figures/statistics.rs`).
 
 use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORDS};
 

@@ -1,5 +1,10 @@
 //! The records of relations: how a relation claims one, and which fences its writers and its entries use. `fence/mod.rs` has the
 //! rules.
+//!
+//! An entry depends on the *first fence* of a record, which every writer raises, or on the *bulk fence*, if it depends on single
+//! rows only. The record is *marked* once an entry depends on the bulk fence. It is *settled* once no writer can be at work that
+//! does not know of the claim. A *stamp* is a number of the clock of changes, which each committed change increments. The *journal*
+//! is a ring of records in shared memory that name changes.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
@@ -13,7 +18,9 @@ use crate::sync::Ordering;
 
 /// The record of a relation.
 struct Record {
+    /// The slot of the record in the table of relations.
     slot: u32,
+    /// Whether several relations share the record.
     is_shared: bool,
 }
 

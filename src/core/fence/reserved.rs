@@ -2,6 +2,8 @@
 //!
 //! A reserved fence has a slot with a mark of its identity. A fence claims its slot when a session first asks for it, and keeps it
 //! until the region is formatted again.
+//!
+//! A *space* is a set of keys in one database. The *journal* is a ring of records in shared memory that name changes.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, reserved_fence};

@@ -1,4 +1,7 @@
 //! Unit tests of fences. The rules that they test are in `fence/mod.rs`.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A relation *claims* a *record*, which
+//! holds its fences; until then, its writers raise an *unclaimed* fence that relations share.
 
 use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};

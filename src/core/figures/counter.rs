@@ -1,4 +1,7 @@
 //! The events that are counted for each space. `statistics.rs` keeps the counts.
+//!
+//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. The *saver* copies entries
+//! to a place outside of the region (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*.
 
 use crate::layout::ROW_WORDS;
 

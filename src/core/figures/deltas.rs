@@ -14,22 +14,28 @@ use crate::key::Scope;
 
 /// How many spaces have a delta. When another space comes, the noted changes are first added to the cells.
 const SPACES: usize = 4;
-/// The first of the counters for the fates of an entry. The others follow it, up to `EvictedUnread`; `WAYS` is their number.
+/// The first of the counters of the ways in which an entry can end. The others follow it, up to `EvictedUnread`.
 const FIRST: usize = Counter::Replaced as usize;
+/// The number of these counters.
 const WAYS: usize = Counter::EvictedUnread as usize - FIRST + 1;
 
 /// The changes of a few spaces, and the entries that a relation killed.
 #[derive(Default)]
 pub(crate) struct Deltas {
+    /// The deltas. The first `count` of them are in use.
     spaces: [Delta; SPACES],
+    /// The number of deltas in use.
     count: usize,
+    /// The entries that a relation killed (`relation_stats.rs`).
     pub kills: Kills,
 }
 
 /// The changes of one space.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Delta {
+    /// The database and the space in one word.
     space_id: u64,
+    /// The number of the space's cell.
     cell: u32,
     /// The sum of `ways`. It is 0 if there is nothing to add to counters.
     gone: u32,

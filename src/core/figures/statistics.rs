@@ -26,6 +26,8 @@
 //!
 //! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
 //! mark of a row leads to a cell only if that cell exists.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits.
 
 use super::counter::{Counter, Counts, entries, not_negative};
 use super::event::{Event, Events};
@@ -65,7 +67,9 @@ pub struct SpaceStats {
     pub space: Option<(u32, u32)>,
     /// The number of entries, valid or not.
     pub entries: u64,
+    /// The number of blocks in use.
     pub(crate) blocks: u64,
+    /// The counts of the events, by the number of the counter.
     pub(crate) counts: Counts,
 }
 
@@ -111,8 +115,11 @@ pub(crate) struct Statistics<'m> {
     region: Region<'m>,
     /// The slot of this backend.
     own: usize,
+    /// The position of the first slot in the region.
     slots_at: usize,
+    /// The number of slots.
     slots: usize,
+    /// The position of the first cell in the region.
     cells_at: usize,
     /// The number of cells. Spaces without a cell of their own share the last one.
     cells: u32,

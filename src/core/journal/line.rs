@@ -17,8 +17,9 @@ use crate::sync::Ordering;
 
 /// The words of a line beside its header.
 const BODY: usize = LINE - 1;
-/// The bytes of the name in the first line of a record, and in a further one.
+/// The bytes of the name in the first line of a record.
 const FIRST_BYTES: usize = 5 * 8;
+/// The bytes of the name in a further line of a record.
 const PART_BYTES: usize = BODY * 8;
 
 // The bits of the header. The length of a name is at most `KEY_BYTES_MAX`, which has 11 bits.
@@ -159,14 +160,20 @@ pub(super) enum Found<T> {
     Lost,
 }
 
-/// A record that was copied out of the ring, without its name, which has `length` bytes.
+/// A record that was copied out of the ring, without its name.
 #[derive(Debug)]
 pub(super) struct Copied {
+    /// The meaning of the record.
     pub what: What,
+    /// The OID of the database.
     pub database: u32,
+    /// The OID of a space or of a relation, or 0.
     pub object: u32,
+    /// The OID of the role that the key belongs to, or 0.
     pub role: u32,
+    /// The tick at which the record was appended.
     pub tick: u32,
+    /// The length of the name in bytes.
     pub length: usize,
 }
 
@@ -194,13 +201,13 @@ pub(super) fn copy<'m>(line: impl Fn(u64) -> Line<'m>, name: &mut [u8; KEY_BYTES
         let Found::Written((PART, _, words)) = line(part).read() else { return Found::Lost };
         unpack(&words, bytes);
     }
-    let [place, who, ..] = words;
+    let [database_and_object, role_and_tick, ..] = words;
     Found::Written(Copied {
         what,
-        database: (place >> 32) as u32,
-        object: place as u32,
-        role: (who >> 32) as u32,
-        tick: who as u32,
+        database: (database_and_object >> 32) as u32,
+        object: database_and_object as u32,
+        role: (role_and_tick >> 32) as u32,
+        tick: role_and_tick as u32,
         length,
     })
 }

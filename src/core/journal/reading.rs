@@ -1,4 +1,7 @@
 //! Reading the journal. `mod.rs` has the rules.
+//!
+//! A *life* of the journal begins when it is first used, and ends when its memory is formatted or damaged. Numbers of another life
+//! are of no use.
 
 use super::line::{Found, Record, copy};
 use super::ring::{AT_TAIL, Journal};

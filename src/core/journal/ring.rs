@@ -1,4 +1,7 @@
 //! The ring of the journal, and how records are appended to it. `mod.rs` has the rules.
+//!
+//! A *record* names one change. The *lap* of a line counts how often the ring has been gone around. A *batch* is the records of one
+//! commit.
 
 use super::line::{Line, Record};
 use crate::layout::{JOURNAL_HEAD_WORDS, LINE, Layout};
@@ -11,16 +14,19 @@ pub const BATCH_MAX: usize = 1000;
 /// records out.
 const RING_SHARE: u64 = 4;
 
-/// The positions of base and tail from the start of the journal, in words. Each has a cache line of its own.
+/// The position of the base from the start of the journal, in words. It has a cache line of its own.
 const AT_BASE: usize = 0;
+/// The position of the tail from the start of the journal, in words. It has a cache line of its own.
 pub(super) const AT_TAIL: usize = LINE;
 
-/// The journal of a region. `at` is its position. It may have no lines: then nothing is appended, and every reader has lost
-/// everything.
+/// The journal of a region. It may have no lines: then nothing is appended, and every reader has lost everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Journal<'m> {
+    /// The shared memory.
     pub(super) region: Region<'m>,
+    /// The position of the journal in the region, in words.
     pub(super) at: usize,
+    /// The number of lines of the ring.
     pub(super) lines: u64,
 }
 
@@ -117,10 +123,13 @@ impl<'m> Journal<'m> {
     }
 }
 
-/// Lines that are reserved, and not written yet: the positions from `at` to before `end`.
+/// Lines that are reserved, and not written yet.
 pub(super) struct Reserved<'m> {
+    /// The journal that the lines belong to.
     journal: Journal<'m>,
+    /// The position of the first line that is not written yet.
     at: u64,
+    /// The position behind the last line.
     end: u64,
 }
 

@@ -1,4 +1,8 @@
 //! The table of patterns. `mod.rs` has its layout and the rules of access.
+//!
+//! A *slot* holds one pattern. It is *announced* while the transaction of the pattern commits, *live* after that, and *retired*
+//! when another pattern needs it. A *fence* is a word in shared memory that says when a dependency of entries last changed. A
+//! *space* is a set of keys in one database.
 
 use crate::fence::{FenceId, Stamp};
 use crate::glob::Glob;
@@ -34,6 +38,7 @@ const GROUPS: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "or the slot stays announced"]
 pub struct AnnouncedPattern {
+    /// The slot that holds the pattern.
     pub(crate) slot: u32,
     /// The pattern fence of the space.
     pub(crate) fence: FenceId,
@@ -42,8 +47,11 @@ pub struct AnnouncedPattern {
 /// The question whether one of the patterns removes a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'k> {
+    /// The database and the space of the key in one word.
     pub space_id: u64,
+    /// The role of the key, or 0.
     pub role: u32,
+    /// The bytes of the key.
     pub key: &'k [u8],
     /// Only live patterns with a greater number count.
     pub since: Stamp,

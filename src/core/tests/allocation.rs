@@ -1,5 +1,8 @@
 //! Tests for a process without free memory. Operations on entries must not allocate memory of the process, because a failed
 //! allocation would abort it. Reports about entries may allocate, and must return an error if an allocation fails.
+//!
+//! A *tier* is a cache in memory that several processes share. A *flight* is the right to publish a value for a key: a lease, a
+//! fill or a claim (`tier/flight.rs`).
 
 #![cfg(not(any(loom, counting)))]
 

@@ -1,6 +1,9 @@
 //! Tests the steps of a commit in the tier: for a transaction that changes a dependency of a value and also sets the value (*Set
 //! and fence* in `fence/mod.rs`), for the removal of a key, and for removals by a key's mark, which is the key without its bytes
 //! (`KeyMark`).
+//!
+//! A *tier* is a cache in memory that several processes share. An *announced* change of a key hides the key's value until the
+//! change is confirmed (`tier/publishing.rs`).
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

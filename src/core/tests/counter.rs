@@ -1,5 +1,8 @@
 //! Tests of `Tier::to_counter`, which turns a value into a counter. The caller says which number the value stands for. The time
 //! to live, the dependencies and the time for which the value may be served stale must stay.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
+//! the key's value until the change is confirmed (`tier/publishing.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

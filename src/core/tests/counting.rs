@@ -3,6 +3,9 @@
 //! the exception: `tier/reading.rs`.) Each write to a shared word takes its cache line away from all other processors.
 //!
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
+//!
+//! A *hold* is the time from acquiring to releasing a lock. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed.
 #![cfg(counting)]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};

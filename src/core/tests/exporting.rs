@@ -1,4 +1,7 @@
 //! Tests of exported values: which entries are exported, when a value is not, and what is told of its dependencies.
+//!
+//! An entry is *exported* if a store outside of the server gets a copy of its value (`tier/exporting.rs`). A *tier* is a cache in
+//! memory that several processes share.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

@@ -3,6 +3,9 @@
 //! A value that gets too few blocks is refused as a whole. In overwritten memory, every operation must end, and none may crash;
 //! cached values may be lost or overwritten. A panic under a shard's lock switches the shard off, so that no reader sees a change
 //! half done.
+//!
+//! A *tier* is a cache in memory that several processes share. An entry is *spread* if it may have blocks in other shards than that
+//! of its key.
 
 // This test uses only the damage functions and the number of cases of the harness.
 #[allow(dead_code)]

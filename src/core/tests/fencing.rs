@@ -1,4 +1,7 @@
 //! Tests what the tier tells about a miss (`Tier::why_fenced`), and the list of a scope's keys (`Tier::keys_between`).
+//!
+//! A *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed. A *scope* is the database, the space and the role of a key.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

@@ -1,5 +1,8 @@
 //! The figures of the whole tier, read together: each event is counted once, and the figures of a space are those that
 //! `space_stats` returns.
+//!
+//! A *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};

@@ -1,4 +1,6 @@
 //! Tests of the largest entries: an entry may take an eighth of the blocks, and evictions make room for it.
+//!
+//! A *tier* is a cache in memory that several processes share.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

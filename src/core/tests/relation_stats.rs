@@ -1,6 +1,8 @@
 //! Tests the statistics of relations: how often a relation has changed, when it changed last, and how many entries its changes have
 //! *killed*, which means invalidated. Each killed entry must be counted once, when its memory is reclaimed
 //! (`figures/relation_stats.rs`).
+//!
+//! A *tick* is the unit of time, which the host of the tier chooses. The *record* of a relation holds its fences (`fence/mod.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

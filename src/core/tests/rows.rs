@@ -1,5 +1,7 @@
 //! Tests of entries that depend on single rows of a relation: on the tags of the rows and on the bulk fence
 //! (`Fences::bulk_dependency`). `tests/protocol/bulk.rs` tries every order of the steps.
+//!
+//! The *record* of a relation holds its fences (`fence/mod.rs`). The record is *marked* once an entry depends on its bulk fence.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

@@ -6,6 +6,9 @@
 //! eight locations; the hash of a key chooses its set. A saved copy that becomes an entry again is *promoted*.
 //!
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
+//!
+//! A *shard* is a part of the tier with a lock of its own. An *announced* change of a key hides the key's value until the change is
+//! confirmed (`tier/publishing.rs`). A *segment* is a part of that place, for example a table.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};

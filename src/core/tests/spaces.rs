@@ -1,5 +1,8 @@
 //! Tests the statistics of each space (`figures/statistics.rs`), and the quota of a space (`tier/quota.rs`): a space at its quota
 //! must evict its own entries only.
+//!
+//! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
+//! (`figures/statistics.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, Spinning, TestHost, memory, value};

@@ -1,4 +1,6 @@
 //! Tests values that may be served stale: for how long, to which readers, and when the tier removes them.
+//!
+//! A *tick* is the unit of time, which the host of the tier chooses.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

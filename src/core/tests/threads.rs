@@ -7,6 +7,9 @@
 //! The last test runs the protocols under real concurrency. The source of each value is a number in memory. It
 //! changes only between announcing and confirming, or between raising and lowering a fence. A reader that reads the
 //! number and then the tier must not find an older number in the tier.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A *shard* is a part of the tier with a
+//! lock of its own.
 
 mod values;
 

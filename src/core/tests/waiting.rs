@@ -1,5 +1,8 @@
 //! Tests the fills that sessions wait for (`tier/flight.rs`): the answers to a waiting session, the results that it gets, and the
 //! marks that a fill leaves to the next fill. Also tests readers that accept outdated values.
+//!
+//! A *fill* is the right of a session to compute and publish the value of a key. A *tick* is the unit of time, which the host of
+//! the tier chooses.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

@@ -1,5 +1,9 @@
 //! Begins and ends flights: leases, fills and claims. `flight.rs` explains them. The functions here take the lock of the shard; the
 //! caller must not hold a lock.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
+//! changes after that stamp. A *tick* is the unit of time, which the host of the tier chooses. A *location* says where the copy of
+//! a value is saved (`tier/directory.rs`). A flight takes a *slot* of the shard of its key.
 
 use super::Tier;
 

@@ -5,6 +5,9 @@
 //! - A backend does a bounded amount of work before it releases the lock: a few evictions and a short search. Then it acquires the
 //!   lock again if it needs more blocks. So waiting writers get the lock in between. The time from acquiring to releasing the lock
 //!   is called a *hold*.
+//!
+//! A *run* is a row of neighbouring blocks. An entry that lies in several runs is *chained*; it is *spread* if it may have blocks
+//! in other shards than that of its key.
 
 use super::Tier;
 use super::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
@@ -33,14 +36,16 @@ struct Hold {
 /// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
 /// blocks, before an entry is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
 const SEARCH_WORDS_MIN: u32 = 8;
+/// See [`SEARCH_WORDS_MIN`].
 const FREE_BLOCKS_PER_WORD: u32 = 32;
 /// An entry that needs more than an eighth of a shard's blocks is spread over several shards.
 const SHARD_SHARE: u32 = 8;
 /// For an entry of at most this many blocks (512 bytes), the first attempt looks for one run.
 const SMALL_BLOCKS: u32 = 32;
 /// For a larger entry, the first attempt accepts only runs of at least an eighth of its blocks. This minimum is itself at least
-/// [`SMALL_BLOCKS`] and at most [`PIECE_BLOCKS_MAX`] (4 KB): evicting neighbours until a longer run is free would take too long.
+/// [`SMALL_BLOCKS`] and at most [`PIECE_BLOCKS_MAX`].
 const PIECES: u32 = 8;
+/// The limit of the minimum above, 4 KB: evicting neighbours until a longer run is free would take too long.
 const PIECE_BLOCKS_MAX: u32 = 256;
 
 /// Where the blocks of an entry will come from.
@@ -70,6 +75,7 @@ impl Plan {
 
 /// A visit to a shard, which may take several holds of its lock.
 struct Visit {
+    /// The number of the shard.
     shard: u32,
     /// The blocks that this visit may still take.
     share_left: u32,

@@ -2,6 +2,9 @@
 //!
 //! A count of entries reads the header of every entry of the tier. It holds the lock of one shard for a few buckets at a time, so
 //! other backends never wait long. Entries that are stored or removed meanwhile may be counted or not.
+//!
+//! A *space* is a set of keys in one database. A *fence* is a word in shared memory that says when a dependency of entries last
+//! changed.
 
 use super::Tier;
 

@@ -12,6 +12,9 @@
 //!
 //! A block that belongs to entries of two shards is a certain finding as well, but it takes a second walk to prove it, see
 //! [`shared_blocks`].
+//!
+//! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
+//! (`figures/statistics.rs`).
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED};

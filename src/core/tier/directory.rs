@@ -224,16 +224,16 @@ impl<H: Host> Tier<'_, H> {
             && guard.add_location(hash, to)
     }
 
-    /// Calls `what` with each location of one shard, and with whether a reader has asked for it. Without a lock: other processes
+    /// Calls `visit` with each location of one shard, and with whether a reader has asked for it. Without a lock: other processes
     /// add and forget locations meanwhile.
-    pub fn each_location(&self, shard: u32, mut what: impl FnMut(Location, bool)) {
+    pub fn each_location(&self, shard: u32, mut visit: impl FnMut(Location, bool)) {
         if shard >= self.layout.shards {
             return;
         }
         for at in Shard::new(self.region, &self.layout, shard).location_words() {
             let word = self.region.load(at);
             if let Some(location) = location_in(word) {
-                what(location, word & ASKED != 0);
+                visit(location, word & ASKED != 0);
             }
         }
     }

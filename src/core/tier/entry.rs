@@ -35,6 +35,9 @@
 //!
 //! An entry is *dead* once it was removed. The bytes of a dead entry may be anything, so this code never trusts them: every loop
 //! must end by itself, and the number of a block that does not exist leads to the sink (`Layout::block_at`).
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. An entry is *linked* while it is in the chain of its hash
+//! bucket, and *announced* while it hides the value of its key until a change is confirmed (`publishing.rs`).
 
 use crate::blocks::Run;
 use crate::fence::{FenceId, Stamp};

@@ -3,6 +3,8 @@
 //! An entry is exported if it was stored with `ReserveOptions::is_exported`. A process that follows the journal keeps the copies:
 //! after each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, and
 //! the order of the records does not matter.
+//!
+//! A *shard* is a part of the tier with a lock of its own.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};

@@ -1,5 +1,9 @@
 //! Gives the blocks of unlinked entries back. In an entry of several runs, each run holds the link to the next run, so the link
 //! must be read before the run is given back.
+//!
+//! An entry is *unlinked* once it is not in the chain of its hash bucket any more. It is *spread* if it may have blocks in other
+//! shards than that of its key. A *space* is a set of keys in one database. A *zone* is 64 KB of blocks with a version that moves
+//! when an entry in it dies (`tier/shard.rs`).
 
 use super::Tier;
 

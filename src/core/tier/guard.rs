@@ -1,5 +1,9 @@
 //! A shard whose lock this process holds: its buckets, its blocks and its flights. `queues.rs` has its queues, and `shard.rs` the
 //! rules.
+//!
+//! An entry is *linked* while it is in the chain of its hash bucket, where readers find it. An *announced* change of a key hides
+//! the key's value until the change is confirmed (`tier/publishing.rs`). A *zone* is 64 KB of blocks with a version that moves when
+//! an entry in it dies (`tier/shard.rs`). A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 use super::entry::{Entry, HIDDEN, Header, LINKED, NONE, RUN_BLOCKS_MIN};
 use super::flight::Flights;

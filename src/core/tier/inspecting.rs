@@ -1,4 +1,8 @@
 //! Shows the content of a tier: its entries, and how full it is.
+//!
+//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *scope* is the database,
+//! the space and the role of a key. A *flight* is the right to publish a value for a key: a lease, a fill or a claim
+//! (`tier/flight.rs`).
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};

@@ -1,4 +1,7 @@
 //! Judges entries: whether an entry can ever be served again. Evictions, quotas, the sweep, the census and the saver ask this.
+//!
+//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *hold* is the time from
+//! acquiring to releasing a lock. A *tick* is the unit of time, which the host of the tier chooses.
 
 use super::Tier;
 

@@ -1,5 +1,8 @@
 //! Invalidations by a pattern: announces and confirms them, and compares keys with them. `patterns/mod.rs` has the protocol. No
 //! function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
+//!
+//! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
+//! increments. A *slot* holds one pattern.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, LINKED};

@@ -1,4 +1,7 @@
 //! Brings saved values back: judges a saved copy as if it were an entry, and makes it an entry again.
+//!
+//! A *location* says where the copy of a value is saved (`tier/directory.rs`). A *fence* is a word in shared memory that says when
+//! a dependency of entries last changed.
 
 use super::Tier;
 use super::entry::Entry;

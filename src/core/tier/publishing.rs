@@ -3,6 +3,10 @@
 //! An *announcement* is a hidden entry at the front of its bucket. While it stands, its key is a miss for every reader. So from the
 //! announcement until [`Tier::confirm`], no reader sees the old value or the new one. The functions here take locks; the caller
 //! must not hold one.
+//!
+//! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
+//! increments. A *fence* is a word in shared memory that says when a dependency of entries last changed. A *flight* is the right to
+//! publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`).
 
 use super::Tier;
 

@@ -1,5 +1,8 @@
 //! The eviction queues of a shard, its visited bits and its ghosts, for the holder of the lock. `eviction.rs` has the policy that
 //! uses them. A queue is a doubly linked list of entries, from the oldest to the newest.
+//!
+//! A *ghost* is the hash of an entry that was evicted lately. A *zone* is 64 KB of blocks with a version that moves when an entry
+//! in it dies (`tier/shard.rs`). The *visited bit* of an entry says that a reader has asked for it.
 
 use super::entry::{Entry, HEADER_WORDS, Header, IN_MAIN, LINKED, NONE};
 use super::guard::Guard;

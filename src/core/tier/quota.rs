@@ -16,6 +16,8 @@
 //! as many buckets as the tier has, divided by the number of the space's entries. If all entries were asked for, it needs twice as
 //! many. There is a bucket for every 256 bytes. So with entries of 256 bytes and a quota of a thousandth of the tier, each new
 //! value takes about a thousand buckets.
+//!
+//! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`).
 
 use super::Tier;
 use super::entry::{HIDDEN, Header, LINKED};

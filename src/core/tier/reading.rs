@@ -4,6 +4,9 @@
 //! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the
 //! shard's lock. [`Reader`] says which entries a reader may get. A read writes only the visited bit, the counts and the sample of
 //! hits of its backend, and at most once a second the tick at which the entry was known to be valid.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
+//! changes after that stamp. A *hold* is the time from acquiring to releasing a lock.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};

@@ -1,5 +1,9 @@
 //! Removes entries: on request, or because they will never be served again. The public functions take locks; the caller must not
 //! hold one.
+//!
+//! An entry is *spread* if it may have blocks in other shards than that of its key. A *flight* is the right to publish a value for
+//! a key: a lease, a fill or a claim (`tier/flight.rs`). An *announced* change of a key hides the key's value until the change is
+//! confirmed (`tier/publishing.rs`). The *mark* of a key is the key without its bytes (`key.rs`).
 
 use super::Tier;
 

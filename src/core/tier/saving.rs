@@ -12,6 +12,8 @@
 //! begin before the first one has ended. Comparing blocks and stamps instead of the mark would not be enough: both recur within a
 //! few changes of a hot key. (A later note that the entry was valid, `reading.rs`, leaves the mark: the copy may then be served
 //! stale for a shorter time.)
+//!
+//! A *space* is a set of keys in one database.
 
 use super::Tier;
 use super::entry::{Entry, HEADER_BYTES, HIDDEN, Header, LINKED, MARKED};

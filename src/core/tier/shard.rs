@@ -18,6 +18,8 @@
 //! therefore sees that it moved. (Boehm, "Can seqlocks get along with programming language memory models?", 2012.)
 //!
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, and [`crate::Tier::try_check`] reports it.
+//!
+//! A *location* says where the copy of a value is saved (`tier/directory.rs`).
 
 use super::entry::{Entry, Header, NONE};
 use crate::hash::reduce;

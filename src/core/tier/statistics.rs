@@ -1,4 +1,7 @@
 //! The statistics of spaces and relations, for the users of a tier. `figures/` has the structures and their access rules.
+//!
+//! The *record* of a relation holds its fences (`fence/mod.rs`). The *cell* of a space is the place of its counts in shared memory
+//! (`figures/statistics.rs`). A *scope* is the database, the space and the role of a key.
 
 use super::Tier;
 

@@ -1,4 +1,6 @@
 //! Unit tests of a tier that need to see its parts.
+//!
+//! A *zone* is 64 KB of blocks with a version that moves when an entry in it dies (`tier/shard.rs`).
 
 use super::Tier;
 use super::shard::Shard;

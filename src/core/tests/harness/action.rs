@@ -4,6 +4,10 @@
 //! Times are in ticks, and sizes are in bytes of the value. `key` is a number below [`KEYS`] (`keys.rs` makes a key of it). `tags`
 //! is a set: bit n stands for tag n. Any number of a shard or a space is valid: the harness takes it modulo their number. An action
 //! that ends an earlier one does nothing if there is none.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
+//! the key's value until the change is confirmed (`tier/publishing.rs`). The *saver* copies entries to a place outside of the
+//! region (`tier/saving.rs`).
 
 /// One step of a test.
 #[derive(Clone, Debug)]

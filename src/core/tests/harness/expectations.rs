@@ -1,4 +1,7 @@
 //! Compares answers of the tier with the model.
+//!
+//! A *tier* is a cache in memory that several processes share. A *stamp* is a number of the clock of changes, which each committed
+//! change increments. A *space* is a set of keys in one database.
 
 use super::action::SPACES;
 use super::keys::{class, content, with_key};

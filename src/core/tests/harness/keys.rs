@@ -1,4 +1,7 @@
 //! The keys, values and fences of the harness. A key is a number below `KEYS`, and a tag a number below `TAGS`.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *scope* is the database, the space
+//! and the role of a key. A *flight* is the right to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`).
 
 use super::action::{RELATION, TAGS};
 use pg_cache_core::testing::TestHost;

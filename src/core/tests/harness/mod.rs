@@ -7,6 +7,8 @@
 //! `tests/model.rs` chooses the actions at random, and the fuzzer and `tests/replay.rs` decode them from bytes ([`story`]).
 //! [`damage`] has no model: it runs operations while the memory is overwritten. No test uses all of this module, so each
 //! one declares it with `allow(dead_code)`.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
 
 mod action;
 mod both;

@@ -1,5 +1,8 @@
 //! The naive model: what a tier may and must return. Keys and tags are numbers (`keys.rs`). Expiries and deadlines are in ticks,
 //! and stamps are numbers on the model's clock of changes, which moves with the tier's.
+//!
+//! A *flight* is the right to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). An *announced* change of a
+//! key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *space* is a set of keys in one database.
 
 use super::action::{Action, RELATION, SPACES, TAGS};
 use super::keys::{class, space_of};
@@ -38,12 +41,17 @@ pub const TOLD: [Counter; 9] = [
 pub struct Known {
     /// The number of the key.
     pub key: u8,
+    /// The bytes of the value.
     pub value: Vec<u8>,
+    /// The kind of the value.
     pub kind: Kind,
+    /// The tick at which the value expires.
     pub expires: u32,
+    /// The number on the model's clock of changes as of which the value is valid.
     pub stamp: u64,
     /// The set of the tags that the value depends on: bit n stands for tag n.
     pub tags: u8,
+    /// How long the value may be served stale. None if it may not be.
     pub stale_ok: Option<StaleOk>,
     /// Whether a change of the relation has invalidated the entry before it expired.
     pub killed: bool,
@@ -54,7 +62,9 @@ pub struct Known {
 /// The model's copy of a fence: the number of its last change, and how many writers have it raised.
 #[derive(Clone, Copy, Default)]
 pub struct Fence {
+    /// The number of the last change.
     pub seq: u64,
+    /// The number of writers that have the fence raised.
     pub pending: u32,
 }
 
@@ -63,11 +73,13 @@ pub struct Fence {
 pub struct Flight {
     /// The ID of the lease, the fill or the claim.
     pub lease: u64,
-    /// The session.
+    /// The session that has the flight.
     pub owner: u32,
+    /// Whether it is a lease, a fill or a claim.
     pub purpose: Purpose,
     /// None for a claim, which has no deadline.
     pub deadline: Option<u32>,
+    /// The clock of changes when the flight began.
     pub stamp: u64,
     /// Whether the key was set or removed since, so that the value must be refused.
     pub void: bool,
@@ -90,6 +102,7 @@ pub struct Model {
     pub flights: HashMap<u8, Flight>,
     /// The last value of each key, also if it is no longer valid.
     pub entries: HashMap<u8, Known>,
+    /// The fence of each tag.
     pub tags: [Fence; TAGS as usize],
     /// The number of the last flush.
     pub flushed: u64,
@@ -101,9 +114,11 @@ pub struct Model {
     pub forgotten: [u64; Counter::ALL.len()],
     /// Whether an action has worked within a quota of the space, which may have evicted any entry of the space.
     pub trimmed: [bool; SPACES as usize],
+    /// The effects of changes of the relation.
     pub relation: RelationModel,
     /// The copies that are saved outside of the tier.
     pub saver: Saver,
+    /// The patterns that were invalidated.
     pub patterns: PatternsModel,
 }
 

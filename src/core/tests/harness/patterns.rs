@@ -1,5 +1,8 @@
 //! Actions with patterns, and the model's knowledge of the patterns. Each method of `Both` does one action of `action.rs`, which
 //! explains the parameters.
+//!
+//! An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *slot* holds one
+//! pattern (`patterns/mod.rs`).
 
 use super::both::Both;
 use super::keys::{SCOPES, with_key};

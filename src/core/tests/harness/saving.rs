@@ -1,5 +1,8 @@
 //! The saver of the tests, and actions on saved values. Its copies are what rows of a table are for the server. `tier/saving.rs`
 //! has the rules of a saver, and `tier/directory.rs` those of locations.
+//!
+//! The saver *marks* an entry before it copies it; a *segment* is a list of its copies. A saved value that becomes an entry again
+//! is *promoted*.
 
 use super::action::SPACES;
 use super::both::Both;

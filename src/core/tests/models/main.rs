@@ -11,6 +11,9 @@
 //! Loom has no total order of sequentially consistent accesses: it treats them as acquire and release. The models of
 //! fences here need nothing more, because a reader that relies on a change has read the change from the source. These
 //! models do not cover the protocols that need one order over clock, fence and snapshot.
+//!
+//! An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *space* is a set of
+//! keys in one database.
 #![cfg(loom)]
 
 mod bed;

@@ -12,6 +12,9 @@
 //!
 //! A writer that will not look again claims the record, and raises the bulk fence whether it finds the mark or not: a fill may mark
 //! the record and settle the mark before the writer raises the fence of the record.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
+//! changes after that stamp.
 
 use stateright::{Model, Property};
 
@@ -133,6 +136,7 @@ struct Writer {
 struct Filler {
     /// The next step. None once the entry is published.
     next: Option<Fill>,
+    /// The stamp of the entry.
     stamp: u8,
     /// The changes that the value contains, one bit for each writer.
     value: u8,
@@ -153,15 +157,20 @@ struct Filler {
 struct Record {
     /// Whether a search for the relation finds the record.
     is_claimed: bool,
+    /// Whether entries need not depend on the unclaimed fence any more.
     is_settled: bool,
+    /// Whether an entry may depend on the bulk fence, so that writers must look at it.
     is_marked: bool,
+    /// Whether entries of single rows need not depend on the fence of the record any more.
     is_mark_settled: bool,
 }
 
 /// How the read ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Outcome {
+    /// Whether the read has ended.
     has_read: bool,
+    /// Whether the reader got a value.
     is_hit: bool,
     /// The reader got a value without a change that it must see.
     is_stale: bool,
@@ -181,11 +190,15 @@ struct State {
     now: u8,
     /// The count of claims.
     claims: u8,
+    /// The record of the relation.
     record: Record,
+    /// The fences, by their constants above.
     fences: [Fence; FENCES],
     /// The changes that are visible, one bit for each writer.
     visible: u8,
+    /// The writers.
     writers: Vec<Writer>,
+    /// The fills.
     fillers: Vec<Filler>,
     /// The number of steps that other relations still take.
     others: u8,
@@ -193,6 +206,7 @@ struct State {
     safe_stamp: Option<u8>,
     /// The changes that the reader must see, once it has begun. With a safe stamp, it must not see any others.
     begun: Option<u8>,
+    /// How the read ended.
     outcome: Outcome,
 }
 

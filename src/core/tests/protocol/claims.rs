@@ -7,6 +7,9 @@
 //! claim, it marks the record as *settled*. Then fills do not look at the unclaimed fence any more; their stamps do not matter.
 //! Before that mark, the record's fence takes over the number of the unclaimed fence (`Cover`): an entry with an earlier
 //! stamp and a reader with a safe stamp must still find that number.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
+//! changes after that stamp.
 
 use stateright::{Model, Property};
 
@@ -88,6 +91,7 @@ struct Writer {
 struct Filler {
     /// How many steps the fill has taken.
     at: u8,
+    /// The stamp of the entry.
     stamp: u8,
     /// The changes that the value contains, one bit for each writer.
     value: u8,
@@ -107,7 +111,9 @@ struct State {
     now: u8,
     /// The count of claims.
     claims: u8,
+    /// Whether a search for the relation finds a record.
     is_claimed: bool,
+    /// Whether entries need not depend on the unclaimed fence any more.
     is_settled: bool,
     /// The unclaimed fence: writers raise it while the relation has no record.
     unclaimed: Fence,
@@ -115,17 +121,21 @@ struct State {
     record: Fence,
     /// The changes that are visible, one bit for each writer.
     visible: u8,
+    /// The writers.
     writers: Vec<Writer>,
+    /// The fills.
     fillers: Vec<Filler>,
     /// The safe stamp of a reader that keeps one snapshot.
     safe_stamp: Option<u8>,
     /// The changes that the reader must see, once it has begun. With a safe stamp, it must not see any others.
     begun: Option<u8>,
+    /// Whether the read has ended.
     has_read: bool,
     /// Whether the reader got a value without a change that it must see.
     stale: bool,
     /// Whether the reader, with a safe stamp, got a value with a change that it must not see.
     newer: bool,
+    /// The number of hits.
     hits: u8,
     /// The hits on entries of fills that found the record settled.
     settled_hits: u8,

@@ -2,6 +2,8 @@
 //! memory takes a few bytes.
 //!
 //! In the code, each method is one atomic operation on one word. So it may be one step in a model.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments.
 
 /// A fence: `seq` is the number of the last change, and `pending` counts the writers that have raised the fence. The
 /// numbers stay small in a model, because each writer draws only one or two.

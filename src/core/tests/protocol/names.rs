@@ -174,13 +174,17 @@ enum Preparing {
 pub struct State {
     /// The clock of changes.
     now: u8,
+    /// The fences of the two transactions, and the fence of the database.
     fences: [Fence; 3],
     /// The committed transactions, one bit for each.
     visible: u8,
     /// The transaction that has the name.
     named: Option<u8>,
+    /// The records of the transactions.
     records: Vec<Record>,
+    /// The sessions that end a transaction by its name.
     enders: [Ender; 2],
+    /// The preparation of the second transaction.
     preparing: Preparing,
     /// The record of the second transaction.
     own: Option<u8>,

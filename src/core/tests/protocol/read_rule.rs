@@ -10,6 +10,9 @@
 //! visible to a session that accepts invalidation messages after they were sent (`Send`), which is later. The two are
 //! separate bits of a value: see [`CATALOGS`]. Only some variants have the steps for catalogs, because these steps
 //! multiply the states.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *stamp* is a number of the clock of
+//! changes, which each committed change increments.
 
 use stateright::{Model, Property};
 
@@ -83,6 +86,7 @@ pub struct Writer {
 pub struct Filler {
     /// How many steps of its program it has taken.
     at: u8,
+    /// The stamp of the value.
     pub stamp: u8,
     /// The changes that the value contains, as bits.
     value: u8,
@@ -92,11 +96,15 @@ pub struct Filler {
 pub struct State {
     /// The clock of changes.
     pub now: u8,
+    /// The fences.
     pub fences: [Fence; FENCES],
     /// The changes that are visible, as bits.
     visible: u8,
+    /// The writers.
     pub writers: Vec<Writer>,
+    /// The fills.
     pub fillers: Vec<Filler>,
+    /// The readers.
     pub readers: Vec<Reader>,
 }
 
@@ -158,11 +166,13 @@ type Plan = (&'static [usize], bool);
 /// The model: the programs of all actors, which follow from a variant.
 #[derive(Clone, Debug)]
 pub struct ReadRule {
+    /// The programs of the writers.
     writers: Vec<Writing>,
     /// The program of a fill.
     fill: Vec<Fill>,
-    /// The numbers of fills and of readers.
+    /// The number of fills.
     fillers: usize,
+    /// The number of readers.
     readers: usize,
     /// The programs of the readers: under READ COMMITTED, then under REPEATABLE READ.
     reads: [Vec<Read>; 2],

@@ -60,7 +60,9 @@ pub struct Reader {
 /// The entry that a reader finds. `value` is the set of the changes that the value contains, one bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
+    /// The stamp of the value.
     pub stamp: u8,
+    /// The changes that the value contains, one bit for each.
     pub value: u8,
 }
 
@@ -68,6 +70,7 @@ pub struct Entry {
 pub struct View<'v> {
     /// The clock of changes: the number that was drawn last.
     pub now: u8,
+    /// The fences of the model.
     pub fences: &'v [Fence],
     /// The changes that are visible.
     pub visible: u8,

@@ -86,6 +86,7 @@ pub struct Transaction {
     pub dropped: bool,
     /// Whether the value was dropped although no other transaction did anything.
     for_nothing: bool,
+    /// Whether its value was published.
     pub published: bool,
 }
 
@@ -93,10 +94,13 @@ pub struct Transaction {
 pub struct State {
     /// The clock of changes.
     pub now: u8,
+    /// The fences.
     pub fences: [Fence; FENCES],
     /// The changes that are visible, as bits.
     visible: u8,
+    /// The transactions.
     pub transactions: Vec<Transaction>,
+    /// The reader.
     pub reader: Reader,
 }
 

@@ -8,6 +8,8 @@
 //! restart that keeps a saved cache also keeps the list.) While the transaction is only prepared, no fence is raised:
 //! its changes are not visible, so the cached values are right. (This is a transaction that a command prepares.
 //! `names.rs` also has the other kind, whose fences are raised while it is prepared.)
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 use stateright::{Model, Property};
 
@@ -15,9 +17,11 @@ use crate::memory::Fence;
 use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check};
 
-/// The fence of what the transaction changed, and the fence of its database.
+/// The fence of what the transaction changed.
 const CHANGED: usize = 0;
+/// The fence of the transaction's database.
 const DATABASE: usize = 1;
+/// The fences that the entry depends on.
 const DEPENDENCIES: [usize; 2] = [CHANGED, DATABASE];
 
 /// One atomic step of a backend that executes COMMIT PREPARED.
@@ -86,6 +90,7 @@ pub struct Backend {
 pub struct State {
     /// The clock of changes.
     now: u8,
+    /// The fence of what the transaction changed, and the fence of its database.
     fences: [Fence; 2],
     /// Whether the list of the transaction's fences is still in shared memory.
     known: bool,
@@ -93,11 +98,15 @@ pub struct State {
     prepared: bool,
     /// 1 if the transaction is committed, and 0 before that.
     visible: u8,
+    /// Whether the server has restarted, which loses the shared memory.
     restarted: bool,
+    /// The backends that try to end the transaction.
     backends: Vec<Backend>,
     /// How many steps the fill has taken.
     filled: u8,
+    /// The entry that the fill stores.
     entry: Entry,
+    /// The reader.
     reader: Reader,
 }
 

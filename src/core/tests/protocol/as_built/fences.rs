@@ -1,5 +1,7 @@
 //! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`. A *path* is a list of steps, each
 //! with the model's state after it.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments.
 
 use pg_cache_core::{FenceId, Fences, Stamp};
 

@@ -1,4 +1,6 @@
 //! One key of a real tier beside that of the model `keys/`.
+//!
+//! The *flight* of the key is a lease, a fill or a claim that the tier has recorded.
 
 use std::sync::atomic::AtomicU64;
 

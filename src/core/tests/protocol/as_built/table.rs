@@ -1,4 +1,7 @@
 //! One key of a real tier and the rows of one segment, beside those of the model `table/`.
+//!
+//! The *saver* copies entries to rows; a *location* says in which row the copy of a value is; the *directory* of the tier has the
+//! locations.
 
 use pg_cache_core::testing::{TestHost, memory, owner};
 use pg_cache_core::{Batch, Location, Meta, Miss, Reservation, Stamp, Stored, Unclaimed};

@@ -1,4 +1,6 @@
 //! The steps that are possible in a state, and the properties of every state. `mod.rs` explains the words.
+//!
+//! A caller that has the *flight* of a key computes the result for all.
 
 use super::scenarios::{Flights, Query, Variant};
 use super::state::{Call, KEYS, Outcome, Phase, Session, State, Step, Write, Writer};

@@ -1,4 +1,6 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+//!
+//! A caller with a *flight* computes the result for all callers. A flight is *marked* if another caller waits for it.
 
 /// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,16 +128,23 @@ const PLAIN: Plan = Plan { key: 0, full: None, nested: None, holds: None, needs:
 /// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
 pub struct Flights {
+    /// The rule that is broken, if any.
     pub variant: Variant,
+    /// The plan of each session's call.
     pub plans: &'static [Plan],
+    /// The number of writers.
     pub writers: usize,
     /// Whether a writer may abort.
     pub aborts: bool,
+    /// The query of all calls.
     pub query: Query,
-    /// The most removals of the key, flushes of the space, deaths of sessions, and timeouts that pass.
+    /// The most removals of the key.
     pub removals: u8,
+    /// The most flushes of the space.
     pub flushes: u8,
+    /// The most deaths of sessions.
     pub deaths: u8,
+    /// The most timeouts that pass.
     pub ticks: u8,
     /// Whether waiters look for deadlocks.
     pub checks: bool,

@@ -1,4 +1,7 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
+//!
+//! A *flight* is the right to compute the result of a key. Its *slot* in the tier is *marked* if a caller waits for it. A *stamp*
+//! is a number of the clock of changes.
 
 use crate::memory::Fence;
 
@@ -184,6 +187,7 @@ impl Session {
 pub struct Flight {
     /// The session that leads it. A session leads at most one flight of a key, so this is also the ID of the flight.
     pub leader: u8,
+    /// The number on the clock of changes that the flight's result gets.
     pub stamp: u8,
     /// Whether the key was removed since the flight began.
     pub void: bool,
@@ -198,6 +202,7 @@ pub struct Flight {
 /// The slot of a key. It keeps `owed` and `fruitless` after the flight has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Slot {
+    /// The flight of the key, if it has one.
     pub flight: Option<Flight>,
     /// Whether a caller has marked the present flight, because it waits.
     pub waited: bool,
@@ -210,7 +215,9 @@ pub struct Slot {
 /// A stored result. `value` is the set of the changes that it contains, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
+    /// The stamp of the flight that computed the result.
     pub stamp: u8,
+    /// The changes that the result contains, as bits.
     pub value: u8,
     /// Whether it was invalid when it was stored.
     pub born_invalid: bool,
@@ -220,7 +227,9 @@ pub struct Entry {
 pub struct Writer {
     /// The number of steps that the writer has taken.
     pub at: u8,
+    /// Whether the transaction has aborted.
     pub aborted: bool,
+    /// The number that the writer has drawn from the clock of changes.
     pub number: u8,
 }
 
@@ -234,16 +243,23 @@ pub struct State {
     pub flushed: u8,
     /// The changes, removals and flushes that are visible, as bits.
     pub visible: u8,
+    /// The transactions that change the relation.
     pub writers: Vec<Writer>,
     /// Whether it is known that the result varies on settings.
     pub varies: bool,
+    /// The slot of each key.
     pub slots: [Slot; KEYS],
+    /// The stored result of each key.
     pub entries: [Option<Entry>; KEYS],
+    /// The sessions that call.
     pub sessions: Vec<Session>,
     /// The number of timeouts that have passed.
     pub ticks: u8,
+    /// The number of removals of the key so far.
     pub removals: u8,
+    /// The number of flushes of the space so far.
     pub flushes: u8,
+    /// The number of sessions that have died.
     pub deaths: u8,
     // The protocol does not use the following facts. The properties judge them.
     /// The number of runs of the query.

@@ -1,4 +1,6 @@
 //! The steps of callers and writers. `mod.rs` explains the words.
+//!
+//! A caller that has the *flight* of a key computes its result. The *mark* of the flight says that another caller waits for it.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};

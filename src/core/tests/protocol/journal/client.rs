@@ -1,4 +1,6 @@
 //! The steps of the client: its reads, and its calls of `cache_changes` and `cache_seq`.
+//!
+//! The *cursor* of the client is the number of the last record that it has applied. `mod.rs` explains the model.
 
 use super::scenarios::{Journal, Variant};
 use super::state::{Body, CHANGES, Call, Caller, Client, Entry, Flight, Read, Scan, State};

@@ -83,7 +83,9 @@ struct State {
     now: u8,
     /// The count of claims.
     claims: u8,
+    /// Whether a search for the relation finds a record.
     is_claimed: bool,
+    /// Whether a session has marked the relation, so that its changes must be named.
     is_marked: bool,
     /// The unclaimed fence: writers raise it while the relation has no record.
     unclaimed: Fence,
@@ -91,6 +93,7 @@ struct State {
     record: Fence,
     /// The changes that are visible, one bit for each writer.
     visible: u8,
+    /// The writers.
     writers: Vec<Writer>,
     /// The changes that are named in the journal, as bits.
     named: u8,

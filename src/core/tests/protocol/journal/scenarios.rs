@@ -1,4 +1,7 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+//!
+//! `mod.rs` explains the words: the *journal* is a ring of lines, a *record* names one change, a *lap* is one way around the ring,
+//! and a *life* ends with a crash.
 
 use super::state::{Name, Read, Write};
 

@@ -109,6 +109,7 @@ pub struct Line {
     pub is_claimed: bool,
     /// The checksum of the body, as exact as the body itself.
     pub sum: Option<Body>,
+    /// The body of the line. None if the line was never written.
     pub body: Option<Body>,
 }
 
@@ -127,7 +128,9 @@ pub struct Writer {
 /// The stored value: the changes that it contains, as bits, and its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
+    /// The changes that the value contains, as bits.
     pub value: u8,
+    /// The stamp of the value.
     pub stamp: u8,
 }
 
@@ -189,6 +192,7 @@ pub struct Client {
     pub value: Option<u8>,
     /// The only read.
     pub flight: Flight,
+    /// The threads that call `cache_changes` or `cache_seq`.
     pub callers: Vec<Caller>,
     /// The changes that no local read may miss any more, as bits.
     pub proven: u8,
@@ -202,6 +206,7 @@ pub struct State {
     pub base: u8,
     /// How many lines were reserved in this life.
     pub tail: u8,
+    /// The lines of the ring.
     pub lines: Vec<Line>,
     /// The changes that are visible to new snapshots, as bits.
     pub visible: u8,
@@ -215,8 +220,11 @@ pub struct State {
     pub fence: Fence,
     /// The stored value.
     pub entry: Option<Entry>,
+    /// Whether the server has crashed.
     pub crashed: bool,
+    /// The writers.
     pub writers: Vec<Writer>,
+    /// The client that follows the journal.
     pub client: Client,
     /// The number of the record of each change, and 0 before it is reserved. If a crash comes before that and the change is
     /// visible, the new base counts as its number.

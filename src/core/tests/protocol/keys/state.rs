@@ -1,4 +1,7 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
+//!
+//! A *claim* is the right of a transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces*
+//! a key to hide its value until the change is confirmed.
 
 /// A change that an actor makes to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +131,7 @@ pub struct Flight {
 pub struct Writer {
     /// How many steps the writer has taken. It starts at 0 again when the writer aborts.
     pub at: u8,
+    /// Whether the writer has aborted.
     pub aborted: bool,
     /// The lease number of its claim.
     pub claim: Option<u8>,
@@ -196,7 +200,9 @@ pub struct State {
     // Facts that the model remembers in order to judge the outcome.
     /// The changes that are through, in order.
     pub through: Vec<u8>,
+    /// The writers.
     pub writers: Vec<Writer>,
+    /// The workers.
     pub workers: Vec<Worker>,
     /// Whether the reader has begun.
     pub begun: bool,
@@ -204,5 +210,6 @@ pub struct State {
     pub expected: u8,
     /// Whether a writer had aborted, and had withdrawn its change, before the reader began.
     pub aborts_seen: bool,
+    /// How the read ended. None before its end.
     pub outcome: Option<Outcome>,
 }

@@ -1,4 +1,6 @@
 //! The effect of each step on the state.
+//!
+//! `mod.rs` explains the words flight, claim and announce.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Flight, Outcome, Read, State, Value, Work, Worker, Write, Writer};

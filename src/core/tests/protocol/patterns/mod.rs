@@ -9,6 +9,9 @@
 //! A value is the set of patterns that were visible when it was computed. It is right for a reader if it has all patterns that
 //! match its key and were visible when the reader began. The model leaves out the fence of the database and the dependencies of
 //! entries: `read_rule.rs` has them.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. An entry is *renewed* with a later stamp
+//! if no pattern matches its key. A pattern is *announced* while its transaction commits.
 
 mod properties;
 mod scenarios;

@@ -1,4 +1,6 @@
 //! The steps that are possible in each state, and the properties that must hold.
+//!
+//! `mod.rs` explains the model.
 
 use stateright::{Model, Property};
 

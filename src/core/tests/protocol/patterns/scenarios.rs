@@ -1,4 +1,7 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+//!
+//! `mod.rs` explains the model. A *slot* holds one pattern; a pattern is *announced* while its transaction commits, and *retired*
+//! when another one needs its slot. To *renew* an entry is to give it a later stamp.
 
 use super::state::{KEYS, Write};
 
@@ -63,8 +66,9 @@ pub struct Patterns {
     pub fills: &'static [usize],
     /// The keys that have a value in memory in the beginning.
     pub present: [bool; KEYS],
-    /// The keys that the readers read, an entry for each reader. A reader reads again and again, up to `reads` times.
+    /// The keys that the readers read, an entry for each reader.
     pub readers: &'static [usize],
+    /// The most reads of a reader, which reads again and again.
     pub reads: u8,
     /// Whether entries are saved and evicted.
     pub saves: bool,

@@ -1,4 +1,7 @@
 //! The actors of the protocol, their steps, and the state between two steps.
+//!
+//! `mod.rs` explains the model. A *slot* holds one pattern; a pattern is *announced* while its transaction commits. A *stamp* is a
+//! number of the clock of changes; to *renew* an entry is to give it a later stamp.
 
 use crate::memory::Fence;
 
@@ -100,6 +103,7 @@ pub struct Writer {
     pub retiring: Option<(usize, u8)>,
     /// Whether it invalidates the whole space, because there is no slot.
     pub flushes: bool,
+    /// The number that the writer has drawn from the clock of changes.
     pub number: u8,
     /// The clock of changes when the transaction set its value.
     pub stamp: u8,
@@ -107,6 +111,7 @@ pub struct Writer {
     pub value: u8,
     /// The stamp of the value that the transaction sets. None if it sets none.
     pub publishes: Option<u8>,
+    /// Whether the transaction has aborted.
     pub aborted: bool,
 }
 
@@ -124,7 +129,9 @@ pub struct Filler {
 /// A value in memory or in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
+    /// The stamp of the value.
     pub stamp: u8,
+    /// The patterns that were visible when the value was computed, a bit for each.
     pub value: u8,
     /// Tells entries of one key apart.
     pub identity: u8,
@@ -155,12 +162,14 @@ pub struct Reader {
     pub at: u8,
     /// The patterns that were visible when it began, a bit for each.
     pub visible: u8,
+    /// The value that the present read has found.
     pub found: Option<Entry>,
     /// Whether it has found the value in a row.
     pub in_row: bool,
     pub as_of: u8,
     /// The entry of the last hit, and the moment as of which it was compared.
     pub last_hit: Option<(u8, u8)>,
+    /// How the present read ended. None before its end.
     pub outcome: Option<Outcome>,
 }
 

@@ -1,4 +1,6 @@
 //! The steps of the actors, as changes of the state.
+//!
+//! `mod.rs` explains the model. A *slot* holds one pattern; to *renew* an entry is to give it a later stamp.
 
 use super::scenarios::{Patterns, Variant};
 use super::state::{Entry, Fill, Outcome, Read, Slot, State, Write};

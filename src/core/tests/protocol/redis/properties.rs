@@ -1,4 +1,6 @@
 //! The steps that are possible in a state, and the properties of every state.
+//!
+//! `mod.rs` explains the model.
 
 use super::scenarios::Redis;
 use super::state::{Accidents, Change, KEYS, State, Step};

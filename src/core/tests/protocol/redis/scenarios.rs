@@ -1,4 +1,7 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
+//!
+//! `mod.rs` explains the model. The *journal* is a ring of records that name changes; a worker that is too slow is *lapped*: it
+//! misses records.
 
 use super::state::{Accidents, Change, KEYS, Server, Set, State, Value, Worker};
 
@@ -72,6 +75,7 @@ pub struct Redis {
     pub is_cold: bool,
     /// Whether Redis is a cluster, in which one server has the set, and another one the values.
     pub is_cluster: bool,
+    /// The accidents that may happen.
     pub accidents: Accidents,
 }
 

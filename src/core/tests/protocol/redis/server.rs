@@ -1,4 +1,6 @@
 //! The steps of Redis, and of the thread that executes the jobs.
+//!
+//! `mod.rs` explains the model.
 
 use super::scenarios::{Redis, Variant};
 use super::state::{Answer, Command, Job, Server, State, Step, Task};

@@ -77,34 +77,44 @@ pub struct Answer {
 /// A job that the worker has sent and whose answer it has not handled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
+    /// The task of the job.
     pub task: Task,
     /// Whether the job creates the set.
     pub creates_set: bool,
     /// The commands that are not executed yet.
     pub commands: Vec<Command>,
+    /// The answer of Redis so far.
     pub answer: Answer,
 }
 
 /// A change of which the journal does not name the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wide {
+    /// All keys in the set of the tag have changed.
     Sets,
+    /// All keys may have changed.
     Keys,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
+    /// Whether the worker has a connection to Redis, as far as it knows.
     pub is_up: bool,
+    /// The position in the journal from which the worker reads on.
     pub position: u8,
+    /// The number up to which Redis has confirmed all changes.
     pub acked: u8,
     /// The keys to look at, as bits.
     pub keys: u8,
+    /// The change that was read, if any, of which the journal does not name the keys.
     pub wide: Option<Wide>,
+    /// The jobs whose answers the worker has not handled, in the order in which they were sent.
     pub jobs: Vec<Job>,
     /// Whether the worker has written the set of the tag.
     pub is_known: bool,
     /// The position of the running scan.
     pub scan: Option<u8>,
+    /// Whether a scan is to begin after the running one.
     pub is_scan_wanted: bool,
     /// Whether all keys must be compared because a set is not complete.
     pub owes_scan: bool,
@@ -112,6 +122,7 @@ pub struct Worker {
     pub found: u8,
     /// The next key of the refill.
     pub refill: Option<u8>,
+    /// The identity of Redis that the worker knows. None if it knows none.
     pub identity: Option<u8>,
     /// The values that the records of the keys were written with. Only a variant uses them.
     pub recorded: [Option<Value>; KEYS],
@@ -120,6 +131,7 @@ pub struct Worker {
 /// The set of the tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Set {
+    /// Whether the set has its proof, the member that only the addition which creates the set adds.
     pub is_proved: bool,
     /// The keys in the set, as bits.
     pub members: u8,
@@ -128,17 +140,24 @@ pub struct Set {
 /// The data of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
+    /// The value of each key.
     pub values: [Option<Value>; KEYS],
+    /// The set of the tag. None if Redis has no such set.
     pub set: Option<Set>,
+    /// The identity of the data: another number after a failover.
     pub identity: u8,
 }
 
 /// The accidents that may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Accidents {
+    /// The number of lost connections.
     pub losses: u8,
+    /// The number of times that Redis gets its first data back.
     pub failovers: u8,
+    /// The number of times that Redis evicts the set.
     pub evictions: u8,
+    /// The number of commands that Redis refuses because it is full.
     pub refusals: u8,
 }
 
@@ -150,12 +169,15 @@ pub struct State {
     pub visible: u8,
     /// The changes with a record, in the order of their records.
     pub journal: Vec<u8>,
+    /// The worker.
     pub worker: Worker,
+    /// The data of Redis.
     pub server: Server,
     /// Whether the connection exists.
     pub is_linked: bool,
     /// The commands that Redis has received on the connection that was given up, and has not executed.
     pub zombies: Vec<Command>,
+    /// The accidents that may still happen.
     pub left: Accidents,
 }
 

@@ -1,4 +1,6 @@
 //! The steps that are possible in a state, and the properties of every state.
+//!
+//! `mod.rs` explains the words.
 
 use super::scenarios::{Table, Variant};
 use super::state::{

@@ -1,4 +1,7 @@
 //! The steps of the saver: those that are possible in a state, and their effect.
+//!
+//! The *saver* marks an entry, copies it to a row of a *segment*, a table, and adds the *location* of the row to the directory.
+//! `mod.rs` explains the model.
 
 use super::scenarios::{Table, Variant};
 use super::state::{KEYS, Location, Marked, Save, Saver, Segment, State, Value};

@@ -1,5 +1,8 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken. A
 //! scenario and a variant decide which steps each actor takes, in which order.
+//!
+//! `mod.rs` explains the words: the *saver* copies entries to rows of *segments*, and a *location* in memory says where the row of
+//! a value is.
 
 use super::state::{Change, KEYS, Read, Write};
 

@@ -223,6 +223,7 @@ pub enum Outcome {
 pub struct Reader {
     /// How many steps it has taken.
     pub at: u8,
+    /// The key that it reads.
     pub key: usize,
     /// The version that was visible when the reader began. A decider begins with each `Decide`.
     pub expected: u8,
@@ -234,6 +235,7 @@ pub struct Reader {
     pub locked: bool,
     /// The row that it has read.
     pub value: Option<Value>,
+    /// How the read or the decision ended. None before its end.
     pub outcome: Option<Outcome>,
 }
 
@@ -241,11 +243,13 @@ pub struct Reader {
 pub struct State {
     /// The content of each block. A free block keeps its content.
     pub blocks: [Value; BLOCKS],
+    /// The entry of each key.
     pub entries: [Option<Entry>; KEYS],
     /// The block of the announcement of each key.
     pub announced: [Option<usize>; KEYS],
     /// The locations with the same bits, the youngest first. As built, there is at most one.
     pub locations: [Vec<Location>; KEYS],
+    /// The segments, the tables with saved rows.
     pub segments: [Segment; SEGMENTS],
     /// The version of each key that other sessions see in the source: the number of the last committed change.
     pub visible: [u8; KEYS],
@@ -259,8 +263,11 @@ pub struct State {
     pub change: u8,
     /// The index of the writer's next step in the present change.
     pub at: u8,
+    /// The work that the saver is at.
     pub saver: Saver,
+    /// The readers and the deciders.
     pub readers: Vec<Reader>,
+    /// Whether the server has restarted, which loses the memory.
     pub restarted: bool,
     /// An older value than the present one has become an entry.
     pub promoted_old: bool,

@@ -1,4 +1,6 @@
 //! The tier and the source as all actors use them: blocks, entries, locations, and the changes of a key.
+//!
+//! A *location* says where the row of a value is; `mod.rs` explains the words.
 
 use super::scenarios::{Table, Variant};
 use super::state::{BLOCKS, Entry, KEYS, Location, Reader, Saver, State, UNKNOWN, Value};
