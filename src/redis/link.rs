@@ -15,9 +15,11 @@ const ROUNDS: usize = 4;
 
 /// The connections to all primaries. The first failure makes the value useless: answers may be outstanding.
 pub struct Link {
+    /// Where Redis is and how to reach it.
     target: Target,
     /// A scan counts the nodes, so new ones are added at the end, and none is removed.
     nodes: Vec<Node>,
+    /// Which server of a cluster has which keys. None if Redis is no cluster.
     slots: Option<Slots>,
     /// Whether the cluster has moved a slot since the present scan began.
     has_moved: bool,

@@ -14,7 +14,9 @@ pub struct Node {
     pub endpoint: Endpoint,
     /// The server's answer to `INFO`. If `INFO` is forbidden: the role of a replica, and `None` for any other server.
     pub info: Option<Info>,
+    /// The connection.
     wire: Wire,
+    /// The number of the connection that the server gave (`CLIENT ID`). None if it gave none.
     id: Option<i64>,
 }
 
@@ -22,8 +24,11 @@ pub struct Node {
 /// connection to the server must [`kill`](Node::kill) the old one before anything is written.
 #[derive(Debug, Clone)]
 pub struct Past {
+    /// Where the server is.
     endpoint: Endpoint,
+    /// The identity of the server's run. None if the server does not tell it.
     run_id: Option<String>,
+    /// The number of the connection (`CLIENT ID`).
     id: i64,
 }
 

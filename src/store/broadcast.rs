@@ -8,6 +8,8 @@
 //! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed, or if
 //! privileges have. Any role may listen, so a payload names only what every role may know ([`names::public`]); of the other changes
 //! it has the numbers. A payload is a hint: the truth is in the journal.
+//!
+//! A *record* of the journal names one change.
 
 use super::names::{self, Public};
 use super::watch;
@@ -34,11 +36,15 @@ pub struct Batch {
     to: u64,
     /// The keys with the OIDs of their spaces. Keys of single roles are left out.
     keys: BTreeSet<(u32, Vec<u8>)>,
+    /// The tags that have changed.
     tags: BTreeSet<Vec<u8>>,
+    /// The OIDs of the relations that have changed.
     relations: BTreeSet<u32>,
+    /// The OIDs of the spaces in which everything has changed.
     spaces: BTreeSet<u32>,
     /// Whether everything in the database may have changed, or privileges have.
     all: bool,
+    /// Whether the batch has no change.
     is_empty: bool,
 }
 

@@ -5,6 +5,8 @@
 //! - A tag is shown if the role may read any space. A watched relation is shown as its tags.
 //! - A change of a whole space is shown if the role may read the space. A space that does not exist any more has no name, so it is
 //!   shown as a change of the whole database. So is a change of privileges: the role may have missed changes that it could not see.
+//!
+//! A *record* of the journal names one change. A *tick* is a time on the clock of `pg/clock.rs`.
 
 use super::journal;
 use super::names::{self, Spaces};
@@ -39,6 +41,7 @@ pub enum Kind {
 pub struct Change {
     /// The number from which the caller goes on.
     pub number: u64,
+    /// What has changed, or that nothing has.
     pub kind: Kind,
     /// The name of the space of a key, or of a space.
     pub space: Option<Rc<str>>,

@@ -2,6 +2,9 @@
 //!
 //! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
 //! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
+//!
+//! The *journal* is a ring in shared memory whose records name what has changed. A *safe stamp* is a moment from before a
+//! transaction's snapshot.
 
 use crate::pg::altered::Changed;
 use crate::pg::command::{self, Watcher};

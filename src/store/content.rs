@@ -1,6 +1,8 @@
 //! The entries that a session may see, one by one, for views. They come by *shards*, the parts of the cache in
 //! shared memory: from each shard, first the entries in memory, then those that are only in a table. The uncommitted changes of the
 //! own transaction are left out.
+//!
+//! A *space* is a named cache with its own options.
 
 use super::keyspace::hash;
 use super::space;
@@ -33,9 +35,11 @@ pub struct Entry {
     pub key: Option<Rc<[u8]>>,
     /// The note (`note.rs`). If the entry belongs to another role, its tags and the text of its query must not be shown.
     pub note: Vec<u8>,
+    /// The properties of the entry, such as its kind and its stamp.
     pub meta: Meta,
     /// The change by which the entry is not valid any more. None if a read can return the entry.
     pub invalid: Option<Status>,
+    /// Where the value is: in memory, in a table, or in both.
     pub place: Place,
     /// About how many of the latest hits were hits of this key, from the hits that each backend samples.
     pub hits: u64,
@@ -43,14 +47,17 @@ pub struct Entry {
 
 /// The rights of the role and everything else that decides how entries are shown.
 struct View {
+    /// The cache in shared memory.
     tier: &'static HotTier,
     /// The names of the spaces that the role may see, by their OIDs.
     spaces: BTreeMap<u32, Rc<str>>,
+    /// The role that asks.
     role: Role,
     /// Whether to show that other roles have entries of their own.
     shows_other_roles: bool,
     /// Which entries to show.
     wanted: fn(Kind, bool) -> bool,
+    /// The sample of the latest hits, from which the hits of a key are estimated.
     hits: SampledHits,
 }
 

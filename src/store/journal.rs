@@ -8,6 +8,8 @@
 //!
 //! The functions of this file neither fail nor allocate, because they run after a commit. `docs/architecture.md` explains the word
 //! fence.
+//!
+//! A *life* of the journal lasts until its memory is formatted or damaged.
 
 use crate::pg::clock;
 use crate::pg::shared::{self, HotTier};

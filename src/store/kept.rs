@@ -61,17 +61,22 @@ pub fn spaces() -> Spaces {
 pub struct Kept {
     /// The name of the space.
     pub space: Rc<str>,
+    /// The key of the result.
     pub key: Vec<u8>,
     /// The role that ran the query.
     pub role: u32,
+    /// The value of the result by which results are compared: see the head of this file.
     value: u128,
+    /// The runs of the result by workers.
     pub runs: Runs,
 }
 
 /// The outcome of a worker's look at a kept result.
 #[derive(Debug)]
 pub struct Found {
+    /// The properties of the entry.
     pub meta: Meta,
+    /// The note of the entry (`note.rs`).
     note: Vec<u8>,
     /// Whether a reader would get the result. If not, only rows have changed.
     pub is_valid: bool,

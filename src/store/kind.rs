@@ -1,4 +1,6 @@
 //! The kinds of values: those that callers set, and results of queries. The core has `Kind::COUNTER`.
+//!
+//! A *marker* is an entry without a result, which tells a caller where to look or why there is no result.
 
 use pg_cache_core::Kind;
 

@@ -1,6 +1,9 @@
 //! Leases: one caller computes a value, inside or outside of the database, and the other callers wait for it or take a stale one.
 //!
 //! A lease is a flight of the core (`flights.rs`). The *tier* is the cache in shared memory.
+//!
+//! A *stamp* is a number on the clock of changes (`docs/architecture.md`). A *claim* is the right of a transaction to set a key
+//! that has no value. A *tick* is a time on the clock of `pg/clock.rs`.
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;

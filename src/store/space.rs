@@ -3,6 +3,8 @@
 //! Each session remembers the spaces it has used, resolved for the role that used them, until it learns that a table of pg_cache
 //! has changed (see `pg/catalog.rs`). So an access to the last space that the session used costs a comparison of names and roles.
 //! `keyspace.rs` has the keys of a space.
+//!
+//! The *tier* is the cache in shared memory.
 
 use crate::pg::catalog::{self, Row, Rows, Table, spaces};
 use crate::pg::encoding::shown;
@@ -231,7 +233,9 @@ pub fn options(name: &str) -> Option<Options> {
 pub struct Space {
     /// The OID of the space, in the tables and in the tier.
     pub oid: u32,
+    /// The name of the space.
     pub name: String,
+    /// The options of the space.
     pub options: Options,
     /// The highest privilege of the role; none if it has no privilege.
     granted: Option<Privilege>,

@@ -1,4 +1,6 @@
 //! The content of the cache and how full it is, as the views `cache_stats` and `cache_usage` show it.
+//!
+//! A *space* is a named cache with its own options.
 
 use super::space;
 use super::table::record;
@@ -34,10 +36,13 @@ pub fn of_spaces() -> Vec<(String, Census)> {
 /// A limited resource, or the share of one database in it.
 #[derive(Debug)]
 pub struct Part {
+    /// The name of the resource.
     pub resource: &'static str,
     /// The database, if the row is the share of one.
     pub database: Option<u32>,
+    /// The unit of `fill`.
     pub unit: &'static str,
+    /// How much of the resource is in use, and how much there is.
     pub fill: Fill,
 }
 

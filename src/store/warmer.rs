@@ -94,6 +94,7 @@ impl Warmer {
 /// The runs of a warmer or of a kept result (`kept.rs`), in shared memory.
 #[derive(Debug)]
 pub struct Runs {
+    /// Identifies the warmer or the kept result in that list.
     id: RunId,
     /// The index at which the list in shared memory had the latest run.
     at: Cell<usize>,

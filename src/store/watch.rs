@@ -12,6 +12,8 @@
 //!
 //! Each session keeps a copy of the list. The list has a fence of its own, which every change of the list raises, too. The stamp of
 //! the copy is taken before the list is read, and the copy is valid as long as the list's fence has not changed since that stamp.
+//!
+//! The *record* of a relation in shared memory holds its fences.
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;

@@ -3,6 +3,8 @@
 //! Every few seconds, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a
 //! million entries takes a part of a second, so walks take at most a twentieth of the time. Between two walks, the worker looks at
 //! the results of its role that it has found. A look costs about a microsecond for each result.
+//!
+//! To *renew* a result is to run its query again and store the new result.
 
 use crate::pg::error::OrRaise;
 use crate::pg::memory;

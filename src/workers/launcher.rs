@@ -76,16 +76,22 @@ struct Known {
 }
 
 struct Launcher {
+    /// The cache in shared memory.
     tier: &'static HotTier,
+    /// The place in shared memory where the launcher shows its state.
     slot: &'static WorkerSlot,
     /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the
     /// server.
     unseen: BTreeSet<u32>,
+    /// The workers that were started and have not ended.
     running: Vec<Started>,
+    /// What the launcher knows of each database, by its OID.
     known: BTreeMap<u32, Known>,
     /// The databases that were asked to free a segment while they had no worker, and since when.
     deserted: BTreeMap<u32, Instant>,
+    /// The databases whose changes were not sent yet.
     news: News,
+    /// The start of the workers that run warmers.
     warmth: Warmth,
     /// When the Redis worker was started last.
     redis: Option<Instant>,

@@ -22,6 +22,7 @@ struct Unsent {
 pub struct News {
     /// The number up to which the journal was read.
     read: u64,
+    /// The changes that were not sent yet, by the OID of the database.
     unsent: BTreeMap<u32, Unsent>,
 }
 

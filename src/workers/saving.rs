@@ -1,4 +1,6 @@
 //! Saves the values of the database of a worker in its segments.
+//!
+//! A *segment* is one of the tables of saved values.
 
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, settings, shared};
@@ -9,16 +11,20 @@ use std::time::{Duration, Instant};
 
 /// How long the worker waits between two passes. Entries that are about to be evicted must be saved within that time.
 pub const PASS: Duration = Duration::from_millis(100);
-/// The same, if so many entries are evicted that a pass later would be too late for some.
+/// How long the worker waits between two passes if so many entries are evicted that [`PASS`] would be too long for some.
 const HURRIED_PASS: Duration = Duration::from_millis(5);
 
 /// The state of saving, from the start of the worker or from its last error on.
 pub struct Saving {
+    /// The saver, which copies entries to tables.
     saver: Saver,
-    /// The counts of the slot when this began.
+    /// The number of saved values in the worker's slot when this began.
     saved: u64,
+    /// The number of outdated copies in the worker's slot when this began.
     outdated: u64,
+    /// When the segments were last maintained.
     maintained: Instant,
+    /// When the saver last walked through the entries of the memory to save some of them.
     walked: Instant,
     /// When the next pass is due.
     next: Instant,

@@ -11,6 +11,8 @@
 //!
 //! A worker that was started with role 0 only removes the warmers of dropped roles, and tells the launcher which roles have warmers
 //! or kept results in the database.
+//!
+//! A *tick* is a time on the clock of `pg/clock.rs`.
 
 use super::errors;
 use super::keeping::Keeping;
@@ -85,13 +87,17 @@ fn others_wait() -> bool {
 }
 
 struct Warming {
+    /// The role and the database of the worker.
     owner: Owner,
     /// The owner and the database, for the log.
     owner_in_words: String,
+    /// The place in shared memory where the worker shows its state.
     slot: &'static WorkerSlot,
+    /// When the worker began.
     began: Instant,
     /// The environment of the session before its first query.
     environment: Option<[u8; 32]>,
+    /// The warmers of the owner.
     warmers: Vec<Warmer>,
     /// The generation of the catalog tables from before the warmers were read.
     generation: u64,
@@ -100,6 +106,7 @@ struct Warming {
     verified: BTreeMap<u32, u32>,
     /// The indexes of the warmers that were due at the last look at all warmers, in the order in which they run.
     due: VecDeque<usize>,
+    /// The results that are kept stored without a warmer.
     keeping: Keeping,
     /// Whether the last run was that of a warmer. Then it is the turn of the kept results.
     has_warmed: bool,

@@ -6,9 +6,11 @@ use pg_cache_testbed::Database;
 use postgres::Client;
 use postgres::error::{DbError, SqlState};
 
-/// The limits of `src/store/watch.rs`: relations of one owner and of all owners for one tag, and tags for one relation.
+/// The most relations of one owner that one tag may stand for (`src/store/watch.rs`).
 const OF_OWNER: usize = 16;
+/// The most relations of all owners that one tag may stand for.
 const OF_TAG: usize = 64;
+/// The most tags that may stand for one relation.
 const TAGS: usize = 32;
 
 /// Runs statements that must succeed.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 /// One in this many dashboards, the most popular ones, has a materialized view.
 pub const VIEW_EVERY: usize = 10;
 
-/// The position of `newest` in the rows, and of the status behind it.
+/// The position of `newest` in the rows.
 const NEWEST: usize = 3;
+/// The position of the status of the session in the rows, behind `newest`.
 const STATUS: usize = 4;
 
 /// A column of the report: how a client gets the rows of a dashboard.
@@ -44,6 +45,7 @@ pub enum Source {
 pub struct Answer {
     /// The newest row that the snapshot of the result contains.
     pub newest: i64,
+    /// Where the rows came from.
     pub source: Source,
 }
 

@@ -13,29 +13,40 @@ use std::time::{Duration, Instant};
 
 /// The setting of all periods.
 pub struct Plan<'a> {
+    /// The dashboards that are asked for.
     pub dashboards: &'a [Dashboard],
     /// The mean time between an answer and the next request of a session. The times are drawn from an exponential distribution.
     pub think: Duration,
+    /// The number of orders that are committed per second.
     pub orders_per_second: u32,
     /// The time that stands for five minutes.
     pub fresh_for: Duration,
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
 /// The sessions of all periods, which stay connected.
 pub struct Sessions {
+    /// The sessions that ask for dashboards.
     pub readers: Vec<Client>,
+    /// The session that commits the orders.
     pub writer: Client,
+    /// The session that refreshes the materialized views.
     pub refresher: Client,
 }
 
 /// A request that began after the warm-up.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
+    /// When the request began.
     started: Instant,
+    /// The time of the request.
     took: Duration,
+    /// Where the rows of the answer came from.
     source: Source,
+    /// What the dashboard is about.
     subject: Subject,
+    /// The newest row of the subject in the answer.
     newest: i64,
     /// The newest row of the subject whose commit was acknowledged when the request began.
     acknowledged: i64,
@@ -48,18 +59,25 @@ pub struct Outcome {
     pub times: Vec<u64>,
     /// For each answer, the nanoseconds for which it was outdated when it was requested. 0 if it was not outdated.
     pub ages: Vec<u64>,
+    /// The number of answers that were stored results.
     pub stored: u64,
+    /// The number of answers that another session was computing.
     pub waited: u64,
+    /// The number of answers that a run of the query for this request has given.
     pub computed: u64,
     /// The runs that the server has counted.
     pub executed: u64,
     /// The seconds for which requests were noted.
     pub seconds: f64,
+    /// The duration of the warm-up, in seconds.
     pub warm_up_seconds: f64,
     /// Whether the hit ratio was not level at the end of the warm-up.
     pub unlevel: bool,
+    /// The number of orders that were committed.
     pub orders: u64,
+    /// The seconds for which orders were committed.
     pub order_seconds: f64,
+    /// The longest time by which an order was late.
     pub most_behind: Duration,
 }
 

@@ -3,6 +3,8 @@
 //! cache: a setting, a parallel worker, recovery, a snapshot of unknown age, or a key that cannot be stored. The functions for
 //! changes and counters also count as a use of the cache for a query of `cache_fetch` that is running (`pg/observer.rs`);
 //! `reading.rs` and `listing.rs` count reads themselves. The caller must have checked the privilege of the role.
+//!
+//! A *stamp* is a number on the clock of changes (`docs/architecture.md`).
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};

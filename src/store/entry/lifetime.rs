@@ -1,4 +1,6 @@
 //! When a value expires, and how a value gets another time to live.
+//!
+//! A *space* is a named cache with its own options.
 
 use super::access::keyspace_to_change;
 use super::reading::look;

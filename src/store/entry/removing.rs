@@ -1,4 +1,6 @@
 //! Removes keys: because the caller asks for it, or because the new value of a key is refused.
+//!
+//! The removal is recorded in the *ledger*, the list of the transaction's changes.
 
 use super::access::keyspace_for_invalidation;
 use super::reading::is_there;

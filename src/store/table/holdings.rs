@@ -1,4 +1,6 @@
 //! The segments (`record.rs`) that each database has: found in one walk through all records.
+//!
+//! A *segment* is a table of saved values. The *saver* is the worker of a database that copies entries to its segments.
 
 use super::record::{self, Record};
 use crate::pg::memory;

@@ -1,5 +1,7 @@
 //! Walks through the saved values of this database, for operators. It reads each row, so it is not meant for frequent calls.
 //! `reading.rs` has the rules for reading a row.
+//!
+//! The *directory* in shared memory says in which row each saved value is.
 
 use super::reading::{AfterError, copy};
 use super::record::Record;

@@ -69,15 +69,21 @@ pub struct Saver {
 
 /// A copy of an entry or of a row, on its way to a row.
 struct Copied {
+    /// The key.
     key: Vec<u8>,
+    /// The fences of the value's dependencies.
     dependencies: Vec<FenceId>,
     /// The bytes of the note (`store/note.rs`), followed by the bytes of the value.
     content: Vec<u8>,
     /// The number of bytes of the note.
     note_len: usize,
+    /// The properties of the value.
     meta: Meta,
+    /// How long the value may be served stale. None if it may not be.
     stale_ok: Option<StaleOk>,
+    /// The OID of the space.
     space: u32,
+    /// The OID of the role that owns the entry, or 0.
     role: u32,
 }
 

@@ -1,4 +1,7 @@
 //! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of values last changed. The *tier* is the cache in shared
+//! memory.
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::shared;
@@ -32,14 +35,21 @@ impl OwnKey {
 /// A copy of a value that the transaction has set, with everything that the tier needs to store it.
 #[derive(Debug)]
 pub struct Value {
+    /// The bytes of the value.
     pub bytes: Box<[u8]>,
     /// The tags of the value in the form of `store/note.rs`.
     pub note: Box<[u8]>,
+    /// The kind of the value.
     pub kind: Kind,
+    /// The moment as of which the value is valid.
     pub stamp: Stamp,
+    /// The tick at which the value expires.
     pub expires: u32,
+    /// The fences of the value's dependencies.
     pub dependencies: Box<[FenceId]>,
+    /// How long the value may be served stale. None if it may not be.
     pub stale_ok: Option<StaleOk>,
+    /// The condition under which the value is set.
     pub basis: Basis,
     /// The id of the command in which the value was set.
     pub command_id: u32,

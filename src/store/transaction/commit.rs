@@ -3,6 +3,10 @@
 //! `begin` does everything that can fail and raises the fences, before the transaction can become visible. `finish` lowers the
 //! fences and publishes the values, after the transaction has become visible to all sessions. `take_back` undoes `begin` after an
 //! abort. Only `begin` and `raise_more` may allocate or raise errors.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of values last changed. The *ledger* is the list of the
+//! transaction's changes. A key is *announced* while its value is hidden from all readers until the change is confirmed. The
+//! *journal* is a ring in shared memory whose records name what has changed.
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::ledger::Ledger;

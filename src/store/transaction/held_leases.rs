@@ -4,6 +4,9 @@
 //! A lease takes effect at once. It is released when the transaction, or the savepoint in which it was acquired, is rolled back. An
 //! acquired lease outlives the commit of its transaction, because its holder may compute the value in a later transaction or in
 //! another session.
+//!
+//! A *claim* is the right of a transaction to set a key that has no value; the tier, the cache in shared memory, counts it and a
+//! lease as *flights*.
 
 use super::change::OwnKey;
 use super::savepoint::SavepointMarks;
@@ -16,9 +19,11 @@ use std::collections::HashSet;
 /// A lease, a fill or a claim of this transaction. In this file, lease stands for all of them.
 #[derive(Debug)]
 struct HeldLease {
+    /// The key of the lease.
     key: OwnKey,
     /// The number of the flight in the tier (`store/flights.rs`).
     number: u64,
+    /// How the transaction came to hold the lease.
     kind: Kind,
 }
 
@@ -43,6 +48,7 @@ const HELD_MAX: usize = 1 << 16;
 pub struct HeldLeases {
     /// The leases of inner savepoints come after those of outer ones. A lease that is not in `not_ended` has ended.
     list: Vec<HeldLease>,
+    /// The index in `list` at which each open savepoint begins.
     savepoints: SavepointMarks,
     /// The leases that have not ended.
     not_ended: HashSet<(u64, Kind), FixedState>,

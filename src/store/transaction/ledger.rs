@@ -75,10 +75,13 @@ impl From<NotRecorded> for Status {
 pub struct Ledger {
     /// The changes of inner savepoints come after those of outer ones.
     changes: Vec<Change>,
+    /// The index in `changes` at which each open savepoint begins.
     savepoints: SavepointMarks,
+    /// The latest change of each key and each fence.
     latest: LatestChanges,
     /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
+    /// The patterns that the transaction has invalidated.
     patterns: OwnPatterns,
     /// The size of all changes in bytes, as it counts towards the limit.
     bytes: usize,

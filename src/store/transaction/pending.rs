@@ -14,6 +14,8 @@
 //!
 //! While `PENDING` is borrowed, code must never report to the client or wait for a lock: the server may terminate the session at
 //! such a point.
+//!
+//! The *ledger* is the list of these changes. A *claim* is the right of a transaction to set a key that has no value.
 
 use super::change::{Action, Named, OwnKey, Value};
 use super::commit::{self, Commit};

@@ -9,6 +9,8 @@
 //! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
 //! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
 //! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
+//!
+//! The *bulk fence* of a relation is the fence of entries that depend on single rows of it.
 
 use super::reported_rows;
 use crate::pg::local::local;

@@ -2,6 +2,8 @@
 //!
 //! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each
 //! answer is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
+//!
+//! The *journal* is a ring in shared memory whose records name what has changed.
 
 use super::batches::{KeyId, Looker};
 use super::config::Config;
@@ -92,14 +94,19 @@ pub struct Copier {
     position: Position,
     /// Redis has confirmed all changes up to this number.
     acked: u64,
-    /// Changes that were read and not sent yet.
+    /// The keys that the journal has named as changed and that were not sent yet.
     keys: BTreeSet<KeyId>,
+    /// A change that was read and not sent yet, of which the journal does not name the keys.
     wide: Option<Wide>,
+    /// The comparisons of the keys in Redis with the cache.
     scans: Scans,
-    /// Keys of scans that were not compared yet, and keys that no space has.
+    /// Keys of scans that were not compared yet.
     found: BTreeSet<KeyId>,
+    /// Redis keys of scans that belong to no space.
     unknown: Vec<Vec<u8>>,
+    /// The walk through the values in memory that is under way.
     refill: Option<Refill>,
+    /// Whether the worker is removing all keys from this Redis.
     is_leaving: bool,
     /// Whether a set is not complete, so that all keys must be compared.
     owes_scan: bool,
@@ -112,11 +119,13 @@ pub struct Copier {
 /// A walk through the memory.
 #[derive(Debug)]
 struct Refill {
+    /// The database and the space whose keys are written.
     of: Of,
     /// The next bucket.
     bucket: u64,
     /// How many buckets are left. A refill goes once around all buckets.
     left: u64,
+    /// The keys that were found and not looked at yet.
     keys: BTreeSet<KeyId>,
     /// How many keys were looked at since `began`.
     count: usize,

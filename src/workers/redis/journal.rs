@@ -1,4 +1,6 @@
 //! Reads changes from the journal: the keys to look at, and the changes of which the journal does not name the keys.
+//!
+//! The *journal* is a ring in shared memory whose records name what has changed. A *space* is a named cache with its own options.
 
 use super::batches::{KEYS_MAX, KeyId};
 use super::places::Places;
@@ -29,6 +31,7 @@ pub enum Wide {
 pub struct Extent {
     /// How the Redis keys begin.
     pub prefix: String,
+    /// The database and the space of the keys.
     pub of: Of,
 }
 

@@ -43,11 +43,13 @@ struct Known {
 /// The sets that the worker has written and not removed.
 #[derive(Debug)]
 pub struct Sets {
+    /// The length of a bucket, in milliseconds.
     bucket_ms: u64,
     /// The time when the worker started, in milliseconds since 1970, and the same moment on a clock that is never set.
     began: (u64, Instant),
     /// The bucket in which old sets were last forgotten.
     purged: u64,
+    /// The sets of each tag.
     known: HashMap<SetId, Known>,
 }
 

@@ -12,11 +12,13 @@ pub const READER: &str = "hunt_reader";
 
 /// The session of a writer or a reader, as an application with a connection of its own.
 pub struct Session<'h> {
+    /// The hunt that the session takes part in.
     pub hunt: &'h Hunt<'h>,
     /// The position in `Hunt::sessions`.
     slot: usize,
     /// The position in `DATABASES`.
     pub database: usize,
+    /// Whether this is the session of a reader.
     is_reader: bool,
     /// None before the first connection, and after a change of the database.
     client: Option<Client>,

@@ -101,9 +101,11 @@ pub struct Table {
     pub database: usize,
     /// The name of the table. The names of its other objects begin with it.
     pub name: String,
+    /// How the table holds its version.
     pub kind: Kind,
-    /// The bounds of the versions that a reader may get (`mod.rs`). They never decrease.
+    /// The lowest version that a reader may get (`mod.rs`). It never decreases.
     pub at_least: AtomicI64,
+    /// The highest version that a reader may get. It never decreases.
     pub at_most: AtomicI64,
     /// The version that was tried last. A writer holds the lock from before it tries a version until the outcome is known.
     pub writer: Mutex<i64>,

@@ -191,8 +191,11 @@ fn connect(cluster: &Cluster, role: &str) -> Client {
 struct Visit {
     /// The role that has opened the session: `role` itself, or a superuser who uses SET ROLE.
     login: &'static str,
+    /// The role that runs the query.
     role: &'static str,
+    /// The tenant, a setting that policies read.
     tenant: &'static str,
+    /// The first schema of the search path.
     schema: &'static str,
     /// Settings that change how times are shown.
     time: &'static str,

@@ -31,8 +31,11 @@ const FRAMES: [[&str; 2]; 10] = [
 struct Counts {
     /// The last value of `t` whose commit was acknowledged.
     committed: AtomicI64,
+    /// The number of calls that waited for another session.
     waited: AtomicU64,
+    /// The number of calls that neither found a stored result nor waited.
     ran: AtomicU64,
+    /// The number of steps that ended in an error.
     errors: AtomicU64,
 }
 
