@@ -122,17 +122,17 @@ impl Meter {
     pub fn stop(mut self) -> Result<Counts> {
         drop(self.perf.stdin.take());
         let output = self.perf.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "perf stat fails ({})", said.trim());
-        Ok(parse(&said))
+        let report = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "perf stat fails ({})", report.trim());
+        Ok(parse(&report))
     }
 }
 
 /// Parses perf's lines: value, unit, event, and more fields that are not needed. An event without a line, or whose value is no
 /// number, stays `None`; only `<not counted>` is 0.
-fn parse(said: &str) -> Counts {
+fn parse(report: &str) -> Counts {
     let mut counts = Counts::default();
-    for line in said.lines() {
+    for line in report.lines() {
         let mut fields = line.split(',');
         let (Some(value), Some(_unit), Some(event)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
@@ -163,12 +163,12 @@ mod tests {
     /// Fails if a name with a suffix (`instructions:u`) is not recognized, or if milliseconds are not converted.
     #[test]
     fn counters_are_read_with_and_without_the_kernel() {
-        let said = "5.74,msec,task-clock,5736521,100.00,0.459,CPUs utilized\n\
+        let report = "5.74,msec,task-clock,5736521,100.00,0.459,CPUs utilized\n\
                     123456,,instructions:u,5736521,100.00,1.20,insn per cycle\n\
                     100000,,cycles,5736521,100.00,,\n";
         let counts =
             Counts { nanoseconds: Some(5.74e6), instructions: Some(123_456.0), cycles: Some(100_000.0) };
-        assert_eq!(parse(said), counts);
+        assert_eq!(parse(report), counts);
         assert_eq!(verdict(&counts), "`perf stat` counts processor time and instructions and cycles.");
     }
 

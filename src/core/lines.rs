@@ -45,9 +45,9 @@ fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, &TestHost>, &dyn Fn(&dyn 
     host.now.set(1);
     let tier = Tier::format(Region::of_words(&words), sizes, &host, 0).expect("it fits");
     let content = || words.iter().map(|word| word.load(Relaxed)).collect::<Vec<_>>();
-    let moved = |what: &dyn Fn()| {
+    let moved = |action: &dyn Fn()| {
         let before = content();
-        what();
+        action();
         let after = content();
         (0..REGION_WORDS).filter(|at| before[*at] != after[*at]).collect()
     };

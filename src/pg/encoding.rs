@@ -20,7 +20,7 @@ pub fn letters(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|letters| is_utf8() || letters.is_ascii())
 }
 
-/// Returns the beginning of a text of the database: at most so many bytes, up to the end of a character.
+/// Returns the beginning of a text of the database: at most `most` bytes, up to the end of a character.
 pub fn clipped(text: &[u8], most: usize) -> &[u8] {
     if text.len() <= most {
         return text;

@@ -25,9 +25,9 @@ local! {
 
 /// Begins an operation. Returns the time if the operation is to be timed.
 #[inline(always)]
-pub fn begin(what: Short) -> Option<Instant> {
+pub fn begin(operation: Short) -> Option<Instant> {
     let every = settings::track_latency();
-    let passed = &PASSED[what as usize];
+    let passed = &PASSED[operation as usize];
     let number = passed.get().wrapping_add(1);
     if number < every {
         passed.set(number);

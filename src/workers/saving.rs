@@ -81,8 +81,8 @@ impl Saving {
 }
 
 /// Counts events of this worker in the figures of the server.
-fn count(what: Event, by: u64) {
+fn count(event: Event, by: u64) {
     if let Some(tier) = shared::tier() {
-        tier.count_event(what, by);
+        tier.count_event(event, by);
     }
 }

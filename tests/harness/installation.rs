@@ -9,7 +9,9 @@ use std::process::Command;
 /// first.
 #[derive(Debug)]
 pub struct Installation {
+    /// The copy as an installation.
     server: Server,
+    /// The directory of the scripts and control files of extensions in the copy.
     scripts: PathBuf,
     // Dropped last.
     _home: Home,
@@ -65,6 +67,7 @@ impl Installation {
         self.replace(&path, &bytes);
     }
 
+    /// Puts a file with this content in the place of another one. A process that has opened the old file keeps it.
     fn replace(&self, path: &Path, content: &[u8]) {
         let part = path.with_extension("part");
         std::fs::write(&part, content).expect("the copy can be written");

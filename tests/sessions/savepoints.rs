@@ -158,9 +158,9 @@ impl Chance {
 #[test]
 fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
-    let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let fresh = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as u64);
-    let seed = told.unwrap_or_else(|| if long { fresh() } else { 2026 });
+    let seed = given.unwrap_or_else(|| if long { fresh() } else { 2026 });
     println!("PG_CACHE_TEST_SEED={seed}");
     let mut chance = Chance(seed);
     let cluster = cluster(&Conf::preloaded());

@@ -21,20 +21,20 @@ pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Resu
         .stdin(Stdio::null())
         .output()
         .context("redis-benchmark does not start")?;
-    let (said, complained) =
+    let (csv, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
-        bail!("redis-benchmark failed: {} {}", said.trim(), complained.trim());
+        bail!("redis-benchmark failed: {} {}", csv.trim(), complained.trim());
     }
-    let per_second = parse(&said)
-        .with_context(|| format!("redis-benchmark said something unexpected: {said} {complained}"))?;
+    let per_second = parse(&csv)
+        .with_context(|| format!("redis-benchmark said something unexpected: {csv} {complained}"))?;
     Ok(Run { operations: requests * keys, per_second: per_second * keys as f64 })
 }
 
 /// Returns the requests per second in the last row of the CSV table, found by the name of its column, or `None` if the output has
 /// no positive rate.
-fn parse(said: &str) -> Option<f64> {
-    let (head, row) = said.trim_end().rsplit_once('\n')?;
+fn parse(csv: &str) -> Option<f64> {
+    let (head, row) = csv.trim_end().rsplit_once('\n')?;
     let cells = |line: &str| -> Vec<String> {
         line.trim().trim_matches('"').split("\",\"").map(str::to_owned).collect()
     };
@@ -49,8 +49,8 @@ mod tests {
     /// Fails if the rate is taken from a fixed column.
     #[test]
     fn the_rate_is_found_by_its_name() {
-        let said = "\"test\",\"rps\",\"avg_latency_ms\"\n\"GET 1__rand_int__\",\"81234.77\",\"0.070\"\n";
-        assert_eq!(parse(said), Some(81234.77));
+        let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"GET 1__rand_int__\",\"81234.77\",\"0.070\"\n";
+        assert_eq!(parse(csv), Some(81234.77));
     }
 
     /// Fails if an error message or an infinite rate becomes a result.

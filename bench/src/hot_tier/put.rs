@@ -217,14 +217,14 @@ enum Event<'e> {
     RoundIsOver,
 }
 
-/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `told`. A round has one row of
+/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `handle`. A round has one row of
 /// puts for each 1000 of `pace.puts`, on each tier, but at most 20 rows, and at most 4 if a row is a single large put.
 fn play<H: Host + Copy>(
     scenario: &Scenario,
     pace: &Pace,
     memories: &[Memory; 2],
     host: H,
-    mut told: impl FnMut(Event<'_>),
+    mut handle: impl FnMut(Event<'_>),
 ) {
     let sizes = tier_bed::sizes(scenario.region);
     let [full, half] = memories
@@ -235,10 +235,10 @@ fn play<H: Host + Copy>(
     for round in 0..pace.read_rounds {
         for row in 0..rows {
             for turn in turns(round + row, 2) {
-                sides[turn].row(|put| told(Event::Put(turn, put)));
+                sides[turn].row(|put| handle(Event::Put(turn, put)));
             }
         }
-        told(Event::RoundIsOver);
+        handle(Event::RoundIsOver);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Moments on the clock of changes: a number that each committing writer increments. A fence stores 46 bits of it.
+//! Moments on the clock of changes: a number that each committing writer increments. A fence stores 46 bits of it. A reader
+//! with a *safe stamp* may not see changes after that moment.
 
 /// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years. Beyond it, the
 /// rules of fences do not hold. A region whose clock has reached it is not revived (`reviving.rs`).

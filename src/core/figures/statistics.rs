@@ -80,8 +80,8 @@ impl SpaceStats {
     }
 
     /// Returns how often an event was counted since the last reset.
-    pub fn counted(&self, what: Counter) -> u64 {
-        self.counts[what as usize]
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize]
     }
 }
 
@@ -149,23 +149,23 @@ impl<'m> Statistics<'m> {
     /// Counts an event in the space of a cell. This is the fast way, for a row in its usual place; [`add`](Self::add) does the
     /// rest.
     #[inline(always)]
-    pub(crate) fn count(&self, cell: u32, what: Counter) {
+    pub(crate) fn count(&self, cell: u32, counter: Counter) {
         let home = cell as usize % ROWS;
         if self.region.load(self.own + home) == mark(cell) {
-            self.add_to_row(home, what as usize, 1);
+            self.add_to_row(home, counter as usize, 1);
         } else {
-            self.add(cell, what, 1);
+            self.add(cell, counter, 1);
         }
     }
 
     /// Counts a hit, and remembers some of the hits by the hash of their key.
     #[inline(always)]
-    pub(crate) fn count_hit(&self, cell: u32, what: Counter, hash: u64) {
+    pub(crate) fn count_hit(&self, cell: u32, counter: Counter, hash: u64) {
         let home = cell as usize % ROWS;
         let number = if self.region.load(self.own + home) == mark(cell) {
-            Some(self.add_to_row(home, what as usize, 1))
+            Some(self.add_to_row(home, counter as usize, 1))
         } else {
-            self.add(cell, what, 1)
+            self.add(cell, counter, 1)
         };
         if number.is_some_and(samples::is_sampled) {
             samples::remember(&self.region, self.own, hash);
@@ -182,30 +182,30 @@ impl<'m> Statistics<'m> {
     /// a cell's row is the number of the cell modulo the number of rows. Returns the count of the row, or None if the backend has
     /// no slot.
     #[inline(never)]
-    pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) -> Option<u64> {
+    pub(crate) fn add(&self, cell: u32, counter: Counter, by: u64) -> Option<u64> {
         if self.own == NOWHERE {
-            self.add_to_cell(cell, what as usize, by);
+            self.add_to_cell(cell, counter as usize, by);
             return None;
         }
         let row = self.row_of(mark(cell)).unwrap_or_else(|| self.take_row(cell));
-        Some(self.add_to_row(row, what as usize, by))
+        Some(self.add_to_row(row, counter as usize, by))
     }
 
     /// Counts events of a space other than the one that this backend works for. The space gets no row for that.
     #[inline(never)]
-    pub(crate) fn add_foreign(&self, cell: u32, what: usize, by: u64) {
+    pub(crate) fn add_foreign(&self, cell: u32, counter: usize, by: u64) {
         let home = cell as usize % ROWS;
         let in_home = self.region.load(self.own + home) == mark(cell);
         match in_home.then_some(home).or_else(|| self.row_of(mark(cell))) {
-            Some(row) if self.own != NOWHERE => _ = self.add_to_row(row, what, by),
-            _ => self.add_to_cell(cell, what, by),
+            Some(row) if self.own != NOWHERE => _ = self.add_to_row(row, counter, by),
+            _ => self.add_to_cell(cell, counter, by),
         }
     }
 
     /// Counts `by` events of the server. A backend without a slot counts nothing.
     #[inline]
-    pub(crate) fn count_event(&self, what: Event, by: u64) {
-        self.add_to_slot(AT_EVENTS + what as usize, by);
+    pub(crate) fn count_event(&self, event: Event, by: u64) {
+        self.add_to_slot(AT_EVENTS + event as usize, by);
     }
 
     /// Counts an operation that took so many nanoseconds. A backend without a slot counts nothing.
@@ -324,13 +324,13 @@ impl<'m> Statistics<'m> {
     }
 
     /// Returns how often an event happened in all spaces together.
-    pub(crate) fn total(&self, what: Counter) -> u64 {
-        let what = what as usize;
+    pub(crate) fn total(&self, counter: Counter) -> u64 {
+        let counter = counter as usize;
         self.undisturbed(|| {
             let cells = self.cells().map(|cell| self.cell_at(cell) + AT_COUNTS);
             cells
                 .chain(self.rows(|_| true))
-                .fold(0, |sum: u64, at| sum.wrapping_add(self.region.load(at + what)))
+                .fold(0, |sum: u64, at| sum.wrapping_add(self.region.load(at + counter)))
         })
     }
 
@@ -390,8 +390,8 @@ impl<'m> Statistics<'m> {
     /// Resets the counts of a cell without writing to any of them: stores the present counts, which are subtracted from now on.
     pub(crate) fn reset(&self, cell: u32) {
         let counts = self.counts(cell);
-        for (what, count) in counts.into_iter().enumerate() {
-            self.region.store(self.cell_at(cell) + AT_BASELINE + what, count);
+        for (counter, count) in counts.into_iter().enumerate() {
+            self.region.store(self.cell_at(cell) + AT_BASELINE + counter, count);
         }
     }
 
@@ -402,15 +402,15 @@ impl<'m> Statistics<'m> {
 
     /// Adds to a count and returns the sum.
     #[inline(always)]
-    fn add_to_row(&self, row: usize, what: usize, by: u64) -> u64 {
-        let word = self.region.word(self.own + LINE + row * ROW_WORDS + what);
+    fn add_to_row(&self, row: usize, counter: usize, by: u64) -> u64 {
+        let word = self.region.word(self.own + LINE + row * ROW_WORDS + counter);
         let sum = word.load(Ordering::Relaxed).wrapping_add(by);
         word.store(sum, Ordering::Relaxed);
         sum
     }
 
-    fn add_to_cell(&self, cell: u32, what: usize, by: u64) {
-        self.cell_word(cell, AT_COUNTS + what).fetch_add(by, Ordering::Relaxed);
+    fn add_to_cell(&self, cell: u32, counter: usize, by: u64) {
+        self.cell_word(cell, AT_COUNTS + counter).fetch_add(by, Ordering::Relaxed);
     }
 
     /// Returns the row of this backend that has a mark.
@@ -436,11 +436,11 @@ impl<'m> Statistics<'m> {
         self.region.word(AT_FOLDS_BEGUN).fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `undisturbed`: a reader that sees a word of this fold must also see that the fold has begun.
         fence(Ordering::Release);
-        for what in 0..ROW_WORDS {
-            let at = self.own + LINE + row * ROW_WORDS + what;
+        for counter in 0..ROW_WORDS {
+            let at = self.own + LINE + row * ROW_WORDS + counter;
             let count = self.region.load(at);
             if let Some(cell) = cell.filter(|_| count != 0) {
-                self.add_to_cell(cell, what, count);
+                self.add_to_cell(cell, counter, count);
             }
             self.region.store(at, 0);
         }
@@ -477,7 +477,7 @@ impl<'m> Statistics<'m> {
 
     /// Returns a row of counts from its position.
     fn words(&self, at: usize) -> Counts {
-        std::array::from_fn(|what| self.region.load(at + what))
+        std::array::from_fn(|counter| self.region.load(at + counter))
     }
 
     fn cell_at(&self, cell: u32) -> usize {

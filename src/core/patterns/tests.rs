@@ -25,10 +25,10 @@ fn with_tier(test: impl FnOnce(&Tier<'_, &TestHost>)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-fn with_key<T>(scope: Scope, bytes: &[u8], what: impl FnOnce(&Key<'_>) -> T) -> T {
+fn with_key<T>(scope: Scope, bytes: &[u8], use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash =
         bytes.iter().fold(7_u64, |hash, byte| hash.rotate_left(9) ^ u64::from(*byte)).wrapping_mul(0x9e37);
-    what(&Key::new(scope, bytes, hash).expect("a legal key"))
+    use_key(&Key::new(scope, bytes, hash).expect("a legal key"))
 }
 
 fn put(tier: &Tier<'_, &TestHost>, scope: Scope, key: &[u8]) {

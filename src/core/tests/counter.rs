@@ -12,12 +12,12 @@ use pg_cache_core::{FenceId, IncrError, Key, Kind, Miss, NewValue, Refusal, Regi
 const TEXT: Kind = Kind(2);
 
 /// Runs a test on a new tier with a key that has no value, and checks the tier afterwards.
-fn with_tier(what: impl FnOnce(&Tier<'_, &TestHost>, &Key<'_>)) {
+fn with_tier(run: impl FnOnce(&Tier<'_, &TestHost>, &Key<'_>)) {
     let memory = memory(512 << 10);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(1, 1, 0), b"a key", 77).expect("a legal key");
-    what(&tier, &key);
+    run(&tier, &key);
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 

@@ -18,10 +18,10 @@ fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestH
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it fits")
 }
 
-/// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
-fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
+/// Calls `use_key` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
+fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    what(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
+    use_key(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
 }
 
 /// Asks for a key, and stores a value of this size and cost if the key has none. Returns whether it had one.
@@ -45,10 +45,10 @@ fn millis(number: u64) -> Cost {
     Cost::of(Duration::from_millis(number))
 }
 
-/// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `what` returns the size and
-/// the cost of a kind, and receives whether it is the first one. Returns the hits of each kind, in percent. The first requests,
-/// with which the tier fills, do not count.
-fn hits_of_two_kinds(keys: u64, what: impl Fn(bool) -> (usize, Cost)) -> (u32, u32) {
+/// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `size_and_cost` returns the
+/// size and the cost of a kind, and receives whether it is the first one. Returns the hits of each kind, in percent. The first
+/// requests, with which the tier fills, do not count.
+fn hits_of_two_kinds(keys: u64, size_and_cost: impl Fn(bool) -> (usize, Cost)) -> (u32, u32) {
     let (memory, host) = (memory(BYTES), TestHost::default());
     let tier = format(&memory, &host);
     let (mut hits, mut asked) = ([0, 0], [0, 0]);
@@ -57,7 +57,7 @@ fn hits_of_two_kinds(keys: u64, what: impl Fn(bool) -> (usize, Cost)) -> (u32, u
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let number = (random >> 33) % keys;
         let kind = (number % 2) as usize;
-        let (bytes, cost) = what(kind == 0);
+        let (bytes, cost) = size_and_cost(kind == 0);
         let hit = ask(&tier, number, bytes, cost);
         if step > 10_000 {
             hits[kind] += u32::from(hit);

@@ -9,10 +9,10 @@ use pg_cache_core::{Key, Refusal, Region, Sizes, Stamp, Tier};
 /// The bytes of an entry beside its value: the header and a key of 8 bytes.
 const BESIDE_VALUE: usize = 56 + 8;
 
-/// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
-fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
+/// Calls `use_key` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
+fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    what(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
+    use_key(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
 }
 
 fn put(tier: &Tier<'_, &TestHost>, number: u64, bytes: &[u8]) -> Result<(), Refusal> {

@@ -41,10 +41,10 @@ impl Bed<'_> {
         let _ = self.tier.lower_as(fence, self.tier.fences().draw());
     }
 
-    /// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
-    fn key<T>(&self, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
+    /// Calls `use_key` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
+    fn key<T>(&self, number: u32, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
         let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        what(&Key::new(self.tier.scope(DATABASE, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
+        use_key(&Key::new(self.tier.scope(DATABASE, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
     }
 
     /// Stores a value under each of these keys, as of now.

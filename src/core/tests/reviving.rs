@@ -38,8 +38,8 @@ fn key(scope: Scope, number: u32, bytes: &[u8; 4]) -> Key<'_> {
     Key::new(scope, bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key")
 }
 
-fn with_key<T>(tier: &TestTier<'_>, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
-    what(&key(tier.scope(1, 1, 0), number, &number.to_le_bytes()))
+fn with_key<T>(tier: &TestTier<'_>, number: u32, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
+    use_key(&key(tier.scope(1, 1, 0), number, &number.to_le_bytes()))
 }
 
 /// Stores a value as of now.

@@ -18,11 +18,11 @@ const MANY: Sizes = Sizes { reserved_fences: 64, backends: 4, shards: 2, ..SIZES
 /// it may only clear the visited bit.
 const ENOUGH: u32 = 100_000;
 
-/// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all
+/// Calls `use_key` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all
 /// hashes.
-fn with_key<T>(scope: Scope, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
+fn with_key<T>(scope: Scope, number: u32, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let bytes = number.to_le_bytes();
-    what(
+    use_key(
         &Key::new(scope, &bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key"),
     )
 }

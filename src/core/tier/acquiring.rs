@@ -3,7 +3,8 @@
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
 //! changes after that stamp. A *tick* is the unit of time, which the host of the tier chooses. A *location* says where the copy of
-//! a value is saved (`tier/directory.rs`). A flight takes a *slot* of the shard of its key.
+//! a value is saved (`tier/directory.rs`). A flight takes a *slot* of the shard of its key. It is *void* once the key has changed:
+//! its value will be refused. To *promote* a saved value is to make it an entry again.
 
 use super::Tier;
 

@@ -89,15 +89,15 @@ impl<'m, H: Host> Guard<'m, H> {
         self.get(AT_FREE) as u32
     }
 
-    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time. Calls must not be
-    /// nested: the end of the inner call would make the version even too early. If `what` panics, the version stays odd, and the
+    /// Runs `work`, which changes links, while the version is odd. Readers wait or retry during that time. Calls must not be
+    /// nested: the end of the inner call would make the version even too early. If `work` panics, the version stays odd, and the
     /// guard's drop poisons the shard.
-    pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
+    pub(crate) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
         let version = self.shard.region.word(self.shard.at + AT_VERSION);
         let before = version.load(Ordering::Relaxed);
         version.store(before | CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);
-        let result = what();
+        let result = work();
         version.store((before | CHANGING).wrapping_add(1) & !POISONED | before & POISONED, Ordering::Release);
         result
     }

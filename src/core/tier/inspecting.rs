@@ -2,7 +2,8 @@
 //!
 //! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *scope* is the database,
 //! the space and the role of a key. A *flight* is the right to publish a value for a key: a lease, a fill or a claim
-//! (`tier/flight.rs`).
+//! (`tier/flight.rs`). A *hidden* entry is an announced change: it hides the value of its key until the change is confirmed. A
+//! *note* is a text that is stored beside a value.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};

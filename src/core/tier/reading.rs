@@ -91,14 +91,14 @@ impl<H: Host> Tier<'_, H> {
 
     /// Counts a miss that `get` has not counted: after a [`Miss::Saved`], if the saved value could not be served.
     pub fn count_miss(&self, scope: &Scope, miss: Miss) {
-        let what = match miss {
+        let counter = match miss {
             Miss::Absent | Miss::Saved(_) => Counter::MissAbsent,
             Miss::Expired => Counter::MissExpired,
             Miss::Fenced => Counter::MissFenced,
             Miss::Own => Counter::MissOwn,
             Miss::Off => Counter::MissOff,
         };
-        self.statistics.count(scope.cell, what);
+        self.statistics.count(scope.cell, counter);
     }
 
     /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer valid, the reader

@@ -69,13 +69,13 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Counts `by` events that the caller knows of and the tier does not: see [`Counter`].
-    pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
-        self.statistics.add(scope.cell, what, by);
+    pub fn note(&self, scope: &Scope, counter: Counter, by: u64) {
+        self.statistics.add(scope.cell, counter, by);
     }
 
     /// Counts `by` events of the server that the caller knows of and the tier does not: see [`Event`].
-    pub fn count_event(&self, what: Event, by: u64) {
-        self.statistics.count_event(what, by);
+    pub fn count_event(&self, event: Event, by: u64) {
+        self.statistics.count_event(event, by);
     }
 
     /// Counts an operation that took so long.
@@ -106,8 +106,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Returns how often an event happened, in all backends and spaces together, since the region was formatted.
-    pub fn counted(&self, what: Counter) -> u64 {
-        self.statistics.total(what)
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.statistics.total(counter)
     }
 
     /// Returns the bytes of blocks that a space has, for entries and for reservations. It is one load. For a space that shares the

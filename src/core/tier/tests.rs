@@ -48,9 +48,9 @@ fn counters_stay_while_there_is_anything_else() {
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let value = value(&[1; 80], &[]);
-    let with_key = |number: u64, what: &dyn Fn(&Key<'_>)| {
+    let with_key = |number: u64, use_key: &dyn Fn(&Key<'_>)| {
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        what(&Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
+        use_key(&Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
     };
     for number in 0..500 {
         with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value, ReserveOptions::default()), Ok(1)));

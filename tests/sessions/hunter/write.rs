@@ -41,7 +41,7 @@ impl Hunt<'_> {
             self.focus[slot].store(table.number, SeqCst);
             let gid = format!("hunt_{}_{}", DATABASES[table.database], table.name);
             *last += 1;
-            let (told, how) = if defines {
+            let (result, how) = if defines {
                 self.definitions.fetch_add(1, SeqCst);
                 let ending = Ending::choose(&mut dice);
                 (define(ending, &mut session, table, *last, &gid), format!("{:?} {ending:?}", table.kind))
@@ -49,7 +49,7 @@ impl Hunt<'_> {
                 let path = Path::choose(table, &mut dice);
                 (path.go(&mut session, table, *last, &gid, &mut dice), format!("{path:?}"))
             };
-            if let Err(error) = told {
+            if let Err(error) = result {
                 session.recover(&error, &how);
             }
             // After an error, only the table shows whether the transaction was committed.

@@ -18,7 +18,7 @@ fn crowded() -> Cluster {
 }
 
 /// Runs the same call in all sessions at once, and returns the positions of the sessions that won: their call returned true.
-fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> Vec<usize> {
+fn rush(sessions: &mut [Client], call: impl Fn(&mut Client) -> bool + Sync) -> Vec<usize> {
     let barrier = Barrier::new(sessions.len());
     thread::scope(|threads| {
         let rushing: Vec<_> = sessions
@@ -26,7 +26,7 @@ fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> V
             .map(|session| {
                 threads.spawn(|| {
                     barrier.wait();
-                    what(session)
+                    call(session)
                 })
             })
             .collect();

@@ -15,6 +15,7 @@ const CHEAP: &str = "SELECT count(*) AS n FROM t";
 const MIDDLE: &str = "SELECT count(nap(0.4)) AS n FROM (SELECT count(*) FROM t) AS one";
 const COSTLY: &str = "SELECT count(nap(2)) AS n FROM (SELECT count(*) FROM t) AS one";
 
+/// Returns the settings of the server.
 fn conf() -> Conf {
     // A result must outlast the sweeps that follow its invalidation.
     Conf::preloaded().set("pg_cache.sweep_interval", "100ms")
@@ -26,6 +27,7 @@ fn start(keep_warm: u32, more: &str) -> (Cluster, Client) {
     start_with(&conf(), keep_warm, more)
 }
 
+/// Does the same as [`start`] with other settings of the server.
 fn start_with(conf: &Conf, keep_warm: u32, more: &str) -> (Cluster, Client) {
     let cluster = Cluster::start(conf);
     let mut admin = cluster.connect("postgres");
@@ -68,6 +70,7 @@ fn state(admin: &mut Client, role: &str, query: &str) -> String {
     text(admin, &format!("{states} AND role = '{role}' AND query = $q${query}$q$"))
 }
 
+/// Waits until the stored result of a query that a role has run is valid.
 fn wait_valid(admin: &mut Client, role: &str, query: &str) {
     wait_until(&format!("{query} of {role} to be valid"), || state(admin, role, query) == "valid");
 }
@@ -80,7 +83,7 @@ fn change(admin: &mut Client, kept: &[&str]) {
 }
 
 /// Asserts that no worker renews a result of `app`, while workers renew other results twice.
-fn assert_left(admin: &mut Client, query: &str, kept: &[&str]) {
+fn assert_not_renewed(admin: &mut Client, query: &str, kept: &[&str]) {
     for _ in 0..2 {
         change(admin, kept);
         let state = state(admin, "app", query);
@@ -88,6 +91,7 @@ fn assert_left(admin: &mut Client, query: &str, kept: &[&str]) {
     }
 }
 
+/// The state of a result that a change of the table `t` has invalidated.
 const OUTDATED: &str = "invalid: table t";
 
 /// After a change of rows, a worker renews only the most valuable results, and sessions find them.
@@ -126,9 +130,9 @@ fn hits_count() {
     for _ in 0..8_000 {
         app.query(&statement, &[]).expect("a hit");
     }
-    // The next walk finds the new order.
+    // The worker walks through all results every few seconds. The next walk finds the new order.
     change(&mut admin, &[MIDDLE]);
-    assert_left(&mut admin, COSTLY, &[MIDDLE]);
+    assert_not_renewed(&mut admin, COSTLY, &[MIDDLE]);
 }
 
 /// Results of several roles are kept, of each form, with arguments, tags and settings. One worker serves all roles in turns.
@@ -185,7 +189,7 @@ fn a_changed_function_does_not_run() {
     wait_until("runs in the log", || cluster.log().matches("benign as app").count() >= 2);
     run(&mut other, &define("malicious"));
     count(&mut app, CHEAP);
-    assert_left(&mut admin, query, &[CHEAP]);
+    assert_not_renewed(&mut admin, query, &[CHEAP]);
     assert!(!cluster.log().contains("malicious as"), "{}", cluster.log());
     // The role itself runs the new function, and the worker does so from then on.
     count(&mut app, query);
@@ -246,9 +250,9 @@ fn an_invalidation_ends_the_keeping() {
     count(&mut app, secret);
     change(&mut admin, &[CHEAP, tagged, secret]);
     run(&mut app, "SELECT cache_invalidate_tag('tag')");
-    assert_left(&mut admin, tagged, &[CHEAP, secret]);
+    assert_not_renewed(&mut admin, tagged, &[CHEAP, secret]);
     run(&mut admin, "REVOKE SELECT ON secret FROM app");
-    assert_left(&mut admin, secret, &[CHEAP]);
+    assert_not_renewed(&mut admin, secret, &[CHEAP]);
     ask(&mut app, tagged, ", tags => '{tag}'");
     change(&mut admin, &[CHEAP, tagged]);
     // Without the privilege write, the worker stores nothing.
@@ -342,7 +346,7 @@ fn keeping_ends_with_the_option() {
     ask_in(&mut app);
     change(&mut admin, &[CHEAP, &of_space]);
     run(&mut admin, "SELECT cache_alter_space('default', keep_warm => 0)");
-    assert_left(&mut admin, CHEAP, &[&of_space]);
+    assert_not_renewed(&mut admin, CHEAP, &[&of_space]);
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'";
     assert_eq!(text(&mut admin, workers), "1");
     run(&mut admin, "SELECT cache_drop_space('s')");
@@ -370,7 +374,7 @@ fn a_result_from_a_table_is_not_kept() {
     run(&mut admin, "UPDATE pgcache.spaces SET tiers = 'both'");
     count(&mut app, saved);
     count(&mut app, CHEAP);
-    assert_left(&mut admin, saved, &[CHEAP]);
+    assert_not_renewed(&mut admin, saved, &[CHEAP]);
     count(&mut app, saved);
     change(&mut admin, &[saved, CHEAP]);
 }
@@ -403,7 +407,7 @@ fn the_planner_runs_no_code_of_an_index_or_statistics_of_another_role() {
         let query = query(at);
         let kept = format!("SELECT keep_warm FROM cache_queries WHERE role = 'app' AND query = '{query}'");
         wait_until("a look at the result", || text(&mut admin, &kept).starts_with("not stored: an index"));
-        assert_left(&mut admin, &query, &[CHEAP]);
+        assert_not_renewed(&mut admin, &query, &[CHEAP]);
     }
     assert!(!cluster.log().contains("idx runs as app"), "{}", cluster.log());
     // The role's own functions and those of superusers may run.
@@ -439,7 +443,7 @@ fn a_view_that_is_replaced_while_the_worker_waits_does_not_run() {
             text(&mut admin, waits) == "1"
         });
         run(&mut other, "COMMIT");
-        assert_left(&mut admin, query, &[CHEAP]);
+        assert_not_renewed(&mut admin, query, &[CHEAP]);
         run(&mut other, "CREATE OR REPLACE VIEW ev AS SELECT count(*) AS n FROM t");
     }
     assert!(!cluster.log().contains("evv runs as app"), "{}", cluster.log());

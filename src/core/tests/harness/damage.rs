@@ -361,9 +361,9 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
     }
 }
 
-/// Calls `what` with one of the keys that [`lived_in`] has used: the same bytes, and the hash for its salt, which is 1.
-fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
+/// Calls `use_key` with one of the keys that [`lived_in`] has used: the same bytes, and the hash for its salt, which is 1.
+fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let number = u64::from(key % 40);
     let bytes = vec![b'k'; 1 + number as usize];
-    what(&Key::new(tier.scope(1, (number % 2) as u32, 0), &bytes, number ^ 1).expect("a legal key"))
+    use_key(&Key::new(tier.scope(1, (number % 2) as u32, 0), &bytes, number ^ 1).expect("a legal key"))
 }

@@ -32,15 +32,15 @@ pub fn space_of(key: u8) -> u8 {
     SCOPES[key as usize % SCOPES.len()].0
 }
 
-/// Calls `what` with a key. The keys have four different lengths, and the same bytes in six scopes. The hash passed here cancels
+/// Calls `use_key` with a key. The keys have four different lengths, and the same bytes in six scopes. The hash passed here cancels
 /// the space and the role that `Key::new` mixes in, so that all keys of a class share one hash and one bucket. There, only the
 /// whole identity of a key distinguishes it from the others. The two classes differ in bit 20; any bit would do.
-pub fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
+pub fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let (space, role) = SCOPES[key as usize % SCOPES.len()];
     let space = u32::from(space);
     let bytes = vec![b'k'; 1 + (key / 6) as usize * 50];
     let hash = u64::from(space) << 32 ^ u64::from(role) ^ u64::from(class(key)) << 20;
-    what(&Key::new(tier.scope(1, space, role), &bytes, hash).expect("a legal key"))
+    use_key(&Key::new(tier.scope(1, space, role), &bytes, hash).expect("a legal key"))
 }
 
 /// Returns the fences of a set of tags.

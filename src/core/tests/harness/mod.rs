@@ -40,12 +40,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// `PG_CACHE_TEST_SEED` repeats a run whose seed was printed. Without it, `make test` uses 2026; any fixed number would do.
 pub fn cases(number: u32) -> ProptestConfig {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
-    let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let fresh = || {
         u64::from(std::process::id())
             ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() << 20)
     };
-    let seed = told.unwrap_or_else(|| if long { fresh() } else { 2026 });
+    let seed = given.unwrap_or_else(|| if long { fresh() } else { 2026 });
     println!("PG_CACHE_TEST_SEED={seed}");
     ProptestConfig {
         cases: if long { number * 20 } else { number },

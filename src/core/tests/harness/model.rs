@@ -140,8 +140,8 @@ pub struct RelationModel {
 
 impl Model {
     /// Counts an event in the space of a key.
-    pub fn count(&mut self, key: u8, what: Counter) {
-        self.counts[space_of(key) as usize][what as usize] += 1;
+    pub fn count(&mut self, key: u8, counter: Counter) {
+        self.counts[space_of(key) as usize][counter as usize] += 1;
     }
 
     /// Counts a read by its outcome. The readers of the harness have changed nothing themselves, and no shard is switched off, so
@@ -174,11 +174,11 @@ impl Model {
     }
 
     /// Copies counts of the key's space from the tier, because the model cannot derive them.
-    pub fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, whats: &[Counter]) {
+    pub fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, counters: &[Counter]) {
         let space = space_of(key);
         let stats = tier.space_stats(1, space.into()).expect("it was used");
-        for what in whats {
-            self.counts[space as usize][*what as usize] = stats.counted(*what);
+        for counter in counters {
+            self.counts[space as usize][*counter as usize] = stats.counted(*counter);
         }
     }
 
@@ -186,11 +186,11 @@ impl Model {
     pub fn expect_counts(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         for (space, counts) in self.counts.iter().enumerate() {
             let stats = tier.space_stats(1, space as u32);
-            for what in TOLD {
-                let counted = stats.as_ref().map_or(0, |stats| stats.counted(what));
+            for counter in TOLD {
+                let counted = stats.as_ref().map_or(0, |stats| stats.counted(counter));
                 assert_eq!(
-                    counted, counts[what as usize],
-                    "{what:?} in space {space} after step {step}, {action:?}"
+                    counted, counts[counter as usize],
+                    "{counter:?} in space {space} after step {step}, {action:?}"
                 );
             }
         }
@@ -199,9 +199,9 @@ impl Model {
     /// Asserts that the counts of the spaces add up to the total counts.
     pub fn expect_sums(&self, tier: &Tier<'_, &TestHost>) {
         let all: Vec<_> = tier.all_stats().collect();
-        for what in Counter::ALL {
-            let sum: u64 = all.iter().map(|stats| stats.counted(what)).sum();
-            assert_eq!(tier.counted(what), sum + self.forgotten[what as usize], "{what:?}");
+        for counter in Counter::ALL {
+            let sum: u64 = all.iter().map(|stats| stats.counted(counter)).sum();
+            assert_eq!(tier.counted(counter), sum + self.forgotten[counter as usize], "{counter:?}");
         }
         let usage = tier.usage();
         assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries);
@@ -348,5 +348,5 @@ impl Model {
 pub fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
     model.trimmed[space_of(key) as usize]
         || model.patterns.has_retired
-        || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
+        || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|counter| tier.counted(counter) > 0)
 }

@@ -37,12 +37,12 @@ impl Story {
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
     // A code keeps its meaning, so that old findings still decode to the same actions. Of the 256 values, 221 are for
     // the codes 0 to 16 (13 each), 11 for the codes 17 to 27, and 24 for the codes 28 to 34.
-    let what: u8 = bytes.arbitrary()?;
-    let code = match what {
-        0..221 => what % 17,
-        221..232 => what % 11 + 17,
-        232..248 => what % 5 + 28,
-        248.. => what % 2 + 33,
+    let choice: u8 = bytes.arbitrary()?;
+    let code = match choice {
+        0..221 => choice % 17,
+        221..232 => choice % 11 + 17,
+        232..248 => choice % 5 + 28,
+        248.. => choice % 2 + 33,
     };
     Ok(match code {
         0 => Action::Put {

@@ -85,23 +85,23 @@ impl Ground {
     }
 
     /// Returns a word of a seat: see [`note`](Self::note).
-    pub fn seat_word(&self, seat: usize, what: usize) -> &AtomicU64 {
-        self.control(SEATS + 8 * seat + what)
+    pub fn seat_word(&self, seat: usize, word: usize) -> &AtomicU64 {
+        self.control(SEATS + 8 * seat + word)
     }
 
-    /// Stores a word of the own seat. `what` is one of the words of a seat, from `ADDRESS` to `FINDINGS`.
-    pub fn note(&self, what: usize, value: u64) {
-        self.seat_word(self.seat, what).store(value, Ordering::SeqCst);
+    /// Stores a word of the own seat. `word` is one of the words of a seat, from `ADDRESS` to `FINDINGS`.
+    pub fn note(&self, word: usize, value: u64) {
+        self.seat_word(self.seat, word).store(value, Ordering::SeqCst);
     }
 
     /// Adds 1 to a word of the own seat.
-    pub fn count(&self, what: usize) {
-        self.seat_word(self.seat, what).fetch_add(1, Ordering::SeqCst);
+    pub fn count(&self, word: usize) {
+        self.seat_word(self.seat, word).fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns a word of a seat.
-    pub fn noted(&self, seat: usize, what: usize) -> u64 {
-        self.seat_word(seat, what).load(Ordering::SeqCst)
+    pub fn noted(&self, seat: usize, word: usize) -> u64 {
+        self.seat_word(seat, word).load(Ordering::SeqCst)
     }
 
     /// Returns whether the processes are told to end.

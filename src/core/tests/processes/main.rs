@@ -42,8 +42,11 @@ use std::time::{Duration, Instant};
 #[test]
 #[ignore = "one of the processes that the other tests start"]
 fn a_process() {
-    let told = |name| std::env::var(name).ok();
-    let (Some(seat), Some(seed), Some(directory)) = (told(SEAT), told(SEED), told(DIRECTORY)) else { return };
+    let variable = |name| std::env::var(name).ok();
+    let (Some(seat), Some(seed), Some(directory)) = (variable(SEAT), variable(SEED), variable(DIRECTORY))
+    else {
+        return;
+    };
     // The process that started us never writes to our standard input. So this read returns when that process ends,
     // for any reason. A stopped process would not notice, so the kernel must also kill us.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("it can be asked for");
@@ -198,8 +201,8 @@ fn watch(lives: Arc<AtomicU64>) {
 fn one_is_killed_and_all_begin_anew() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     let duration = Duration::from_secs(if long { 60 } else { 5 });
-    let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = told.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+    let given = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
     println!("PG_CACHE_TEST_SEED={seed}");
     let directory = tempfile::tempdir().expect("a directory");
     let ground = Ground::new(directory.path());

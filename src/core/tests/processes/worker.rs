@@ -57,11 +57,11 @@ pub fn step(number: u64) -> u64 {
     number * 2 + 1
 }
 
-/// Calls `what` with a key. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all hashes.
-pub fn with_key<T>(scope: Scope, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
+/// Calls `use_key` with a key. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all hashes.
+pub fn with_key<T>(scope: Scope, number: u64, use_key: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash = if (SPREAD..SPREAD + CROWDED).contains(&number) { SPREAD } else { number };
     let bytes = number.to_le_bytes();
-    what(&Key::new(scope, &bytes, hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key"))
+    use_key(&Key::new(scope, &bytes, hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key"))
 }
 
 /// A process at work.

@@ -370,9 +370,9 @@ impl State {
         self.readers.iter().any(|reader| reader.outcome == Some(outcome))
     }
 
-    /// Returns whether a read has ended with a right value, and `what` holds for its reader.
-    fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
-        self.readers.iter().any(|reader| reader.hit(&what))
+    /// Returns whether a read has ended with a right value, and `condition` holds for its reader.
+    fn hit(&self, condition: impl Fn(&Reader) -> bool) -> bool {
+        self.readers.iter().any(|reader| reader.hit(&condition))
     }
 }
 

@@ -143,8 +143,8 @@ impl Reader {
         }
     }
 
-    /// Returns whether the read has ended with a right value, and `what` holds for the reader.
-    pub fn hit(&self, what: impl Fn(&Self) -> bool) -> bool {
-        self.outcome == Some(Outcome::Hit) && what(self)
+    /// Returns whether the read has ended with a right value, and `condition` holds for the reader.
+    pub fn hit(&self, condition: impl Fn(&Self) -> bool) -> bool {
+        self.outcome == Some(Outcome::Hit) && condition(self)
     }
 }

@@ -1,6 +1,8 @@
 //! The steps of the client: its reads, and its calls of `cache_changes` and `cache_seq`.
 //!
-//! The *cursor* of the client is the number of the last record that it has applied. `mod.rs` explains the model.
+//! The *cursor* of the client is the number of the last record that it has applied. A *reset* is the answer that the client may
+//! have missed records. A *variant* is the protocol with one rule broken. `owed` are the changes that the client must know after an
+//! answer, and `proven` those that no local read may miss any more. `mod.rs` explains the model.
 
 use super::scenarios::{Journal, Variant};
 use super::state::{Body, CHANGES, Call, Caller, Client, Entry, Flight, Read, Scan, State};
