@@ -20,10 +20,13 @@ const CACHE_TEXT: &str = "pg_cache, text";
 const CACHE_ONE_JSONB: &str = "pg_cache, one jsonb";
 /// The solution that a user would write by hand: an index lookup in an UNLOGGED table.
 const TABLE: &str = "table";
-/// The same lookup by the functions of `setup.sql`, and as a subquery of the SELECT.
+/// That lookup in a function in SQL (`setup.sql`).
 const TABLE_SQL: &str = "table, SQL function";
+/// That lookup in a function in PL/pgSQL (`setup.sql`).
 const TABLE_PLPGSQL: &str = "table, PL/pgSQL function";
+/// That lookup as a subquery of the SELECT.
 const TABLE_INLINE: &str = "table, subquery";
+/// A real Redis server.
 const REDIS: &str = "Redis";
 
 /// One SELECT of one session evaluates these for every `key` of the table `probe`.

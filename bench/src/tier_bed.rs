@@ -10,9 +10,11 @@ const LINE: usize = Region::ALIGNMENT / 8;
 
 /// Memory for a region.
 pub struct Memory {
+    /// The memory, a cache line longer than the region.
     words: Vec<AtomicU64>,
-    /// The first of the words on a cache line: the region begins there and has `count` words.
+    /// The position of the first word of the region, which begins on a cache line.
     start: usize,
+    /// The number of words of the region.
     count: usize,
 }
 

@@ -16,6 +16,7 @@ use crate::region::Region;
 pub(crate) struct Run {
     /// The first block of the run. Blocks are numbered from the start of the region.
     pub first: u32,
+    /// The number of blocks of the run.
     pub blocks: u32,
 }
 

@@ -97,6 +97,7 @@ fn remove_some(link: &mut Link, sets: &[String], channel: &str) -> Result<bool, 
     Ok(!are_complete.contains(&false))
 }
 
+/// Removes Redis keys, and publishes their removal on a channel.
 fn unlink(link: &mut Link, keys: &[Vec<u8>], channel: &str) -> Result<(), Failure> {
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut commands = Commands::default();

@@ -87,6 +87,7 @@ fn is_escaped(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'#' | 0..32 | 127..)
 }
 
+/// Writes a name of a database or a space, with `%XX` for the bytes that need it.
 fn escape(name: &[u8], into: &mut String) {
     for &byte in name {
         if is_escaped(byte) {

@@ -47,6 +47,8 @@ impl Slots {
     }
 }
 
+/// Reads one range of the answer to `CLUSTER SLOTS`: the first and the last slot, and the primary that has them. None if it has
+/// another form. `asked` is the server that gave the answer.
 fn range_of(range: &Value, asked: &Endpoint) -> Option<(usize, usize, Endpoint)> {
     let Value::Array(parts) = range else { return None };
     let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = parts.as_slice() else {

@@ -161,6 +161,7 @@ impl Target {
         Ok(self.place(endpoint)?.set_redis_settings(settings))
     }
 
+    /// Returns how to reach a server: its address, and the certificates for TLS.
     fn place(&self, endpoint: &Endpoint) -> Result<ConnectionInfo, Failure> {
         let address = match endpoint {
             Endpoint::Unix(path) => ConnectionAddr::Unix(path.clone()),
@@ -242,10 +243,12 @@ fn one(endpoints: Vec<Endpoint>) -> Result<Endpoint, String> {
     Ok(endpoint)
 }
 
+/// Reads a list of hosts, separated by commas.
 fn endpoints(hosts: &str, default_port: u16) -> Result<Vec<Endpoint>, String> {
     hosts.split(',').map(|host| endpoint(host, default_port)).collect()
 }
 
+/// Reads a host with an optional port. The error is a sentence for the user.
 fn endpoint(text: &str, default_port: u16) -> Result<Endpoint, String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

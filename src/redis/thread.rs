@@ -31,6 +31,7 @@ impl Client {
         Self::start_with(capacity, move |job| executor.execute(job))
     }
 
+    /// Starts a thread that executes each job by `execute`.
     fn start_with(
         capacity: usize,
         mut execute: impl FnMut(Job) -> Answer + Send + 'static,
@@ -99,6 +100,7 @@ struct Executor {
 }
 
 impl Executor {
+    /// Executes a job. A failure gives the connection up, and later jobs are skipped until `Job::Connect`.
     fn execute(&mut self, job: Job) -> Answer {
         let done = match (job, &mut self.link) {
             (Job::Connect, _) => self.connect(),

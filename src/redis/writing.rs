@@ -66,6 +66,8 @@ fn remove_values(link: &mut Link, batch: &Batch) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Publishes which keys a batch has set and removed, on the channels of the batch. If Redis has refused a value (`is_refused`), all
+/// keys of values count as removed.
 fn announce(link: &mut Link, batch: &Batch, is_refused: bool) -> Result<(), Failure> {
     let (mut set, mut removed) = (Vec::new(), Vec::new());
     for value in &batch.values {

@@ -205,6 +205,7 @@ impl Payloads {
 }
 
 impl Parts {
+    /// Returns the parts as one JSON text. `seq` has the number before the first change and that of the last one.
     fn payload(self, seq: [u64; 2]) -> String {
         let mut payload = Map::new();
         payload.insert("seq".into(), json!(seq));

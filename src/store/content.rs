@@ -72,6 +72,7 @@ pub fn entries(wanted: fn(Kind, bool) -> bool) -> impl Iterator<Item = Entry> {
 }
 
 impl View {
+    /// Reads what the current role may see. May raise errors.
     fn new(tier: &'static HotTier, wanted: fn(Kind, bool) -> bool) -> Self {
         let mut spaces = BTreeMap::new();
         space::each_visible(|oid, name, _| {

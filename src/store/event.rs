@@ -49,9 +49,11 @@ impl Kind {
 /// The targets of an event in one space.
 #[derive(Debug)]
 pub struct Registered {
+    /// The OID of the space.
     pub space_oid: u32,
     /// The name of the space.
     pub space: String,
+    /// The templates of the keys, patterns and tags.
     pub targets: Vec<Vec<u8>>,
 }
 
@@ -59,6 +61,7 @@ pub struct Registered {
 struct Known {
     /// The value of `catalog::generation` from before the table was read.
     generation: u64,
+    /// The targets of each event, by its name.
     events: Rc<BTreeMap<Vec<u8>, Vec<Registered>>>,
 }
 

@@ -24,9 +24,11 @@ use std::io;
 /// A value in the form for Redis.
 #[derive(Debug)]
 pub struct Copy {
+    /// The value as JSON text.
     pub json: String,
     /// The rest of its time to live in milliseconds.
     pub ttl_ms: u64,
+    /// The tags of the value.
     pub tags: Vec<Vec<u8>>,
     /// The relations that it depends on: the database and the OID of each.
     pub relations: Vec<(u32, u32)>,

@@ -201,6 +201,7 @@ pub fn tags(kind: Kind, note: &[u8]) -> Tags<'_> {
 pub struct Tags<'a> {
     /// The most tags that follow.
     left: usize,
+    /// The rest of the note, behind the tags that were returned.
     rest: &'a [u8],
 }
 

@@ -11,8 +11,9 @@ use crate::pg::scan;
 use pg_cache_core::KeyMark;
 use std::cell::Cell;
 
-/// How many keys ahead an entry and a bucket are prefetched. These distances roughly match the latency of memory.
+/// How many keys ahead an entry is prefetched. This distance and the next one roughly match the latency of memory.
 const ENTRY_AHEAD: usize = 2;
+/// How many keys ahead a bucket is prefetched.
 const BUCKET_AHEAD: usize = 4;
 
 /// A key whose bucket was prefetched.

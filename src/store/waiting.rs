@@ -27,6 +27,7 @@ pub struct Wait {
     began_ms: u64,
     /// The hash of the key, and the session's place in the queue of that hash. None until the session waits.
     waiter: Option<(u64, Waiter)>,
+    /// The session that is waited for. None until the session waits.
     leader: Option<Leader>,
     /// The part of the cache with the key, and the time at which the session first slept. None until then.
     slept: Option<(Keyspace, Instant)>,
@@ -35,6 +36,7 @@ pub struct Wait {
 /// The session that another one waits for.
 #[derive(Debug)]
 struct Leader {
+    /// The process id of the leader.
     process: u32,
     /// The time at which the waiting session last looked for a deadlock, or began to wait for this leader.
     checked_ms: u64,

@@ -38,19 +38,28 @@ const UNUSED_MS: u64 = 600_000;
 pub struct Warmer {
     /// Identifies the warmer in its database. A number must never be used again.
     pub number: u32,
+    /// The role that added the warmer.
     pub owner: Role,
+    /// The name of the warmer.
     pub name: Vec<u8>,
+    /// The text of the query.
     pub query: Vec<u8>,
+    /// The arguments of the query.
     pub args: Option<OwnedJsonb>,
+    /// The age at which a valid result is computed again. None if it is not computed again.
     pub every: Option<Interval>,
+    /// The time to live of the result. None for the default.
     pub ttl: Option<Interval>,
-    /// Sorted, without duplicates.
+    /// The tags of the result, sorted, without duplicates.
     pub tags: Vec<Vec<u8>>,
+    /// The name of the space.
     pub space: Vec<u8>,
+    /// The runs of the warmer.
     pub runs: Runs,
 }
 
 impl Warmer {
+    /// Reads a warmer from a row of its table.
     fn of(row: &Row<'_>) -> Self {
         memory::check();
         let bytes = |column| memory::copy(row.text(column).unwrap_or_default());

@@ -113,6 +113,7 @@ struct Warming {
 }
 
 impl Warming {
+    /// Makes the state of a worker that has not begun.
     fn new(owner: Owner, slot: &'static WorkerSlot) -> Self {
         Self {
             owner,

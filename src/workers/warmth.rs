@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 /// The least time between the starts of two workers of an owner. It doubles, up to `PAUSE_MAX`, with each worker that could not
 /// begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The limit of that doubling.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// While there are more owners than workers, the least time on average between the starts of two workers. The start of a worker
 /// costs some milliseconds of processor time, so with very many owners each of them waits longer.
@@ -72,6 +73,7 @@ fn databases() -> Vec<(u32, bool)> {
 /// The last worker of an owner.
 #[derive(Clone, Copy, Debug)]
 struct Last {
+    /// When the worker was started.
     started: Instant,
     /// The number of workers that had begun a session of the owner before this one started.
     begun: u64,
@@ -88,13 +90,16 @@ pub struct Warmth {
     unseen: BTreeSet<u32>,
     /// When the launcher searched for unseen databases last.
     searched: Option<Instant>,
+    /// The workers that were started and have not ended, with their owners.
     running: Vec<(Owner, Started)>,
+    /// The last worker of each owner.
     last: BTreeMap<Owner, Last>,
     /// The owners whose roles do not exist, with the transactions that had begun when the launcher first noticed that.
     missing: BTreeMap<Owner, EarlierTransactions>,
 }
 
 impl Warmth {
+    /// Makes the state of a launcher that has started no worker.
     pub fn new() -> Self {
         let (seen, unseen) = (BTreeSet::new(), BTreeSet::new());
         Self {

@@ -53,6 +53,7 @@ fn expect(session: &mut Client, action: &str, expected: &[(&str, f64)]) {
     expect_of(session, action, expected, |session| run(session, action));
 }
 
+/// Does the same as [`expect`] for an action that is a function. `what` names the action in a failure.
 fn expect_of(session: &mut Client, what: &str, expected: &[(&str, f64)], action: impl FnOnce(&mut Client)) {
     let before = metrics(session);
     action(session);

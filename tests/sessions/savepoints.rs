@@ -118,8 +118,9 @@ struct Model {
     flushed: u64,
 }
 
-/// The numbers of keys and tags in the model. They are small, so that changes often concern the same ones.
+/// The number of keys in the model. It is small, so that changes often concern the same key.
 const KEYS: usize = 5;
+/// The number of tags in the model.
 const TAGS: usize = 3;
 
 impl Model {

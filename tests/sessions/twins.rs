@@ -35,9 +35,11 @@ fn array(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 
 /// The names that the extension's SQL and the statements in its code use, in any schema.
 struct Used {
+    /// All words.
     words: BTreeSet<String>,
     /// The words before an opening parenthesis.
     calls: BTreeSet<String>,
+    /// The operators.
     operators: BTreeSet<String>,
 }
 

@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-/// One order in this many is by a new customer, and one in this many adds a product.
+/// One order in this many is by a new customer.
 pub const CUSTOMER_EVERY: u64 = 10;
+/// One order in this many adds a product.
 pub const PRODUCT_EVERY: u64 = 300;
 
 /// The commits of one subject: rows with the numbers from `first` on, without gaps.

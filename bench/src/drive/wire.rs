@@ -18,10 +18,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// The OIDs of PostgreSQL's types `bigint`, `text`, `text[]` and `jsonb` (`pg_type.dat`).
+/// The OID of PostgreSQL's type `bigint` (`pg_type.dat`).
 const BIGINT: u32 = 20;
+/// The OID of `text`.
 const TEXT: u32 = 25;
+/// The OID of `text[]`.
 const TEXTS: u32 = 1009;
+/// The OID of `jsonb`.
 const JSONB: u32 = 3802;
 /// The number of digits of a key: see [`FIRST_KEY`].
 const DIGITS: usize = 13;

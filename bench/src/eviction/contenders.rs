@@ -202,10 +202,13 @@ impl Cache for Ours<'_> {
 
 /// The plain rule: the entry that was not requested for the longest time is evicted first.
 struct Lru {
+    /// The sizes of the values, by key, in the order of their last requests.
     cache: lru::LruCache<u32, u32, Hashing>,
+    /// The most bytes of values.
     capacity: u64,
     /// The bytes of all values in the cache.
     held: u64,
+    /// The number of requests whose value was larger than the capacity.
     refused: u64,
 }
 

@@ -26,14 +26,17 @@ impl<'a> Lane<'a> {
 pub struct Duel {
     /// The title in the report.
     pub title: String,
-    /// The name of our contender, the first one. The fields `own` have its results, the fields `other` those of the second one.
+    /// The name of our contender, the first one.
     pub own_name: String,
+    /// The name of the other contender.
     pub other_name: String,
-    /// Nanoseconds of one operation, one number for each round.
+    /// Nanoseconds of one operation of our contender, one number for each round.
     pub own: Vec<f64>,
+    /// Nanoseconds of one operation of the other contender, one number for each round.
     pub other: Vec<f64>,
-    /// The medians over the rounds, with their intervals.
+    /// The median over the rounds of our contender, with its interval.
     pub own_median: Summary,
+    /// The median over the rounds of the other contender, with its interval.
     pub other_median: Summary,
     /// The median of our time divided by the other's time, round by round, and its interval.
     pub ratio: Summary,

@@ -15,8 +15,9 @@ use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// The sizes of small and large values, in bytes.
+/// The size of a small value, in bytes.
 const SMALL: usize = super::VALUE_BYTES;
+/// The size of a large value, in bytes.
 const LARGE: usize = megabytes(8);
 /// At the median, a put into a full tier may take at most this many times as long as one into a half-full tier.
 const RATIO_MAX: f64 = 3.0;
@@ -128,8 +129,9 @@ struct Found {
     title: &'static str,
     /// The medians of the rounds: the full tier against the half-full tier.
     duel: Duel,
-    /// The times on the full tier and on the half-full tier.
+    /// The times on the full tier.
     full: Spread,
+    /// The times on the half-full tier.
     half: Spread,
 }
 
@@ -148,11 +150,13 @@ impl Found {
 struct Spread {
     /// The name of the tier.
     name: &'static str,
-    /// The time of a put that 99 % of the puts do not exceed, and the longest one.
+    /// The time of a put that 99 % of the puts do not exceed.
     p99: f64,
+    /// The time of the longest put.
     longest: f64,
-    /// The time for which a put holds a lock: the one that 99.9 % of the holds do not exceed, and the longest one.
+    /// The time that 99.9 % of the holds of a lock do not exceed.
     hold_p999: f64,
+    /// The time of the longest hold of a lock.
     longest_hold: f64,
 }
 

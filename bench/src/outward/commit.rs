@@ -103,6 +103,7 @@ struct Notifications {
 }
 
 impl Stage {
+    /// Starts the server, fills its tables, and begins to listen.
     fn make(conf: &Conf) -> Self {
         let side = Side::start(conf);
         side.execute(&format!(

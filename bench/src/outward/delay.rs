@@ -72,9 +72,11 @@ pub fn measure(pace: &Pace) -> Section {
 
 /// The invalidations at one rate.
 struct Outcome {
+    /// The rate that was wanted, per second.
     rate: u64,
     /// The rate that was reached.
     done: f64,
+    /// The number of invalidations.
     invalidations: usize,
     /// The times to the listener in nanoseconds, sorted, of all invalidations that have arrived.
     nanoseconds: Vec<f64>,
@@ -133,6 +135,7 @@ struct Stage {
 }
 
 impl Stage {
+    /// Starts the server and begins to listen.
     fn make() -> Self {
         let side = Side::start(&bed::conf());
         let (sender, arrivals) = channel();

@@ -28,14 +28,16 @@ const ROUNDS: usize = 6;
 /// Sets of one transaction, if values are set as fast as possible. The journal names the keys of a transaction only if there are at
 /// most 1000.
 const BATCH: u64 = 500;
-/// The rate of sets at which the lag is measured, per second, and the time between two transactions.
+/// The rate of sets at which the lag is measured, per second.
 const RATE: u64 = 10_000;
+/// The time between two transactions of these sets.
 const PERIOD: Duration = Duration::from_millis(10);
 /// The time between two looks at the lag. It must be neither a multiple nor a divisor of [`PERIOD`]: otherwise all looks would come
 /// at the same point of a period.
 const LOOK: Duration = Duration::from_millis(7);
-/// The memory for values, and that for the journal: they hold everything that one round sets.
+/// The memory for values: it holds everything that one round sets.
 const HOT_SIZE: &str = "512MB";
+/// The memory for the journal of changes: it holds the records of everything that one round sets.
 const JOURNAL_SIZE: &str = "64MB";
 /// The names of the contenders.
 const OFF: &str = "without Redis";
@@ -143,6 +145,7 @@ struct Copying {
 }
 
 impl Copying {
+    /// Starts a Redis and a server that copies to it, and waits until the worker is ready.
     fn start() -> Self {
         let redis = Redis::start();
         let url = format!("unix://{}", redis.socket().display());

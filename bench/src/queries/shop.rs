@@ -12,8 +12,9 @@ pub const DASHBOARD_30: &str =
     "SELECT * FROM dashboard WHERE month >= date '2025-01-01' ORDER BY month, category LIMIT 30";
 pub const DASHBOARD_1: &str = "SELECT * FROM dashboard ORDER BY revenue DESC, month, category LIMIT 1";
 
-/// The orders of the shop, and those of a small shop, whose dashboard takes about a twentieth of the time.
+/// The number of orders of the shop.
 pub const ORDERS: u32 = 600_000;
+/// The number of orders of a small shop, whose dashboard takes about a twentieth of the time.
 pub const FEW_ORDERS: u32 = 30_000;
 /// How the script names the number of orders.
 const IN_SCRIPT: &str = "generate_series(1, 600000)";

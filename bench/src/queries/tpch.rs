@@ -101,16 +101,20 @@ pub fn measure(pace: &Pace) -> Section {
 
 /// A query with its results.
 struct Measured {
+    /// The query.
     query: Query,
+    /// The number of rows of the result.
     rows: u64,
     /// The size of the stored result.
     bytes: u64,
     /// Whether the cached rows are those of the query itself, and the second call is a hit.
     is_right: bool,
+    /// The times of the query itself, of a miss and of a hit.
     race: Race,
 }
 
 impl Measured {
+    /// Runs a query by itself, as a miss and as a hit, and compares the rows.
     fn of(stage: &Stage, query: Query) -> Self {
         let explain = format!(
             "SELECT value FROM cache_explain($query${}$query$) WHERE property = 'columns'",
@@ -145,10 +149,12 @@ impl Measured {
         Self { query, rows: direct.len() as u64, bytes, is_right, race }
     }
 
+    /// Returns the time of a miss, divided by that of a hit.
     fn ratio(&self) -> Summary {
         self.race.ratio(COLD, HOT)
     }
 
+    /// Returns the row of the report's table.
     fn row(&self) -> Vec<String> {
         let mut row = vec![
             self.query.number.to_string(),

@@ -14,13 +14,16 @@ const MARGIN: f64 = 28.0;
 const AXIS: f64 = 226.0;
 /// The length of the longest bar with its whisker. The space to the right of it is for the figures.
 const LONGEST: f64 = 400.0;
-/// The heights of a row and of the bar in it.
+/// The height of a row.
 const ROW: f64 = 24.0;
+/// The height of the bar in a row.
 const BAR: f64 = 16.0;
 
-/// The colours of texts, of less important texts, and of lines between panels.
+/// The colour of texts.
 const INK: &str = "#1f2328";
+/// The colour of less important texts.
 const FAINT: &str = "#59636e";
+/// The colour of lines between panels.
 const LINE: &str = "#d1d9e0";
 
 /// The colour of each contender of the plan, chosen by the beginning of its name. Colour-blind readers can also distinguish the
@@ -52,6 +55,7 @@ struct Canvas {
 }
 
 impl Canvas {
+    /// Draws the title.
     fn title(&mut self, report: &Report) {
         let quick = if report.quick { " (quick run, not to quote)" } else { "" };
         self.y += 14.0;
@@ -122,6 +126,7 @@ impl Canvas {
         self.y = middle + ROW / 2.0;
     }
 
+    /// Draws the notes below the panels.
     fn footer(&mut self, report: &Report) {
         let machine = &report.machine;
         let lines = [

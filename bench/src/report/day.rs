@@ -97,6 +97,7 @@ pub fn draw(report: &Report) -> Option<String> {
     Some(draw_day(&Day::of(report)?, &report.machine, report.quick))
 }
 
+/// Draws the chart.
 fn draw_day(day: &Day, machine: &Machine, quick: bool) -> String {
     let mut body = String::new();
     let mut text = |x: f64, y: f64, anchor: &str, size: f64, weight: u32, class: &str, text: &str| {

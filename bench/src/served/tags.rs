@@ -11,8 +11,9 @@ use postgres::{Client, Statement};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// The numbers of entries that the two sides of the comparison invalidate.
+/// The number of entries that one side of the comparison invalidates.
 const FEW: u64 = 10;
+/// The number of entries that the other side invalidates.
 const MANY: u64 = 1_000_000;
 /// Tags of each entry, and timed invalidations after each filling. Every entry carries all of these tags, so the first invalidation
 /// already makes every entry invalid, and the other seven find no valid entry. The median of the eight times is therefore the time

@@ -80,9 +80,11 @@ pub fn measure(pace: &Pace) -> Section {
 /// The rates of both sides in sets per second, round by round.
 #[derive(Serialize)]
 struct Contest {
+    /// The title in the report.
     title: &'static str,
-    /// With and without the table tier.
+    /// The rates with the table tier.
     on: Vec<f64>,
+    /// The rates without the table tier.
     off: Vec<f64>,
     /// `on` divided by `off`, round by round.
     ratio: Summary,

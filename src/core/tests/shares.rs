@@ -22,8 +22,9 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// The role that takes all places that it gets, and a role that needs a few.
+/// The role that takes all places that it gets.
 const EVIL: u32 = 66;
+/// A role that needs a few places.
 const GOOD: u32 = 7;
 /// A deadline that does not pass. (The largest tick is that of claims.)
 const FOREVER: u32 = u32::MAX - 1;

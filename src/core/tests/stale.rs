@@ -8,8 +8,9 @@ use pg_cache_core::{
     Tier,
 };
 
-/// The tick at which the entry expires, and the number of ticks for which it may be served stale.
+/// The tick at which the entry expires.
 const EXPIRES: u32 = 100;
+/// The number of ticks for which the entry may be served stale.
 const TICKS: u32 = 50;
 
 /// A tier with one entry, and the key and the only tag of the entry.

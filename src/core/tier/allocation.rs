@@ -61,6 +61,7 @@ struct Plan {
 }
 
 impl Plan {
+    /// Plans an entry of this many blocks.
     fn of(blocks: u32, layout: &Layout) -> Self {
         let spread = blocks > layout.blocks / SHARD_SHARE;
         let share = if spread { layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };

@@ -333,14 +333,20 @@ fn check_shard<H: Host>(
 
 /// The walk through the entries of a shard.
 struct ShardWalk<'w, H: Host> {
+    /// The shard, whose lock is held.
     guard: &'w Guard<'w, H>,
+    /// The tier.
     tier: &'w Tier<'w, H>,
+    /// The blocks of the entries of all shards so far.
     owned: &'w mut Owned,
     walked: &'w mut Walks,
+    /// What was found.
     complaints: &'w mut Vec<String>,
+    /// The blocks of this shard's entries.
     mine: Mine,
     /// The first blocks of all entries that buckets lead to.
     linked: Blocks,
+    /// The number of hidden entries: announced changes.
     hidden: u64,
     /// The blocks of the entries of each queue.
     queued: [u64; 2],

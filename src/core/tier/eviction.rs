@@ -205,8 +205,9 @@ struct SmallShare {
 
 /// The fraction 1. `extra` is always less, so bit 31 of its half of the word is free for `full`.
 const WHOLE: u32 = 1 << 31;
-/// The least and the greatest share of the small queue: a twentieth, and two fifths.
+/// The least share of the small queue: a twentieth.
 const SMALL_LEAST: u32 = WHOLE / 20;
+/// The greatest share of the small queue: two fifths.
 const SMALL_MOST: u32 = WHOLE / 5 * 2;
 /// If more than this returns, the small queue is too short. A workload with skewed popularity stays below it, however strong the
 /// skew is.

@@ -526,6 +526,7 @@ impl Slot<'_> {
     fn fences(&self) -> [FenceId; 2] {
         [FenceId((self.get(3) >> 32) as u32), FenceId(self.get(3) as u32)]
     }
+    /// Returns the properties of the flight in this slot.
     fn in_flight(&self) -> InFlight {
         InFlight {
             id: self.id(),

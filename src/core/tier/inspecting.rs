@@ -3,7 +3,7 @@
 //! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *scope* is the database,
 //! the space and the role of a key. A *flight* is the right to publish a value for a key: a lease, a fill or a claim
 //! (`tier/flight.rs`). A *hidden* entry is an announced change: it hides the value of its key until the change is confirmed. A
-//! *note* is a text that is stored beside a value.
+//! *note* is bytes that are stored beside a value.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, Part};
@@ -132,6 +132,7 @@ impl<H: Host> Tier<'_, H> {
         })
     }
 
+    /// Returns the entries that are wanted, from the next buckets, `from` first. None if there is no bucket with this number.
     fn entries_where(
         &self,
         from: u64,

@@ -97,6 +97,7 @@ impl<'m, H: Host> Tier<'m, H> {
         Ok(Self::new(region, layout, host, backend))
     }
 
+    /// Makes the tier of a region that is formatted with this layout.
     fn new(region: Region<'m>, layout: Layout, host: H, backend: u32) -> Self {
         let share = layout.blocks_total() / ENTRY_SHARE;
         // In a tier with room for a few entries, an eighth would be too little for any entry. There, an entry may have 2 KB, but at

@@ -161,6 +161,7 @@ impl<H: Host> Tier<'_, H> {
             && self.patterns().ask(&question, &mut { STEPS_MAX }) == Settled::Removed
     }
 
+    /// Copies the key of an entry to `into`, and returns the copy.
     fn copy_key<'k>(
         &self,
         entry: &Entry<'_>,

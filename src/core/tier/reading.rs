@@ -277,6 +277,7 @@ impl<H: Host> Tier<'_, H> {
         found.filter(|_| seen.lived())
     }
 
+    /// Returns why an entry with this stamp is not valid for a reader. None if it is valid.
     fn invalid_because(
         &self,
         entry: &Entry<'_>,

@@ -116,6 +116,7 @@ pub fn look(
     look_accepting(keyspace, bytes, Accepts::default(), into)
 }
 
+/// Does the same as [`look`] for a caller that also accepts some values that are not valid.
 #[inline(always)]
 fn look_accepting(
     keyspace: &Keyspace,

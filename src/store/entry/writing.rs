@@ -24,6 +24,7 @@ use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, Operation, StaleOk
 pub struct NewEntry<'a> {
     /// The value, in the form of its kind.
     pub bytes: &'a [u8],
+    /// The kind of the value.
     pub kind: Kind,
     /// The time to live in milliseconds, or none for the default. With 0 the value is refused like one that exceeds a limit.
     pub ttl_ms: Option<u64>,
@@ -32,6 +33,7 @@ pub struct NewEntry<'a> {
     /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
     /// valid. None if it must not be.
     pub stale_ok_ms: Option<u64>,
+    /// The condition on which the value is set.
     pub mode: Mode,
 }
 

@@ -74,6 +74,7 @@ impl Value {
         key.keyspace.reserve(name, &self.as_new(), self.stale_ok)
     }
 
+    /// Returns the value in the form in which the tier takes it.
     fn as_new(&self) -> NewValue<'_> {
         NewValue {
             bytes: &self.bytes,

@@ -346,6 +346,7 @@ impl Commit {
         self.clear();
     }
 
+    /// Forgets everything about the commit.
     fn clear(&mut self) {
         self.raised.clear();
         self.patterns = Vec::new();

@@ -43,6 +43,7 @@ const STEPS_OF_TRANSACTION: u32 = 1 << 28;
 pub struct OwnPatterns {
     /// The patterns of inner savepoints come after those of outer ones.
     list: Vec<OwnPattern>,
+    /// The index in `list` at which each open savepoint begins.
     savepoints: SavepointMarks,
     /// The number of patterns that a commit covers, once it has begun. The patterns behind them are late.
     begun: usize,

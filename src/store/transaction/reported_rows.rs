@@ -27,9 +27,11 @@ impl AddAssign for Reported {
 /// The rows of one relation that were reported in one savepoint.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
+    /// The OID of the relation.
     relation: u32,
     /// The nesting level of the savepoint.
     depth: i32,
+    /// The numbers of reported old and new rows.
     reported: Reported,
     /// Whether the tags of a changed row could not be invalidated.
     is_bulk: bool,

@@ -28,16 +28,20 @@ pub struct Place {
 /// The databases and spaces that the worker knows.
 #[derive(Debug)]
 pub struct Places {
+    /// The cache in shared memory.
     tier: &'static HotTier,
+    /// How Redis keys are built.
     names: Names,
+    /// The databases, by their OIDs.
     databases: HashMap<u32, Database>,
     /// Spaces by the OIDs of their databases and their own.
     spaces: HashMap<(u32, u32), Rc<Place>>,
     /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is
     /// here: as a rule, it has the greater OID.
     by_prefix: HashMap<String, (u32, u32)>,
-    /// Beginnings of Redis keys that no space has, and databases that do not exist, as of the last refresh.
+    /// Beginnings of Redis keys that no space has, as of the last refresh.
     unknown: HashSet<String>,
+    /// OIDs of databases that do not exist, as of the last refresh.
     gone: HashSet<u32>,
     /// Whether the row of a database of a known space has changed or is gone since the last call of `check`, for instance because
     /// the database was renamed or dropped.
@@ -81,6 +85,7 @@ impl Places {
         self.superseded.pop()
     }
 
+    /// Reads the names of all databases. Forgets the names of spaces if the database of one has changed.
     fn refresh(&mut self) {
         let all = background::in_transaction(background::all_databases);
         let databases: HashMap<u32, Database> =

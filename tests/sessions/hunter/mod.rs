@@ -34,7 +34,9 @@ use std::time::Duration;
 
 /// The two databases. A session works in one of them and changes it now and then.
 const DATABASES: [&str; 2] = ["hunt_one", "hunt_two"];
+/// The number of writers.
 const WRITERS: usize = 2;
+/// The number of readers.
 const READERS: usize = 3;
 /// The number of reads for each write: writers pause while there are fewer.
 const PACE: u64 = 15;

@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 /// The tables, each with the rows 0 to `ROWS` - 1.
 const TABLES: [&str; 4] = ["orders", "parts", "by_pattern", "by_event"];
+/// The number of rows of each table.
 const ROWS: usize = 16;
+/// The number of writers.
 const WRITERS: usize = 3;
+/// The number of readers.
 const READERS: usize = 3;
 /// Readers ask this many times for each write, so that the share of hits is about the same on every machine.
 const READS_PER_WRITE: u64 = 12;

@@ -22,6 +22,7 @@ pub struct Load<'l> {
     /// The tables that the writer changes every 10 ms, all in one transaction: it sets their column `v` to the number of the
     /// transaction. Without tables there is no writer.
     pub written: &'l [&'l str],
+    /// The duration of the load.
     pub time: Duration,
 }
 
@@ -45,7 +46,9 @@ impl Commits {
 /// A load that is under way.
 #[derive(Debug)]
 pub struct Course {
+    /// When the load ends.
     end: Instant,
+    /// The commits so far.
     pub commits: Commits,
 }
 
@@ -62,14 +65,18 @@ pub struct Read {
     pub asked: Instant,
     /// The number that the call returned, or 0 if it returned none.
     pub value: i64,
+    /// The outcome of the call.
     pub outcome: Outcome,
 }
 
 /// The calls and commits of a load that is over.
 #[derive(Debug)]
 pub struct Record {
+    /// When the readers began.
     begin: Instant,
+    /// The duration of the load.
     time: Duration,
+    /// The commits of the writer.
     pub commits: Commits,
     /// The calls of each group of readers.
     pub groups: Vec<Vec<Read>>,
@@ -107,6 +114,7 @@ impl Load<'_> {
         Record { begin, time: self.time, commits: over.commits, groups }
     }
 
+    /// Changes the tables every 10 ms, and notes each commit, until the load is over.
     fn write(&self, writer: &mut Client, course: &Course) {
         for v in 2.. {
             let update = |table: &&str| format!("UPDATE {table} SET v = {v}");
@@ -119,6 +127,7 @@ impl Load<'_> {
         }
     }
 
+    /// Calls the query again and again until the load is over, and returns the calls.
     fn read(&self, session: &mut Client, statement: &str, course: &Course) -> Vec<Read> {
         let mut found = Vec::new();
         while !course.is_over() {

@@ -68,6 +68,7 @@ struct Guarded {
 impl Guarded {
     const QUERY: &str = "SELECT sum(v)::text AS v FROM guarded";
 
+    /// Creates the table `guarded` with a policy, its space, and the role `stale_guard`, and opens both sessions.
     fn new(stand: &Stand) -> Self {
         let [mut admin, mut reader] = [(); 2].map(|()| stand.connect());
         run(

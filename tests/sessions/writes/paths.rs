@@ -345,6 +345,7 @@ pub struct NoOp {
     pub changes: &'static [&'static str],
 }
 
+/// Makes a [`NoOp`]. The arguments are its fields, in their order.
 const fn no_op(
     name: &'static str,
     setup: &'static str,

@@ -7,9 +7,9 @@ use pg_cache_testbed::{Cluster, Conf, Redis, Stop};
 use postgres::Client;
 use std::cell::RefCell;
 
-/// The number of entries that depend on the tables through a tag, and of entries that depend on them because their query reads
-/// them.
+/// The number of entries that depend on the tables through a tag.
 const TAGGED: i64 = 1000;
+/// The number of entries that depend on the tables because their query reads them.
 const FETCHED: i64 = 100;
 
 /// The schemas of the tables: the plain tables, and those whose triggers tell sessions of a change, or delete from Redis.

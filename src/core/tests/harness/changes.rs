@@ -11,12 +11,14 @@ use super::keys::{dependencies, fence_of, with_key};
 use pg_cache_core::Counter;
 
 impl Both<'_> {
+    /// Raises the fence of a tag.
     pub fn raise(&mut self, tag: u8) {
         let (tier, model) = (self.tier, &mut *self.model);
         tier.fences().raise(fence_of(tier, tag));
         model.tags[tag as usize].pending += 1;
     }
 
+    /// Ends a raise of a tag's fence: lowers the fence with a new number, or withdraws the raise.
     pub fn lower_or_withdraw(&mut self, tag: u8, commit: bool) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let fence = &mut model.tags[tag as usize];
@@ -35,6 +37,7 @@ impl Both<'_> {
         }
     }
 
+    /// Invalidates all entries of the database.
     pub fn flush(&mut self) {
         let (tier, model) = (self.tier, &mut *self.model);
         let fence = tier.fences().reserved(pg_cache_core::Reserved::Database(1));
@@ -44,6 +47,7 @@ impl Both<'_> {
         model.flushed = model.now;
     }
 
+    /// Reserves memory for a value of a key.
     pub fn reserve(&mut self, key: u8, size: usize) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         let known = new_value(model, key, size, 1, now + 30);
@@ -56,6 +60,7 @@ impl Both<'_> {
         }
     }
 
+    /// Publishes the oldest reservation, or cancels it.
     pub fn publish_or_cancel(&mut self, publish: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.reserved.is_empty() {
@@ -71,6 +76,7 @@ impl Both<'_> {
         }
     }
 
+    /// Announces a new value of a key, or its removal.
     pub fn announce(&mut self, key: u8, size: usize, removal: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         let known = new_value(model, key, size, 2, now + 30);
@@ -91,6 +97,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Confirms the oldest announced change, or withdraws it.
     pub fn end_transaction(&mut self, commit: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.announced.is_empty() {

@@ -11,6 +11,7 @@ use super::saving::settle;
 use pg_cache_core::{Acquired, Counter, FlightRequest, Purpose, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
+    /// Ends the oldest lease or fill: publishes a value with it, or gives it up.
     pub fn end_lease(&mut self, size: usize, give_up: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.leases.is_empty() {
@@ -48,6 +49,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Ends the oldest claim: publishes a value with it, announced before or not, or gives it up.
     pub fn end_claim(&mut self, size: usize, announced: bool, give_up: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.claims.is_empty() {

@@ -60,6 +60,7 @@ impl PatternsModel {
 }
 
 impl Both<'_> {
+    /// Announces an invalidation by a pattern in the scope of a key.
     pub fn announce_pattern(&mut self, key: u8, pattern: u8) {
         let (tier, model) = (self.tier, &mut self.model.patterns);
         let bytes = PATTERNS[pattern as usize % PATTERNS.len()];
@@ -76,6 +77,7 @@ impl Both<'_> {
         self.begun.patterns.push(announced);
     }
 
+    /// Confirms the oldest announced pattern, or withdraws it.
     pub fn end_pattern(&mut self, commit: bool) {
         let (tier, model) = (self.tier, &mut *self.model);
         if self.begun.patterns.is_empty() {

@@ -51,6 +51,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Evicts entries of a space until the space is within a quota.
     pub fn trim(&mut self, space: u8, quota: u64) {
         let (tier, model) = (self.tier, &mut *self.model);
         let scope = tier.scope(1, space.into(), 0);

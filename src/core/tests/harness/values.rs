@@ -9,6 +9,7 @@ use super::saving::settle;
 use pg_cache_core::{Counter, IncrError, Kind, ReserveOptions, StaleOk, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
+    /// Adds a number to the counter of a key.
     pub fn incr(&mut self, key: u8, by: i64) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         // A new counter expires after 40 ticks and depends on no tag.
@@ -66,6 +67,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Stores a value of a key; with `absent`, only if the key has none.
     pub fn put(&mut self, key: u8, size: usize, tags: u8, ttl: u32, absent: bool) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let known = new_value(model, key, size, tags % 8, now + ttl);
@@ -97,6 +99,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Removes a key.
     pub fn remove(&mut self, key: u8) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let removed = with_key(tier, key, |key| tier.remove(key));
@@ -108,6 +111,7 @@ impl Both<'_> {
         );
     }
 
+    /// Gives the value of a key a new time to live.
     pub fn touch(&mut self, key: u8, ttl: u32) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let touched = with_key(tier, key, |key| tier.touch(key, now + ttl));
@@ -122,11 +126,13 @@ impl Both<'_> {
         }
     }
 
+    /// Removes entries of no use from the next buckets.
     pub fn sweep(&mut self, budget: u32) {
         let tier = self.tier;
         tier.sweep(budget);
     }
 
+    /// Stores a value that may be served stale.
     pub fn put_stale_ok(&mut self, key: u8, size: usize, tags: u8, ttl: u32, ticks: u32) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let stale_ok = StaleOk { ticks, valid_at: now };

@@ -21,8 +21,9 @@ use crate::{Verdict, check, long};
 /// The fences of the two transactions have the numbers of the transactions. The fence of their database comes after
 /// them.
 const DATABASE: usize = 2;
-/// The numbers of the two transactions.
+/// The number of the first transaction.
 const FIRST: u8 = 0;
+/// The number of the second transaction.
 const SECOND: u8 = 1;
 
 /// One atomic step of an ender. A look at the records is one step, because the ender holds their lock.

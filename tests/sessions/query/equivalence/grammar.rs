@@ -28,9 +28,11 @@ type Column = (String, Type);
 
 /// Writes one query.
 pub struct Grammar<'d> {
+    /// The random numbers.
     dice: &'d mut Dice,
     /// The number of names given so far.
     names: usize,
+    /// The arguments of the query.
     arguments: Vec<Argument>,
     /// The common table expressions that a `FROM` may name.
     tables: Vec<(String, Vec<Type>)>,

@@ -131,6 +131,7 @@ impl State {
         }
     }
 
+    /// Draws the arrival of a call from the clock of changes.
     fn draw(&mut self, model: &Flights, call: &mut Frame) {
         if !model.is(Variant::ArrivalIsRead) {
             self.now += 1;
@@ -138,6 +139,8 @@ impl State {
         (call.arrival, call.arrived_at) = (self.now, self.ticks);
     }
 
+    /// Looks under the shard's lock: takes the result of the key if the caller may, begins the flight if there is none, or waits
+    /// for the present one.
     fn look(&mut self, model: &Flights, number: usize, call: &mut Frame) {
         use Variant::{
             DrawsAfterLook, DrawsEachTime, LeaderWaits, LevelIsIgnored, MarksAfterLook, MarksBeforeLook,
@@ -289,6 +292,7 @@ impl State {
         }
     }
 
+    /// Ends a session. Its flights end without a result, and sessions that wait for them are woken.
     fn die(&mut self, model: &Flights, number: usize) {
         self.deaths += 1;
         let mut must_wake = false;

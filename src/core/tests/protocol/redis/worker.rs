@@ -60,6 +60,7 @@ impl State {
         self.worker.jobs.push(Job { task, creates_set, commands, answer: Answer::default() });
     }
 
+    /// Connects to Redis, and learns its identity.
     pub fn connect(&mut self, model: &Redis) {
         self.worker.is_up = true;
         self.is_linked = true;
