@@ -1,4 +1,5 @@
-//! The fences of definitions, which tell changes of the meaning of queries. `docs/architecture.md` explains the word fence.
+//! The fences of definitions, which tell changes of the meaning of queries. A *fence* is a word in shared memory that says when
+//! something that values depend on last changed (`docs/architecture.md`).
 //!
 //! A change of definitions belongs to one of three classes, and each has fences of its own:
 //!

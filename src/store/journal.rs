@@ -6,8 +6,8 @@
 //! stored under a key that the caller chose. An entry that is evicted or expires has no record: its value has not changed, so a
 //! copy outside of the database stays right.
 //!
-//! The functions of this file neither fail nor allocate, because they run after a commit. `docs/architecture.md` explains the word
-//! fence.
+//! The functions of this file neither fail nor allocate, because they run after a commit. A *fence* is a word in shared memory that
+//! says when something that values depend on last changed (`docs/architecture.md`).
 //!
 //! A *life* of the journal lasts until its memory is formatted or damaged.
 

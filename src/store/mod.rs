@@ -1,7 +1,9 @@
 //! The logic of the cache: entries, transactions, leases and spaces.
 //!
 //! The layers `api` and `query` call this one. It uses `pg/` for the server, and the crate `pg_cache_core` for the *tier*: the
-//! entries in shared memory. `docs/architecture.md` explains the words fence, stamp, flight and ledger.
+//! entries in shared memory. A *fence* is a word in shared memory that says when something that values depend on last changed, a
+//! *stamp* is a number on the clock of changes, a *flight* is the right to compute the value of a key, and the *ledger* is the list
+//! of the transaction's changes (`docs/architecture.md`).
 
 pub mod broadcast;
 pub mod cause;

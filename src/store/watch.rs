@@ -1,5 +1,6 @@
-//! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too.
-//! `docs/architecture.md` explains the words stamp and fence.
+//! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too. A *fence* is a word
+//! in shared memory that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
+//! (`docs/architecture.md`).
 //!
 //! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
 //! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table does so only if the table has the trigger for

@@ -1,5 +1,6 @@
-//! Tests of catalog changes that must invalidate cached results, and of others that must not: in shared catalogs, from
-//! other databases, and where no command or invalidation message reports them. `docs/invalidation.md` explains fences.
+//! Tests of catalog changes that must invalidate cached results, and of others that must not: in shared catalogs, from other
+//! databases, and where no command or invalidation message reports them. A *fence* is a word in shared memory that says when
+//! something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};

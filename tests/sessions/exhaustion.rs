@@ -1,10 +1,10 @@
 //! Tests of abuse: a role without any grant uses the objects that it owns in all ways. The cached entries of other
 //! roles must stay hits, except for results of queries if the abuser changes definitions in their database.
 //!
-//! The *victim* keeps asking for three kinds of entries, as an application does, and stores again the ones that are
-//! gone: plain keys, values with a tag that stands for a table (`cache_watch`), and results of cached queries. The *abuser* owns
-//! tables and has no other rights. Each test prints the share of hits before an abuse and during it. `docs/invalidation.md`
-//! explains fences.
+//! The *victim* keeps asking for three kinds of entries, as an application does, and stores again the ones that are gone: plain
+//! keys, values with a tag that stands for a table (`cache_watch`), and results of cached queries. The *abuser* owns tables and has
+//! no other rights. Each test prints the share of hits before an abuse and during it. A *fence* is a word in shared memory that
+//! says when something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf};

@@ -1,6 +1,6 @@
-//! Tests of `cache_fetch` while other sessions or the same transaction interfere: which results are stored, and which
-//! must not be. A *fill* is a call of `cache_fetch` that finds no result, so that it runs the query. `docs/invalidation.md`
-//! explains fences.
+//! Tests of `cache_fetch` while other sessions or the same transaction interfere: which results are stored, and which must not be.
+//! A *fill* is a call of `cache_fetch` that finds no result, so that it runs the query. A *fence* is a word in shared memory that
+//! says when something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::fences::is_cached;
 use pg_cache_testbed::{Database, wait_until};

@@ -1,6 +1,6 @@
-//! Tests of prepared transactions. `COMMIT PREPARED`, in any session and also after a restart of the server, must
-//! invalidate what the transaction changed. Until then, and after `ROLLBACK PREPARED`, the old values must stay hits.
-//! `docs/invalidation.md` explains fences.
+//! Tests of prepared transactions. `COMMIT PREPARED`, in any session and also after a restart of the server, must invalidate what
+//! the transaction changed. Until then, and after `ROLLBACK PREPARED`, the old values must stay hits. A *fence* is a word in shared
+//! memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};

@@ -1,6 +1,6 @@
-//! Tests of logical replication: the subscriber's apply workers execute no statements, but their changes must
-//! invalidate values like any other commit. Values that depend on other tables must stay hits. `docs/invalidation.md` explains
-//! fences.
+//! Tests of logical replication: the subscriber's apply workers execute no statements, but their changes must invalidate values
+//! like any other commit. Values that depend on other tables must stay hits. A *fence* is a word in shared memory that says when
+//! something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;

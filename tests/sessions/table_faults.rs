@@ -1,7 +1,9 @@
 //! Tests of the table tier while something keeps it from working: tables that cannot be emptied, a full disk, damaged files, a
 //! server without room for workers, and a change of the server's role. Reads return the right value or none. No session gets an
-//! error, except from a file that the operating system refuses to read. `tables.rs` explains the words segment, location, launcher
-//! and saver.
+//! error, except from a file that the operating system refuses to read.
+//!
+//! A *segment* is a table of saved values. A *location* says in shared memory where a saved value is. The *saver* is the part of a
+//! database's worker that saves values, and the *launcher* is the process that starts the workers.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{conf, one, only_tables, save, size, status_of, wait_saved, with_tables};

@@ -32,9 +32,11 @@ const CACHED_IF_COSTLY: &str = "cached if it took 1 ms";
 
 /// A read, and the write beside it.
 struct Subject<'a> {
+    /// The title in the report.
     title: &'static str,
     /// The read without a cache.
     statement: &'a str,
+    /// The parameters of the read.
     given: Given,
     /// The read with the cache: a name, the space, and the statement.
     cached: &'a [(&'static str, &'static str, String)],
@@ -194,10 +196,13 @@ fn share([hits, misses]: [u64; 2]) -> f64 {
 
 /// The results of a read beside a share of writes.
 struct Beside {
+    /// The title of the read.
     title: &'static str,
+    /// The share of writes, in percent.
     percent: u32,
     /// The names of the cached contenders, and the share of hits in their reads.
     cached: Vec<(&'static str, f64)>,
+    /// The times of the contenders.
     race: Race,
 }
 

@@ -13,8 +13,9 @@
 //! A block that belongs to entries of two shards is a certain finding as well, but it takes a second walk to prove it, see
 //! [`shared_blocks`].
 //!
-//! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
-//! (`figures/statistics.rs`).
+//! An entry is *linked* while it is in the chain of its hash bucket. A *zone* is 64 KB of blocks with a version that moves when an
+//! entry in it dies (`shard.rs`). A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in
+//! shared memory (`figures/statistics.rs`).
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED};
@@ -51,7 +52,9 @@ enum Doubt {
 
 /// The findings of one walk.
 struct Findings {
+    /// The findings that are certain.
     certain: Vec<String>,
+    /// The findings in doubt.
     doubts: HashSet<Doubt>,
 }
 
@@ -133,7 +136,9 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
 
 /// A set of consecutive blocks, with a bit for each.
 struct BlockSet {
+    /// The number of the first block.
     first: u32,
+    /// A bit for each block, 1 if the block is in the set.
     bits: Vec<u64>,
 }
 
@@ -194,12 +199,14 @@ impl std::hash::Hasher for NumberHasher {
     }
 }
 
+/// A set of the numbers of blocks.
 type Blocks = HashSet<u32, BuildHasherDefault<NumberHasher>>;
 /// The figures of spaces, by database and space.
 type Walks = HashMap<u64, Walked, BuildHasherDefault<NumberHasher>>;
 
 /// The blocks of all entries that a walk has passed.
 struct Owned {
+    /// The blocks.
     all: BlockSet,
     /// Blocks that were found in entries of different shards, perhaps of one entry after the other.
     twice: HashSet<u32>,
@@ -225,6 +232,7 @@ impl Owned {
 
 /// The blocks of one shard's entries. Most of them are blocks of that shard, too.
 struct Mine {
+    /// The blocks of this shard.
     own: BlockSet,
     /// The blocks of other shards.
     others: Blocks,
@@ -339,6 +347,7 @@ struct ShardWalk<'w, H: Host> {
     tier: &'w Tier<'w, H>,
     /// The blocks of the entries of all shards so far.
     owned: &'w mut Owned,
+    /// The figures of the spaces so far.
     walked: &'w mut Walks,
     /// What was found.
     complaints: &'w mut Vec<String>,
@@ -443,7 +452,9 @@ impl<H: Host> ShardWalk<'_, H> {
 /// The entries and blocks of one space that a walk has counted.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Walked {
+    /// The number of entries.
     entries: u64,
+    /// The number of blocks.
     blocks: u64,
 }
 

@@ -1,5 +1,6 @@
 //! Sets values. Records each value with its dependencies in the ledger, the list of the transaction's changes, until the
-//! transaction commits. `docs/architecture.md` explains the words stamp and fence.
+//! transaction commits. A *fence* is a word in shared memory that says when something that values depend on last changed, and a
+//! *stamp* is a number on the clock of changes (`docs/architecture.md`).
 //!
 //! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
 //! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because

@@ -8,7 +8,8 @@
 //! - [`safe_stamp`] knows which cached values the transaction may read;
 //! - [`prepared`] handles transactions that are prepared for a two-phase commit.
 //!
-//! `docs/architecture.md` explains the words fence and stamp, and follows a commit through these files.
+//! A *fence* is a word in shared memory that says when something that values depend on last changed, and a *stamp* is a number on
+//! the clock of changes. `docs/architecture.md` follows a commit through these files.
 
 mod change;
 mod commit;

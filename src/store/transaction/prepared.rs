@@ -1,5 +1,6 @@
 //! The changes of prepared transactions, until a session commits them. That may be another session, and the server may have
-//! restarted. `docs/architecture.md` explains the words fence and stamp.
+//! restarted. A *fence* is a word in shared memory that says when something that values depend on last changed, and a *stamp* is a
+//! number on the clock of changes (`docs/architecture.md`).
 //!
 //! While a transaction is only prepared, none of its changes is visible. Its cached values stay valid, unless it was prepared
 //! without a command (see below). The values that it set are dropped. COMMIT PREPARED finds its changes again:

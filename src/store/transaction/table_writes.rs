@@ -1,5 +1,6 @@
-//! The relations that this transaction has written, as the fences that its commit must raise. `docs/architecture.md` explains the
-//! words fence and stamp.
+//! The relations that this transaction has written, as the fences that its commit must raise. A *fence* is a word in shared memory
+//! that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
+//! (`docs/architecture.md`).
 //!
 //! This file collects nothing while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
 //! costs nothing before the commit, unless single rows of the table are watched (`store/row_tags.rs`), and every way of writing is

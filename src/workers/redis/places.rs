@@ -68,6 +68,7 @@ impl Places {
         places
     }
 
+    /// Returns how Redis keys are built.
     pub fn names(&self) -> &Names {
         &self.names
     }

@@ -8,8 +8,9 @@
 //!   reader has seen before. A version that a reader has seen counts only if rows hold it, not names or rules.
 //! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
 //!
-//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
-//! `PG_CACHE_TEST_SEED` repeats the actions of a failed run, but not their timing. `docs/invalidation.md` explains fences.
+//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine. `PG_CACHE_TEST_SEED`
+//! repeats the actions of a failed run, but not their timing. A *fence* is a word in shared memory that says when something that
+//! values depend on last changed (`docs/invalidation.md`).
 //!
 //! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.

@@ -3,9 +3,9 @@
 use super::calls::{Expect, answer, compare_to, run, text};
 use pg_cache_testbed::{Database, tpch};
 
-/// The scale of the tables: about 30 000 lines of orders. The variable `PG_CACHE_TEST_LONG` chooses the greater scale, with 600
-/// 000.
+/// The scale of the tables: about 30 000 lines of orders.
 const SCALE: f64 = 0.005;
+/// The scale if the variable `PG_CACHE_TEST_LONG` is set: about 600 000 lines of orders.
 const LONG_SCALE: f64 = 0.1;
 
 /// The queries that do not read the table `lineitem`.

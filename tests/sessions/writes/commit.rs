@@ -1,4 +1,5 @@
-//! Writes and other work in the middle of a commit, and writes that no fence covers. `docs/invalidation.md` explains fences.
+//! Writes and other work in the middle of a commit, and writes that no fence covers. A *fence* is a word in shared memory that says
+//! when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::paths::PARTITIONED;
 use super::table::{is_hit, prepare, set, watch};

@@ -17,15 +17,19 @@ pub struct Begun {
     pub leases: Vec<(u8, Lease)>,
     /// Claims, by their IDs.
     pub claims: Vec<(u8, u64)>,
-    /// Patterns.
+    /// Announced invalidations by a pattern.
     pub patterns: Vec<AnnouncedPattern>,
 }
 
 /// A tier, its model, and the operations under way.
 pub struct Both<'a> {
+    /// The tier under test.
     pub tier: &'a Tier<'a, &'a TestHost>,
+    /// The host of the tier, whose clock the test sets.
     pub host: &'a TestHost,
+    /// What the tier may and must return.
     pub model: &'a mut Model,
+    /// The operations under way.
     pub begun: &'a mut Begun,
     /// The tick at which the action begins.
     pub now: u32,

@@ -1,5 +1,5 @@
 //! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`. A *path* is a list of steps, each
-//! with the model's state after it.
+//! with the model's state after it. A *variant* is a model with one rule broken; these tests take the models as built.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments.
 
@@ -41,9 +41,10 @@ fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
     }
 }
 
-/// Takes a reader's step, for an entry with this stamp, and compares the result with the model's.
+/// Takes a reader's step with the tier, for an entry with this stamp, and compares the result with the model's.
 fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Reader) {
     match step {
+        // The reader takes its safe stamp from the clock.
         Read::Horizon => assert_eq!(fences.now(), moment(now)),
         Read::Check(fence) => {
             let missed = matches!(after.outcome, Some(Outcome::Miss | Outcome::MissForNothing));
