@@ -7,6 +7,8 @@
 //! Access: while other processes use the region, the bitmap must only be read and written under the shard's lock, with one
 //! exception. A *spread* entry may have blocks in other shards than the shard of its key. The holder of the lock of the key's shard
 //! may also read the bits of these blocks. The lock keeps the entry in its hash bucket (*linked*), so its blocks stay in use.
+//!
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
 
 use crate::layout::Layout;
 use crate::region::Region;

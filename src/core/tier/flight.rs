@@ -76,6 +76,7 @@ const AWAITED_BEFORE: u64 = 1 << 59;
 const LONE: u64 = 1 << 58;
 /// The position of the two bits that count failures.
 const FAILURES_AT: u32 = 56;
+/// The mask of these two bits.
 const FAILURES: u64 = 3 << FAILURES_AT;
 
 /// The position of the bits that count how many sessions have given up waiting for a fill.
@@ -178,6 +179,7 @@ pub(crate) enum Ended {
 pub(crate) struct Flights<'m> {
     region: Region<'m>,
     layout: &'m Layout,
+    /// The position of the hashes of the slots.
     at: usize,
     /// The number of slots of the shard.
     slots: u32,
@@ -474,10 +476,13 @@ impl<'m> Flights<'m> {
     }
 }
 
-/// A slot of a shard: the position of its hash and that of its record.
+/// A slot of a shard.
 struct Slot<'m> {
+    /// The shared memory.
     region: Region<'m>,
+    /// The position of the hash.
     hash_at: usize,
+    /// The position of the record.
     record_at: usize,
 }
 

@@ -46,8 +46,11 @@ pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, 
 
 /// A saved value as its row tells it.
 struct Saved<'r> {
+    /// The key.
     key: Key<'r>,
+    /// The properties of the value.
     meta: Meta,
+    /// The note (`store/note.rs`).
     note: Vec<u8>,
 }
 

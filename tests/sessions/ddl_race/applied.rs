@@ -1,5 +1,7 @@
-//! The DDL race (see `mod.rs`) for a subscription. With `two_phase`, the apply worker ends prepared transactions without a
-//! command, so pg_cache must notice the end in another way than by inspecting commands.
+//! The DDL race for a subscription: a session computes a result after a change of a name or a rule has become visible, and before
+//! the server has sent its catalog invalidation messages. No later call may be given that result (`mod.rs`). With `two_phase`, the
+//! apply worker ends prepared transactions without a command, so pg_cache must notice the end in another way than by inspecting
+//! commands.
 
 use super::changes::{become_member, set_up};
 use super::stand::{Ground, direct, fetch, process};

@@ -1,6 +1,7 @@
-//! The DDL race (see `mod.rs`) by chance: transactions commit without a gate as in `stand.rs`, while sessions fetch all the
-//! time. A fetch that begins after a commit has returned must not return the result from before it. Some commits take long,
-//! because the transaction has also set many keys or changed many names.
+//! The DDL race by chance: a session computes a result after a change of a name or a rule has become visible, and before the server
+//! has sent its catalog invalidation messages. No later call may be given that result (`mod.rs`). Here, transactions commit without
+//! a gate as in `stand.rs`, while sessions fetch all the time. A fetch that begins after a commit has returned must not return the
+//! result from before it. Some commits take long, because the transaction has also set many keys or changed many names.
 
 use super::changes::{become_member, prepare};
 use crate::memory::cluster;
@@ -16,7 +17,9 @@ const ROUNDS_MIN: u64 = 4;
 
 /// A change that is made again and again, and the result of a query after each round.
 struct Scenario {
+    /// The name of the scenario.
     name: &'static str,
+    /// The statements that create its objects.
     setup: &'static str,
     /// Returns one number. It must not contain a single quote, because it stands in a string literal. A query that always fails is
     /// noticed only when the wait for the fillers times out.

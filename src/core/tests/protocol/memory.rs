@@ -5,11 +5,12 @@
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments.
 
-/// A fence: `seq` is the number of the last change, and `pending` counts the writers that have raised the fence. The
-/// numbers stay small in a model, because each writer draws only one or two.
+/// A fence. The numbers stay small in a model, because each writer draws only one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fence {
+    /// The number of the last change.
     pub seq: u8,
+    /// The number of writers that have raised the fence.
     pub pending: u8,
 }
 
