@@ -1,4 +1,4 @@
-//! Commands in the form in which they are sent.
+//! Commands in the form in which they are sent to Redis.
 
 use crate::failure::Failure;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The connections to all primaries.
+//! The connections to all servers that store data: one server, or all primaries of a cluster.
 
 use crate::commands::Commands;
 use crate::failure::{Failure, words};

@@ -1,4 +1,4 @@
-//! Sets of the Redis keys that depend on the same tag or relation.
+//! Sets of the Redis keys that depend on the same tag or relation: adds keys to them, and removes all keys of a set.
 
 use crate::commands::Commands;
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! Where Redis is and how to reach it.
+//! Where Redis is and how to reach it: the URL of `pg_cache.redis_url`, with its servers, user, password and TLS.
 
 use crate::failure::Failure;
 use crate::mask::mask;

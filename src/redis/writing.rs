@@ -1,4 +1,5 @@
-//! Executes a batch.
+//! Executes a batch: adds keys to sets, writes values and removes keys. A *set* has the Redis keys that depend on a tag or a
+//! relation; its *proof* is a member that shows that the set is complete.
 
 use crate::commands::Commands;
 use crate::failure::Failure;

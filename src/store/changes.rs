@@ -41,7 +41,7 @@ pub enum Kind {
 pub struct Change {
     /// The number from which the caller goes on.
     pub number: u64,
-    /// What has changed, or that nothing has.
+    /// The kind of the change.
     pub kind: Kind,
     /// The name of the space of a key, or of a space.
     pub space: Option<Rc<str>>,

@@ -85,7 +85,7 @@ struct Launcher {
     unseen: BTreeSet<u32>,
     /// The workers that were started and have not ended.
     running: Vec<Started>,
-    /// What the launcher knows of each database, by its OID.
+    /// The facts about each database, by its OID.
     known: BTreeMap<u32, Known>,
     /// The databases that were asked to free a segment while they had no worker, and since when.
     deserted: BTreeMap<u32, Instant>,

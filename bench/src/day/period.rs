@@ -44,7 +44,7 @@ struct Sample {
     took: Duration,
     /// Where the rows of the answer came from.
     source: Source,
-    /// What the dashboard is about.
+    /// The table that the dashboard is about.
     subject: Subject,
     /// The newest row of the subject in the answer.
     newest: i64,

@@ -38,15 +38,15 @@ fn replay(folder: &str, feed: impl Fn(&[u8])) -> usize {
 /// no bytes encode would never be tested.
 #[test]
 fn bytes_are_stories_that_the_model_agrees_with() {
-    let mut told = HashSet::new();
+    let mut kinds = HashSet::new();
     for bytes in strings(300) {
         let story = Story::of(&bytes);
-        told.extend(story.actions.iter().map(std::mem::discriminant));
+        kinds.extend(story.actions.iter().map(std::mem::discriminant));
         story.run();
     }
     // The number of kinds in `Action`. A new kind must be added to `harness/story.rs` and to `tests/model.rs`, and to
     // this number.
-    assert_eq!(told.len(), 32, "some actions are never told");
+    assert_eq!(kinds.len(), 32, "some actions are never told");
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }
 

@@ -21,13 +21,21 @@ use std::collections::TryReserveError;
 /// A request for a flight: see [`Tier::acquire`].
 #[derive(Clone, Copy, Debug)]
 pub struct FlightRequest<'r> {
+    /// A lease or a fill.
     purpose: Purpose,
+    /// The session and the role.
     owner: Owner,
+    /// The tick at which the flight ends by itself.
     deadline: u32,
+    /// The flight gets this stamp if it is earlier than the present moment.
     safe_stamp: Stamp,
+    /// The reader for whom the key must have no value. None if that does not matter.
     reader: Option<Reader<'r>>,
+    /// Whether no session may wait for the fill.
     is_lone: bool,
+    /// Whether the fill replaces another fill.
     takes_over: bool,
+    /// Whether the caller waits for another flight.
     waits: Waits,
 }
 

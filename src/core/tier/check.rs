@@ -349,7 +349,7 @@ struct ShardWalk<'w, H: Host> {
     owned: &'w mut Owned,
     /// The figures of the spaces so far.
     walked: &'w mut Walks,
-    /// What was found.
+    /// The errors that were found.
     complaints: &'w mut Vec<String>,
     /// The blocks of this shard's entries.
     mine: Mine,

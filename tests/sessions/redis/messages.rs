@@ -1,4 +1,4 @@
-//! The messages on the channel of a database.
+//! Tests of the messages on the channel of a database: which keys the Redis worker has set and removed.
 
 use super::{PREFIX, await_value, in_r, run, settle, start, writes_to};
 use pg_cache_testbed::{Connection, Redis};

@@ -1,4 +1,4 @@
-//! Which values are in Redis, and under which keys.
+//! Tests of which values are in Redis, and under which keys.
 
 use super::{
     PREFIX, await_all, await_value, compare, differences, fill, held, held_beneath, is_set, of_worker,

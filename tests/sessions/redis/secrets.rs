@@ -1,4 +1,4 @@
-//! The password of Redis is shown nowhere.
+//! Tests that the password of Redis is shown nowhere: in no view, setting, log line or process title.
 
 use super::{await_down, await_value, fill, of_worker, reload, run, start};
 use crate::tables::one;

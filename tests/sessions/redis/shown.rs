@@ -1,4 +1,4 @@
-//! The views of an operator, and the settings.
+//! Tests of what an operator sees of the copies in Redis: the views and the settings.
 
 use super::{
     await_all, await_down, await_value, fill, held, is_connected, of_worker, reload, run, settle, start,

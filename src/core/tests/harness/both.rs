@@ -27,7 +27,7 @@ pub struct Both<'a> {
     pub tier: &'a Tier<'a, &'a TestHost>,
     /// The host of the tier, whose clock the test sets.
     pub host: &'a TestHost,
-    /// What the tier may and must return.
+    /// The model: the values that the tier may and must return.
     pub model: &'a mut Model,
     /// The operations under way.
     pub begun: &'a mut Begun,

@@ -41,6 +41,7 @@ pub enum Write {
     Lower(usize),
     /// Aborts, instead of `Show` and the steps after it.
     Abort,
+    /// Takes the raise of this fence back, after an abort.
     Withdraw(usize),
     // Only variants have the following steps.
     /// Sets `seq` to the drawn number, unless `seq` is greater.
@@ -57,11 +58,13 @@ pub enum Write {
 /// any time may pass before its snapshot and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
+    /// Reads the stamp from the clock of changes.
     Stamp,
     /// Accepts invalidation messages, and plans with the catalogs as they are at that moment.
     Plan,
     /// Takes a snapshot and reads the source with it.
     Snapshot,
+    /// Stores the entry.
     Publish,
 }
 
@@ -181,7 +184,9 @@ pub struct ReadRule {
 /// The programs of a writer: the commit, and one abort for each number of raised fences.
 #[derive(Clone, Debug)]
 struct Writing {
+    /// The steps of a writer that commits.
     commit: Vec<Write>,
+    /// The steps of a writer that aborts after it has raised this many fences.
     aborts: Vec<Vec<Write>>,
 }
 
@@ -435,9 +440,11 @@ impl Model for ReadRule {
     }
 }
 
-/// See [`Outcome`] for these: `Stale`, `Future`, and `MissForNothing`.
+/// No read ends as [`Outcome::Stale`].
 const NOT_STALE: &str = "no stale read";
+/// No read ends as [`Outcome::Future`].
 const NOT_FUTURE: &str = "no read from the future";
+/// No read ends as [`Outcome::MissForNothing`].
 const NO_TRACE: &str = "no trace of an abort";
 
 /// The rule as built must keep all properties. Each other variant must break the property that is named, or be harmless.

@@ -1,4 +1,4 @@
-//! Servers that are paused, hang, or are not there.
+//! Tests of the client with servers that are paused, hang, or are not there.
 
 use crate::harness::{
     Server, client, client_with, connect, execute, failure, needs_redis, values, wait_until, write,

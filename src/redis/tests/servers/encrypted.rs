@@ -1,4 +1,4 @@
-//! TLS, with certificates that openssl makes.
+//! Tests of the client with TLS, with certificates that openssl makes.
 
 use crate::harness::{
     Server, client_with, connect, execute, failure, needs_redis, scan, values, wait_until, write,

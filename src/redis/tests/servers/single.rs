@@ -1,4 +1,4 @@
-//! One server.
+//! Tests of the client with one server.
 
 use crate::harness::{
     Server, addition, client, connect, connected, execute, facts, failure, needs_redis, scan, values,

@@ -1,4 +1,5 @@
-//! The walk through the states of a model.
+//! The walk through the states of a model: reaches each state on one path, and tries each step from that state. A *path* is a list
+//! of steps, each with the state after it.
 
 use std::collections::HashSet;
 use std::hash::Hash;

@@ -1,6 +1,7 @@
-//! The steps that are possible in a state, and the properties of every state. `mod.rs` explains the words.
+//! The steps that are possible in a state, and the properties of every state.
 //!
-//! A caller that has the *flight* of a key computes the result for all.
+//! In the model, callers want the result of one query. A caller that has the *flight* of the key computes the result for all, and
+//! the others wait for it. `mod.rs` has the details.
 
 use super::scenarios::{Flights, Query, Variant};
 use super::state::{Call, KEYS, Outcome, Phase, Session, State, Step, Write, Writer};

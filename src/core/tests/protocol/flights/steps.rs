@@ -1,6 +1,7 @@
-//! The steps of callers and writers. `mod.rs` explains the words.
+//! The steps of callers and writers.
 //!
-//! A caller that has the *flight* of a key computes its result. The *mark* of the flight says that another caller waits for it.
+//! In the model, callers want the result of one query. A caller that has the *flight* of the key computes the result for all, and
+//! the others wait for it. `mod.rs` has the details. The *mark* of the flight says that another caller waits for it.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};

@@ -1,4 +1,8 @@
-//! The steps that are possible in a state, and the properties of every state. `mod.rs` explains the words.
+//! The steps that are possible in a state, and the properties of every state.
+//!
+//! In the model, writers set or remove one key, and workers compute its value under a *lease*. A *claim* is the right of a
+//! transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces* a key to hide its value
+//! until the change is *through*, that is, in the tier. `mod.rs` has the details.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Change, Outcome, Read, State, Step, Value, Work, Worker, Write, Writer};

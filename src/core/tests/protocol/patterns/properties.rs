@@ -1,6 +1,9 @@
 //! The steps that are possible in each state, and the properties that must hold.
 //!
-//! `mod.rs` explains the model.
+//! In the model, writers invalidate keys by patterns, fills store values, a saver copies them to rows, and readers must get no
+//! value from before a pattern that matches its key. A *slot* holds one pattern. A pattern is *announced* while its transaction
+//! commits, and *retired* when another one needs its slot; the *floor* of the space then refuses older values. To *renew* an entry
+//! is to give it a later stamp. `mod.rs` has the details.
 
 use stateright::{Model, Property};
 

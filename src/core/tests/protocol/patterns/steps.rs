@@ -1,6 +1,9 @@
 //! The steps of the actors, as changes of the state.
 //!
-//! `mod.rs` explains the model. A *slot* holds one pattern; to *renew* an entry is to give it a later stamp.
+//! In the model, writers invalidate keys by patterns, fills store values, a saver copies them to rows, and readers must get no
+//! value from before a pattern that matches its key. A *slot* holds one pattern. A pattern is *announced* while its transaction
+//! commits, and *retired* when another one needs its slot; the *floor* of the space then refuses older values. To *renew* an entry
+//! is to give it a later stamp. `mod.rs` has the details.
 
 use super::scenarios::{Patterns, Variant};
 use super::state::{Entry, Fill, Outcome, Read, Slot, State, Write};

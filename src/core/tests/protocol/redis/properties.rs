@@ -1,6 +1,8 @@
 //! The steps that are possible in a state, and the properties of every state.
 //!
-//! `mod.rs` explains the model.
+//! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
+//! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
+//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
 
 use super::scenarios::Redis;
 use super::state::{Accidents, Change, KEYS, State, Step};

@@ -1,6 +1,8 @@
 //! The steps of Redis, and of the thread that executes the jobs.
 //!
-//! `mod.rs` explains the model.
+//! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
+//! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
+//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
 
 use super::scenarios::{Redis, Variant};
 use super::state::{Answer, Command, Job, Server, State, Step, Task};
@@ -66,6 +68,7 @@ impl Command {
 }
 
 impl State {
+    /// Returns the oldest job that has not ended.
     fn current_job(&mut self) -> Option<&mut Job> {
         self.worker.jobs.iter_mut().find(|job| !job.answer.is_done)
     }
@@ -133,6 +136,7 @@ impl State {
         self.zombies = sent;
     }
 
+    /// Gives Redis its first data back, with a new identity.
     pub fn fail_over(&mut self, model: &Redis) {
         self.left.failovers -= 1;
         self.server = Server { identity: self.server.identity + 1, ..model.server() };

@@ -1,4 +1,8 @@
-//! The state between two steps, the steps, and the changes that sessions make. `mod.rs` explains the words.
+//! The state between two steps, the steps, and the changes that sessions make.
+//!
+//! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
+//! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
+//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
 
 use super::scenarios::{Redis, Variant};
 
@@ -33,7 +37,9 @@ pub enum Command {
     Add(u8),
     /// Asks whether the set has the proof.
     Ask,
+    /// Sets the value of a key.
     Set(u8, Value),
+    /// Removes a key.
     Unlink(u8),
     /// Reads a part of the set: the proof is in the part 0, and each key is in the part with its number.
     ReadSet(u8),
@@ -48,11 +54,15 @@ pub enum Command {
 /// The purpose of a job, as in `copier.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
+    /// Asks for the identity of Redis.
     Check,
     Changes(Option<u8>),
     Sets(u8),
+    /// Asks for the keys that Redis has.
     Scan,
+    /// Gives Redis the present values of keys that a scan has found.
     Compare,
+    /// Gives Redis the values of keys in the cache.
     Refill,
     /// Only a variant has this task: the key is added to the set by a job of its own.
     Member,
@@ -61,7 +71,9 @@ pub enum Task {
 /// The answer to a job, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Answer {
+    /// Whether the job has ended.
     pub is_done: bool,
+    /// Whether the job failed.
     pub is_failed: bool,
     /// A set that must exist was gone, or lacked the proof.
     pub has_lost_set: bool,
@@ -71,6 +83,7 @@ pub struct Answer {
     pub is_refused: bool,
     /// Whether a scan has found the key.
     pub has_key: bool,
+    /// The identity that Redis has told.
     pub identity: u8,
 }
 

@@ -1,4 +1,8 @@
-//! The steps of the worker. The names are those of `src/workers/redis/copier.rs`.
+//! The steps of the worker that copies values to Redis. The names are those of `src/workers/redis/copier.rs`.
+//!
+//! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
+//! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
+//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
 
 use super::scenarios::{Redis, Variant};
 use super::state::{Answer, Change, Command, Job, KEYS, State, Task, Value, Wide};

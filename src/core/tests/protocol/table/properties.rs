@@ -1,6 +1,8 @@
 //! The steps that are possible in a state, and the properties of every state.
 //!
-//! `mod.rs` explains the words.
+//! In the model, the *saver* copies entries to rows of *segments*, which are tables. A *location* in memory says where the row of a
+//! value is; it is found by the *bits* of the key, a part of its hash that keys may share. A *decider* sets a key only if it has no
+//! value. `mod.rs` has the details.
 
 use super::scenarios::{Table, Variant};
 use super::state::{

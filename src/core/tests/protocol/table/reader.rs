@@ -1,4 +1,8 @@
 //! The steps of readers and of deciders. `state.rs` explains the steps.
+//!
+//! In the model, the *saver* copies entries to rows of *segments*, which are tables. A *location* in memory says where the row of a
+//! value is; it is found by the *bits* of the key, a part of its hash that keys may share. A *decider* sets a key only if it has no
+//! value. `mod.rs` has the details.
 
 use super::scenarios::{Table, Variant};
 use super::state::{Entry, Location, Outcome, Read, Reader, State, Value};

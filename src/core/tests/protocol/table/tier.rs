@@ -1,6 +1,8 @@
 //! The tier and the source as all actors use them: blocks, entries, locations, and the changes of a key.
 //!
-//! A *location* says where the row of a value is; `mod.rs` explains the words.
+//! In the model, the *saver* copies entries to rows of *segments*, which are tables. A *location* in memory says where the row of a
+//! value is; it is found by the *bits* of the key, a part of its hash that keys may share. A *decider* sets a key only if it has no
+//! value. `mod.rs` has the details.
 
 use super::scenarios::{Table, Variant};
 use super::state::{BLOCKS, Entry, KEYS, Location, Reader, Saver, State, UNKNOWN, Value};
