@@ -72,7 +72,7 @@ fn every_stable_built_in_function_is_in_a_list() {
 
 /// The tree of a query and its run tell its traits.
 #[test]
-fn what_a_query_does_is_seen() {
+fn the_traits_of_a_query_are_seen() {
     let database = Database::create();
     let mut session = database.connect();
     with_seen_of(&mut session);
@@ -394,7 +394,7 @@ fn reading_from_a_cursor_that_was_open_before_is_seen() {
 
 /// The findings of a fill count for the fill around it.
 #[test]
-fn what_an_inner_fill_sees_counts_for_the_outer_one() {
+fn findings_of_an_inner_fill_count_for_the_outer_one() {
     let database = Database::create();
     let mut session = database.connect();
     with_seen_of(&mut session);

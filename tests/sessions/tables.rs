@@ -217,7 +217,7 @@ fn the_tables_stay_within_their_size_while_a_snapshot_is_open() {
 
 /// A superuser may do anything to the tables: reads return the right value or none, and never an error.
 #[test]
-fn reads_bear_what_is_done_to_the_tables() {
+fn reads_survive_any_change_of_the_tables() {
     let cluster = with_tables("8MB");
     let mut session = cluster.connect("postgres");
     only_tables(&mut session);
@@ -258,7 +258,7 @@ fn reads_bear_what_is_done_to_the_tables() {
 /// A session that holds a lock on all segments for long delays neither reads nor sets. A read that waited would end in an error
 /// after 5 seconds.
 #[test]
-fn a_locked_segment_is_a_miss_and_nobody_waits() {
+fn a_locked_segment_is_a_miss_and_no_session_waits() {
     let cluster = with_tables("8MB");
     let mut session = cluster.connect("postgres");
     only_tables(&mut session);

@@ -41,7 +41,7 @@ fn tags_with_similar_hashes_have_different_fences() {
 /// A transaction may publish its value as of its commit only if no other writer has used the fence since the stamp. If lowering
 /// reported a shared fence as alone, such a value could miss the other writer's change.
 #[test]
-fn lowering_tells_who_was_alone() {
+fn lowering_tells_whether_the_writer_was_alone() {
     with_fences(|fences| {
         let [mine, shared] = [fences.tag(0), fences.tag(u64::MAX)];
         assert_ne!(mine, shared);

@@ -48,14 +48,14 @@ fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result
 /// If no other session changes the tag, the value must be a hit after the commit, although its own transaction has changed the
 /// tag.
 #[test]
-fn a_value_set_along_with_the_change_it_follows_from_is_a_hit() {
+fn a_value_set_together_with_its_change_is_a_hit() {
     assert_eq!(set_and_fence(|_, _, _| ()), Ok(b"new".into()));
 }
 
 /// If another session changes the tag, before or after the changes are visible, the new value must be dropped, because it may
 /// lack that change. The old value must be gone, too: a reader gets neither.
 #[test]
-fn it_is_dropped_when_somebody_else_has_changed_the_same_and_the_old_one_does_not_come_back() {
+fn a_change_by_another_session_drops_the_new_value_and_the_old_one() {
     let changes = |tier: &Tier<'_, &TestHost>, tag| {
         tier.fences().raise(tag);
         tier.fences().lower(tag);
@@ -76,7 +76,7 @@ fn it_is_dropped_when_somebody_else_has_changed_the_same_and_the_old_one_does_no
 
 /// A change of the tag that another session aborts must not cause the value to be dropped.
 #[test]
-fn a_change_that_somebody_else_gives_up_takes_nothing_away() {
+fn an_aborted_change_of_another_session_drops_no_value() {
     for at in [false, true] {
         let outcome = set_and_fence(|tier, tag, visible| {
             if visible == at {
@@ -135,7 +135,7 @@ fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
 /// Removing by a mark must void a lease of the key, so that the value of the lease is dropped. It must keep an announced change:
 /// when that is confirmed, it is later than the removal.
 #[test]
-fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced() {
+fn removing_by_a_mark_voids_a_lease_and_keeps_an_announced_change() {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");

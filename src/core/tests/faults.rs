@@ -207,7 +207,7 @@ fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
 /// Formatting must refuse memory that is too small. Attaching must refuse memory that is not formatted, is
 /// truncated, or has another layout.
 #[test]
-fn what_is_no_region_is_refused() {
+fn memory_that_is_no_region_is_refused() {
     let host = TestHost::default();
     let attach = |memory: &[AtomicU64]| Tier::attach(Region::of_words(memory), &host, 0).map(|_| ());
     let small = memory(512);
@@ -343,7 +343,7 @@ impl Buffer for Meddler<'_, '_> {
 /// A reader that is disturbed in every attempt must take the lock in the end. It must fill the room that it is given, and not write
 /// behind the end of it.
 #[test]
-fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
+fn a_read_that_is_always_disturbed_ends_with_a_buffer_of_any_size() {
     let memory = memory(64 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).unwrap();

@@ -106,7 +106,7 @@ fn changes_are_counted_with_their_time() {
 /// An invalidated entry must count once when it is replaced, removed or swept, and not before. A valid entry that goes in these
 /// ways must not count.
 #[test]
-fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
+fn an_invalidated_entry_is_counted_once_however_it_is_removed() {
     with_bed(4, |bed| {
         let table = bed.relation(7);
         bed.put(0..5, 1_000, &[table]);
@@ -141,7 +141,7 @@ fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
 
 /// An invalidated entry must count if eviction removes it. A valid entry that is evicted must not count.
 #[test]
-fn who_is_evicted_dead_is_counted() {
+fn an_invalidated_entry_that_is_evicted_is_counted() {
     with_bed(4, |bed| {
         let [one, other] = [7, 8].map(|number| bed.relation(number));
         bed.put(0..300, 1_000, &[one]);
@@ -165,7 +165,7 @@ fn who_is_evicted_dead_is_counted() {
 
 /// An invalidated entry must count if a quota removes it. A valid entry that the quota evicts must not count.
 #[test]
-fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
+fn an_invalidated_entry_that_a_quota_removes_is_counted() {
     with_bed(4, |bed| {
         let table = bed.relation(7);
         bed.put(0..20, 1_000, &[table]);
@@ -180,7 +180,7 @@ fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
 /// The entries belong to seven spaces, and one hold of the lock counts for at most four separately (`figures/deltas.rs`). Each
 /// entry must count once all the same.
 #[test]
-fn whoever_they_belong_to_each_is_counted_once() {
+fn entries_of_many_spaces_are_counted_once() {
     with_bed(4, |bed| {
         let table = bed.relation(7);
         for number in 0..300 {
@@ -200,7 +200,7 @@ fn whoever_they_belong_to_each_is_counted_once() {
 /// An entry must count for the first relation among its dependencies that has changed since its stamp. A tag that has changed, too,
 /// does not matter, and an entry that only a tag has invalidated must count for no relation.
 #[test]
-fn it_is_the_first_relation_that_has_changed() {
+fn an_entry_counts_for_its_first_changed_relation() {
     with_bed(4, |bed| {
         let [one, other] = [7, 8].map(|number| bed.relation(number));
         let tag = bed.tier.fences().tag(7);
@@ -222,7 +222,7 @@ fn it_is_the_first_relation_that_has_changed() {
 /// A change at the tick at which an entry expires, or after it, must not count as the reason for its end, however late its memory
 /// is reclaimed.
 #[test]
-fn what_was_over_before_is_not_counted() {
+fn an_entry_that_had_expired_before_the_change_is_not_counted() {
     with_bed(4, |bed| {
         let table = bed.relation(7);
         bed.put(0..1, 20, &[table]);
@@ -265,7 +265,7 @@ fn a_reset_begins_anew() {
 /// With more relations than records, some relations share a record. All shared records together must be one row without a name,
 /// which each database sees: the relations may belong to any database.
 #[test]
-fn those_that_share_are_told_together_and_without_a_name() {
+fn shared_records_are_one_row_without_a_name() {
     with_bed(4, |bed| {
         let fences: Vec<_> = (1..=4).map(|number| bed.relation(number)).collect();
         let more = bed.relation(100);
@@ -299,7 +299,7 @@ fn those_that_share_are_told_together_and_without_a_name() {
 
 /// A reader that misses an invalidated entry must not count it.
 #[test]
-fn who_reads_counts_nothing() {
+fn a_reader_counts_no_invalidated_entry() {
     with_bed(4, |bed| {
         let table = bed.relation(7);
         bed.put(0..1, 1_000, &[table]);

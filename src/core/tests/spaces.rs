@@ -174,7 +174,7 @@ fn entries_that_no_reader_can_get_are_counted_as_dead() {
 
 /// An eviction must count for the space of the evicted entry, although another space is storing.
 #[test]
-fn who_is_evicted_is_counted_where_it_was() {
+fn an_eviction_counts_for_the_space_of_the_entry() {
     let memory = memory(256 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
@@ -448,7 +448,7 @@ fn making_room_ends_with_its_budget() {
 /// Several backends store at the same time. Together they must never exceed the quota by more than the values that are being
 /// reserved, one for each backend.
 #[test]
-fn several_who_store_at_once_keep_to_the_quota() {
+fn several_backends_that_store_at_once_keep_to_the_quota() {
     const ENTRY: u64 = 160;
     const QUOTA: u64 = 50 * ENTRY;
     let memory = memory(256 * 1024);

@@ -67,7 +67,7 @@ impl Bed<'_> {
 /// An expired entry may be served stale for its number of ticks. A sweep must keep it until then, and remove it
 /// after that.
 #[test]
-fn what_has_expired_lingers_until_its_end() {
+fn an_expired_entry_may_be_served_stale_for_its_ticks() {
     with_entry(|bed| {
         assert_eq!(bed.get_stale(), Ok(Freshness::Valid));
         bed.host.now.set(EXPIRES);
@@ -83,7 +83,7 @@ fn what_has_expired_lingers_until_its_end() {
 /// An invalidated entry may be served stale for its number of ticks, from the last tick at which a hit was noted. A sweep must keep
 /// it until then, and remove it after that.
 #[test]
-fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
+fn an_invalidated_entry_may_be_served_stale_from_the_last_noted_hit_on() {
     with_entry(|bed| {
         // The tier notes a hit at most once in twenty ticks, and never notes a peek.
         for (tick, peeks) in [(25, false), (31, false), (50, false), (90, true)] {
@@ -111,7 +111,7 @@ fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
 
 /// After a flush of its space, or an announced removal, an entry must not be served stale.
 #[test]
-fn a_flush_and_a_removal_end_it_at_once() {
+fn a_flush_and_a_removal_end_the_stale_time_at_once() {
     with_entry(|bed| {
         bed.change(bed.tier.fences().reserved(Reserved::Space { database: 1, space: 1 }));
         assert_eq!(bed.get_stale(), Err(Miss::Fenced));
@@ -128,7 +128,7 @@ fn a_flush_and_a_removal_end_it_at_once() {
 
 /// A session that has itself changed a dependency must not get the stale value. Other sessions do.
 #[test]
-fn who_has_changed_it_himself_does_not_get_it() {
+fn a_session_gets_no_stale_value_that_its_own_change_invalidated() {
     with_entry(|bed| {
         let changed = [bed.tag];
         let reader = pg_cache_core::Reader { changed_fences: &changed, ..Stamp::LATEST.into() };
@@ -143,7 +143,7 @@ fn who_has_changed_it_himself_does_not_get_it() {
 /// The word that says how long an entry may be served stale must be found in entries of one piece or several, behind keys and
 /// dependencies of any length. Each length of a key has another number of ticks, so a wrong word gives a wrong answer.
 #[test]
-fn it_is_found_in_entries_of_any_shape() {
+fn the_stale_time_is_found_in_entries_of_any_shape() {
     let memory = memory(96 * 1024);
     let host = TestHost::default();
     host.now.set(10);

@@ -140,7 +140,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
 /// A check must find nothing in a sound tier while writers work. It looks at one shard after the other, and the
 /// entries are spread over many shards that change meanwhile.
 #[test]
-fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
+fn a_check_finds_nothing_in_a_sound_tier_while_writers_work() {
     const SHARDS: u32 = 16;
     let memory = memory(1024 * 1024);
     let host = Spinning::new(SHARDS);

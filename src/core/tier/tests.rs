@@ -16,7 +16,7 @@ use crate::value::{Meta, NewValue, ReserveOptions, StaleOk};
 /// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard. Fails if
 /// unlinking an entry with such a number changes one of those words.
 #[test]
-fn evicting_what_is_no_block_writes_to_no_other_shard() {
+fn evicting_a_number_that_is_no_block_writes_to_no_other_shard() {
     let memory = memory(256 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");

@@ -15,7 +15,7 @@ pub const SEGMENTS_LEAST: usize = 2;
 #[derive(Debug, Default)]
 pub struct Holdings {
     /// The numbers and records of the segments, by the OID of the database.
-    of: BTreeMap<u32, Vec<(u16, Record)>>,
+    by_database: BTreeMap<u32, Vec<(u16, Record)>>,
     /// How many segments are free.
     free: usize,
 }
@@ -24,9 +24,9 @@ impl Holdings {
     /// Reads all records. May raise errors.
     pub fn read(tier: &HotTier) -> Self {
         memory::check();
-        let mut holdings = Self { of: BTreeMap::new(), free: SEGMENTS_MAX.into() };
+        let mut holdings = Self { by_database: BTreeMap::new(), free: SEGMENTS_MAX.into() };
         record::each(tier, |number, record| {
-            memory::push(holdings.of.entry(record.database).or_default(), (number, record));
+            memory::push(holdings.by_database.entry(record.database).or_default(), (number, record));
             holdings.free -= 1;
         });
         holdings
@@ -34,7 +34,7 @@ impl Holdings {
 
     /// Whether a saver of the database has enough segments, or can get them.
     pub fn can_save(&self, database: u32) -> bool {
-        self.free + self.of.get(&database).map_or(0, Vec::len) >= SEGMENTS_LEAST
+        self.free + self.by_database.get(&database).map_or(0, Vec::len) >= SEGMENTS_LEAST
     }
 
     /// Returns the databases whose savers have to empty tables, even if no new values are stored there. With `is_off`, the table
@@ -50,17 +50,17 @@ impl Holdings {
                     || record.turn > 0 && record.is_old() && Some(record.turn) != youngest
             })
         };
-        self.of.iter().filter(move |(_, segments)| is_due(segments)).map(|(database, _)| *database)
+        self.by_database.iter().filter(move |(_, segments)| is_due(segments)).map(|(database, _)| *database)
     }
 
     /// Returns the databases that have segments.
     pub fn databases(&self) -> impl Iterator<Item = u32> {
-        self.of.keys().copied()
+        self.by_database.keys().copied()
     }
 
     /// Calls `with` with each database that has no saved values, and with its segments.
     pub fn each_unused(&self, mut with: impl FnMut(u32, &[(u16, Record)])) {
-        for (database, segments) in &self.of {
+        for (database, segments) in &self.by_database {
             if segments.iter().all(|(_, record)| record.is_empty()) {
                 with(*database, segments);
             }

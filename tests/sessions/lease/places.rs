@@ -35,7 +35,7 @@ fn hundreds_compute_at_once() {
 
 /// The status names the limit that was reached, so that the caller does not look for another session that computes.
 #[test]
-fn who_finds_no_place_for_a_claim_is_told_so() {
+fn the_status_says_that_no_place_is_left_for_a_claim() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
     let mut session = cluster.connect("postgres");
     session

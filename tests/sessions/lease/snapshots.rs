@@ -12,7 +12,7 @@ use std::thread;
 /// A lease starts now, but its holder may compute from a snapshot of the time when its transaction began. A value from before a
 /// change must not be stored.
 #[test]
-fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change() {
+fn a_value_from_a_snapshot_older_than_its_lease_is_not_served_after_a_change() {
     let database = Database::create();
     let [mut old, mut writer] = [(); 2].map(|()| database.connect());
     writer

@@ -34,7 +34,7 @@ impl Waiters {
 
 /// All waiting sessions get the value when the transaction that has set it commits, and not before.
 #[test]
-fn who_waits_gets_the_value_when_it_is_committed() {
+fn a_waiting_session_gets_the_value_when_it_is_committed() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     // A set with the lease, a set without it, and a set in mode `absent`, which takes precedence over the lease.
@@ -62,7 +62,7 @@ fn who_waits_gets_the_value_when_it_is_committed() {
 
 /// When a computation ends without a value, exactly one of the waiting sessions computes next. The others keep waiting.
 #[test]
-fn who_waits_is_the_next_to_compute() {
+fn a_waiting_session_is_the_next_to_compute() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     // The four ways to end: the lease is released, rolled back, its session is terminated, or its time is over.
@@ -124,7 +124,7 @@ fn who_waits_is_the_next_to_compute() {
 
 /// A cancel, a terminate and the timeouts end a wait. The lease of the computing session stays valid.
 #[test]
-fn who_is_disturbed_in_waiting_leaves_nothing() {
+fn a_session_that_is_disturbed_while_it_waits_leaves_nothing() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     let lease = lead(&mut leader, "k");
@@ -160,7 +160,7 @@ fn who_is_disturbed_in_waiting_leaves_nothing() {
 
 /// A flush ends the leases of its space, so one of the waiting sessions computes next.
 #[test]
-fn who_waits_for_a_lease_computes_when_the_space_is_flushed() {
+fn a_waiting_session_computes_when_the_space_is_flushed() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     lead(&mut leader, "k");

@@ -8,7 +8,7 @@ use pg_cache_testbed::Database;
 /// Commit callbacks of other extensions may write after pg_cache's own callback. Perhaps the session does not know the parents of
 /// such a table yet, and it can no longer look them up. Values that depend on a parent must be invalidated all the same.
 #[test]
-fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
+fn a_write_in_the_middle_of_a_commit_invalidates() {
     let database = Database::create();
     let mut session = database.connect();
     prepare(&mut session, "late", PARTITIONED);
@@ -25,7 +25,7 @@ fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
 /// At a commit, the server empties temporary tables (`ON COMMIT DELETE ROWS`) and assigns a transaction ID for
 /// `NOTIFY`. This happens after the last moment at which pg_cache may read catalogs. It must not invalidate anything.
 #[test]
-fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
+fn the_work_of_a_commit_itself_invalidates_nothing() {
     let database = Database::create();
     let [mut session, mut other] = [(); 2].map(|()| database.connect());
     prepare(&mut session, "itself", PARTITIONED);
@@ -69,7 +69,7 @@ fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
 /// that are raised (`src/pg/targets.rs`). Here a setting keeps pg_cache from raising fences, so each commit must end in an error,
 /// unless the transaction has written only temporary tables. So this checks the check itself.
 #[test]
-fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
+fn a_written_table_without_a_fence_is_an_error_of_the_commit() {
     let database = Database::create();
     let mut session = database.connect();
     prepare(&mut session, "named", PARTITIONED);

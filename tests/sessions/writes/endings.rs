@@ -22,7 +22,7 @@ const ENDINGS: &[(&str, &str, &str, bool)] = &[
 /// Before the end, the values are misses for the writer and hits for others. After a commit, they are misses for all sessions.
 /// After a rollback, they are hits for all sessions.
 #[test]
-fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
+fn every_committed_write_invalidates_values_of_the_table() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();
@@ -66,7 +66,7 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
 /// everything that the session remembers from the first. After the commit, the old value must be a miss, and a new one a hit: a
 /// fence (`docs/invalidation.md`) that stays raised would make it a miss for ever.
 #[test]
-fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
+fn a_write_that_is_a_transaction_by_itself_invalidates() {
     let database = Database::create();
     let [mut reader, mut writer] = [(); 2].map(|()| database.connect());
     let mut wrong = Vec::new();
@@ -94,7 +94,7 @@ fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
 
 /// After each statement that does not write to the table, the value must still be a hit.
 #[test]
-fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
+fn a_statement_that_writes_nothing_invalidates_nothing() {
     let database = Database::create();
     let mut wrong = Vec::new();
     for (number, (name, statement)) in HARMLESS.iter().enumerate() {

@@ -28,7 +28,7 @@ fn run(session: &mut Client, statements: &str) {
 /// Statements find no row in a table. The values that depend on the table are hits for the writer before the commit, and for all
 /// sessions after it.
 #[test]
-fn what_depends_on_a_table_outlives_statements_that_find_no_row_there() {
+fn statements_that_find_no_row_invalidate_nothing() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();
@@ -69,7 +69,7 @@ fn what_depends_on_a_table_outlives_statements_that_find_no_row_there() {
 /// In one transaction, a statement first finds no row, and then a similar statement finds one. The values that depend on the table
 /// must become invalid, although the session has found the table unchanged before.
 #[test]
-fn what_depends_on_a_table_goes_as_soon_as_such_a_statement_finds_a_row() {
+fn a_statement_that_finds_a_row_invalidates() {
     let database = Database::create();
     let mut reader = database.connect();
     let mut wrong = Vec::new();

@@ -10,7 +10,7 @@ use postgres::Client;
 /// to the table any more. The second one waits for transactions that may still see them there. A value computed between
 /// the two is correct. A value computed before the first must be invalidated.
 #[test]
-fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
+fn a_concurrently_detached_partition_invalidates_values_of_the_whole_table() {
     let database = Database::create();
     let [mut reader, mut old, mut writer] = [(); 3].map(|()| database.connect());
     for (number, end) in ["is waited for", "is cancelled", "is terminated"].into_iter().enumerate() {
@@ -110,7 +110,7 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
 /// write must invalidate what depends on the table and on all tables above it, and nothing else. In the first round, the writer's
 /// own session makes the changes, in the second another one.
 #[test]
-fn what_a_written_table_is_a_part_of_may_change_between_two_writes() {
+fn the_parents_of_a_written_table_may_change_between_two_writes() {
     let database = Database::create();
     let [mut writer, mut other] = [(); 2].map(|()| database.connect());
     prepare(

@@ -110,7 +110,7 @@ fn a_removed_value_is_whole_or_absent() {
 
 /// Two backends set the same key. Either value may stay, and no block may be lost.
 #[test]
-fn two_who_set_a_key_leave_one_value() {
+fn two_backends_that_set_a_key_leave_one_value() {
     let image = Image::of(|tier| put(tier, 1, 1));
     explore("put and put", &image, WRITERS, &["Ok(2)", "Ok(3)"], |world| {
         together(world, [Box::new(|tier, _| put(tier, 1, 2)), Box::new(|tier, _| put(tier, 1, 3))]);
@@ -140,7 +140,7 @@ fn setting_and_removing_leave_the_value_or_nothing() {
 /// Both backends need room and there is none. In a tier this small, the second backend may evict the first one's entry. At least
 /// one of the new values must be there at the end.
 #[test]
-fn two_who_evict_leave_everything_in_order() {
+fn two_backends_that_evict_leave_a_sound_tier() {
     let (image, _) = Image::full();
     let expected = ["(Err(Absent), Ok(1))", "(Ok(1), Err(Absent))", "(Ok(1), Ok(1))"];
     explore("evict and evict", &image, WRITERS, &expected, |world| {
@@ -267,7 +267,7 @@ fn an_announced_key_is_removed_before_or_after() {
 /// Two transactions try to be the first to set a key. One of the two values must be there at the end, in any order of the steps: if
 /// both claims were refused, or if both values were dropped, the key would have none.
 #[test]
-fn one_of_two_who_claim_a_key_sets_it() {
+fn one_of_two_transactions_that_claim_a_key_sets_it() {
     let image = Image::of(|_| ());
     explore("claim and claim", &image, WRITERS, &["Ok(1)", "Ok(2)"], |world| {
         let claim = |version| -> Work {
@@ -290,7 +290,7 @@ fn one_of_two_who_claim_a_key_sets_it() {
 
 /// A backend that sets the key meanwhile counts as later. The claimed value must never replace its value.
 #[test]
-fn what_is_set_after_a_claim_stays() {
+fn a_value_set_after_a_claim_stays() {
     let image = Image::of(|_| ());
     explore("claim and put", &image, WRITERS, &["Ok(2)"], |world| {
         let tier = world.tier(0);
@@ -400,7 +400,7 @@ fn set(tier: &LoomTier<'_>, world: &World, reservation: Reservation) {
 
 /// A transaction announces a key and aborts. No reader may ever read the announced value.
 #[test]
-fn what_was_announced_and_given_up_is_never_read() {
+fn an_announced_value_of_an_aborted_transaction_is_never_read() {
     let image = Image::of(|tier| put(tier, 1, 1));
     explore("withdraw", &image, READER_OF_MUCH, &["Err(Fenced)", "Ok(1)"], |world| {
         let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
