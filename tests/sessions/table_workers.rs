@@ -1,5 +1,5 @@
 //! Tests of the workers of several databases: a database without work has no worker, and a database for which the server has no
-//! tables left keeps its values in memory.
+//! tables left keeps its values in memory. A *worker* is the background process that saves the values of a database.
 
 use crate::memory::{cluster, findings};
 use crate::table_faults::{connect, end_worker, health};

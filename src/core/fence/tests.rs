@@ -1,7 +1,8 @@
 //! Unit tests of fences. The rules that they test are in `fence/mod.rs`.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A relation *claims* a *record*, which
-//! holds its fences; until then, its writers raise an *unclaimed* fence that relations share.
+//! holds its fences; until then, its writers raise an *unclaimed* fence that relations share. A record is *settled* once no writer
+//! can be at work that does not know of it.
 
 use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};

@@ -15,7 +15,9 @@ const DATABASE: u32 = 1;
 
 /// A tier for relations, used by one backend.
 struct Bed<'m> {
+    /// The tier under test.
     tier: Tier<'m, &'m TestHost>,
+    /// The host of the tier, whose clock the tests set.
     host: &'m TestHost,
 }
 

@@ -1,7 +1,10 @@
 //! Tests of entries that depend on single rows of a relation: on the tags of the rows and on the bulk fence
 //! (`Fences::bulk_dependency`). `tests/protocol/bulk.rs` tries every order of the steps.
 //!
-//! The *record* of a relation holds its fences (`fence/mod.rs`). The record is *marked* once an entry depends on its bulk fence.
+//! The *record* of a relation holds two fences: the *first fence*, which every writer raises, and the *bulk fence*, which a writer
+//! raises unless it has reported all rows that it changes. The record is *marked* once an entry depends on its bulk fence. Writers
+//! that find no record raise an *unclaimed* fence that relations share. A record or a mark is *settled* once no writer can be at
+//! work that does not know of it. `fence/mod.rs` has the rules.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
@@ -12,6 +15,7 @@ type TestTier<'t> = Tier<'t, &'t TestHost>;
 
 /// The relation with the rows.
 const RELATION: u32 = 7;
+/// The bytes of a region.
 const BYTES: usize = 256 * 1024;
 
 /// Runs a test on a new tier with this many records, and checks the tier afterwards.
@@ -46,10 +50,12 @@ fn put(tier: &TestTier<'_>, relation: u32, stamp: Stamp) -> Vec<FenceId> {
     fences
 }
 
+/// Reads the key, for a reader that may see all changes.
 fn get(tier: &TestTier<'_>) -> Result<(), Miss> {
     get_as_of(tier, Stamp::LATEST)
 }
 
+/// Reads the key, for a reader that may not see changes after `safe_stamp`.
 fn get_as_of(tier: &TestTier<'_>, safe_stamp: Stamp) -> Result<(), Miss> {
     tier.get(&key(tier), safe_stamp, &mut Vec::new()).map(drop)
 }

@@ -1,4 +1,7 @@
 //! Looks at keys, and makes the batches that give Redis their present values.
+//!
+//! A *place* is a space whose values may be in Redis (`places.rs`). A *set* in Redis has the keys that depend on a tag or a
+//! relation; there is one for each *bucket*, a stretch of time (`sets.rs`).
 
 use super::places::Places;
 use super::sets::{self, SetId, Sets};
@@ -19,8 +22,11 @@ pub type KeyId = (u32, u32, Vec<u8>);
 /// The parts of the worker that a look at keys needs.
 #[derive(Debug)]
 pub struct Looker<'w> {
+    /// The cache in shared memory.
     pub tier: &'static HotTier,
+    /// The names of databases and spaces.
     pub places: &'w mut Places,
+    /// The sets in Redis that the worker has written.
     pub sets: &'w mut Sets,
     /// The longest time to live in Redis.
     pub max_ttl_ms: u64,
