@@ -1,6 +1,6 @@
-//! The entries that a session may see, one by one, for views. They come by *shards*, the parts of the cache in
-//! shared memory: from each shard, first the entries in memory, then those that are only in a table. The uncommitted changes of the
-//! own transaction are left out.
+//! The entries that a session may see, one by one, for views. They come by *shards*, the parts of the cache in shared memory: from
+//! each shard, first the entries in memory, then those that are only in a table. The uncommitted changes of the own transaction are
+//! left out.
 //!
 //! A *space* is a named cache with its own options.
 

@@ -19,7 +19,9 @@
 //!
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, and [`crate::Tier::try_check`] reports it.
 //!
-//! A *location* says where the copy of a value is saved (`tier/directory.rs`).
+//! An entry is *linked* while it is in the chain of its hash bucket. A *hidden* entry is an announced change, which hides the value
+//! of its key until the change is confirmed (`publishing.rs`). A *location* says where the copy of a value is saved
+//! (`directory.rs`).
 
 use super::entry::{Entry, Header, NONE};
 use crate::hash::reduce;
@@ -71,9 +73,13 @@ const PATIENCE: u32 = 200;
 
 /// An entry that a reader found, and the zone version that later tells whether the entry is still alive.
 pub(crate) struct Sighting<'m> {
+    /// The entry.
     pub entry: Entry<'m>,
+    /// The header of the entry, as it was found.
     pub header: Header,
+    /// The version of the entry's zone.
     zone: &'m AtomicU64,
+    /// The value of that version when the entry was found.
     moved: u64,
 }
 
@@ -89,19 +95,26 @@ impl Sighting<'_> {
 
 /// The outcome of a lookup without a lock. Only `Found` and `Absent` tell of the key.
 pub(crate) enum Look<'m> {
+    /// The key has this entry, perhaps a hidden one.
     Found(Sighting<'m>),
+    /// The key has no entry.
     Absent,
     /// A writer interfered, so the lookup has no result.
     Disturbed,
+    /// The shard is switched off.
     Poisoned,
 }
 
 /// A shard, identified by its index.
 #[derive(Clone, Copy)]
 pub(crate) struct Shard<'m> {
+    /// The shared memory.
     pub(super) region: Region<'m>,
+    /// The positions of all structures in the region.
     pub(super) layout: &'m Layout,
+    /// The number of the shard.
     pub index: u32,
+    /// The position of the shard's first word.
     pub(super) at: usize,
 }
 

@@ -4,12 +4,17 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// The size of the picture and of its margins, in pixels.
+/// The width of the picture in pixels.
 const WIDTH: f64 = 800.0;
+/// The height of the picture.
 const HEIGHT: f64 = 240.0;
+/// The left margin.
 const LEFT: f64 = 56.0;
+/// The right margin.
 const RIGHT: f64 = 24.0;
+/// The upper margin.
 const TOP: f64 = 56.0;
+/// The lower margin.
 const BOTTOM: f64 = 40.0;
 
 /// The seconds of a load, in the order of time.

@@ -34,6 +34,7 @@ const IN_BULK: &[&str] = &[
     "SET EXPRESSION of a virtual column",
 ];
 
+/// Returns the text that a query returns.
 fn text(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
@@ -47,10 +48,12 @@ fn column(session: &mut Client, table: &str) -> Option<String> {
     text(session, &query)
 }
 
-/// The rows of a table with an id: their texts, and their places, which also change if an update leaves the text as it was.
+/// The rows of a table with an id. Their places also change if an update leaves the text as it was.
 #[derive(PartialEq, Eq)]
 struct Truth {
+    /// The texts of the rows.
     rows: String,
+    /// The table and the position of each row.
     places: String,
 }
 

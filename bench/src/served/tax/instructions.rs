@@ -15,9 +15,9 @@ use pg_cache_testbed::wait_until;
 use serde::Serialize;
 use std::process::Command;
 
-/// Transactions of the short session and of the long session. Both are long enough to include the work that a session does only
-/// once.
+/// Transactions of the short session: enough to include the work that a session does only once.
 const FEW: u64 = 1000;
+/// Transactions of the long session.
 const MANY: u64 = 3000;
 /// The text before the count in the file that callgrind writes when a process ends.
 const COUNT: &str = "summary:";
@@ -25,8 +25,11 @@ const COUNT: &str = "summary:";
 /// The instructions of one transaction, which is one operation, on the server without the library and on the one with it.
 #[derive(Serialize)]
 pub struct Instructions {
+    /// The name of the operation.
     operation: &'static str,
+    /// The instructions on the server without the library.
     without: f64,
+    /// The instructions on the server with the library.
     with: f64,
 }
 

@@ -65,6 +65,7 @@ impl Both<'_> {
         }
     }
 
+    /// Counts an event of a space that has no entries.
     pub fn count_in_other_space(&mut self, space: u8) {
         let tier = self.tier;
         let scope = tier.scope(1, 100 + u32::from(space % OTHER_SPACES), 0);

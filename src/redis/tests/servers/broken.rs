@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+/// A timeout of the client that is soon over.
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Fails if the client writes on a new connection while the server still has commands of the old one.

@@ -1,7 +1,8 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
 //!
 //! A *flight* is the right to compute the result of a key. Its *slot* in the tier is *marked* if a caller waits for it. A *stamp*
-//! is a number of the clock of changes.
+//! is a number of the clock of changes. A flight is *void* once its key was removed: its result is not stored. A *variant* is the
+//! protocol with one rule broken.
 
 use crate::memory::Fence;
 
@@ -59,10 +60,13 @@ pub enum Call {
 /// One step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
+    /// Raises the fence of the relation.
     Raise,
     /// The commit: the change becomes visible.
     Show,
+    /// Draws a number from the clock of changes.
     Draw,
+    /// Lowers the fence with the drawn number.
     Lower,
     /// Ends a transaction that aborts after it has raised the fence.
     Withdraw,
@@ -124,6 +128,7 @@ pub enum Outcome {
     Alone,
     /// Led a flight, and the query failed.
     Failed,
+    /// The session was terminated.
     Died,
     /// Got a result as valid, but the result lacks a change that was visible when the call began.
     StaleHit,
@@ -134,7 +139,9 @@ pub enum Outcome {
 /// The state of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
+    /// What the call does next.
     pub phase: Phase,
+    /// The key that it asks for.
     pub key: u8,
     /// The changes that were visible when the call began, as bits.
     pub expected: u8,
@@ -172,7 +179,9 @@ pub struct Frame {
 /// A session: the present call, and the call that it is nested in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Session {
+    /// The present call.
     pub call: Frame,
+    /// The call that the present one is nested in.
     pub outer: Option<Frame>,
 }
 

@@ -54,6 +54,7 @@ pub enum Variant {
 /// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
 pub struct Table {
+    /// The rule that is broken, if any.
     pub variant: Variant,
     /// Whether both keys have the same bits.
     pub same_bits: bool,
