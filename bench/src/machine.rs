@@ -130,8 +130,11 @@ impl StolenTime {
 /// Clock ticks of all cores since the machine's start. All are 0 if the kernel does not tell.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
+    /// All ticks.
     all: u64,
+    /// The ticks in which a core did nothing.
     idle: u64,
+    /// The ticks that the host of a virtual machine gave to others.
     stolen: u64,
 }
 

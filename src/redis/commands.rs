@@ -10,12 +10,17 @@ const WORD_EXTRA: usize = 25;
 /// Commands for one pipeline. Each has one key. In a cluster, the key decides which server gets the command.
 #[derive(Default)]
 pub struct Commands {
+    /// All commands, one after the other, in the form in which they are sent.
     bytes: Vec<u8>,
+    /// Where each command is in `bytes`.
     parts: Vec<Part>,
 }
 
+/// The place of one command in the bytes of all.
 struct Part {
+    /// The bytes of the command.
     bytes: Range<usize>,
+    /// The bytes of its key.
     key: Range<usize>,
 }
 

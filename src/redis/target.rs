@@ -10,14 +10,23 @@ use std::time::Duration;
 /// Where Redis is and how to reach it. `Debug` and `Display` never show user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
+    /// The URL without user and password.
     shown: String,
+    /// The servers.
     kind: Kind,
+    /// The user, if the URL has one.
     user: Option<String>,
+    /// The password, if the URL has one.
     password: Option<String>,
+    /// The number of the database in Redis.
     database: i64,
+    /// Whether connections use TLS.
     is_encrypted: bool,
+    /// The limit of each wait for a server.
     timeout: Duration,
+    /// The file with the certificate authority for TLS. None for the system's authorities.
     ca_file: Option<PathBuf>,
+    /// The name that connections get (`CLIENT SETNAME`). None for `pg_cache`.
     name: Option<String>,
 }
 

@@ -16,8 +16,11 @@ use std::time::Duration;
 /// The thread that owns the connections to Redis. Dropping the value lets the thread end after the job that it executes; nothing
 /// waits for it.
 pub struct Client {
+    /// The channel to the thread.
     jobs: SyncSender<Job>,
+    /// The channel from the thread.
     answers: Receiver<Answer>,
+    /// The thread.
     thread: JoinHandle<()>,
     /// How many jobs have been sent and not been answered.
     outstanding: Cell<usize>,

@@ -150,17 +150,24 @@ enum Item<'a> {
 
 /// Payloads that are being made. When a payload is full, the next one begins, with the same numbers.
 struct Payloads {
+    /// The number before the first change.
     from: u64,
+    /// The payloads that are full.
     done: Vec<Parts>,
+    /// The payload that is being filled.
     parts: Parts,
 }
 
 /// The names of one payload. Keys are grouped by the names of their spaces.
 #[derive(Default)]
 struct Parts {
+    /// The keys, by the names of their spaces.
     keys: BTreeMap<Rc<str>, Vec<Value>>,
+    /// The tags.
     tags: Vec<Value>,
+    /// The names of the spaces that were flushed.
     spaces: Vec<Value>,
+    /// Whether everything may have changed.
     all: bool,
     /// The bytes of the names, with quotes and commas.
     bytes: usize,

@@ -20,7 +20,9 @@ use std::collections::HashSet;
 /// A value with everything that a cache outside of the database must know.
 #[derive(Debug)]
 pub struct NearValue {
+    /// The properties of the value.
     pub meta: Meta,
+    /// The bytes of the value.
     pub value: Varlena,
     /// Whether a cache that follows the journal may keep the value.
     pub may_be_kept: bool,
@@ -28,11 +30,13 @@ pub struct NearValue {
     pub tags: Vec<Vec<u8>>,
 }
 
-/// Receives a value and its note (`note.rs`): `note` has room for the longest one, and `length` is the length of the one that was
-/// received, in bytes.
+/// Receives a value and its note (`note.rs`).
 struct Noted {
+    /// The bytes of the value.
     value: Varlena,
+    /// Room for the longest note.
     note: Vec<u8>,
+    /// The length in bytes of the note that was received.
     length: usize,
 }
 

@@ -81,9 +81,13 @@ impl TtlPolicy {
 /// Times are in milliseconds, and sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The time to live of a value whose caller passes none.
     pub default_ttl_ms: Option<u64>,
+    /// The longest time to live.
     pub max_ttl_ms: Option<u64>,
+    /// How the time to live counts.
     pub ttl_policy: TtlPolicy,
+    /// Where the space keeps its values.
     pub tiers: Tiers,
     /// The largest fraction of a time to live that is randomly taken off.
     pub jitter: f32,

@@ -189,7 +189,9 @@ fn blame_process(run: &mut Run) {
 /// A run that goes on in this session. If it is dropped without a call of [`end`](Self::end), the run was cancelled.
 #[derive(Debug)]
 pub struct Running<'r> {
+    /// The runs that this run belongs to.
     runs: &'r Runs,
+    /// Whether `end` was called.
     has_ended: bool,
 }
 

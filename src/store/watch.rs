@@ -59,7 +59,9 @@ struct Known {
 /// (`template::prefix`).
 #[derive(Default)]
 pub struct Templates {
+    /// The tags with placeholders of each relation, by its OID.
     of_relations: HashMap<u32, Vec<Vec<u8>>>,
+    /// The same tags with their relations, by their prefixes.
     of_prefixes: HashMap<Vec<u8>, Vec<(u32, Vec<u8>)>>,
 }
 

@@ -21,8 +21,11 @@ const WALK_REST: u32 = 20;
 /// The results that a worker keeps.
 #[derive(Debug)]
 pub struct Keeping {
+    /// The role of the worker.
     role: Role,
+    /// The options of the spaces in which results are kept.
     spaces: Spaces,
+    /// The results that the last walk has found.
     kept: Vec<Kept>,
     /// When the next walk begins.
     next_walk: Instant,

@@ -12,7 +12,9 @@ use std::process::{Child, Stdio};
 /// A directory of the server's account. Its path is short, because the path of a socket has at most 107 bytes.
 #[derive(Debug)]
 pub struct Home {
+    /// The path of the directory.
     path: PathBuf,
+    /// The process that removes the directory.
     keeper: Child,
 }
 

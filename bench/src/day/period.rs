@@ -124,7 +124,9 @@ fn nanoseconds(span: Duration) -> u64 {
 
 /// Finds out when the hit ratio is *level*: the ratios of two windows in a row differ by at most [`LEVEL`].
 struct Levels {
+    /// The hit ratio of the last window. None before the first one.
     last: Option<f64>,
+    /// The requests and the hits at the end of the last window.
     counts: [u64; 2],
 }
 
@@ -148,9 +150,13 @@ impl Levels {
 /// The state that the threads of a period share.
 #[derive(Default)]
 struct Shared {
+    /// The number of requests so far.
     requests: AtomicU64,
+    /// The number of requests so far that got a stored result.
     hits: AtomicU64,
+    /// Whether requests are noted: after the warm-up.
     notes: AtomicBool,
+    /// Tells the threads to end.
     ends: AtomicBool,
 }
 

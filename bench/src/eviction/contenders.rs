@@ -83,7 +83,9 @@ fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
 /// The totals of some requests.
 #[derive(Default)]
 struct Sums {
+    /// The number of requests.
     requests: u64,
+    /// The bytes of their values.
     bytes: u64,
     /// In microseconds.
     cost: u64,
@@ -157,8 +159,11 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
 
 /// Our tier as a contender.
 struct Ours<'m> {
+    /// The tier.
     tier: Tier<'m, Alone>,
+    /// The scope of all keys.
     scope: Scope,
+    /// The hash function of the keys.
     hashing: Hashing,
     /// Bytes of which each value is a prefix.
     content: Vec<u8>,

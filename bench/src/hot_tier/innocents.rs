@@ -191,7 +191,9 @@ const PHASES: [&str; 5] = ["before", "reserving", "announcing", "confirming", "a
 /// The results of the reader in one phase.
 #[derive(Clone, Copy, Debug, Default)]
 struct Phase {
+    /// The duration of the phase.
     seconds: f64,
+    /// The reads in the phase.
     reads: Reads,
 }
 

@@ -120,7 +120,9 @@ fn walk(session: &mut Client, afresh: bool) -> f64 {
 /// Where the write locks of a session are stored: how many in its fast-path slots, and how many in the shared lock table.
 #[derive(Clone, Copy, Default)]
 struct Locks {
+    /// The number of locks in fast-path slots.
     slots: i64,
+    /// The number of locks in the shared lock table.
     table: i64,
 }
 

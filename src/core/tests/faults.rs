@@ -323,7 +323,9 @@ fn a_bucket_of_thousands_loses_nothing() {
 
 /// A buffer that replaces the reader's entry each time the reader asks for room, and gives less room than needed.
 struct Meddler<'t, 'm> {
+    /// The tier under test.
     tier: &'t Tier<'m, &'m TestHost>,
+    /// The key that is read.
     key: Key<'t>,
     /// The room that it gives.
     short: [u8; 3],
@@ -358,9 +360,13 @@ fn a_read_that_is_always_disturbed_ends_with_a_buffer_of_any_size() {
 
 /// A buffer that changes the length of the reader's value each time the reader asks for room.
 struct Stretcher<'t, 'm> {
+    /// The tier under test.
     tier: &'t Tier<'m, &'m TestHost>,
+    /// The key that is read.
     key: Key<'t>,
+    /// The room that the reader got last.
     room: Vec<u8>,
+    /// How often the reader has asked for room.
     asked: usize,
 }
 

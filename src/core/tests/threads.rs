@@ -198,7 +198,9 @@ fn a_check_finds_nothing_in_a_sound_tier_while_writers_work() {
 /// The source of truth beside the tier. It holds the committed number of each key, and a lock that makes the writers
 /// of a key take turns, like a row lock.
 struct Source {
+    /// The committed number of each key.
     committed: Vec<AtomicU64>,
+    /// The lock of each key: true while a writer holds it.
     writing: Vec<AtomicBool>,
 }
 

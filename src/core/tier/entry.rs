@@ -250,8 +250,11 @@ pub(crate) fn blocks_of(bytes: usize) -> u32 {
 /// An entry, identified by its first block.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'m> {
+    /// The shared memory.
     pub(super) region: Region<'m>,
+    /// The position of the first word.
     at: usize,
+    /// The number of the first block.
     pub block: u32,
 }
 
@@ -535,7 +538,9 @@ pub(crate) struct Part {
 /// A run of an entry. If the entry is chained, the last word of the run is the link and holds no data.
 #[derive(Clone, Copy)]
 pub(crate) struct DataRun {
+    /// The blocks.
     pub run: Run,
+    /// Whether the last word is a link.
     chained: bool,
 }
 
@@ -555,9 +560,13 @@ impl DataRun {
 
 /// Iterates over the runs of an entry. It ends when the runs hold all bytes of the entry, so a damaged chain never loops forever.
 pub(crate) struct Runs<'m> {
+    /// The shared memory.
     region: Region<'m>,
+    /// The positions of all structures in the region.
     layout: &'m Layout,
+    /// The next run.
     next: Run,
+    /// Whether the entry has several runs.
     chained: bool,
     /// Bytes not yet covered by the runs returned so far.
     bytes: usize,

@@ -21,8 +21,11 @@ const STEPS_PER_HOLD: u32 = 1 << 18;
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
 /// entry probably has the same one. It also keeps the tick at which it was made; a later tick would only find more entries useless.
 pub(crate) struct Judge<'t, 'm, H> {
+    /// The tier.
     tier: &'t Tier<'m, H>,
+    /// The tick at which the judge was made.
     now: u32,
+    /// The scope of the last entry.
     scope: Option<Scope>,
     /// The steps that are left for comparisons with patterns.
     steps: u32,

@@ -59,10 +59,15 @@ impl Batch {
 /// An entry that is being saved.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked {
+    /// The shard of the entry's key.
     shard: u32,
+    /// The first block of the entry.
     block: u32,
+    /// The header of the entry when it was marked.
     header: Header,
+    /// The properties of the value.
     meta: Meta,
+    /// The number of bytes of the note.
     note_len: usize,
 }
 

@@ -22,8 +22,11 @@ impl Queue {
 
 /// The oldest entries of a queue, consecutive, which are evicted together.
 pub(crate) struct Streak {
+    /// The queue of the entries.
     pub queue: Queue,
+    /// The entries. The first `count` of them are in use.
     victims: [Victim; Self::MOST],
+    /// The number of entries.
     count: usize,
 }
 

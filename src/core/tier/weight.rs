@@ -14,7 +14,9 @@ use super::entry::Header;
 /// is harmless: it makes some decisions worse until the averages are right again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Averages {
+    /// The logarithm of the average number of blocks.
     blocks: u32,
+    /// The logarithm of the average cost.
     cost: u32,
 }
 

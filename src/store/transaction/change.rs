@@ -11,8 +11,11 @@ use pg_cache_core::{Cost, FenceId, Key, Kind, Meta, NewValue, Refusal, Reservati
 /// A copy of a key, with its keyspace and its hash.
 #[derive(Debug)]
 pub struct OwnKey {
+    /// The keyspace of the key.
     pub keyspace: Keyspace,
+    /// The bytes of the key.
     pub bytes: Box<[u8]>,
+    /// The hash of the key.
     pub hash: u64,
 }
 

@@ -38,7 +38,9 @@ pub struct Commit {
 /// A fence that the commit has raised, and its state when it was lowered.
 #[derive(Debug)]
 struct Raised {
+    /// The fence.
     fence: FenceId,
+    /// The state of the fence when it was lowered. None before that.
     lowered: Option<Lowered>,
 }
 

@@ -11,7 +11,9 @@ use std::collections::TryReserveError;
 /// A pattern that the transaction has invalidated.
 #[derive(Debug)]
 pub struct OwnPattern {
+    /// The keyspace whose keys the pattern invalidates.
     pub keyspace: Keyspace,
+    /// The bytes of the pattern.
     bytes: Box<[u8]>,
     /// The position in the order of the transaction's changes.
     sequence: u64,

@@ -38,11 +38,14 @@ use std::cell::RefCell;
 /// The state that the session keeps for its transaction.
 #[derive(Debug)]
 struct Pending {
+    /// The changes of the transaction.
     ledger: Ledger,
     /// The relations that were invalidated by name, each with its fence in the ledger. The commit looks up their fences again,
     /// because a relation may have been given a record (and so another fence) since.
     invalidated: Vec<(u32, FenceId)>,
+    /// The leases and claims that the transaction holds.
     held_leases: HeldLeases,
+    /// The steps of the commit that is under way.
     commit: Commit,
     /// Whether the transaction has flushed a space or the database, perhaps in a savepoint that was rolled back.
     has_flushed: bool,

@@ -13,7 +13,9 @@ use std::ops::AddAssign;
 /// A number of rows, before and after their changes: an update has both, an insert only the new row, a delete only the old one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
+    /// The number of rows before their changes.
     pub old: u64,
+    /// The number of rows after their changes.
     pub new: u64,
 }
 

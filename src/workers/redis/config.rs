@@ -7,10 +7,15 @@ use std::time::Duration;
 /// The settings. The worker ends if they change, and the launcher starts another one, which reads them anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The URL of Redis.
     pub url: String,
+    /// The beginning of all Redis keys.
     pub prefix: String,
+    /// The longest time to live in Redis, in milliseconds.
     pub max_ttl_ms: u64,
+    /// The limit of each wait for a server.
     pub timeout: Duration,
+    /// The file with the certificate authority for TLS.
     pub ca_file: Option<PathBuf>,
 }
 

@@ -78,19 +78,29 @@ enum Link {
 
 /// The state of one Redis.
 pub struct Copier {
+    /// The cache in shared memory.
     tier: &'static HotTier,
+    /// The slot of the worker in shared memory, which tells when it last worked.
     slot: &'static WorkerSlot,
+    /// The state of the copies in shared memory, for `cache_health` and others.
     state: &'static RedisState,
+    /// The thread that talks to Redis.
     client: Client,
+    /// The names of databases and spaces.
     places: Places,
+    /// The sets in Redis that the worker has written and not removed.
     sets: Sets,
+    /// The longest time to live in Redis, in milliseconds.
     max_ttl_ms: u64,
+    /// The state of the connection.
     link: Link,
+    /// The purpose of each job under way, in the order of the jobs.
     tasks: VecDeque<Task>,
     /// The servers and their data at the last `Connect` or `Check`. None before the first one, and if Redis does not tell.
     identity: Option<Vec<String>>,
     /// When the worker last asked for the identity.
     checked: Instant,
+    /// The place in the journal from which the worker reads on.
     position: Position,
     /// Redis has confirmed all changes up to this number.
     acked: u64,

@@ -38,7 +38,9 @@ pub struct Extent {
 /// The OIDs of a database and of a space in it. If one is none, it stands for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Of {
+    /// The OID of the database.
     database: Option<u32>,
+    /// The OID of the space.
     space: Option<u32>,
 }
 
@@ -60,7 +62,9 @@ impl Of {
 /// Some changes. The keys may be looked at in any order. The wide change, if there is one, came after them.
 #[derive(Debug, Default)]
 pub struct Changes {
+    /// The keys that have changed.
     pub keys: BTreeSet<KeyId>,
+    /// A change of which the journal does not name the keys.
     pub wide: Option<Wide>,
 }
 

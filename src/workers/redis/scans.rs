@@ -15,7 +15,9 @@ pub struct Position {
 /// The running scan and the one that follows.
 #[derive(Debug, Default)]
 pub struct Scans {
+    /// The position of the running scan.
     running: Option<Position>,
+    /// The prefix of the keys of the scan that follows.
     wanted: Option<String>,
 }
 

@@ -16,6 +16,7 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The milliseconds by which each piece is delayed.
     delay_ms: AtomicU64,
     /// The connections with a lower number are held back.
     held_below: AtomicU64,
@@ -23,8 +24,11 @@ struct State {
     next: AtomicU64,
     /// How many pieces are held back.
     held_pieces: AtomicUsize,
+    /// Whether connections are cut and refused.
     is_cut: AtomicBool,
+    /// Whether the proxy has ended.
     has_ended: AtomicBool,
+    /// The connections, to cut them.
     streams: Mutex<Vec<TcpStream>>,
 }
 

@@ -11,8 +11,11 @@ use std::process::Command;
 /// A Redis server in a directory of its own. Dropping the value stops the server and removes the directory.
 #[derive(Debug)]
 pub struct Redis {
+    /// The directory of the server.
     home: Home,
+    /// The settings of the server.
     conf: RedisConf,
+    /// The program that runs it.
     program: &'static str,
 }
 

@@ -24,10 +24,15 @@ const SEGMENTS: u16 = 4;
 pub struct SavedCopy {
     /// The space, the role and the bytes of the key.
     identity: (u32, u32, Vec<u8>),
+    /// The note of the value.
     note: Vec<u8>,
+    /// The bytes of the value.
     pub value: Vec<u8>,
+    /// The properties of the value.
     pub meta: Meta,
+    /// The fences of the value's dependencies.
     dependencies: Vec<FenceId>,
+    /// How long the value may be served stale. None if it may not be.
     stale_ok: Option<StaleOk>,
 }
 

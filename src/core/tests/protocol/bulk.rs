@@ -115,7 +115,9 @@ enum Phase {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Writer {
+    /// The rows that it changes.
     rows: Rows,
+    /// The present part of its program.
     phase: Phase,
     /// The count of claims that it has read last.
     counted: Option<u8>,
@@ -123,6 +125,7 @@ struct Writer {
     looks: u8,
     /// Whether it will not look again.
     is_last_look: bool,
+    /// Whether it has found the record of the relation.
     found_record: bool,
     /// The fences that it must raise.
     wanted: [bool; FENCES],
@@ -275,10 +278,15 @@ enum Looks {
 /// The model: a variant, and how many writers and fills there are.
 #[derive(Clone, Copy, Debug)]
 struct Marks {
+    /// The rule that is broken, if any.
     variant: Variant,
+    /// The record of the relation when the model begins.
     start: Start,
+    /// How often a writer looks for the record and the mark.
     looks: Looks,
+    /// The number of writers.
     writers: usize,
+    /// The number of fills.
     fillers: usize,
     /// The changes of the writers. The model begins with each choice of one of these for each writer.
     rows: &'static [Rows],

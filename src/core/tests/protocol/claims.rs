@@ -169,10 +169,13 @@ enum Variant {
 /// The model: a variant, and how many writers and fills there are.
 #[derive(Clone, Debug)]
 struct Claims {
+    /// The rule that is broken, if any.
     variant: Variant,
     /// Whether other relations share the record. Such a record is never settled.
     shared: bool,
+    /// The number of writers.
     writers: usize,
+    /// The number of fills.
     fillers: usize,
 }
 

@@ -198,7 +198,9 @@ pub struct State {
     depends: u8,
     /// How many steps the fill has taken.
     filled: u8,
+    /// The entry that depends on the first transaction.
     entry: Entry,
+    /// The reader of the entry.
     reader: Reader,
 }
 
@@ -248,8 +250,11 @@ pub enum First {
 /// The model: a variant, and how both transactions are prepared.
 #[derive(Clone, Debug)]
 pub struct Names {
+    /// The rule that is broken, if any.
     variant: Variant,
+    /// How the second transaction is prepared.
     by: By,
+    /// The facts that are known about the first transaction.
     first: First,
     /// Whether to include values that depend on the first transaction, and an ender that rolls back.
     all: bool,

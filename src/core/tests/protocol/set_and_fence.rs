@@ -144,7 +144,9 @@ type Plan = (&'static [usize], bool, bool);
 /// The model: the programs of all actors, which follow from a variant.
 #[derive(Clone, Debug)]
 pub struct SetAndFence {
+    /// The rule that is broken, if any.
     variant: Variant,
+    /// The plans of the transactions.
     plans: Vec<Plan>,
     /// The program of each transaction that commits.
     commits: Vec<Vec<Act>>,

@@ -132,7 +132,9 @@ pub enum Variant {
 /// The model: a variant, and the number of backends that try to commit the transaction.
 #[derive(Clone, Debug)]
 pub struct TwoPhase {
+    /// The rule that is broken, if any.
     variant: Variant,
+    /// The number of backends that try to commit the transaction.
     backends: usize,
 }
 

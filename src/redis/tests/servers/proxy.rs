@@ -9,15 +9,21 @@ use std::thread::{JoinHandle, spawn};
 
 /// The proxy of a server at 127.0.0.1.
 pub struct Proxy {
+    /// The port on which the proxy listens.
     port: u16,
+    /// Whether commands are held back.
     holds: Arc<AtomicBool>,
+    /// The commands that were held back.
     held: Receiver<Held>,
 }
 
 /// Commands that were held back, and the connection to the server that they belong to.
 struct Held {
+    /// The connection to the server.
     server: TcpStream,
+    /// The commands.
     commands: Vec<u8>,
+    /// The thread that passes answers of the server on.
     answers: JoinHandle<()>,
 }
 

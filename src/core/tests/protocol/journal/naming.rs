@@ -136,9 +136,11 @@ enum Variant {
 /// The model: a variant, and where the value comes from.
 #[derive(Clone, Debug)]
 struct Naming {
+    /// The rule that is broken, if any.
     variant: Variant,
     /// Whether the session finds the value stored, instead of computing it.
     is_stored: bool,
+    /// The number of writers.
     writers: usize,
 }
 

@@ -181,14 +181,21 @@ pub struct State {
     pub space: Fence,
     /// The pattern fence.
     pub patterns: Fence,
+    /// The table of patterns.
     pub slots: [Slot; SLOTS],
     /// The patterns whose transactions are visible, a bit for each.
     pub visible: u8,
+    /// The writer of each pattern.
     pub writers: [Writer; 2],
+    /// The fills.
     pub fills: Vec<Filler>,
+    /// The value of each key in memory.
     pub memory: [Option<Entry>; KEYS],
+    /// The saved value of each key.
     pub rows: [Option<Entry>; KEYS],
+    /// The number of entries so far, from which each entry gets its identity.
     pub identities: u8,
+    /// The readers.
     pub readers: Vec<Reader>,
     /// Whether an entry was renewed.
     pub renewed: bool,

@@ -33,7 +33,9 @@ pub struct Entry {
 /// The place of a row: the index in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
+    /// The number of the segment.
     pub segment: usize,
+    /// The index of the row in the segment.
     pub position: usize,
 }
 
@@ -174,7 +176,9 @@ pub enum Step {
 /// An entry that was marked. Its key stands for the hash, which keys with the same bits share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Marked {
+    /// The key of the entry.
     pub key: usize,
+    /// The block of the entry.
     pub block: usize,
     /// The version as of the mark.
     pub version: u8,
