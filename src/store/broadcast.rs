@@ -150,7 +150,7 @@ enum Item<'a> {
 
 /// Payloads that are being made. When a payload is full, the next one begins, with the same numbers.
 struct Payloads {
-    /// The number before the first change.
+    /// The number before the first record of the batch.
     from: u64,
     /// The payloads that are full.
     done: Vec<Parts>,

@@ -156,8 +156,11 @@ fn has_stalled(at: u64, last: u64) -> bool {
 
 /// The rights that decide which records are shown.
 struct View {
+    /// The cache in shared memory.
     tier: &'static HotTier,
+    /// The role of the session.
     role: Role,
+    /// The spaces of the database, with the names of those that the role may read.
     spaces: Spaces,
 }
 

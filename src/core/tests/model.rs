@@ -1,5 +1,6 @@
 //! Runs random operations on tiny tiers, and compares them with a naive model: a map of entries, a clock, and a copy of
-//! each fence. `src/core/fence/mod.rs` explains the words fence and stamp.
+//! each fence. A *fence* is a word that is *raised* while a change is pending, and has the number of the last change; a *stamp* is
+//! a number of the clock of changes (`src/core/fence/mod.rs`).
 //!
 //! The tier must never serve a value that the model would not serve: another key's value, a torn value, an expired
 //! value, or a value with a fence that is raised or has changed since the value's stamp. It may forget valid entries

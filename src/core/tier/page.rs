@@ -1,5 +1,5 @@
 //! The pages of a walk through all entries. A walk holds the lock of a shard for one page at a time, so other backends never wait
-//! long.
+//! long. A *shard* is a part of the tier with a lock of its own, and a *bucket* is a list of its entries.
 
 use super::Tier;
 use super::judge::BUCKETS_PER_HOLD;
@@ -8,6 +8,7 @@ use std::ops::Range;
 
 /// Some buckets of a shard, see [`Tier::page`].
 pub(super) struct Page {
+    /// The number of the shard.
     pub shard: u32,
     /// The numbers of the buckets in the shard.
     pub buckets: Range<u32>,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The part of a storm that the function `disturb` sees.
 pub(super) struct Storm<'s> {
+    /// The number of steps that the sessions have finished.
     commits: &'s AtomicUsize,
 }
 
@@ -94,6 +95,7 @@ pub(super) fn storm<'r>(
     compare(&nodes(), session);
 }
 
+/// Tells the sessions to end when the value is dropped, also by a panic.
 struct Over<'s>(&'s AtomicBool);
 
 impl Drop for Over<'_> {

@@ -139,7 +139,7 @@ pub enum Outcome {
 /// The state of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// What the call does next.
+    /// The next action of the call.
     pub phase: Phase,
     /// The key that it asks for.
     pub key: u8,

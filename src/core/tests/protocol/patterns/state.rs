@@ -1,7 +1,12 @@
 //! The actors of the protocol, their steps, and the state between two steps.
 //!
-//! `mod.rs` explains the model. A *slot* holds one pattern; a pattern is *announced* while its transaction commits. A *stamp* is a
-//! number of the clock of changes; to *renew* an entry is to give it a later stamp.
+//! The model (`mod.rs`) is of invalidations by a pattern: readers compare their keys with the patterns that are later than the
+//! entry. A *slot* holds one pattern. A pattern is *announced* while its transaction commits, and *live* afterwards. It is
+//! *retired* when another pattern needs its slot: the *floor*, a number, is raised to the number of the pattern, and values with
+//! lower stamps are refused. A *stamp* is a number of the clock of changes. To *renew* an entry is to give it a later stamp. A
+//! *fence* is
+//! *raised* while a change is pending, and *lowered* with the number of the change. The *pattern fence* has the number of the last
+//! pattern: a value whose stamp is not below that number needs no comparison.
 
 use crate::memory::Fence;
 
@@ -68,6 +73,7 @@ pub enum Read {
     Renew,
 }
 
+/// One step of any actor. The number of a writer, a fill or a reader comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(usize, Write),
@@ -166,6 +172,8 @@ pub struct Reader {
     pub found: Option<Entry>,
     /// Whether it has found the value in a row.
     pub in_row: bool,
+    /// The moment as of which the value is compared: the clock before the reader looks at the slots. In a hit without a comparison,
+    /// the stamp of the value.
     pub as_of: u8,
     /// The entry of the last hit, and the moment as of which it was compared.
     pub last_hit: Option<(u8, u8)>,
@@ -173,6 +181,7 @@ pub struct Reader {
     pub outcome: Option<Outcome>,
 }
 
+/// The state between two steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The clock of changes.
