@@ -19,7 +19,7 @@ pub struct Link {
     target: Target,
     /// A scan counts the nodes, so new ones are added at the end, and none is removed.
     nodes: Vec<Node>,
-    /// Which server of a cluster has which keys. None if Redis is no cluster.
+    /// The keys of each server of a cluster. None if Redis is no cluster.
     slots: Option<Slots>,
     /// Whether the cluster has moved a slot since the present scan began.
     has_moved: bool,

@@ -1,4 +1,4 @@
-//! Which server of a cluster has which keys: the hash of a key selects one of 16 384 *slots*, and each primary has some of them.
+//! The keys of each server of a cluster: the hash of a key selects one of 16 384 *slots*, and each primary has some of them.
 
 use crate::failure::Failure;
 use crate::target::Endpoint;

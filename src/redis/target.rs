@@ -30,7 +30,7 @@ pub struct Target {
     name: Option<String>,
 }
 
-/// Which servers there are.
+/// The servers and how they belong together.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// One server.

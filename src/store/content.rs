@@ -55,7 +55,7 @@ struct View {
     role: Role,
     /// Whether to show that other roles have entries of their own.
     shows_other_roles: bool,
-    /// Which entries to show.
+    /// Tells by the kind of an entry, and by whether a read can return it, whether it is shown.
     wanted: fn(Kind, bool) -> bool,
     /// The sample of the latest hits, from which the hits of a key are estimated.
     hits: SampledHits,

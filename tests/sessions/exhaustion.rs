@@ -42,7 +42,7 @@ impl Share {
     }
 }
 
-/// Which kinds of the victim's entries must stay hits during an abuse.
+/// The kinds of the victim's entries that must stay hits during an abuse.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     All,

@@ -13,8 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server with pg_cache, a superuser's session with it, and the sessions of the measurements.
 pub struct Side {
+    /// The server.
     pub cluster: Cluster,
+    /// The session of a superuser.
     session: RefCell<Client>,
+    /// The sessions of the measurements.
     pool: RefCell<Pool>,
 }
 

@@ -1,5 +1,5 @@
-//! Switches the broadcast on and off between the turns of a contest, on one server. So both contenders have the same memory layout
-//! and the same sessions.
+//! Switches the broadcast, the notifications of changes, on and off between the turns of a contest, on one server. So both
+//! contenders have the same memory layout and the same sessions.
 
 use super::CLIENTS;
 use super::contest::Turn;
@@ -24,8 +24,11 @@ const LOAD: Load = Load { clients: CLIENTS, pipeline: 1, keys: 1 };
 /// A statement that is measured with the broadcast and without it.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
+    /// The server, with its sessions.
     pub side: &'a Side,
+    /// The text of the statement.
     pub statement: &'a str,
+    /// The parameters of the statement.
     pub given: Given,
     /// Whether each run of the statement changes something that is broadcast.
     pub changes: bool,

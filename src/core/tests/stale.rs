@@ -1,6 +1,6 @@
 //! Tests values that may be served stale: for how long, to which readers, and when the tier removes them.
 //!
-//! A *tick* is the unit of time, which the host of the tier chooses.
+//! A *tick* is the unit of time, which the host of the tier chooses. A *sweep* removes entries that can never be served again.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
@@ -15,9 +15,13 @@ const TICKS: u32 = 50;
 
 /// A tier with one entry, and the key and the only tag of the entry.
 struct Bed<'t> {
+    /// The tier.
     tier: &'t Tier<'t, &'t TestHost>,
+    /// The host of the tier, whose clock the tests set.
     host: &'t TestHost,
+    /// The key of the entry.
     key: Key<'t>,
+    /// The fence of the only tag of the entry.
     tag: FenceId,
 }
 
@@ -45,6 +49,7 @@ impl Bed<'_> {
         self.tier.fences().lower(fence);
     }
 
+    /// Reads the key as a reader that accepts no stale value.
     fn get(&self) -> Result<(), Miss> {
         self.tier.get(&self.key, Stamp::LATEST, &mut Vec::new()).map(|_| ())
     }

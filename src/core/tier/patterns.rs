@@ -2,7 +2,9 @@
 //! function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
 //!
 //! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
-//! increments. A *slot* holds one pattern.
+//! increments. A *fence* is *raised* while a change is pending, and then has the number of the change. A *slot* holds one pattern,
+//! which is *announced* while its transaction commits, and *retired* when another pattern needs the slot. The fence of the space is
+//! the *floor*: it then gets the number of the retired pattern, so that older values of the space are refused.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, LINKED};

@@ -97,7 +97,7 @@ pub enum Due {
     Many,
 }
 
-/// Which rows of a segment are copied on before it is freed.
+/// The rows of a segment that are copied on before it is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     /// Those that a reader has asked for, up to a quarter of a segment.

@@ -64,7 +64,8 @@ enum Command {
     Named(Box<[u8]>),
     /// The session's transaction has this record and is being prepared.
     Recorded(usize),
-    /// The same, prepared without a command, so its name is unknown. The record's fences are raised.
+    /// The session's transaction has this record and is being prepared without a command, so its name is unknown. The record's
+    /// fences are raised.
     Unnamed(usize),
     /// The session is ending a prepared transaction.
     Ending(Ending),
@@ -182,14 +183,14 @@ pub fn ended() {
     settle_unnamed();
 }
 
-/// The server's own error.
+/// Returns the server's own error for a role that must not end the transaction.
 fn denied() -> Refused {
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Refused::new(code, "permission denied to finish prepared transaction")
         .hint("Must be superuser or the user that prepared the transaction.")
 }
 
-/// The server's own error.
+/// Returns the server's own error for a name that no prepared transaction has.
 fn unknown(gid: &[u8]) -> Refused {
     Refused::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -197,7 +198,7 @@ fn unknown(gid: &[u8]) -> Refused {
     )
 }
 
-/// The server's own error.
+/// Returns the server's own error for a transaction that is still being prepared.
 fn busy(gid: &[u8]) -> Refused {
     Refused::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -205,7 +206,8 @@ fn busy(gid: &[u8]) -> Refused {
     )
 }
 
-/// Like the server's own error, for the case that all records are taken: more transactions are prepared than the server allows.
+/// Returns an error like the server's own one, for the case that all records are taken: more transactions are prepared than the
+/// server allows.
 fn no_room() -> Refused {
     let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     Refused::new(code, "maximum number of prepared transactions reached")

@@ -1,4 +1,4 @@
-//! Which keys of Redis are still to be compared with the cache.
+//! The keys of Redis that are still to be compared with the cache.
 //!
 //! One scan runs at a time. A scan that is asked for while another one runs begins after it, because the running one may have
 //! passed its keys. Several waiting scans become one scan, of all keys that begin with the longest prefix that they share.

@@ -420,7 +420,7 @@ pub const MORE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Which of `PAIRS` are made. A rolled back change is undone by using the copy from before it.
+/// The changes of `PAIRS` that are made, a bit for each. A rolled back change is undone by using the copy from before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made(u64);
 

@@ -84,7 +84,7 @@ pub enum Step {
     Tick,
 }
 
-/// Where a call is in its program. The name says what the call does next.
+/// The next step of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
     #[default]
@@ -139,7 +139,7 @@ pub enum Outcome {
 /// The state of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// The next action of the call.
+    /// The next step of the call.
     pub phase: Phase,
     /// The key that it asks for.
     pub key: u8,

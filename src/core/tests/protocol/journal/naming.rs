@@ -1,4 +1,4 @@
-//! Which changes of relations are *named*, that is, have a record in the journal: those of relations that are *marked*
+//! The changes of relations that are *named*, that is, have a record in the journal: those of relations that are *marked*
 //! (`Fences::name` in `fence/records.rs`). A session marks a relation before it gives a value out of the database that depends on
 //! it.
 //!

@@ -4,9 +4,8 @@
 //! entry. A *slot* holds one pattern. A pattern is *announced* while its transaction commits, and *live* afterwards. It is
 //! *retired* when another pattern needs its slot: the *floor*, a number, is raised to the number of the pattern, and values with
 //! lower stamps are refused. A *stamp* is a number of the clock of changes. To *renew* an entry is to give it a later stamp. A
-//! *fence* is
-//! *raised* while a change is pending, and *lowered* with the number of the change. The *pattern fence* has the number of the last
-//! pattern: a value whose stamp is not below that number needs no comparison.
+//! *fence* is *raised* while a change is pending, and *lowered* with the number of the change. The *pattern fence* has the number
+//! of the last pattern: a value whose stamp is not below that number needs no comparison.
 
 use crate::memory::Fence;
 
