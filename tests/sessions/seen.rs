@@ -4,7 +4,7 @@
 use pg_cache_testbed::Database;
 use postgres::Client;
 
-/// Creates the functions of a debug build that tell what was seen.
+/// Creates the functions of a debug build that tell what pg_cache has found out about a query.
 fn with_seen_of(session: &mut Client) {
     session
         .batch_execute(
@@ -19,8 +19,11 @@ fn with_seen_of(session: &mut Client) {
 /// The traits of a query, the relations whose rows its result depends on, and the relations that it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
+    /// The traits, as text.
     traits: String,
+    /// The relations whose rows the result depends on, sorted by name.
     rows: Vec<String>,
+    /// The relations that the query names, sorted by name.
     named: Vec<String>,
 }
 
@@ -40,7 +43,7 @@ fn seen(session: &mut Client, query: &str, kind: &str) -> Seen {
     Seen { traits, rows: names(rows), named: names(named) }
 }
 
-/// Each query, with a type of its parameter, and what is expected to be seen of it.
+/// Asserts that queries without parameters have the expected traits. The table has each query with its traits.
 fn assert_traits(session: &mut Client, table: &[(&str, &str)]) {
     let mut wrong = String::new();
     for (query, expected) in table {

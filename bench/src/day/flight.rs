@@ -15,13 +15,16 @@ const MISS_MAX: f64 = 5000.0;
 /// The most that the time of a hit with single flight, divided by the time without it, may be: 1, and the noise of the measurement.
 const HIT_MAX: f64 = 1.02;
 
-/// The names of the contenders, and their settings.
+/// The name of the contender without single flight.
 const WITHOUT: &str = "wait_timeout = 0";
+/// The name of the contender with single flight.
 const WITH: &str = "wait_timeout = 3s";
+/// The contenders, with their values of the setting.
 const SETTINGS: [(&str, &str); 2] = [(WITHOUT, "0"), (WITH, "3s")];
 
-/// The names of the loops.
+/// The name of the loop of hits.
 const HIT: &str = "flight_hit";
+/// The name of the loop of misses.
 const MISS: &str = "flight_miss";
 
 /// Returns about how long this takes.

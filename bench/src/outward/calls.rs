@@ -12,8 +12,9 @@ use crate::report::notation::count;
 use crate::report::section::Section;
 use std::time::Duration;
 
-/// The names of the contenders.
+/// The name of the contender without the broadcast.
 const OFF: &str = "without the broadcast";
+/// The name of the contender with the broadcast.
 const ON: &str = "with the broadcast";
 /// The time of a turn besides its work: the setting is changed, and the worker catches up.
 const BETWEEN: Duration = Duration::from_millis(120);

@@ -17,13 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The names of the contenders.
+/// The name of the contender without the broadcast.
 const OFF: &str = "without the broadcast";
+/// The name of the contender with the broadcast.
 const ON: &str = "with the broadcast";
+/// The name of the contender whose table has a hand-written trigger.
 const TRIGGER: &str = "a trigger with pg_notify";
-/// The statements of the transactions.
+/// An update of a row, whose trigger invalidates the tag of the row.
 const UPDATE: &str = "UPDATE cached SET balance = balance + 1 WHERE id = $1";
+/// An update of a row of the table whose trigger calls `pg_notify`.
 const UPDATE_BY_TRIGGER: &str = "UPDATE notified SET balance = balance + 1 WHERE id = $1";
+/// An invalidation of a tag without an update.
 const INVALIDATE: &str = "SELECT cache_invalidate_tag('account:' || $1)";
 /// The time of a turn besides its work: the settings are changed, and the worker and the listener catch up.
 const BETWEEN: Duration = Duration::from_millis(150);

@@ -39,9 +39,11 @@ const LOOK: Duration = Duration::from_millis(7);
 const HOT_SIZE: &str = "512MB";
 /// The memory for the journal of changes: it holds the records of everything that one round sets.
 const JOURNAL_SIZE: &str = "64MB";
-/// The names of the contenders.
+/// The name of the contender without Redis.
 const OFF: &str = "without Redis";
+/// The name of the contender with Redis.
 const ON: &str = "with Redis";
+/// The statement of both contenders.
 const STATEMENT: &str = "SELECT cache_set($1, $2, '1 day', space => 'copied')";
 
 /// Returns about how long the part takes.
