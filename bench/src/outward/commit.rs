@@ -168,6 +168,6 @@ impl Stage {
             self.heard.worker.load(Relaxed) >= sent
         });
         drop(self.listener);
-        Told { sent, received: self.heard.worker.load(Relaxed) }
+        Notifications { sent, received: self.heard.worker.load(Relaxed) }
     }
 }
