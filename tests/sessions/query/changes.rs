@@ -65,8 +65,8 @@ fn the_next_result_is_fresh_after_each_way_to_write() {
             }
             let mut at_first = |session: &mut Client, expect| {
                 for query in &queries {
-                    let what = compare(session, query, COLUMNS, expect);
-                    wrong.extend(what.map(|what| format!("{}, at first: {what}", path.name)));
+                    let fault = compare(session, query, COLUMNS, expect);
+                    wrong.extend(fault.map(|fault| format!("{}, at first: {fault}", path.name)));
                 }
             };
             at_first(&mut writer, Expect::Stored);
@@ -82,8 +82,8 @@ fn the_next_result_is_fresh_after_each_way_to_write() {
             run(&mut writer, "COMMIT");
             for (session, expect) in [(&mut reader, Expect::Fresh), (&mut writer, Expect::Hit)] {
                 for query in &queries {
-                    let what = compare(session, query, COLUMNS, expect);
-                    wrong.extend(what.map(|what| format!("{}: {what}", path.name)));
+                    let fault = compare(session, query, COLUMNS, expect);
+                    wrong.extend(fault.map(|fault| format!("{}: {fault}", path.name)));
                 }
             }
             with_views += usize::from(!without_views);
@@ -160,8 +160,8 @@ fn a_result_of_some_partitions_outlives_changes_of_the_others() {
                     false => Expect::Hit,
                 };
                 for (session, expect) in [(&mut other, expect), (&mut session, Expect::Hit)] {
-                    let what = compare(session, query, COLUMNS, expect);
-                    wrong.extend(what.map(|what| format!("{change}: {what}")));
+                    let fault = compare(session, query, COLUMNS, expect);
+                    wrong.extend(fault.map(|fault| format!("{change}: {fault}")));
                 }
             }
         }

@@ -131,9 +131,9 @@ fn each_call_is_counted_once() {
     let stand = Stand::new();
     let mut sessions = stand.sessions(SESSIONS);
     let mut witness = stand.connect();
-    let mut expect = |hits: usize, misses: usize, what: &str| {
+    let mut expect = |hits: usize, misses: usize, case: &str| {
         let counts = "SELECT hits || ' ' || misses FROM cache_stats WHERE space = 'default'";
-        assert_eq!(text(&mut witness, counts), format!("{hits} {misses}"), "{what}");
+        assert_eq!(text(&mut witness, counts), format!("{hits} {misses}"), "{case}");
         run(&mut witness, "SELECT cache_stats_reset()");
     };
     run(&mut sessions[0], "SELECT cache_stats_reset()");

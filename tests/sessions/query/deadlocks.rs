@@ -24,10 +24,10 @@ fn connect(stand: &Stand) -> Client {
 }
 
 /// Asserts that the session has run the query itself, with this answer, and long before its statement timeout.
-fn assert_beside(outcome: &Outcome, expected: &Answer, what: &str) {
-    assert_eq!(outcome.answer, *expected, "{what}");
-    assert!(outcome.has_run(), "{what}: {outcome:?}");
-    assert!(outcome.took < Duration::from_secs(10), "{what}: {outcome:?}");
+fn assert_beside(outcome: &Outcome, expected: &Answer, case: &str) {
+    assert_eq!(outcome.answer, *expected, "{case}");
+    assert!(outcome.has_run(), "{case}: {outcome:?}");
+    assert!(outcome.took < Duration::from_secs(10), "{case}: {outcome:?}");
 }
 
 /// Returns the query that waits until no session holds this advisory lock.

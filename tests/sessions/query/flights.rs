@@ -16,11 +16,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Asserts that one of the calls ran the query, and that the others got its result.
-fn assert_one_has_run(outcomes: &[Outcome], what: &str) {
+fn assert_one_has_run(outcomes: &[Outcome], case: &str) {
     let runners: Vec<_> = outcomes.iter().filter(|outcome| outcome.has_run()).collect();
-    assert_eq!(runners.len(), 1, "{what}: {runners:?}");
+    assert_eq!(runners.len(), 1, "{case}: {runners:?}");
     let misses = ["miss: not there", "invalidated: space default"];
-    assert!(misses.contains(&&*runners[0].status), "{what}: {runners:?}");
+    assert!(misses.contains(&&*runners[0].status), "{case}: {runners:?}");
 }
 
 /// One of a hundred sessions runs a query that takes a second, and all sessions get its result. The same holds for a query whose

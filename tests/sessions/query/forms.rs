@@ -348,19 +348,19 @@ fn every_kind_of_transaction_gets_what_the_query_returns() {
             run(&mut session, "SELECT cache_flush()");
             run(&mut session, begin);
             for expect in [at_first, then] {
-                let what = compare(&mut session, query, "v text", expect);
-                wrong.extend(what.map(|what| format!("{begin}: {what}")));
+                let fault = compare(&mut session, query, "v text", expect);
+                wrong.extend(fault.map(|fault| format!("{begin}: {fault}")));
             }
             run(&mut other, "UPDATE t SET v = v + 1");
-            let what = compare(&mut other, query, "v text", Expect::Fresh);
-            wrong.extend(what.map(|what| format!("the other, {begin}: {what}")));
+            let fault = compare(&mut other, query, "v text", Expect::Fresh);
+            wrong.extend(fault.map(|fault| format!("the other, {begin}: {fault}")));
             for _ in 0..2 {
-                let what = compare(&mut session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("after the change, {begin}: {what}")));
+                let fault = compare(&mut session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("after the change, {begin}: {fault}")));
             }
             run(&mut session, end);
-            let what = compare(&mut session, query, "v text", Expect::Hit);
-            wrong.extend(what.map(|what| format!("{begin} {end}: {what}")));
+            let fault = compare(&mut session, query, "v text", Expect::Hit);
+            wrong.extend(fault.map(|fault| format!("{begin} {end}: {fault}")));
         }
     }
     // A rolled back transaction or savepoint has computed the result that others see, so it may stay.

@@ -481,7 +481,7 @@ fn a_change_of_privileges_or_policies_counts_for_stored_results() {
             for expect in [Expect::Anything, Expect::Hit] {
                 wrong.extend(
                     compare(&mut session, &query, COLUMNS, expect)
-                        .map(|what| format!("before {change}: {cell:?}: {what}")),
+                        .map(|fault| format!("before {change}: {cell:?}: {fault}")),
                 );
             }
             stored.push((cell, answer(&mut session, &query).is_ok()));
@@ -496,7 +496,7 @@ fn a_change_of_privileges_or_policies_counts_for_stored_results() {
                 };
                 wrong.extend(
                     compare(&mut session, &cell.query(), COLUMNS, expect)
-                        .map(|what| format!("{when} {change}: {cell:?}: {what}")),
+                        .map(|fault| format!("{when} {change}: {cell:?}: {fault}")),
                 );
             }
         }
@@ -686,8 +686,8 @@ fn every_setting_that_changes_a_result_is_part_of_the_context() {
                 // A view over all settings is not stored.
                 let may_store = !query.contains("pg_settings");
                 let expect = if number == 1 && may_store { Expect::Hit } else { Expect::Anything };
-                let what = compare(session, query, COLUMNS, expect);
-                wrong.extend(what.map(|what| format!("{setting} = {value}: {what}")));
+                let fault = compare(session, query, COLUMNS, expect);
+                wrong.extend(fault.map(|fault| format!("{setting} = {value}: {fault}")));
             }
         }
         for session in [&mut session, &mut other] {

@@ -377,8 +377,8 @@ fn a_query_that_calls_the_cache_is_refused_or_right() {
             run(&mut other, change);
             for session in [&mut session, &mut other] {
                 for _ in 0..2 {
-                    let what = compare(session, query, "v text", Expect::Anything);
-                    wrong.extend(what.map(|what| format!("{change}: {what}")));
+                    let fault = compare(session, query, "v text", Expect::Anything);
+                    wrong.extend(fault.map(|fault| format!("{change}: {fault}")));
                 }
             }
         }

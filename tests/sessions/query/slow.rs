@@ -190,10 +190,10 @@ pub fn locked(witness: &mut Client) -> i64 {
     sessions_that(witness, "wait_event_type = 'Lock'")
 }
 
-fn sessions_that(witness: &mut Client, what: &str) -> i64 {
+fn sessions_that(witness: &mut Client, condition: &str) -> i64 {
     count(
         witness,
-        &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {what}"),
+        &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"),
     )
 }
 

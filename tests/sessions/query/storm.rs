@@ -86,7 +86,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
                 continue;
             };
             match step(current, &mut dice, &counts) {
-                Ok(what) => wrong.extend(what),
+                Ok(fault) => wrong.extend(fault),
                 Err(error) => {
                     let known = [
                         SqlState::QUERY_CANCELED,

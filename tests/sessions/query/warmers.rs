@@ -856,9 +856,10 @@ fn a_query_that_writes_or_dies_harms_no_other_warmer() {
          SELECT cache_warmer_add('dies', 'SELECT dies()'), cache_warmer_add('good', 'SELECT a FROM t'),
                 cache_warmer_add('writes', 'SELECT writes()')",
     );
-    let mut is = |name: &str, what: &str| {
-        let query =
-            format!("SELECT coalesce(bool_or({what}), false)::text FROM cache_warmers WHERE name = '{name}'");
+    let mut is = |name: &str, condition: &str| {
+        let query = format!(
+            "SELECT coalesce(bool_or({condition}), false)::text FROM cache_warmers WHERE name = '{name}'"
+        );
         text(&mut session, &query) == "true"
     };
     wait_until("the query to be refused", || is("writes", "error LIKE '25006%'"));

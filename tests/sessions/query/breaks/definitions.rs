@@ -60,8 +60,8 @@ fn a_replaced_immutable_function_counts_wherever_it_was_computed() {
             let (first, second) =
                 if round % 2 == 0 { (&mut session, &mut other) } else { (&mut other, &mut session) };
             for (session, expect) in [(first, Expect::Fresh), (second, Expect::Hit)] {
-                let what = compare_to(&direct, session, query, "v text", expect);
-                wrong.extend(what.map(|what| format!("{replace}: {what}")));
+                let fault = compare_to(&direct, session, query, "v text", expect);
+                wrong.extend(fault.map(|fault| format!("{replace}: {fault}")));
             }
         }
     }
@@ -150,10 +150,10 @@ fn a_partition_attached_below_another_changes_the_whole() {
         for query in queries {
             let expect = if query.contains("p_high") && !is_below { Expect::Anything } else { Expect::Fresh };
             wrong.extend(
-                compare(&mut session, query, "v text", expect).map(|what| format!("{change}: {what}")),
+                compare(&mut session, query, "v text", expect).map(|fault| format!("{change}: {fault}")),
             );
             wrong.extend(
-                compare(&mut other, query, "v text", Expect::Hit).map(|what| format!("{change}: {what}")),
+                compare(&mut other, query, "v text", Expect::Hit).map(|fault| format!("{change}: {fault}")),
             );
         }
     }
@@ -224,17 +224,17 @@ fn uncommitted_definitions_count_in_their_transaction_only() {
             // The change holds locks, so others can ask only for what it does not lock.
             if change.starts_with("CREATE FUNCTION") || change.starts_with("CREATE TABLE") {
                 for query in queries {
-                    let what = compare(&mut other, query, "v text", Expect::Hit);
-                    wrong.extend(what.map(|what| format!("{change}, beside the transaction: {what}")));
+                    let fault = compare(&mut other, query, "v text", Expect::Hit);
+                    wrong.extend(fault.map(|fault| format!("{change}, beside the transaction: {fault}")));
                 }
             }
             run(&mut session, if end == "SAVEPOINT" { "ROLLBACK TO s; COMMIT" } else { end });
             let expect = if end == "COMMIT" { Expect::Anything } else { Expect::Hit };
             for query in queries {
-                let what = compare(&mut other, query, "v text", expect);
-                wrong.extend(what.map(|what| format!("{change} {end}: {what}")));
-                let what = compare(&mut session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("{change} {end}: {what}")));
+                let fault = compare(&mut other, query, "v text", expect);
+                wrong.extend(fault.map(|fault| format!("{change} {end}: {fault}")));
+                let fault = compare(&mut session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("{change} {end}: {fault}")));
             }
         }
         // The next change begins with the first state of what the queries read.
@@ -284,8 +284,8 @@ fn analyze_and_vacuum_leave_all_results() {
         }
         run(&mut other, statement);
         for query in queries {
-            let what = compare(&mut session, query, "v text", Expect::Hit);
-            wrong.extend(what.map(|what| format!("{statement}: {what}")));
+            let fault = compare(&mut session, query, "v text", Expect::Hit);
+            wrong.extend(fault.map(|fault| format!("{statement}: {fault}")));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -123,8 +123,8 @@ fn a_table_that_the_planner_left_out_is_still_a_dependency() {
             wrong.extend(compare(&mut other, query, "v text", Expect::Hit));
             run(&mut other, change);
             for session in [&mut session, &mut other] {
-                let what = compare(session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("{change}: {what}")));
+                let fault = compare(session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("{change}: {fault}")));
             }
         }
     }
@@ -205,8 +205,8 @@ fn a_table_that_only_objects_of_the_query_read_is_a_dependency() {
             }
             run(&mut owner, write);
             for session in [&mut session, &mut other] {
-                let what = compare(session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("{write}: {what}")));
+                let fault = compare(session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("{write}: {fault}")));
             }
         }
     }

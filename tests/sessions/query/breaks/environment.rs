@@ -107,7 +107,7 @@ fn a_temporary_table_that_shadows_makes_no_hit() {
     ];
     let mut wrong = Vec::new();
     let mut check = |when: &str, session: &mut Client, query: &str, expect| {
-        wrong.extend(compare(session, query, "v text", expect).map(|what| format!("{when}: {what}")));
+        wrong.extend(compare(session, query, "v text", expect).map(|fault| format!("{when}: {fault}")));
     };
     for make in ["CREATE TEMP TABLE t AS SELECT 'mine' AS v", "CREATE TEMP VIEW t AS SELECT 'mine' AS v"] {
         for session in [&mut session, &mut other] {

@@ -176,15 +176,15 @@ fn a_renamed_object_counts_where_a_table_holds_its_number_or_name() {
     ] {
         for statement in [change, undo] {
             for _ in 0..2 {
-                let what = compare(&mut session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("before {statement}: {what}")));
+                let fault = compare(&mut session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("before {statement}: {fault}")));
             }
             for statement in statement.split("; ") {
                 run(&mut other, statement);
             }
             for session in [&mut session, &mut other] {
-                let what = compare(session, query, "v text", Expect::Anything);
-                wrong.extend(what.map(|what| format!("after {statement}: {what}")));
+                let fault = compare(session, query, "v text", Expect::Anything);
+                wrong.extend(fault.map(|fault| format!("after {statement}: {fault}")));
             }
         }
     }
