@@ -5,7 +5,7 @@
 use super::error::Refused;
 use pgrx::prelude::*;
 
-/// Writes a warning to the server's log. The client does not get it, whatever its setting `client_min_messages` says.
+/// Writes a warning to the server's log. The client does not get it, even if `client_min_messages` asks for it.
 pub fn warn(reason: Refused) {
     /// Restores the level, also after an error.
     struct Restore(i32);

@@ -67,11 +67,13 @@ impl Caught {
 
 /// Does what [`attempt`] does, but returns every error. The caller must raise errors that no function may swallow: those of a
 /// cancelled query, and those without a [`failure`](Caught::failure).
+#[allow(clippy::result_large_err)] // Errors are rare, and a box would need memory.
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
     run(work, true)
 }
 
 /// Runs a function in a subtransaction, which then ends with its changes, or without them.
+#[allow(clippy::result_large_err)] // As above.
 fn run<R>(work: impl FnOnce() -> R, keeps_changes: bool) -> Result<R, Caught> {
     // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the
     // stack of error contexts of the caller. A frame of an error context that the error leaves on the stack is gone with its

@@ -493,8 +493,8 @@ fn several_backends_that_store_at_once_keep_to_the_quota() {
     check(&tier);
 }
 
-/// The statistics of 256 reserved fences and 120 backends must take 809 600 bytes, less than a megabyte. The test fails when a
-/// slot (5376 bytes) or a cell (640 bytes) gets another size.
+/// The statistics of 256 reserved fences and 120 backends must take 817 280 bytes, less than a megabyte. The test fails when a
+/// slot (5440 bytes) or a cell (640 bytes) gets another size.
 #[test]
 fn statistics_take_less_than_a_megabyte() {
     let sizes = Sizes { reserved_fences: 256, backends: 120, ..SIZES };
@@ -502,7 +502,7 @@ fn statistics_take_less_than_a_megabyte() {
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let taken = tier.usage().statistics_bytes;
-    assert_eq!(taken, 120 * 5_376 + 257 * 640);
+    assert_eq!(taken, 120 * 5_440 + 257 * 640);
     let without = Sizes { reserved_fences: 0, backends: 0, ..sizes };
     let beside = Tier::<&TestHost>::bytes_beside_entries;
     // With both set to 0, the region still has one slot and one cell.

@@ -1,4 +1,4 @@
-//! Infers from the verified hits the share of wrong results among all hits.
+//! Computes from the number of verified hits how many of all hits may be wrong.
 //!
 //! If no hit of `n` was wrong, the share of wrong hits is at most 3/n with a confidence of 95 %: the *rule of three*. If `d` hits were
 //! wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty. A share below

@@ -100,7 +100,7 @@ fn verification_finds_a_broken_fence_in_every_kind_of_hit() {
         expect(&mut caller, &[("different", 1)], |caller| {
             assert_eq!(seen(caller, call), ("16".to_owned(), FAILED.to_owned()), "{kind}");
         });
-        // From now on, every call runs the query, whatever changes.
+        // From now on, every call runs the query, also after a change with a fence.
         run(&mut writer, "INSERT INTO t VALUES (5, 100)");
         expect(&mut caller, &[], |caller| {
             for _ in 0..2 {

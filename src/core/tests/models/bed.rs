@@ -25,7 +25,7 @@ const SIZES: Sizes = Sizes {
     patterns: 0,
 };
 /// Room for ten entries of [`ENTRY_BYTES`].
-const REGION_WORDS: usize = 640;
+const REGION_WORDS: usize = 664;
 /// The size of an entry: a header of 56 bytes, a key of 8 and a value of 16. All entries have this size, except the one that may be
 /// served stale. So a new entry fits into the blocks of an old one.
 pub const ENTRY_BYTES: u64 = 80;
