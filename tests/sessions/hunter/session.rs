@@ -49,7 +49,7 @@ impl<'h> Session<'h> {
             self.hunt.sessions[self.slot].store(0, SeqCst);
             let mut client = self.hunt.cluster.connect(DATABASES[self.database]);
             if self.is_reader {
-                let verifies = self.hunt.plan.verifies && self.slot % 2 == 0;
+                let verifies = self.hunt.plan.verifies && self.slot.is_multiple_of(2);
                 client
                     .batch_execute(&format!("SET pg_cache.verify_rate = {}", u8::from(verifies)))
                     .expect("it is set");
