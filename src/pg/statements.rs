@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 pub struct View {
     /// The quoted name with the schema.
     name: String,
-    has_toplevel: bool,
-    has_exec_time: bool,
+    /// The version of the extension.
+    version: (u32, u32),
 }
 
 /// A statement, as `pg_stat_statements` has counted it in this database, for one role.
@@ -91,11 +91,7 @@ fn text(row: &SpiHeapTupleData<'_>, column: usize) -> SpiResult<Option<Vec<u8>>>
 /// Returns a view with this name that belongs to an extension. An object of the same name that another role has made is not found.
 pub fn view(extension: &str, view: &str) -> Option<View> {
     let query =
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
-                EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-                         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) 'toplevel'),
-                EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-                         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) 'total_exec_time')
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), e.extversion
            FROM pg_catalog.pg_extension AS e
            JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
                 AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
@@ -105,11 +101,10 @@ pub fn view(extension: &str, view: &str) -> Option<View> {
           WHERE e.extname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) $2
                 AND c.relkind OPERATOR(pg_catalog.=) 'v'";
     let found = collect(query, &[extension.into(), view.into()], |row| {
-        Ok(View {
-            name: row.get::<String>(1)?.unwrap_or_default(),
-            has_toplevel: row.get(2)?.unwrap_or(false),
-            has_exec_time: row.get(3)?.unwrap_or(false),
-        })
+        let version = row.get::<String>(2)?.unwrap_or_default();
+        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        Ok(View { name: row.get::<String>(1)?.unwrap_or_default(), version })
     });
     found.into_iter().next()
 }
@@ -117,18 +112,18 @@ pub fn view(extension: &str, view: &str) -> Option<View> {
 impl View {
     /// Returns whether the version of `pg_stat_statements` has the columns that [`counted`] reads: 1.8 and later have them.
     pub fn is_recent(&self) -> bool {
-        self.has_exec_time
+        self.version >= (1, 8)
     }
 }
 
 /// Returns the statements of this database in `pg_stat_statements`. Statements inside of functions are left out, if the version of
 /// the view tells them apart.
 pub fn counted(view: &View) -> Vec<Counted> {
-    let View { name, has_toplevel, .. } = view;
-    let condition = if *has_toplevel { "AND s.toplevel" } else { "" };
+    let View { name, version } = view;
+    let condition = if *version >= (1, 9) { "AND s.toplevel" } else { "" };
     let query = format!(
         "SELECT s.queryid, s.userid,
-                CASE WHEN pg_catalog.octet_length(s.query) OPERATOR(pg_catalog.<=) $1 THEN s.query END,
+                (SELECT s.query WHERE pg_catalog.octet_length(s.query) OPERATOR(pg_catalog.<=) $1),
                 s.calls::pg_catalog.float8, s.total_exec_time OPERATOR(pg_catalog.+) s.total_plan_time, s.rows::pg_catalog.float8
            FROM {name} AS s
           WHERE s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
@@ -151,7 +146,7 @@ pub fn counted(view: &View) -> Vec<Counted> {
 pub fn seconds_since_reset(info: &View) -> Option<f64> {
     let name = &info.name;
     let query = format!(
-        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) i.stats_reset)::pg_catalog.float8
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) i.stats_reset)
            FROM {name} AS i"
     );
     collect(&query, &[], |row| row.get::<f64>(1)).into_iter().flatten().next()
@@ -164,7 +159,7 @@ pub fn observed(view: &View) -> Vec<Observed> {
         "SELECT o.query_id, pg_catalog.max(o.query), pg_catalog.sum(o.calls)::pg_catalog.float8,
                 pg_catalog.sum(o.hits)::pg_catalog.float8, pg_catalog.sum(o.saved_ms)::pg_catalog.float8, pg_catalog.max(o.refused),
                 pg_catalog.count(o.invalidated_by) OPERATOR(pg_catalog.>) 0,
-                EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(o.since))::pg_catalog.float8
+                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(o.since))
            FROM {name} AS o
           WHERE o.query_id IS NOT NULL
           GROUP BY o.query_id"
@@ -186,10 +181,9 @@ pub fn observed(view: &View) -> Vec<Observed> {
 /// Returns for how long the server has counted.
 pub fn windows() -> Windows {
     let query =
-        "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.pg_postmaster_start_time())
-                    ::pg_catalog.float8,
-                EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-                    pg_catalog.pg_stat_get_db_stat_reset_time(d.oid))::pg_catalog.float8,
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.pg_postmaster_start_time()),
+                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                    pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)),
                 pg_catalog.pg_stat_get_db_xact_commit(d.oid)::pg_catalog.float8
            FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
     let found = collect(query, &[], |row| {
@@ -220,7 +214,7 @@ pub fn rows_changed(relations: &[u32]) -> BTreeMap<u32, f64> {
 /// is the schema of this function of the extension.
 pub fn prefix_of(extension: &str, function: &str) -> String {
     let query =
-        "SELECT CASE WHEN pg_catalog.pg_function_is_visible(p.oid) THEN '' ELSE pg_catalog.format('%I.', n.nspname) END
+        "SELECT pg_catalog.pg_function_is_visible(p.oid), pg_catalog.format('%I.', n.nspname)
            FROM pg_catalog.pg_extension AS e
            JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
                 AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
@@ -228,7 +222,9 @@ pub fn prefix_of(extension: &str, function: &str) -> String {
            JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid
            JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
           WHERE e.extname OPERATOR(pg_catalog.=) $1 AND p.proname OPERATOR(pg_catalog.=) $2";
-    let found = collect(query, &[extension.into(), function.into()], |row| row.get::<String>(1));
+    let found = collect(query, &[extension.into(), function.into()], |row| {
+        Ok(if row.get(1)?.unwrap_or(false) { None } else { row.get::<String>(2)? })
+    });
     found.into_iter().flatten().next().unwrap_or_default()
 }
 

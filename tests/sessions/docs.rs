@@ -2,7 +2,7 @@
 //! and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`. It
 //! does not see the fixed texts, and the texts that are given to `status::about`.
 
-use pg_cache_testbed::{Cluster, Conf, Database};
+use pg_cache_testbed::{Cluster, Conf, Database, Server};
 use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
@@ -164,7 +164,9 @@ fn small_shop() -> String {
 #[test]
 fn the_tour_plays_twice() {
     // The tour uses all of the database, and one more session for each of its parallel calls.
-    let cluster = Cluster::start(&Conf::preloaded());
+    let counts_statements = !Server::from_env().lacks("pg_stat_statements");
+    let libraries = if counts_statements { "pg_cache, pg_stat_statements" } else { "pg_cache" };
+    let cluster = Cluster::start(&Conf::preloaded().set("shared_preload_libraries", libraries));
     let mut session = cluster.connect("postgres");
     session.batch_execute(&small_shop()).expect("a shop");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
@@ -186,6 +188,8 @@ fn the_tour_plays_twice() {
         for text in ["\n hot\n", "\n countries | warm  |"] {
             assert!(part.contains(text), "{play}: {part}");
         }
+        let advice = shown.split("Which queries are worth caching").nth(1).unwrap_or_default();
+        assert_eq!(advice.contains("\nadvice "), counts_statements, "{play}: {advice}");
     }
 }
 
