@@ -31,6 +31,9 @@ pub struct Counted {
     /// The time of all calls, including the planning if it was counted, in milliseconds.
     pub total_ms: f64,
     pub rows: f64,
+    /// At most how many of the calls have written to the log of the server (WAL). A call that has changed a row of a logged table
+    /// has.
+    pub writing_calls: f64,
 }
 
 /// A longer text is not read.
@@ -124,7 +127,8 @@ pub fn counted(view: &View) -> Vec<Counted> {
     let query = format!(
         "SELECT s.queryid, s.userid,
                 (SELECT s.query WHERE pg_catalog.octet_length(s.query) OPERATOR(pg_catalog.<=) $1),
-                s.calls::pg_catalog.float8, s.total_exec_time OPERATOR(pg_catalog.+) s.total_plan_time, s.rows::pg_catalog.float8
+                s.calls::pg_catalog.float8, s.total_exec_time OPERATOR(pg_catalog.+) s.total_plan_time, s.rows::pg_catalog.float8,
+                s.wal_records::pg_catalog.float8
            FROM {name} AS s
           WHERE s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
                                                 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
@@ -138,18 +142,22 @@ pub fn counted(view: &View) -> Vec<Counted> {
             calls: number(row, 4)?,
             total_ms: number(row, 5)?,
             rows: number(row, 6)?,
+            writing_calls: number(row, 4)?.min(number(row, 7)?),
         })
     })
 }
 
-/// Returns for how many seconds `pg_stat_statements` has counted, by its view `pg_stat_statements_info`.
-pub fn seconds_since_reset(info: &View) -> Option<f64> {
+/// Returns for how many seconds `pg_stat_statements` has counted, by its view `pg_stat_statements_info`, and whether it has counted
+/// all statements: it forgets some if there are too many.
+pub fn since_reset(info: &View) -> Option<(f64, bool)> {
     let name = &info.name;
     let query = format!(
-        "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) i.stats_reset)
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) i.stats_reset),
+                i.dealloc OPERATOR(pg_catalog.=) 0
            FROM {name} AS i"
     );
-    collect(&query, &[], |row| row.get::<f64>(1)).into_iter().flatten().next()
+    let found = collect(&query, &[], |row| Ok(row.get::<f64>(1)?.zip(row.get::<bool>(2)?)));
+    found.into_iter().flatten().next()
 }
 
 /// Returns the figures of the observing mode. This is the only place that reads its view.

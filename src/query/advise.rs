@@ -55,6 +55,8 @@ struct Evidences {
     observed: BTreeMap<i64, Observed>,
     /// For how long the statements were counted, in seconds.
     seconds: f64,
+    /// At most how many calls of statements have changed rows. None if some statements were not counted.
+    writing_calls: Option<f64>,
     /// How many statements the caller may not see, and how many are too long.
     hidden: usize,
     too_long: usize,
@@ -122,14 +124,16 @@ pub fn advise(most: usize) -> Vec<Advice> {
     let mut found = collect(&windows);
     let mut counts = Counts { seen: found.statements.len(), ..Counts::default() };
 
+    let groups = groups();
     let writes = writes(&found.statements);
-    let candidates = candidates(tier, &mut found, &mut counts);
+    let candidates = candidates(tier, &groups, &mut found, &mut counts);
     let roots: BTreeSet<u32> = candidates.iter().flat_map(|candidate| &candidate.roots).copied().collect();
     let roots = memory::collect(roots.into_iter());
     let tables = Tables {
         changed: statements::rows_changed(&roots),
         last_changes: last_changes(tier),
         writes,
+        writing_calls: found.writing_calls,
         windows,
         seconds: found.seconds,
     };
@@ -145,7 +149,7 @@ pub fn advise(most: usize) -> Vec<Advice> {
             None => counts.unworthy += 1,
         }
     }
-    stop_caching(tier, &words, &mut rows);
+    stop_caching(tier, &groups, &words, &mut rows);
     // Rows whose saving is not known come after all others.
     rows.sort_by(|a, b| b.saves.unwrap_or(-1.0).total_cmp(&a.saves.unwrap_or(-1.0)));
     let left = rows.len().saturating_sub(most);
@@ -166,6 +170,7 @@ fn collect(windows: &Windows) -> Evidences {
         statements: BTreeMap::new(),
         observed: BTreeMap::new(),
         seconds: windows.server,
+        writing_calls: None,
         hidden: 0,
         too_long: 0,
         notes: Vec::new(),
@@ -191,13 +196,19 @@ fn collect(windows: &Windows) -> Evidences {
         return with_observed(found);
     }
     match subtransaction::attempt(|| statements::counted(&view)) {
-        Ok(counted) => counted.into_iter().for_each(|row| found.add(row)),
+        Ok(counted) => {
+            let info = statements::view(name, "pg_stat_statements_info");
+            let since = info
+                .and_then(|info| subtransaction::attempt(|| statements::since_reset(&info)).ok())
+                .flatten();
+            if let Some((seconds, is_complete)) = since {
+                found.seconds = seconds;
+                found.writing_calls = is_complete.then(|| counted.iter().map(|row| row.writing_calls).sum());
+            }
+            counted.into_iter().for_each(|row| found.add(row));
+        }
         Err(failure) => found.notes.push(unreadable(&failure)),
     }
-    let info = statements::view(name, "pg_stat_statements_info");
-    let seconds =
-        info.and_then(|info| subtransaction::attempt(|| statements::seconds_since_reset(&info)).ok());
-    found.seconds = seconds.flatten().unwrap_or(windows.server);
     with_observed(found)
 }
 
@@ -290,9 +301,11 @@ fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
 }
 
 /// Returns the statements that the cache could store and that take long enough, the one that has taken the most time first.
-fn candidates(tier: &HotTier, found: &mut Evidences, counts: &mut Counts) -> Vec<Candidate> {
+fn candidates(tier: &HotTier, groups: &Groups, found: &mut Evidences, counts: &mut Counts) -> Vec<Candidate> {
     let floor_ms = worth::floor_ms(settings::min_cost_ms() as f64);
-    let cached = cached_texts();
+    let is_stored = |(_, group): &(_, &Group)| group.results > 0.0;
+    let texts = groups.iter().filter(is_stored).map(|((_, text), _)| in_one_line(text));
+    let cached: BTreeSet<Vec<u8>> = memory::collect(texts).into_iter().collect();
     let mut dear = Vec::new();
     for (id, statement) in std::mem::take(&mut found.statements) {
         if statement.calls > 0.0 && statement.total_ms / statement.calls >= floor_ms {
@@ -366,13 +379,14 @@ fn analyzed(tier: &HotTier, text: &[u8]) -> Result<Analyzed, LeftOut> {
     }
 }
 
-/// The known changes of tables.
+/// The counted changes of tables.
 struct Tables {
     /// The rows that were changed in each table.
     changed: BTreeMap<u32, f64>,
     /// For tables that cached values depend on: how many seconds ago the last change was.
     last_changes: BTreeMap<u32, f64>,
     writes: BTreeMap<u32, Writes>,
+    writing_calls: Option<f64>,
     windows: Windows,
     /// For how long the statements were counted.
     seconds: f64,
@@ -401,8 +415,9 @@ struct Changes {
 }
 
 impl Tables {
-    /// Returns at most how many commits have changed one of these tables while the statements were counted. Each call of a counted
-    /// statement is at most one commit. Each row that no counted statement has changed is at most one commit, too.
+    /// Returns at most how many commits have changed one of these tables while the statements were counted. Each call of a
+    /// statement that writes to a table is at most one commit. Each row that these statements have not changed is at most one
+    /// commit, too, but there are not more of these commits than calls that have changed rows anywhere.
     fn changes_of(&self, roots: &BTreeSet<u32>) -> Changes {
         let Windows { server, tables, commits } = self.windows;
         // Without a reset, the tables were counted at least since the server has started.
@@ -415,7 +430,8 @@ impl Tables {
             }
             let Writes { calls, rows } = self.writes.get(root).copied().unwrap_or_default();
             let changed = self.changed.get(root).copied().unwrap_or(0.0) * share;
-            let of_table = calls + (changed - rows).clamp(0.0, commits * share);
+            let most = self.writing_calls.unwrap_or(f64::INFINITY).min(commits * share);
+            let of_table = calls + (changed - rows).clamp(0.0, most);
             changes.commits += of_table;
             if of_table > changes.most.map_or(0.0, |(_, most)| most) {
                 changes.most = Some((*root, of_table));
@@ -604,9 +620,12 @@ struct Group {
 const READS_MIN: f64 = 100.0;
 const UNREAD_MIN: f64 = 10.0;
 
-/// Adds the advice about what is cached and should not be.
-fn stop_caching(tier: &HotTier, words: &Words, rows: &mut Vec<Advice>) {
-    let mut groups: BTreeMap<(Rc<str>, Vec<u8>), Group> = BTreeMap::new();
+/// The groups of all stored results, by their spaces and texts.
+type Groups = BTreeMap<(Rc<str>, Vec<u8>), Group>;
+
+/// Returns the stored results whose texts the caller may read.
+fn groups() -> Groups {
+    let mut groups = Groups::new();
     for result in results::of_database() {
         memory::check();
         let Some((text, false)) = result.text() else { continue };
@@ -622,7 +641,12 @@ fn stop_caching(tier: &HotTier, words: &Words, rows: &mut Vec<Advice>) {
         group.cost_ms += result.entry.meta.cost.micros() as f64 / 1000.0;
         group.rows += result.facts().map_or(0.0, |facts| facts.rows as f64);
     }
-    for ((space, text), group) in &groups {
+    groups
+}
+
+/// Adds the advice about what is cached and should not be.
+fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut Vec<Advice>) {
+    for ((space, text), group) in groups {
         memory::check();
         let query = Some(shortened(text));
         let remove = || {
@@ -690,18 +714,6 @@ fn summary(found: &Evidences, counts: &Counts, shown: usize, left: usize) -> Adv
     let statement =
         (found.hidden > 0).then(|| format!("GRANT pg_read_all_stats TO {};", Role::current().quoted()));
     note(reason, statement)
-}
-
-/// Returns the texts of stored results, each in one line.
-fn cached_texts() -> BTreeSet<Vec<u8>> {
-    let mut texts = BTreeSet::new();
-    for result in results::of_database() {
-        memory::check();
-        if let Some((text, false)) = result.text() {
-            texts.insert(in_one_line(text));
-        }
-    }
-    texts
 }
 
 /// Returns the name of a cached view for a statement: that of one of its tables, and a part of its number.
@@ -782,6 +794,7 @@ fn window(seconds: f64) -> String {
 
 fn percent(ratio: f64) -> String {
     match ratio * 100.0 {
+        ratio if ratio < 1.0 => format!("{ratio:.2} %"),
         ratio if ratio < 10.0 => format!("{ratio:.1} %"),
         ratio => format!("{:.0} %", ratio.floor()),
     }

@@ -1,5 +1,5 @@
-//! Decides what a statement gains from the cache, and in which form. This is pure Rust without PostgreSQL, so that unit tests can use
-//! it (`tests/units/worth.rs`). `advise.rs` collects the figures and puts the decision into words.
+//! Decides what a statement gains from the cache, and in which form. This is pure Rust without PostgreSQL, so that unit tests can
+//! use it (`tests/units/worth.rs`). `advise.rs` collects the figures and puts the decision into words.
 //!
 //! Times are milliseconds, except the windows of observation, which are seconds.
 
@@ -67,7 +67,7 @@ pub enum Evidence {
     Unknown,
 }
 
-/// The known figures of a statement.
+/// The figures of a statement.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     pub calls: f64,
@@ -103,7 +103,7 @@ pub enum Choice {
     Observe,
 }
 
-/// The advice for a statement.
+/// The decision about a statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
     pub choice: Choice,

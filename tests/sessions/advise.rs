@@ -306,7 +306,7 @@ fn the_observing_mode_is_evidence() {
     assert!(advise(&mut session).iter().all(|row| row.advice == "note"));
 }
 
-/// Each missing source becomes a note that says what to do, and never an error.
+/// A missing view, library or privilege becomes a note that says what to do, and never an error.
 #[test]
 fn what_is_missing_is_a_note() {
     let database = Database::create_where_roles_change();
@@ -373,6 +373,22 @@ fn texts_that_cannot_be_judged_are_left_out() {
     advise(&mut admin);
     assert_eq!(one(&mut admin, locks).as_deref(), Some("0"), "no lock remains");
     run(&mut admin, "COMMIT");
+
+    // A table that was filled before the statements are counted has not changed since.
+    run(
+        &mut admin,
+        "INSERT INTO loaded SELECT i FROM generate_series(1, 1000) AS i; SELECT pg_stat_force_next_flush()",
+    );
+    wait_until("the changes to be counted", || {
+        one(&mut admin, "SELECT pg_stat_get_tuples_inserted('loaded'::regclass)").as_deref() == Some("1000")
+    });
+    run(&mut admin, "SELECT counts.pg_stat_statements_reset()");
+    for _ in 0..5 {
+        run(&mut admin, "SELECT slow(count(*)) AS rows FROM loaded");
+        run(&mut admin, "SET ROLE guest; SELECT slow(id) AS of_guest FROM one_row; RESET ROLE");
+        run(&mut admin, "SELECT leaves_a_trace(id) FROM one_row");
+    }
+    assert_eq!(of(&advise(&mut admin), "SELECT slow(count(*)) AS rows"), ["view"], "it has not changed");
 
     // The guest sees its own statement.
     run(&mut admin, "SET ROLE guest");

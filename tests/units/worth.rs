@@ -1,4 +1,4 @@
-//! The gain of a statement from the cache (`src/query/worth.rs`).
+//! The decision about what a statement gains from the cache (`src/query/worth.rs`).
 
 use crate::query::worth::{Choice, Costs, Evidence, Figures, Limits, decide, floor_ms};
 
