@@ -90,6 +90,21 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     assert_eq!(findings(&mut here), Vec::<String>::new());
 }
 
+/// Found on PostgreSQL 16: a row of `pg_auth_members` has another first column there, so `DROP ROLE` failed when it looked for
+/// members of the role.
+#[test]
+fn a_dropped_role_invalidates_results_if_it_had_members() {
+    let cluster = cluster(&conf());
+    let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
+    run(&mut there, "CREATE ROLE alone; CREATE ROLE team; CREATE ROLE member; GRANT team TO member");
+    for (role, has_members) in [("alone", false), ("team", true)] {
+        assert_eq!(fetch(&mut here, "SELECT 1").as_deref(), Some("1"));
+        assert!(is_cached(&mut here, "k"), "before {role} goes");
+        run(&mut there, &format!("DROP ROLE {role}"));
+        assert_eq!(is_cached(&mut here, "k"), !has_members, "after {role} has gone");
+    }
+}
+
 /// Defaults of settings, passwords with their end, and comments decide no privilege, so they must invalidate nothing. A command
 /// that also changes an attribute must invalidate.
 #[test]

@@ -286,3 +286,21 @@ fn a_stored_result_has_the_values_and_no_pointers() {
     }
     assert_eq!(text(&mut other, json), digest);
 }
+
+/// Found on PostgreSQL 18: the server's function that forms a row has one more argument there, so no row could be stored.
+#[test]
+fn rows_with_values_of_all_sizes_are_formed() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t AS SELECT 1 AS a, 'short'::text AS b, string_agg(md5(i::text), '') AS c, NULL::date AS d, 2.5::float8 AS e
+             FROM generate_series(1, 5000) AS i;
+         CREATE FUNCTION pair() RETURNS t STABLE LANGUAGE sql AS 'SELECT * FROM t'",
+    );
+    let columns = "a int, b text, c text, d date, e float8";
+    for query in ["TABLE t", "SELECT a, b, c || '!' AS c, d, e FROM t", "SELECT * FROM pair()"] {
+        assert_right(&mut session, query, columns, Expect::Stored);
+        assert_right(&mut session, query, columns, Expect::Hit);
+    }
+}
