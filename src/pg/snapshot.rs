@@ -119,13 +119,17 @@ pub struct EarlierTransactions {
 impl EarlierTransactions {
     /// Must be called within a transaction.
     pub fn new() -> Self {
-        // SAFETY: called within a transaction. The server returns a snapshot of its own, with the transactions of all databases.
-        Self { end: unsafe { (*pg_sys::GetLatestSnapshot()).xmax } }
+        // The `xmax` of a snapshot is not this number: it follows the last transaction that has ended, and later ones may run.
+        // SAFETY: reads a number in shared memory, under its lock.
+        let next = unsafe { pg_sys::ReadNextFullTransactionId() };
+        // The lower half of the number is the transaction ID.
+        Self { end: pg_sys::TransactionId::from_inner(next.value as u32) }
     }
 
     /// Returns whether all these transactions have ended. Must be called within a transaction.
     pub fn have_ended(self) -> bool {
-        // SAFETY: as above. The second function compares two numbers.
+        // SAFETY: called within a transaction. The server returns a snapshot of its own, with the transactions of all databases. The
+        // second function compares two numbers.
         unsafe { !pg_sys::TransactionIdPrecedes((*pg_sys::GetLatestSnapshot()).xmin, self.end) }
     }
 }

@@ -675,6 +675,20 @@ fn a_warmer_exists_from_its_commit_on() {
     wait_until("the end of the worker", || text(&mut reader, workers) == "0");
 }
 
+/// Found on a slow machine: the launcher took the role of a transaction that was still running for a dropped one, if no later
+/// transaction had ended. It removed the role from its list, so no worker ran for it.
+#[test]
+fn a_role_that_a_slow_transaction_creates_gets_a_worker() {
+    let cluster = start();
+    let mut admin = cluster.connect("postgres");
+    run(&mut admin, "BEGIN; CREATE ROLE late LOGIN; SET LOCAL ROLE late");
+    add(&mut admin, "slow", "SELECT 1 AS n", "");
+    // Time for the launcher to look at the role several times. The test also succeeds if it does not look.
+    std::thread::sleep(Duration::from_secs(4));
+    run(&mut admin, "COMMIT");
+    wait_until("a run", || runs(&mut admin, "slow") > 0);
+}
+
 /// The number of warmers is limited, and as many warmers as the limit allows all run.
 #[test]
 fn as_many_warmers_as_there_may_be() {
