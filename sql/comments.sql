@@ -172,6 +172,12 @@ COMMENT ON FUNCTION cache_emit(text, jsonb) IS
 COMMENT ON FUNCTION pgcache.visible_events() IS
     'Returns one row for each target of each event. The view cache_events groups them.';
 
+COMMENT ON FUNCTION cache_observed_reset() IS
+    'Empties the view cache_observed of this database, at once.';
+
+COMMENT ON FUNCTION pgcache.observed() IS
+    'Returns the rows of the view cache_observed.';
+
 COMMENT ON FUNCTION cache_stats_reset() IS
     'Sets the counts of the views cache_stats, cache_stats_detail and cache_relations to zero, at once, for all spaces and tables of the database.';
 

@@ -1,4 +1,5 @@
--- The views for monitoring. The functions behind them refuse roles that may not see statistics.
+-- The views for monitoring. The functions behind them refuse roles that may not see statistics, except for `observed`: it shows each
+-- role its own statements.
 CREATE VIEW cache_metrics AS
     SELECT m.name, m.labels::pg_catalog.jsonb AS labels, m.kind AS type, m.value, m.help
       FROM pgcache.metrics() WITH ORDINALITY AS m
@@ -35,3 +36,23 @@ COMMENT ON COLUMN cache_verification.skipped IS 'To be verified, but not compara
 COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, 95 % confidence';
 COMMENT ON COLUMN cache_verification.nines IS 'The same in nines: 3 for 99.9 %';
 GRANT SELECT ON cache_verification TO PUBLIC;
+
+CREATE VIEW cache_observed AS
+    SELECT pg_catalog.pg_get_userbyid(o.role)::pg_catalog.text AS role, o.query_id, o.query, o.calls, o.hits,
+           pg_catalog.round(o.hits::pg_catalog.numeric OPERATOR(pg_catalog./) o.calls::pg_catalog.numeric, 4) AS hit_ratio,
+           o.run_ms, o.saved_ms, o.refused, o.invalidated_by, o.since
+      FROM pgcache.observed() WITH ORDINALITY AS o
+     ORDER BY o.ordinality;
+COMMENT ON VIEW cache_observed IS 'Observed statements of the application, and the time that hits would have saved';
+COMMENT ON COLUMN cache_observed.role IS 'Role that ran it';
+COMMENT ON COLUMN cache_observed.query_id IS 'As in pg_stat_statements';
+COMMENT ON COLUMN cache_observed.query IS 'Beginning of its text; null: not for you';
+COMMENT ON COLUMN cache_observed.calls IS 'Calls that ran to their end';
+COMMENT ON COLUMN cache_observed.hits IS 'Calls that would have been hits';
+COMMENT ON COLUMN cache_observed.hit_ratio IS 'Share of hits in calls';
+COMMENT ON COLUMN cache_observed.run_ms IS 'Mean run time of a call, in milliseconds';
+COMMENT ON COLUMN cache_observed.saved_ms IS 'Run time of all hits, in milliseconds';
+COMMENT ON COLUMN cache_observed.refused IS 'Why the last call would not be stored';
+COMMENT ON COLUMN cache_observed.invalidated_by IS 'Table that invalidated it most';
+COMMENT ON COLUMN cache_observed.since IS 'Time of the first call counted';
+GRANT SELECT ON cache_observed TO PUBLIC;

@@ -18,6 +18,7 @@ mod lease;
 mod many;
 mod measure;
 mod metrics;
+mod observe;
 mod query;
 mod size;
 mod space;

@@ -48,7 +48,8 @@ pgrx::extension_sql_file!(
         "schema",
         api::metrics::pgcache::latency,
         api::metrics::pgcache::metrics,
-        api::metrics::pgcache::verification
+        api::metrics::pgcache::verification,
+        api::observe::pgcache::observed
     ]
 );
 pgrx::extension_sql_file!(
@@ -84,6 +85,7 @@ extern "C-unwind" fn _PG_init() {
     store::transaction::pending::listen();
     store::command::listen();
     pg::executor::hook();
+    query::observe::watch();
     #[cfg(debug_assertions)]
     pg::targets::hook();
     workers::register();

@@ -19,18 +19,28 @@ pub unsafe fn note_queries(queries: *mut pg_sys::List) {
     if !observer::is_filling() {
         return;
     }
-    let mut seen = Seen::default();
     // SAFETY: as the caller promises.
-    unsafe {
-        visit(queries.cast(), (&raw mut seen).cast());
-        if pg_sys::contain_volatile_functions(queries.cast()) {
-            seen.volatile = Some(first_volatile(queries.cast()));
-        }
-    }
+    let seen = unsafe { of_tree(queries.cast()) };
     observer::with_fill(|fill| {
         fill.add(&seen);
         fill.volatile = fill.volatile.or(seen.volatile);
     });
+}
+
+/// Returns what the rewritten tree of a query shows.
+///
+/// # Safety
+/// `tree` must be an analyzed query, a list of such queries, or null.
+pub unsafe fn of_tree(tree: *mut pg_sys::Node) -> Seen {
+    let mut seen = Seen::default();
+    // SAFETY: as the caller promises.
+    unsafe {
+        visit(tree, (&raw mut seen).cast());
+        if pg_sys::contain_volatile_functions(tree) {
+            seen.volatile = Some(first_volatile(tree));
+        }
+    }
+    seen
 }
 
 /// The server calls this for each node of a tree.

@@ -10,7 +10,7 @@ use super::observer::{self, Seen, note, note_leaf};
 #[cfg(debug_assertions)]
 use super::targets;
 pub(super) use super::tree::nodes;
-use super::{cursor, definition, tree};
+use super::{client_statement, cursor, definition, tree};
 use pgrx::prelude::*;
 use std::collections::{BTreeSet, TryReserveError};
 use std::ffi::c_void;
@@ -42,6 +42,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
         if !(*(*query).plannedstmt).resultRelations.is_null() {
             note_targets((*query).plannedstmt);
         }
+        client_statement::start(query);
         if observer::is_filling() {
             attend(query);
         }
@@ -52,6 +53,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
             None => standard_ExecutorStart(query, flags),
         }
         observer::restore_prepared_functions(prepared);
+        client_statement::started(query);
     }
 }
 
@@ -81,7 +83,10 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     unsafe {
         cursor::note_start(query);
         see((*query).plannedstmt);
-        if (*(*query).plannedstmt).parallelModeNeeded && observer::calls_functions() {
+        if (*(*query).plannedstmt).parallelModeNeeded
+            && observer::calls_functions()
+            && !observer::note_workers()
+        {
             (*query).plannedstmt = without_workers((*query).plannedstmt);
         }
     }

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The relations and functions that a fill has read and called, and what else its result depends on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Relations that were named by a query. A table stands for all its partitions and children.
     pub relations: BTreeSet<u32>,
@@ -67,6 +67,11 @@ pub struct Seen {
     pub foreign_portal: bool,
     /// How many plans have started.
     pub plans: u32,
+    /// Whether this is an observed statement of the client (`client_statement.rs`) and not a query whose result may be stored. Its plans
+    /// must not be changed.
+    pub(super) is_of_client: bool,
+    /// Whether functions may have been called in parallel workers, where they cannot be observed.
+    pub in_workers: bool,
 }
 
 impl Seen {
@@ -139,6 +144,7 @@ impl Seen {
         self.user_function |= other.user_function;
         self.foreign_portal |= other.foreign_portal;
         self.plans = self.plans.saturating_add(other.plans);
+        self.in_workers |= other.in_workers;
     }
 }
 
@@ -276,6 +282,27 @@ pub fn look<E>(look: impl FnOnce(&Seen) -> Result<(), E>) -> Result<(), E> {
 /// Returns whether the innermost running fill may call functions that are not built in, as far as is known.
 pub fn calls_functions() -> bool {
     FILLS.with_borrow(|fills| fills.last().is_some_and(|fill| fill.lost || !fill.functions.is_empty()))
+}
+
+/// Notes that a plan may call functions in parallel workers, if the innermost running fill is an observed statement of the client,
+/// whose plans must not be changed. Returns whether it is.
+pub(super) fn note_workers() -> bool {
+    FILLS.with_borrow_mut(|fills| {
+        let last = fills.last_mut().filter(|fill| fill.is_of_client);
+        last.map(|fill| fill.in_workers = true).is_some()
+    })
+}
+
+/// Begins to observe a statement of the client, or goes on with it. No fill may be running. [`take_statement`] ends it.
+pub(super) fn put_statement(seen: Seen) {
+    FILLS.with_borrow_mut(|fills| fills.push(Seen { is_of_client: true, ..seen }));
+}
+
+/// Stops observing a statement of the client, and returns what was observed. Also forgets the statement after an error.
+pub(super) fn take_statement() -> Option<Seen> {
+    FILLS.with_borrow_mut(|fills| {
+        fills.first().is_some_and(|fill| fill.is_of_client).then(|| fills.swap_remove(0))
+    })
 }
 
 /// Notes that the query of the current fill, which is about to run, locks rows.

@@ -37,6 +37,7 @@ static REDIS_CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>
 static SAVE_ON_SHUTDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static OBSERVE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3000);
 /// One of 64: the clock is read so rarely that a hit takes no measurable time longer.
@@ -351,6 +352,20 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    // SAFETY: the hook raises no errors and does not panic.
+    unsafe {
+        GucRegistry::define_bool_guc_with_hooks(
+            c"pg_cache.observe",
+            c"Whether to count which statements of the client would have been hits of the cache.",
+            c"It changes no statement. The view cache_observed has the counts.",
+            &OBSERVE,
+            GucContext::Suset,
+            GucFlags::default(),
+            None,
+            Some(assign_observe),
+            None,
+        );
+    }
     #[cfg(debug_assertions)]
     int(
         c"pg_cache.notify_queue",
@@ -373,6 +388,29 @@ pub fn define() {
     );
     // SAFETY: the server copies the name. From now on, it reports a setting with our prefix and an unknown name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
+}
+
+/// Asks the server to compute the identifiers of queries in this session, unless the setting `compute_query_id` forbids it.
+unsafe extern "C-unwind" fn assign_observe(value: bool, _extra: *mut c_void) {
+    if value {
+        enable_query_id();
+    }
+}
+
+/// Asks the server to compute the identifiers of queries in this session, unless the setting `compute_query_id` forbids it.
+pub fn enable_query_id() {
+    unsafe extern "C" {
+        /// Called without pgrx's guard: it only sets a variable.
+        fn EnableQueryId();
+    }
+    // SAFETY: the server's own function, for libraries that need the identifiers. It raises no error.
+    unsafe { EnableQueryId() };
+}
+
+/// Returns whether statements of the client are observed (`client_statement.rs`).
+#[inline]
+pub fn observes() -> bool {
+    OBSERVE.get()
 }
 
 /// Refuses a URL that leads to no Redis. The message does not repeat the URL, because it may have a password.

@@ -7,6 +7,7 @@
 //! sleepers  background workers that wait for changes                sleepers.rs
 //! redis     the state of the Redis worker                            redis_state.rs
 //! warmers   the owners of warmers, and the runs of warmers            warm_list.rs
+//! observed  the figures of observed statements                         observed.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! waits     for whom each backend waits                             deadlock.rs
@@ -17,7 +18,8 @@
 //! (`prepared.rs`).
 //!
 //! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
-//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server.
+//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server. The table of observed statements has
+//! one, too, the last one of the tranche.
 //!
 //! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next
 //! start it reads them from there (`restart.rs`). The epoch is drawn anew at each start: leases end with the server.
@@ -30,6 +32,7 @@
 use super::condition::Condition;
 use super::local::check_thread;
 use super::name_slot::{NAME_SLOTS, Slot};
+use super::observed::Observed;
 use super::redis_state::RedisState;
 use super::sleepers::Sleepers;
 use super::warm_list::WarmList;
@@ -197,11 +200,11 @@ fn sizes() -> Sizes {
 }
 
 /// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers, the state
-/// of Redis and the list of warmers, the waits of backends, and the alignment to a cache line.
+/// of Redis, the list of warmers and the observed statements, the waits of backends, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
-    let workers = workers + size_of::<WarmList>();
+    let workers = workers + size_of::<WarmList>() + size_of::<Observed>();
     let waits = (sizes.backends as usize + 1) * size_of::<AtomicU64>();
     sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + waits + LINE
 }
@@ -242,7 +245,7 @@ unsafe extern "C-unwind" fn request() {
     // SAFETY: the server allows these requests in this hook.
     unsafe {
         pg_sys::RequestAddinShmemSpace(bytes(sizes));
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), shards as i32);
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), shards as i32 + 1);
     }
     prepared::request();
 }
@@ -279,11 +282,12 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the same holds for the names.
         unsafe { (*names(control).add(index)).format() };
     }
-    // SAFETY: the same holds for the sleepers, the state of Redis and the list of warmers.
+    // SAFETY: the same holds for the sleepers, the state of Redis, the list of warmers and the observed statements.
     unsafe {
         (*sleepers(control)).format();
         (*redis_state_at(control)).clear(0);
         (*warm_list_at(control)).format();
+        (*observed_at(control)).format();
     }
     // SAFETY: as above.
     let list = unsafe { &*warm_list_at(control) };
@@ -445,8 +449,12 @@ fn warm_list_at(control: *mut Control) -> *mut WarmList {
     redis_state_at(control).wrapping_add(1).cast()
 }
 
-fn workers(control: *mut Control) -> *mut WorkerSlot {
+fn observed_at(control: *mut Control) -> *mut Observed {
     warm_list_at(control).wrapping_add(1).cast()
+}
+
+fn workers(control: *mut Control) -> *mut WorkerSlot {
+    observed_at(control).wrapping_add(1).cast()
 }
 
 fn waits_at(control: *mut Control, sizes: Sizes) -> *mut AtomicU64 {
@@ -490,6 +498,25 @@ pub fn warm_list() -> Option<&'static WarmList> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted it, and it exists as long as shared memory does.
     (!control.is_null()).then(|| unsafe { &*warm_list_at(control) })
+}
+
+/// Calls `with` with the table of observed statements, while this process holds the table's lock. `with` must not call the server
+/// and must not panic. Returns None if there is no cache, or if the server is in recovery.
+pub fn with_observed<R>(with: impl FnOnce(&Observed) -> R) -> Option<R> {
+    let shards = tier()?.shards();
+    let control = CONTROL.load(Ordering::Relaxed);
+    if control.is_null() {
+        return None;
+    }
+    // SAFETY: the tranche has a lock for each shard and one more (`request`). The table was formatted by `start_up`, and exists as
+    // long as shared memory does. This process holds no other lock of the tranche, and `with` raises no error.
+    unsafe {
+        let lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr()).add(shards as usize)).lock;
+        LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let result = with(&*observed_at(control));
+        LWLockRelease(lock);
+        Some(result)
+    }
 }
 
 /// Returns what the Redis worker tells of itself. None if there is no cache.
@@ -710,6 +737,12 @@ pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
     // SAFETY: `start_up` has set the pointer to memory that exists as long as shared memory does.
     let began_at = if control.is_null() { 0 } else { unsafe { &*control }.began_at.load(Ordering::Relaxed) };
     began_at + clock::ms_of(tick) as i64 * 1000
+}
+
+/// Returns the present time, in microseconds since 2000.
+pub fn time_now() -> pg_sys::TimestampTz {
+    // SAFETY: only reads the system's clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// Returns the OID of this session's database.

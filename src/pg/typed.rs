@@ -43,6 +43,26 @@ impl Typed {
         Ok(typed)
     }
 
+    /// Returns the parameters of a statement of the client. May raise errors.
+    ///
+    /// # Safety
+    /// `parameters` must be null, or the parameters of a running statement.
+    pub(super) unsafe fn of_parameters(parameters: pg_sys::ParamListInfo) -> Self {
+        let mut typed = Self::none();
+        if parameters.is_null() {
+            return typed;
+        }
+        // SAFETY: as the caller promises. The list has as many elements as it says.
+        unsafe {
+            let count = (*parameters).numParams.max(0) as usize;
+            for parameter in (*parameters).params.as_slice(count) {
+                let is_null = parameter.isnull || parameter.ptype == pg_sys::InvalidOid;
+                typed.push(parameter.ptype, (!is_null).then_some(parameter.value));
+            }
+        }
+        typed
+    }
+
     /// # Safety
     /// The value must have the type.
     unsafe fn push(&mut self, kind: pg_sys::Oid, value: Option<pg_sys::Datum>) {

@@ -17,7 +17,7 @@ use crate::pg::relation;
 use crate::pg::role::{self, Role};
 use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
-use crate::pg::statements::{self, Counted, Observed, Windows};
+use crate::pg::statement_counts::{self, Counted, Observed, Windows};
 use crate::pg::subtransaction;
 use crate::store::note::Form;
 use crate::store::results::{self, State};
@@ -118,9 +118,11 @@ pub fn advise(most: usize) -> Vec<Advice> {
     let Some(tier) = shared::tier() else {
         return vec![note("the cache is switched off: see cache_health()".to_owned(), None)];
     };
-    let words =
-        Words { prefix: statements::prefix_of("pg_cache", "cache_advise"), database: statements::database() };
-    let windows = statements::windows();
+    let words = Words {
+        prefix: statement_counts::prefix_of("pg_cache", "cache_advise"),
+        database: statement_counts::database(),
+    };
+    let windows = statement_counts::windows();
     let mut found = collect(&windows);
     let mut counts = Counts { seen: found.statements.len(), ..Counts::default() };
 
@@ -130,7 +132,7 @@ pub fn advise(most: usize) -> Vec<Advice> {
     let roots: BTreeSet<u32> = candidates.iter().flat_map(|candidate| &candidate.roots).copied().collect();
     let roots = memory::collect(roots.into_iter());
     let tables = Tables {
-        changed: statements::rows_changed(&roots),
+        changed: statement_counts::rows_changed(&roots),
         last_changes: last_changes(tier),
         writes,
         writing_calls: found.writing_calls,
@@ -175,8 +177,8 @@ fn collect(windows: &Windows) -> Evidences {
         too_long: 0,
         notes: Vec::new(),
     };
-    if let Some(view) = statements::view("pg_cache", "cache_observed") {
-        match subtransaction::attempt(|| statements::observed(&view)) {
+    if let Some(view) = statement_counts::view("pg_cache", "cache_observed") {
+        match subtransaction::attempt(|| statement_counts::observed(&view)) {
             Ok(observed) => found.observed = observed.into_iter().map(|seen| (seen.id, seen)).collect(),
             Err(failure) => {
                 found.notes.push(note(format!("cache_observed cannot be read: {}", failure.message), None));
@@ -184,7 +186,7 @@ fn collect(windows: &Windows) -> Evidences {
         }
     }
     let name = "pg_stat_statements";
-    let Some(view) = statements::view(name, name) else {
+    let Some(view) = statement_counts::view(name, name) else {
         let reason =
             "pg_stat_statements is not installed in this database, so only the observing mode is known";
         found.notes.push(note(reason.to_owned(), Some("CREATE EXTENSION pg_stat_statements;".to_owned())));
@@ -195,11 +197,11 @@ fn collect(windows: &Windows) -> Evidences {
         found.notes.push(note(reason, Some("ALTER EXTENSION pg_stat_statements UPDATE;".to_owned())));
         return with_observed(found);
     }
-    match subtransaction::attempt(|| statements::counted(&view)) {
+    match subtransaction::attempt(|| statement_counts::counted(&view)) {
         Ok(counted) => {
-            let info = statements::view(name, "pg_stat_statements_info");
+            let info = statement_counts::view(name, "pg_stat_statements_info");
             let since = info
-                .and_then(|info| subtransaction::attempt(|| statements::since_reset(&info)).ok())
+                .and_then(|info| subtransaction::attempt(|| statement_counts::since_reset(&info)).ok())
                 .flatten();
             if let Some((seconds, is_complete)) = since {
                 found.seconds = seconds;
@@ -217,7 +219,7 @@ fn unreadable(failure: &Failure) -> Advice {
     if failure.code.to_string() == NOT_PRELOADED {
         let reason =
             "pg_stat_statements is not in shared_preload_libraries. A change takes a restart of the server";
-        let libraries = subtransaction::attempt(statements::preloaded).ok();
+        let libraries = subtransaction::attempt(statement_counts::preloaded).ok();
         let statement = libraries.map(|libraries| {
             let names = libraries.split(',').map(str::trim).filter(|name| !name.is_empty());
             let names: Vec<_> = names.chain(["pg_stat_statements"]).map(role::literal).collect();

@@ -12,6 +12,7 @@ mod flight;
 mod freshness;
 mod job;
 pub mod keep;
+pub mod observe;
 mod refusals;
 pub mod result;
 mod run;

@@ -184,7 +184,7 @@ impl<'a> Search<'a> {
         Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0, is_suspended: false })
     }
 
-    fn full_key(&self) -> Vec<u8> {
+    pub(super) fn full_key(&self) -> Vec<u8> {
         self.asked.key(self.form, &self.known, &environment::full())
     }
 
@@ -203,7 +203,7 @@ impl<'a> Search<'a> {
 
     /// Looks for a stored result of this kind. Also returns a result that the call should renew. If there is no result, the status
     /// says why.
-    fn find_any(&mut self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
+    pub(super) fn find_any(&mut self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         if self.may_be_temporary() {
             status::set(Status::Miss(TEMPORARY));
             return None;

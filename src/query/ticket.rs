@@ -5,9 +5,10 @@ use super::freshness::lifetime_ms;
 use super::job::{Job, Rules, Wanted};
 use super::refusals::{self, LEAVES_OUT, RELATIONS_MAX};
 use super::run::{self, Run};
+use super::texts::Known;
 use super::verify;
 use crate::pg::memory::{self, OutOfMemory};
-use crate::pg::observer;
+use crate::pg::observer::{self, Seen};
 use crate::pg::query;
 use crate::pg::role::Role;
 use crate::pg::shared::HotTier;
@@ -37,7 +38,7 @@ const LEFT_OUT_MS_MAX: u64 = 60_000;
 const HANDED_OVER_MS: u64 = 10_000;
 
 /// The time to live of a marker ([`Rules::key_by_settings`]): one day.
-const MARKER_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const MARKER_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The right to store the result for a key: a fill (`store/flights.rs`). It must end with [`Ticket::give_back`], unless an error
 /// ends the transaction or savepoint, which releases it.
@@ -176,7 +177,10 @@ impl Ticket {
                 .map_err(Unstored::from)
                 .and_then(|()| refusals::check_cursors(cursors).map_err(Unstored::by_chance))
                 .and_then(|()| job.rules().check_names(&run.seen).map_err(Unstored::by_chance))
-                .and_then(|()| Ok(dependencies(tier, stamp, wanted, &run, job)?))
+                .and_then(|()| {
+                    let has_composites = job.has_composites(&run.result);
+                    Ok(dependencies(tier, stamp, wanted, &run.seen, job.rules().known(), has_composites)?)
+                })
                 .and_then(|dependencies| {
                     let target = match &by_settings {
                         Some((_, kind)) if run.seen.reads_settings => {
@@ -404,12 +408,13 @@ fn admit<R>(space: &Space, run: &Run<R>, rules: &impl Rules) -> Result<(), Statu
 }
 
 /// Returns the fences that the result depends on. The error says why the result cannot be stored.
-fn dependencies<J: Job>(
+pub(super) fn dependencies(
     tier: &HotTier,
     stamp: Stamp,
     wanted: &Wanted<'_>,
-    Run { result, seen, .. }: &Run<J::Result>,
-    job: &J,
+    seen: &Seen,
+    known: &Known,
+    has_composites: bool,
 ) -> Result<Vec<FenceId>, Status> {
     let relations = refusals::relations_of(wanted, seen)?;
     let mut fences = watch::dependencies(tier, wanted.tags, stamp);
@@ -424,7 +429,7 @@ fn dependencies<J: Job>(
     }
     let rows_and_tags = fences.len();
     memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
-    run::add_definitions(job.rules().known(), seen, job.has_composites(result), &mut fences);
+    run::add_definitions(known, seen, has_composites, &mut fences);
     // If several dependencies of a stored result have changed, the status of a miss names the last one of the list. So the fences
     // of definitions come first, and the status names a table if it can.
     fences.rotate_left(rows_and_tags);

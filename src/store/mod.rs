@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod names;
 pub mod near;
 pub mod note;
+pub mod observed;
 pub mod prefetch;
 pub mod results;
 pub mod row_tags;

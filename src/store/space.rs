@@ -28,6 +28,11 @@ pub const DEFAULT: &str = "default";
 /// The OID of the default space. No other space has it.
 pub const DEFAULT_OID: u32 = 0;
 
+/// The OID of the hidden space of observed statements (`query/observe.rs`). The server gives no object such a small OID.
+const OBSERVED_OID: u32 = 1;
+/// The share of the memory for entries that the hidden space may use.
+const OBSERVED_SHARE: u64 = 32;
+
 /// The most results that the option `keep_warm` keeps stored in a space.
 pub const KEEP_WARM_MAX: u32 = 1000;
 
@@ -515,6 +520,24 @@ fn require_writer() -> Result<(), Refused> {
     Err(Refused::new(code, "permission denied to invalidate tags")
         .detail("This requires the privilege write in at least one space.")
         .hint(grant_hint(DEFAULT, role, Privilege::Write)))
+}
+
+/// Returns the hidden space of observed statements, with the options of the default space. It has no name, so no view shows it, and
+/// no function reaches it. Returns an error if the extension does not exist in this database.
+pub fn observed() -> Result<Space, Refused> {
+    let role = Role::current();
+    let default = resolve(DEFAULT.as_bytes(), role)?;
+    let options = Options {
+        tiers: Tiers::Hot,
+        by_role: false,
+        quota: Some(settings::hot_bytes() as u64 / OBSERVED_SHARE),
+        keep_warm: 0,
+        redis: false,
+        notify: Notify::Off,
+        ..default.options.clone()
+    };
+    let (name, granted, keyspace) = (String::new(), Some(Privilege::Admin), OnceCell::new());
+    Ok(Space { oid: OBSERVED_OID, name, options, granted, role, keyspace })
 }
 
 /// Calls `with` with the OID, name and options of each space that the current role may read, or of all spaces if the role may see

@@ -68,6 +68,16 @@ pub enum Object {
     Named,
 }
 
+/// Returns a number that differs for most different objects.
+pub fn number_of(object: Object) -> u64 {
+    match object {
+        Object::Relation(number) => u64::from(number),
+        Object::Function(number) => 1 << 32 | u64::from(number),
+        Object::Dependency(fence, _) => 2 << 32 | u64::from(fence.number()),
+        Object::Named => 3 << 32,
+    }
+}
+
 local! {
     /// The status of the session; None if there is none.
     static LAST: Cell<Option<Status>> = Cell::new(None);

@@ -24,6 +24,7 @@ mod metrics;
 mod monitoring;
 mod neighbours;
 mod notify;
+mod observe;
 mod patterns;
 mod preload;
 mod prepared;

@@ -49,6 +49,7 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.min_cost", "1", Some("ms"), "sighup"),
         ("pg_cache.notify", "on", None, "sighup"),
         ("pg_cache.notify_channel", "pg_cache", None, "sighup"),
+        ("pg_cache.observe", "off", None, "superuser"),
         ("pg_cache.redis_ca_file", "", None, "sighup"),
         ("pg_cache.redis_max_ttl", "1h", Some("ms"), "sighup"),
         ("pg_cache.redis_prefix", "pg_cache:", None, "sighup"),
@@ -84,7 +85,7 @@ fn settings_have_units_defaults_and_descriptions() {
 }
 
 /// The settings decide the size of shared memory. Fails if it is less than the memory for entries, or if the other structures take
-/// more than 6 MB beside it.
+/// more than 7 MB beside it.
 #[test]
 fn the_cache_allocates_the_configured_memory() {
     let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536");
@@ -95,7 +96,7 @@ fn the_cache_allocates_the_configured_memory() {
         .expect("it has a name")
         .get(0);
     assert!(
-        (16 << 20..22 << 20).contains(&bytes),
+        (16 << 20..23 << 20).contains(&bytes),
         "16 MB for entries and some for what belongs to them: {bytes}"
     );
     assert_eq!(findings(&mut session), Vec::<String>::new());

@@ -187,6 +187,7 @@ const CALLS: &[&str] = &[
     "cache_warmer_add('w', 'SELECT $1::pg_catalog.int4', '[7]', '1 h', '1 h', '{t}', 's')",
     "cache_warmer_add('v', 'SELECT 1')",
     "cache_warm('w')",
+    "cache_observed_reset()",
     "cache_warm()",
     "cache_warmer_drop('w')",
     "cache_warmer_drop('v')",

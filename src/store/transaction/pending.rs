@@ -29,7 +29,7 @@ use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction_events::{self, Listener};
-use crate::pg::{locks, observer, queue, transaction};
+use crate::pg::{client_statement, locks, observer, queue, transaction};
 use crate::store::keyspace::Keyspace;
 use crate::store::status::{self, Status};
 use pg_cache_core::{FenceId, Glob, Kind, Reserved};
@@ -77,6 +77,7 @@ impl Listener for TransactionEvents {
         table_writes::end();
         reported_rows::end();
         observer::over();
+        client_statement::over();
         safe_stamp::end();
     }
 
@@ -149,6 +150,7 @@ impl Listener for TransactionEvents {
 
     fn undone() {
         status::forget();
+        client_statement::undone();
     }
 
     fn released(depth: i32) {

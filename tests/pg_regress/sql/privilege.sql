@@ -105,6 +105,8 @@ INSERT INTO calls VALUES
     ('pgcache.size_out', 'SELECT cache_alter_space(''s'', quota => 10)'), -- by a cast only
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
+    ('cache_observed_reset', 'SELECT cache_observed_reset()'),
+    ('pgcache.observed', 'SELECT count(*) FROM cache_observed'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
     ('pgcache.require_library', 'SELECT pgcache.require_library()'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
