@@ -25,4 +25,4 @@ pub use installation::Installation;
 pub use pooler::Pooler;
 pub use redis::{Certificate, Connection, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply};
 pub use server::Server;
-pub use wait::wait_until;
+pub use wait::{wait_at_most, wait_until};

@@ -7,10 +7,18 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// If the condition does not hold within 60 seconds, which is long enough for a slow machine.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_at_most(60, what, condition);
+}
+
+/// Does the same with another limit, for work that takes many seconds even on a fast machine.
+///
+/// # Panics
+/// If the condition does not hold within this number of seconds.
+pub fn wait_at_most(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     while !condition() {
-        assert!(Instant::now() < deadline, "waited 60 s in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {seconds} s in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
