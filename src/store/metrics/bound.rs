@@ -1,8 +1,8 @@
 //! Computes from the number of verified hits how many of all hits may be wrong.
 //!
-//! If no hit of `n` was wrong, the share of wrong hits is at most 3/n with a confidence of 95 %: the *rule of three*. If `d` hits were
-//! wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty. A share below
-//! that limit is not claimed.
+//! If no hit of `n` was wrong, the share of wrong hits is at most 3/n with a confidence of 95 %: the *rule of three*. If `d` hits
+//! were wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty. A share
+//! below that limit is not claimed.
 
 /// The limit of the share of wrong hits: at most `thousandths / 1000` of `hits`.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! Verified hits (`pg_cache.verify_rate`): with broken fences each kind of hit is found to be wrong, and otherwise none is. The metrics
-//! count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings.rs`).
+//! Verified hits (`pg_cache.verify_rate`): with broken fences each kind of hit is found to be wrong, and otherwise none is. The
+//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings.rs`).
 
 use super::calls::{answer, run, text};
 use crate::memory::{cluster, findings};
@@ -23,7 +23,8 @@ const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 3) AS i;
     CREATE FUNCTION f() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(v) FROM t); END'";
 
-/// A function that the planner calls, and that waits while another session holds a lock. So the query waits before it has a snapshot.
+/// A function that the planner calls, and that waits while another session holds a lock. So the query waits before it has a
+/// snapshot.
 const HOLD: &str = "CREATE FUNCTION hold() RETURNS int IMMUTABLE LANGUAGE sql AS
     'SELECT pg_advisory_lock_shared(1); SELECT pg_advisory_unlock_shared(1); SELECT 0'";
 
@@ -157,8 +158,8 @@ fn refresh_lets_a_query_be_stored_again() {
     }
 }
 
-/// A mark survives changes of the data and a clean restart. A transaction that keeps its snapshot and a role that may only read find
-/// a difference, too.
+/// A mark survives changes of the data and a clean restart. A transaction that keeps its snapshot finds a difference, too, and so
+/// does a role that may only read.
 #[test]
 fn a_wrong_result_is_found_in_every_transaction() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());
@@ -391,8 +392,8 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
     });
 }
 
-/// An error in the data is the truth: the caller gets it, and the stored result was wrong. Other errors do not reach the caller, and a
-/// cancelled call ends.
+/// An error in the data is the truth: the caller gets it, and the stored result was wrong. Other errors do not reach the caller, and
+/// a cancelled call ends.
 #[test]
 fn errors_and_cancels_of_the_run_are_told_apart() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());
