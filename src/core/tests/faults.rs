@@ -223,7 +223,7 @@ fn memory_that_is_no_region_is_refused() {
     assert_eq!(attach(&memory[..memory.len() - 8]), Err(RegionError::Damaged));
     // Word 1 is the version of the layout.
     memory[1].store(99, Ordering::Relaxed);
-    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 12 }));
+    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 13 }));
 }
 
 /// A panic while a shard's lock is held must switch the shard off: reads miss, writes are refused, and the check says so. The host
