@@ -120,6 +120,11 @@ impl RelationOid {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
     }
 
+    /// Returns whether the relation is a view, but no materialized one.
+    pub fn is_view(self) -> bool {
+        class(self.0).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_VIEW)
+    }
+
     /// Returns whether the relation is a materialized view.
     pub fn is_materialized_view(self) -> bool {
         class(self.0).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_MATVIEW)

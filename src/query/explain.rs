@@ -37,7 +37,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
         false => Snapshot::New,
     };
     let (described, mut seen) = observer::observe(|| query::describe(&query, on));
-    let of_rows = described.relations.iter().filter(|oid| RelationOid::of(**oid).unwritable().is_none());
+    let of_rows = described.relations.iter().filter(|oid| !RelationOid::of(**oid).is_view());
     of_rows.for_each(|oid| seen.note_relation(*oid, false));
 
     let mut properties = vec![

@@ -281,6 +281,11 @@ fn reads_without_a_fence_are_refused_by_name() {
             wrong.push(format!("{query} with depends: {rows:?} {status}"));
         }
     }
+    let ask =
+        "SELECT value FROM cache_explain('SELECT last_value::text AS v FROM s') WHERE property = 'cacheable'";
+    if text(&mut session, ask) != "no: changes of sequence s cannot be followed" {
+        wrong.push(format!("cache_explain of a sequence: {}", text(&mut session, ask)));
+    }
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
 
