@@ -158,6 +158,27 @@ fn evictions_are_counted() {
     }
 }
 
+/// A transaction cannot evict its own values, so it may find the memory full. Each value without room is counted.
+#[test]
+fn values_without_room_are_counted() {
+    let conf = Conf::preloaded().set("pg_cache.hot_size", "1MB").set("pg_cache.max_transaction_size", "64MB");
+    let (_cluster, mut session) = start(conf);
+    let session = &mut session;
+    let before = metrics(session);
+    let set =
+        "SELECT cache_set_text('k' || i, repeat('x', 500), space => 's') FROM generate_series(1, 5000) AS i";
+    run(session, set);
+    let after = metrics(session);
+    let moved = |name: &str, labels: &str| {
+        let name = format!("pgcache_{name}{{database=\"postgres\",space=\"s\"{labels}}}");
+        after[&name] - before[&name]
+    };
+    let (stored, refused) = (moved("stored_total", ""), moved("refused_total", ",reason=\"room\""));
+    assert!(stored > 500.0 && refused > 500.0, "{stored} stored, {refused} refused");
+    assert_eq!(stored + refused, 5000.0);
+    assert_eq!(moved("entries", ""), stored);
+}
+
 /// Dead values are counted when the sweep reclaims their memory.
 #[test]
 fn swept_values_are_counted_by_their_end() {
