@@ -173,7 +173,7 @@ COMMENT ON FUNCTION pgcache.visible_events() IS
     'Returns one row for each target of each event. The view cache_events groups them.';
 
 COMMENT ON FUNCTION cache_observed_reset() IS
-    'Empties the view cache_observed of this database, at once.';
+    'Empties the view cache_observed of the database, at once.';
 
 COMMENT ON FUNCTION pgcache.observed() IS
     'Returns the rows of the view cache_observed.';
@@ -191,7 +191,7 @@ COMMENT ON FUNCTION cache_metrics_text() IS
     'Returns the metrics of cache_metrics in the text format of Prometheus. Reads no entry, so it is as fast in a full cache.';
 
 COMMENT ON FUNCTION cache_advise(integer) IS
-    'Tells which statements of this database are worth caching and in which form (cache, view, warm, stale_ok), which to observe first, and what is cached and should not be: at most n rows, the greatest saving first, and notes on what is missing. saves: milliseconds that callers wait less per second. statement: what to run. Runs none of the statements itself.';
+    'Tells which statements of the database are worth caching and in which form (cache, view, warm, stale_ok), which to observe first, and which cached results should not be cached. Returns at most n rows, the greatest saving first, and notes on what is missing. saves: the waiting time that the advice saves, in milliseconds per second. statement: the SQL to run. Runs none of the statements.';
 
 COMMENT ON FUNCTION cache_top(integer) IS
     'Returns the n values with the most hits, the n largest, the n whose queries took longest, and the n tables that have invalidated the most values. Looks at every value, so it is meant for inspection.';

@@ -1,5 +1,5 @@
--- The views for monitoring. The functions behind them refuse roles that may not see statistics, except for `observed`: it shows each
--- role its own statements.
+-- The views for monitoring. The functions behind them refuse roles that may not see statistics. Only the function `observed` refuses no
+-- role, and shows each role its own statements.
 CREATE VIEW cache_metrics AS
     SELECT m.name, m.labels::pg_catalog.jsonb AS labels, m.kind AS type, m.value, m.help
       FROM pgcache.metrics() WITH ORDINALITY AS m
@@ -29,12 +29,12 @@ GRANT SELECT ON cache_latency TO PUBLIC;
 
 CREATE VIEW cache_verification AS
     SELECT v.verified, v.different, v.skipped, v.consistency, v.nines FROM pgcache.verification() AS v ORDER BY v.verified;
-COMMENT ON VIEW cache_verification IS 'Verified hits of queries, of all databases';
-COMMENT ON COLUMN cache_verification.verified IS 'Hits whose query was run again';
-COMMENT ON COLUMN cache_verification.different IS 'Of these: the stored result was wrong';
-COMMENT ON COLUMN cache_verification.skipped IS 'To be verified, but not comparable';
-COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, 95 % confidence';
-COMMENT ON COLUMN cache_verification.nines IS 'The same in nines: 3 for 99.9 %';
+COMMENT ON VIEW cache_verification IS 'Results of the verification of hits, of all databases';
+COMMENT ON COLUMN cache_verification.verified IS 'Hits that were compared with a new run of the query';
+COMMENT ON COLUMN cache_verification.different IS 'Verified hits whose stored result was wrong';
+COMMENT ON COLUMN cache_verification.skipped IS 'Hits that were to be verified and could not be compared';
+COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, with a confidence of 95 %';
+COMMENT ON COLUMN cache_verification.nines IS 'The same share as a number of nines: 3 for 99.9 %';
 GRANT SELECT ON cache_verification TO PUBLIC;
 
 CREATE VIEW cache_observed AS
@@ -43,16 +43,16 @@ CREATE VIEW cache_observed AS
            o.run_ms, o.saved_ms, o.refused, o.invalidated_by, o.since
       FROM pgcache.observed() WITH ORDINALITY AS o
      ORDER BY o.ordinality;
-COMMENT ON VIEW cache_observed IS 'Observed statements of the application, and the time that hits would have saved';
-COMMENT ON COLUMN cache_observed.role IS 'Role that ran it';
-COMMENT ON COLUMN cache_observed.query_id IS 'As in pg_stat_statements';
-COMMENT ON COLUMN cache_observed.query IS 'Beginning of its text; null: not for you';
+COMMENT ON VIEW cache_observed IS 'Statements of the application, and the time that hits would have saved';
+COMMENT ON COLUMN cache_observed.role IS 'Current role of the calls';
+COMMENT ON COLUMN cache_observed.query_id IS 'Identifier, as in pg_stat_statements';
+COMMENT ON COLUMN cache_observed.query IS 'Beginning of the text; null: you may not read it';
 COMMENT ON COLUMN cache_observed.calls IS 'Calls that ran to their end';
 COMMENT ON COLUMN cache_observed.hits IS 'Calls that would have been hits';
-COMMENT ON COLUMN cache_observed.hit_ratio IS 'Share of hits in calls';
+COMMENT ON COLUMN cache_observed.hit_ratio IS 'Share of the calls that would have been hits';
 COMMENT ON COLUMN cache_observed.run_ms IS 'Mean run time of a call, in milliseconds';
-COMMENT ON COLUMN cache_observed.saved_ms IS 'Run time of all hits, in milliseconds';
-COMMENT ON COLUMN cache_observed.refused IS 'Why the last call would not be stored';
-COMMENT ON COLUMN cache_observed.invalidated_by IS 'Table that invalidated it most';
-COMMENT ON COLUMN cache_observed.since IS 'Time of the first call counted';
+COMMENT ON COLUMN cache_observed.saved_ms IS 'Run time of the calls that would have been hits, in milliseconds';
+COMMENT ON COLUMN cache_observed.refused IS 'Why the result of the last call would not have been stored';
+COMMENT ON COLUMN cache_observed.invalidated_by IS 'Table whose changes invalidated the most results';
+COMMENT ON COLUMN cache_observed.since IS 'Time of the first counted call';
 GRANT SELECT ON cache_observed TO PUBLIC;

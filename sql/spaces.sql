@@ -153,8 +153,8 @@ COMMENT ON COLUMN cache_queries.cost IS 'Time that the query took';
 COMMENT ON COLUMN cache_queries.age IS 'Time since it was stored';
 COMMENT ON COLUMN cache_queries.ttl IS 'Time until it expires';
 COMMENT ON COLUMN cache_queries.tags IS 'Its tags; null if it has none';
-COMMENT ON COLUMN cache_queries.state IS 'valid, invalid: why, left out, wrong result';
-COMMENT ON COLUMN cache_queries.keep_warm IS 'kept; waiting: and why no worker can run; or why the last run failed; null: not kept';
+COMMENT ON COLUMN cache_queries.state IS 'valid; invalid: and why; left out until; or verification failed at';
+COMMENT ON COLUMN cache_queries.keep_warm IS 'kept; waiting: and why no worker can renew it; or why the last run failed; null: not kept';
 GRANT SELECT ON cache_queries TO PUBLIC;
 
 CREATE VIEW cache_dependencies AS

@@ -122,7 +122,7 @@ fn operations(figures: &Figures, into: &mut impl Sink) {
     }
 }
 
-/// The reasons why a hit that was to be verified was not, for labels.
+/// The reasons why a hit that was to be verified could not be compared, as values of the label `reason`.
 const UNVERIFIED: [(&str, Event); 7] = [
     ("stale_ok", Event::UnverifiedStale),
     ("changed", Event::UnverifiedChanged),
@@ -133,8 +133,8 @@ const UNVERIFIED: [(&str, Event); 7] = [
     ("error", Event::UnverifiedFailed),
 ];
 
-/// Returns how many hits were verified in this server and returned a right result, how many returned a wrong one, and how many were
-/// to be verified and were not.
+/// Returns three numbers of hits of this server: verified hits whose stored result was right, verified hits whose stored result was
+/// wrong, and hits that were to be verified and could not be compared.
 pub fn verified(figures: &Figures) -> [u64; 3] {
     let counted = |event| figures.events.counted(event);
     let skipped = UNVERIFIED.iter().fold(0, |sum: u64, (_, event)| sum.wrapping_add(counted(*event)));
@@ -148,12 +148,12 @@ fn verification(figures: &Figures, into: &mut impl Sink) {
         Family {
             name: "pgcache_verified_total",
             kind: Counter,
-            help: "Hits of queries whose query was run again, by whether it returned the stored result.",
+            help: "Hits whose query was run again, by whether the query returned the stored result.",
         },
         [("same", events(Event::VerifiedSame)), ("different", events(Event::VerifiedDifferent))],
     );
     let name = "pgcache_verify_skipped_total";
-    let help = "Hits of queries that were to be verified and were not, by the reason.";
+    let help = "Hits that were to be verified and could not be compared, by the reason.";
     into.family(&Family { name, kind: Counter, help });
     for (reason, event) in UNVERIFIED {
         into.sample(name, &Owner::default(), &[("reason", reason)], events(event));
@@ -162,7 +162,7 @@ fn verification(figures: &Figures, into: &mut impl Sink) {
     into.single(
         "pgcache_verify_seconds_total",
         Counter,
-        "Time that the queries took that were run again.",
+        "Time that the repeated queries took.",
         time,
     );
 }
