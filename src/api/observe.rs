@@ -1,4 +1,4 @@
-//! SQL functions for observed statements.
+//! SQL functions for observed statements: the statements that the client runs while `pg_cache.observe` is on.
 
 use crate::pg::error::OrRaise;
 use crate::store::{observed, space};

@@ -1,16 +1,16 @@
-//! Watches the plain SELECTs of the client while `pg_cache.observe` is on, and reports each to one watcher: when it begins, and
-//! when it has run to its end. Nothing about the statement changes: neither its plan nor its result nor its errors.
+//! Watches the plain SELECTs of the client while `pg_cache.observe` is on. Reports to one watcher when each of them begins, and
+//! when it has run to its end. The statement does not change: neither its plan nor its result nor its errors.
 //!
 //! A *plain SELECT* is a statement of the client, or a prepared statement that the client executes. Statements inside of functions,
 //! of DO blocks and of other commands (`EXPLAIN`, `COPY`, `CREATE TABLE AS`, `DECLARE CURSOR`) do not count, and neither do
 //! statements that change or lock rows.
 //!
-//! The watcher runs in a subtransaction, so an error in it does not reach the statement: the statement is then not counted. No
-//! value of the hooks that call the next hook needs to be dropped, because an error of the statement passes them as a longjmp. Such
-//! an error leaves a state behind, which is forgotten when the transaction or the savepoint is rolled back ([`undone`]).
+//! The watcher runs in a subtransaction, so an error in it does not reach the statement: the statement is then not counted. An
+//! error of the statement passes the hooks as a longjmp. So no value in a hook that calls the next hook may need to be dropped.
+//! Such an error leaves [`State`] behind, until the transaction or the savepoint is rolled back ([`undone`]).
 //!
-//! The tree of a statement is only there when the statement is planned, which may be long before it runs. So the hook of the
-//! planner reads in the tree what the result depends on (`analysis.rs`), and the session remembers that.
+//! The tree of a statement exists only while the statement is planned, which may be long before it runs. So the hook of the planner
+//! reads in the tree what the result depends on (`analysis.rs`), and the session remembers the findings.
 
 #![allow(unsafe_code)]
 
@@ -34,19 +34,20 @@ pub struct Statement<'a> {
     pub arguments: Typed,
     /// The server's identifier of the statement.
     pub query_id: u64,
-    /// The findings in its tree. None if it was planned before statements were observed.
+    /// The findings in its tree. None if the statement was planned before the session was observed.
     pub tree: Option<Rc<Seen>>,
 }
 
 /// A statement that has run to its end.
 #[derive(Debug)]
 pub struct Executed {
-    /// The relations and functions that it has read and called. None if the watcher did not ask for it.
+    /// The relations that it has read, and the functions that it has called. None if the watcher did not ask for them.
     pub seen: Option<Seen>,
     /// The time in which it was executed, without the time in which it was parsed and planned.
     pub took: Duration,
-    /// The number of rows, and an estimate of the bytes of a row.
+    /// The number of rows.
     pub rows: u64,
+    /// The planner's estimate of the bytes of a row.
     pub row_bytes: u64,
     /// Whether a column contains composite values.
     pub has_composites: bool,
@@ -54,7 +55,7 @@ pub struct Executed {
     pub has_records: bool,
 }
 
-/// Receives the plain SELECTs of the client. Both functions may raise errors, which are caught.
+/// Receives the plain SELECTs of the client. Both functions may raise errors: they are caught, and the statement is not counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Watcher {
     /// A statement begins. Returns whether to observe what it reads and calls.
@@ -72,13 +73,18 @@ static mut PREVIOUS_PLANNER: pg_sys::planner_hook_type = None;
 /// The state of the statement that is being observed.
 #[derive(Debug, Default)]
 struct State {
-    /// The depth of savepoints at which it began.
+    /// The level of savepoints at which it began.
     depth: i32,
-    /// The relations and functions that it has read and called so far, while it does not run. None if that is not observed.
+    /// The relations and functions that it has read and called so far. None while the statement runs, because the observer then has
+    /// them, and None if they are not observed.
     seen: Option<Seen>,
+    /// Whether the observer collects what the statement reads and calls.
     observes: bool,
+    /// When the statement last began to run or went on. None while it does not run.
     began: Option<Instant>,
+    /// The time for which it has run, up to `began`.
     took: Duration,
+    /// The number of rows that it has returned.
     rows: u64,
 }
 
@@ -88,9 +94,11 @@ local! {
     static STATE: RefCell<Option<State>> = RefCell::new(None);
 }
 
-/// The findings in the tree of a statement, and the number of invalidation messages that the session had received before.
+/// What the session remembers of the tree of a statement.
 struct Tree {
+    /// The findings in the tree.
     seen: Rc<Seen>,
+    /// The number of invalidation messages that the session had received before it read the tree.
     messages: u64,
 }
 
@@ -128,12 +136,12 @@ pub(super) unsafe fn start(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Does the same while statements are observed.
+/// Does the same as [`start`] while `pg_cache.observe` is on.
 #[cold]
 #[inline(never)]
 unsafe fn start_observed(query: *mut pg_sys::QueryDesc) {
     if CURRENT.get() == query.addr() {
-        // The statement that had this descriptor has ended before it had returned all rows.
+        // An earlier statement had a descriptor at this address, and has ended before it returned all rows.
         forget();
     }
     // SAFETY: as the caller promises.
@@ -154,14 +162,15 @@ pub(super) fn started(query: *const pg_sys::QueryDesc) {
 
 /// Returns whether a plan that is about to start belongs to a plain SELECT of the client.
 unsafe fn is_plain(plan: *const pg_sys::PlannedStmt) -> bool {
-    // SAFETY: the server's globals. The portal that is active lives as long as it is. A list of statements has at least one.
+    // SAFETY: the server's globals. The active portal lives as long as it is active. Its list of statements has at least one.
     unsafe {
         let portal = pg_sys::ActivePortal;
         (*plan).commandType == pg_sys::CmdType::CMD_SELECT
             && !(*plan).hasModifyingCTE
             && (*plan).rowMarks.is_null()
             && !portal.is_null()
-            // While a statement of the client runs, its portal has another status, and so it has for the statements inside of it.
+            // While a statement of the client runs, its portal has another status. So statements inside of it do not pass this
+            // test.
             && (*portal).status == pg_sys::PortalStatus::PORTAL_DEFINED
             && (*portal).strategy == pg_sys::PortalStrategy::PORTAL_ONE_SELECT
             && (*(*(*portal).stmts).elements).ptr_value.cast_const().cast() == plan
@@ -175,8 +184,8 @@ unsafe fn is_plain(plan: *const pg_sys::PlannedStmt) -> bool {
 /// Returns whether no code of the server's programming interface (SPI) is running: functions in PL/pgSQL and DO blocks run their
 /// statements through it.
 fn is_of_client() -> bool {
-    // SAFETY: looks for a relation with an empty name among those that the innermost SPI connection has registered. There is none,
-    // so the call changes nothing. It says first whether there is a connection.
+    // SAFETY: looks for a relation with an empty name among those that the innermost SPI connection has registered. No relation has
+    // an empty name, so the call changes nothing. It returns another code if there is no SPI connection.
     let outcome = unsafe { pg_sys::SPI_unregister_relation(c"".as_ptr()) };
     outcome == pg_sys::SPI_ERROR_UNCONNECTED && !transaction::is_parallel()
 }
@@ -188,7 +197,7 @@ unsafe extern "C-unwind" fn begin(query: *mut pg_sys::QueryDesc) {
     let Some(watcher) = WATCHER.get() else { return };
     // SAFETY: as in `start`.
     if unsafe { (*(*query).plannedstmt).queryId } == 0 {
-        // Another library may have been the first to need the identifier, or the setting was changed. Later statements have one.
+        // The statement was analyzed before identifiers were enabled. Later statements have one, unless `compute_query_id` is off.
         settings::enable_query_id();
         return;
     }
@@ -207,7 +216,7 @@ unsafe extern "C-unwind" fn begin(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// The statement does not run any more: what happens now does not belong to it.
+/// Stops observing the statement while it does not run, because the session may run other statements before it goes on.
 fn suspend() {
     STATE.with_borrow_mut(|state| {
         let Some(state) = state else { return };
@@ -218,7 +227,7 @@ fn suspend() {
     });
 }
 
-/// The statement runs again.
+/// Goes on observing the statement, which runs again.
 fn resume() {
     STATE.with_borrow_mut(|state| {
         let Some(state) = state else { return };
@@ -277,7 +286,8 @@ unsafe fn statement_of<'a>(query: *mut pg_sys::QueryDesc) -> Statement<'a> {
     }
 }
 
-/// Returns the part of a text that is one statement. The server says where it begins, and -1 or 0 if it is the whole text.
+/// Returns the part of a text that is one statement. `begin` is -1 if it is unknown, and `length` is 0 if the statement is the rest
+/// of the text.
 unsafe fn text_of<'a>(source: *const c_char, begin: c_int, length: c_int) -> &'a [u8] {
     if source.is_null() {
         return &[];
@@ -301,7 +311,7 @@ fn forget() {
     observer::take_statement();
 }
 
-/// The transaction or a savepoint is rolled back. Cannot fail.
+/// Forgets the statement if it began in the transaction or savepoint that is being rolled back. Cannot fail.
 #[inline]
 pub fn undone() {
     if CURRENT.get() != 0 && STATE.with_borrow(|state| state.as_ref().is_none_or(has_begun_here)) {
@@ -314,7 +324,7 @@ fn has_begun_here(state: &State) -> bool {
     state.depth >= transaction::depth()
 }
 
-/// The transaction has ended. Cannot fail.
+/// Forgets the statement at the end of the transaction. Cannot fail.
 #[inline]
 pub fn over() {
     if CURRENT.get() != 0 {
@@ -365,7 +375,7 @@ unsafe extern "C-unwind" fn plan(
     }
 }
 
-/// Remembers what the tree of a statement shows, unless the session knows it already.
+/// Remembers what the tree of a statement shows, unless the session knows it and has received no invalidation message since.
 #[cold]
 #[inline(never)]
 #[pg_guard]
@@ -440,7 +450,7 @@ unsafe extern "C-unwind" fn run(
     }
 }
 
-/// A plan is about to run, from its beginning or from where it has stopped.
+/// Called before a plan runs, from its beginning or from where it has stopped.
 #[inline]
 fn begin_run(query: *const pg_sys::QueryDesc) {
     if CURRENT.get() == query.addr() {
@@ -448,7 +458,7 @@ fn begin_run(query: *const pg_sys::QueryDesc) {
     }
 }
 
-/// A plan has run until it has returned `count` rows, or all rows if `count` is 0.
+/// Called after a plan has run until it has returned `count` rows, or all rows if `count` is 0.
 #[inline]
 unsafe fn end_run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
     if CURRENT.get() == query.addr() {

@@ -1,11 +1,11 @@
-//! The part of shared memory for observed statements (`query/observe.rs`): for each role and statement, how often it ran, how many
-//! of these calls would have been hits, and its text.
+//! The part of shared memory for observed statements (`query/observe.rs`). For each role and statement, it holds how often the
+//! statement ran, how many of these calls would have been hits, and the text of the statement.
 //!
-//! The table has sets of [`WAYS`] places. A statement belongs to the set that its hash chooses. If all places of the set are taken,
-//! the statement that ran least recently loses its place. So a call looks at few places, however many statements there are.
+//! The table has sets of [`WAYS`] places. The hash of a statement chooses its set. If all places of the set are taken, the
+//! statement that ran least recently loses its place. So a call looks at [`WAYS`] places only.
 //!
 //! Access: a process must hold the lock of the table (`shared::with_observed`), also to read. While it holds the lock, it must call
-//! no function of the server, and must not panic. All fields are atomic words, so that a process that breaks this rule does no
+//! no function of the server, and must not panic. All fields are atomic words, so a process that breaks this rule causes no
 //! undefined behaviour.
 
 use std::sync::atomic::AtomicU64;
@@ -17,14 +17,15 @@ const SETS: usize = 64;
 const WAYS: usize = 16;
 /// The most statements that are kept, over all databases and roles.
 pub const PLACES: usize = SETS * WAYS;
-/// The words of a statement's text, and of the reason why its result was not stored.
+/// The words of a statement's text.
 const TEXT_WORDS: usize = 64;
+/// The words of the reason why a result would not have been stored.
 const REASON_WORDS: usize = 16;
 /// The most bytes of a text. Longer texts are cut off.
 pub const TEXT_BYTES_MAX: usize = TEXT_WORDS * 8;
 /// The most bytes of a reason.
 pub const REASON_BYTES_MAX: usize = REASON_WORDS * 8;
-/// The most tables of a statement whose invalidations are counted at the same time.
+/// The most tables for which a statement has a count of invalidations.
 const CULPRITS: usize = 4;
 
 /// A statement of a role in a database.
@@ -50,7 +51,7 @@ pub struct Call<'a> {
     pub run_us: u64,
     /// The table whose change had invalidated the result before the call.
     pub culprit: Option<u32>,
-    /// A number for the reason why the result could not have been stored, never 0. None if it could have been.
+    /// A number for the reason why the result would not have been stored, never 0. None if it would have been stored.
     pub reason: Option<u64>,
     /// The present time, in microseconds since 2000.
     pub now: i64,
@@ -77,7 +78,7 @@ impl Statement {
         self.text.bytes()
     }
 
-    /// Returns the reason why the last call's result could not have been stored. None if it could have been.
+    /// Returns the reason why the result of the last call would not have been stored. None if it would have been, or was a hit.
     pub fn reason(&self) -> Option<Vec<u8>> {
         (self.reason.length > 0).then(|| self.reason.bytes())
     }
@@ -129,11 +130,11 @@ impl<const WORDS: usize> Text<WORDS> {
     }
 }
 
-/// A place for a statement. It is free if `used` is 0.
+/// A place for a statement. The place is free if `used` is 0.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Place {
-    /// The number of the last call among all calls of the table.
+    /// The number of the statement's last call among all calls that the table has counted.
     used: AtomicU64,
     /// The database and the role.
     owner: AtomicU64,
@@ -143,7 +144,7 @@ struct Place {
     run_us: AtomicU64,
     saved_us: AtomicU64,
     since: AtomicU64,
-    /// The number of the reason in `reason`, or 0 if the last call's result could have been stored.
+    /// The number of the reason in `reason`, or 0 if the last call has no reason.
     reason_number: AtomicU64,
     /// Tables, each with a count: `count : 32 | table : 32`.
     culprits: [AtomicU64; CULPRITS],
@@ -151,7 +152,7 @@ struct Place {
     text: Text<TEXT_WORDS>,
 }
 
-/// The table.
+/// The table of observed statements.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Observed {
@@ -167,7 +168,7 @@ impl Observed {
         self.places.iter().for_each(|place| place.used.store(0, Relaxed));
     }
 
-    /// Counts a call. Returns true if the text of its reason is not known yet: the caller must then call
+    /// Counts a call. Returns true if the table does not have the text of the call's reason: the caller must then call
     /// [`set_reason`](Self::set_reason).
     pub fn count(&self, id: StatementId, call: &Call<'_>) -> bool {
         let now = self.counted.fetch_add(1, Relaxed) + 1;
@@ -205,7 +206,7 @@ impl Observed {
         self.places.iter().filter(own).for_each(|place| place.used.store(0, Relaxed));
     }
 
-    /// Returns the places to which a statement belongs.
+    /// Returns the set of places that a statement may use.
     fn set(&self, id: StatementId) -> &[Place] {
         let hash = (id.query_id ^ id.owner().rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (hash >> 32) as usize % SETS * WAYS;
@@ -233,7 +234,7 @@ impl Place {
         self.text.store(&Bytes::of(call.text));
     }
 
-    /// Adds a call to the figures. Returns true if the text of its reason is not known yet.
+    /// Adds a call to the figures. Returns true if the place does not have the text of the call's reason.
     fn add(&self, call: &Call<'_>) -> bool {
         let add = |to: &AtomicU64, more: u64| to.store(to.load(Relaxed).saturating_add(more), Relaxed);
         add(&self.calls, 1);
@@ -254,8 +255,8 @@ impl Place {
         number != 0
     }
 
-    /// Counts an invalidation for a table. If there are more tables than counts, a table that invalidates often is counted in the
-    /// end all the same: it takes the smallest count and goes on from there.
+    /// Counts an invalidation for a table. If the table has no count and all counts are taken, it replaces the table with the
+    /// smallest count, and continues from that count. So a table that invalidates often gets the greatest count in the end.
     fn blame(&self, table: u32) {
         let known = self.culprits.iter().find(|culprit| culprit.load(Relaxed) as u32 == table);
         let count_of = |culprit: &&AtomicU64| culprit.load(Relaxed) >> 32;

@@ -50,8 +50,8 @@ pub struct Seen {
     pub reads_settings: bool,
     /// Whether the query may have read the clock, also by converting a text such as `today` to a date while it ran.
     pub reads_clock: bool,
-    /// Whether a part of the query has certainly read the clock. Of a function that is not built in, only its volatility is known,
-    /// so such a function counts in `reads_clock` only.
+    /// Whether a part of the query has certainly read the clock. A function that is not built in sets only `reads_clock`, because
+    /// only its volatility is known.
     pub reads_clock_surely: bool,
     /// Whether the query reads `xmin`, `xmax`, `cmin` or `cmax`.
     pub system_columns: bool,
@@ -67,8 +67,8 @@ pub struct Seen {
     pub foreign_portal: bool,
     /// How many plans have started.
     pub plans: u32,
-    /// Whether this is an observed statement of the client (`client_statement.rs`) and not a query whose result may be stored. Its plans
-    /// must not be changed.
+    /// Whether this is an observed statement of the client (`client_statement.rs`), and not a query whose result may be stored. The
+    /// plans of such a statement must not be changed.
     pub(super) is_of_client: bool,
     /// Whether functions may have been called in parallel workers, where they cannot be observed.
     pub in_workers: bool,
@@ -285,7 +285,7 @@ pub fn calls_functions() -> bool {
 }
 
 /// Notes that a plan may call functions in parallel workers, if the innermost running fill is an observed statement of the client,
-/// whose plans must not be changed. Returns whether it is.
+/// whose plans must not be changed. Returns whether that fill is such a statement.
 pub(super) fn note_workers() -> bool {
     FILLS.with_borrow_mut(|fills| {
         let last = fills.last_mut().filter(|fill| fill.is_of_client);

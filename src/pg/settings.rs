@@ -203,7 +203,7 @@ pub fn define() {
     );
     GucRegistry::define_float_guc(
         c"pg_cache.verify_rate",
-        c"The share of the hits of queries that are verified: the query runs again, and the results are compared.",
+        c"The share of the hits of queries that are verified: the query runs again, and its result is compared with the stored one.",
         c"1 verifies all of them. 0 verifies none.",
         &VERIFY_RATE,
         0.0,
@@ -357,7 +357,7 @@ pub fn define() {
         GucRegistry::define_bool_guc_with_hooks(
             c"pg_cache.observe",
             c"Whether to count which statements of the client would have been hits of the cache.",
-            c"It changes no statement. The view cache_observed has the counts.",
+            c"Observing changes no statement. The view cache_observed has the counts.",
             &OBSERVE,
             GucContext::Suset,
             GucFlags::default(),
@@ -390,7 +390,7 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
 
-/// Asks the server to compute the identifiers of queries in this session, unless the setting `compute_query_id` forbids it.
+/// The server calls this when `pg_cache.observe` is set: observing needs the identifiers of queries.
 unsafe extern "C-unwind" fn assign_observe(value: bool, _extra: *mut c_void) {
     if value {
         enable_query_id();

@@ -5,11 +5,12 @@
 //! result of `cache_query` would have. So every change of data and definitions invalidates it by the same mechanism, and the rules
 //! for transactions and settings are the same. No value is stored, so nothing can be served.
 //!
-//! Like a fill (`run.rs`), the entry carries a stamp from before the run. The snapshot of the statement may be older than this
-//! stamp. That does not matter: `cache_query` would have taken a new snapshot at this moment, and its result would have been valid.
+//! Like the result of a fill (`run.rs`), the entry carries a stamp from before the run. The snapshot of the statement may be older
+//! than this stamp. That is no fault: `cache_query` would have taken a new snapshot at this moment, and its result would have been
+//! valid.
 //!
-//! The differences from `cache_query` are in `docs/queries.md`. A statement never waits for another session that runs the same one,
-//! no mark counts results that were invalid before they could be stored, and the size of the result is an estimate.
+//! `docs/queries.md` lists the differences from `cache_query`. For instance, a statement never waits for another session that runs
+//! the same one, no marker counts results that were invalid before they could be stored, and the size of the result is an estimate.
 
 use super::freshness::{Look, lifetime_ms};
 use super::job::{Rules, Wanted};
@@ -37,8 +38,9 @@ use std::cell::RefCell;
 
 /// A statement that has begun.
 struct Begun {
-    /// The key without settings, and the one at which the look has ended.
+    /// The key without settings.
     basic_key: Vec<u8>,
+    /// The key under which the look has ended: with settings, if a marker says that the statement reads settings.
     key: Vec<u8>,
     outcome: Outcome,
 }
@@ -59,7 +61,7 @@ struct Plan {
     stamp: Stamp,
     /// Whether it was known before the run that the statement may read settings.
     may_read_settings: bool,
-    /// The running command if the transaction had written something.
+    /// The number of the running command, if the transaction had written something before.
     wrote: Option<u32>,
 }
 
@@ -73,7 +75,7 @@ pub fn watch() {
     client_statement::watch(Watcher { begin, end });
 }
 
-/// Puts the status of the session back, which belongs to the calls of the cache.
+/// Restores the status of the session when it is dropped, because observing must not change the status of the last cached call.
 struct KeepsStatus(Option<Status>);
 
 impl KeepsStatus {
@@ -108,7 +110,7 @@ fn asked<'a>(statement: &'a Statement<'_>) -> Asked<'a> {
 fn begin(statement: &Statement<'_>) -> bool {
     BEGUN.replace(None);
     let _status = KeepsStatus::now();
-    // Without the extension, there is no cache in this database. On a standby, nothing is stored or counted.
+    // Without the extension, this database has no cache. On a standby, nothing is stored or counted.
     let (Some(tier), Ok(space)) = (shared::tier(), space::observed()) else { return false };
     let asked = asked(statement);
     let Ok(mut search) = Search::new(&asked, Form::Rows) else { return false };
@@ -168,7 +170,7 @@ fn end(statement: &Statement<'_>, executed: Executed) {
 /// Stores an entry for a statement. The error says why `cache_query` would have stored nothing.
 fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Executed) -> Result<(), Reason> {
     if statement.tree.is_none() {
-        // A plan that the session keeps. Without it, the next call plans the statement again.
+        // The session keeps a plan of the statement. After this call has dropped it, the next call plans the statement again.
         query::forget_catalogs();
         return Err(Reason::Observing("planned before pg_cache observed the session"));
     }

@@ -1,6 +1,6 @@
 //! The figures of observed statements, and what a role may know of them. A role sees its own statements. Roles that may read the
-//! queries of all (`pg_read_all_stats`) see all statements, and so do roles that may see statistics, but without texts, if they may
-//! not read queries.
+//! queries of other roles (`pg_read_all_stats`) see all statements. So do roles that may see statistics (`pg_monitor`), but without
+//! texts and reasons if `pg_read_all_stats` was revoked from `pg_monitor`.
 
 use super::keyspace::hash;
 use super::space;
@@ -16,9 +16,9 @@ use crate::pg::shared;
 /// The reason why the result of an observed statement would not have been stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Reason {
-    /// The one that `cache_query` would have had.
+    /// A reason that `cache_query` would have had, too.
     Status(Status),
-    /// One that only observing has.
+    /// A reason that only observing has.
     Observing(&'static str),
 }
 
@@ -29,7 +29,7 @@ impl From<Status> for Reason {
 }
 
 impl Reason {
-    /// Returns a number that differs for different reasons. It is never 0.
+    /// Returns a number that is different for most different reasons, and never 0.
     fn number(self) -> u64 {
         let of = |text: &str, number: u64| hash(text.as_bytes()) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let number = match self {
@@ -98,7 +98,7 @@ pub fn visible() -> Vec<Visible> {
     let mut found = Vec::new();
     for index in 0..PLACES {
         memory::check();
-        // One place for each hold of the lock, so that statements never wait for long.
+        // Reads one place for each hold of the lock, so that statements never wait for long.
         let Some(Some(statement)) = shared::with_observed(|table| table.statement(index, database)) else {
             continue;
         };

@@ -1,5 +1,5 @@
-//! Tests of `pg_cache.observe`: it counts as hits exactly the statements that `cache_query` would have answered from the cache, for
-//! the same reasons it counts none, and nothing changes for the application.
+//! Tests of `pg_cache.observe`. It counts exactly the hits that `cache_query` would have had, and gives the same reasons for
+//! results that would not have been stored. Nothing changes for the application.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, Stop};
@@ -10,7 +10,7 @@ fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
-/// Runs a SELECT that returns one value, in the simple protocol, and returns the value.
+/// Runs a SELECT that returns one value, with the simple query protocol, and returns the value.
 fn value(session: &mut Client, query: &str) -> String {
     let messages = session.simple_query(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
     let row = messages.iter().find_map(|message| match message {
@@ -267,8 +267,8 @@ fn database_with_table() -> Database {
     database
 }
 
-/// Each way to change the table is a miss for the next call, whose row names the table. A rollback, and a change of nothing, leave a
-/// hit.
+/// After each way to change the table, the next call is a miss, and the view names the table. After a rollback, and after a
+/// statement that changes no row, the next call is a hit.
 #[test]
 fn every_change_invalidates() {
     let database = database_with_table();
@@ -400,8 +400,8 @@ fn complete_statements_of_the_client_count() {
     assert_eq!(counts(&mut viewer, "SELECT 1, 2, 3"), (1, 0));
 }
 
-/// A statement that was planned before the setting was switched on is not known well enough. It is planned again, and then counts
-/// like any other.
+/// If a statement was planned before the setting was switched on, its dependencies are not known, so it counts as refused. Its next
+/// call plans it again, and counts as usual.
 #[test]
 fn plans_from_before_are_made_anew() {
     let database = database_with_table();
@@ -451,7 +451,8 @@ fn off_stores_nothing_and_databases_are_apart() {
     run(&mut empty.connect(), "SET pg_cache.observe = on; CREATE TABLE t (v int); SELECT count(*) FROM t");
 }
 
-/// A role sees its own statements. Members of pg_read_all_stats see all, and members of pg_monitor alone no texts of others.
+/// A role sees its own statements. Members of `pg_read_all_stats` also see those of other roles. Neither may reset the view, nor
+/// change the setting.
 #[test]
 fn texts_are_shown_to_the_role_and_to_readers_of_statistics() {
     let database = Database::create_where_roles_change();
@@ -493,7 +494,7 @@ fn texts_are_shown_to_the_role_and_to_readers_of_statistics() {
     );
 }
 
-/// The figures and the entries are bounded: ever new statements and arguments displace older ones, and no value of the application.
+/// The figures and the entries are bounded: new statements and arguments displace older ones, and no value of the application.
 #[test]
 fn figures_and_entries_are_bounded() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "8MB"));
