@@ -114,8 +114,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns how many hits of queries were verified in this server, how many of them returned a wrong result, how many were to be
-    /// verified and were not, and what that shows.
+    /// Returns how many hits of queries were verified in this server, how many of them had a wrong stored result, how many were to
+    /// be verified and could not be compared, and the share of right hits that these numbers show.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn verification() -> TableIterator<

@@ -1,5 +1,5 @@
-//! Compares two multisets of values without keeping them: by the number of values, and by the sums of two hashes of each value. The
-//! sums do not depend on the order. Two different multisets are taken for equal by a chance of about one in 2^128.
+//! Compares two multisets of values without keeping the values: by the number of values, and by the sums of two hashes of each
+//! value. The sums do not depend on the order. The chance that two different multisets count as equal is about one in 2^128.
 
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
@@ -25,7 +25,7 @@ impl Multiset {
 #[derive(Clone, Copy, Debug)]
 pub struct Fingerprint([u64; 2]);
 
-/// Makes the fingerprint of a value from its parts. It needs not be dropped.
+/// Makes the fingerprint of a value from its parts. A printer need not be dropped, so an error may pass it as a longjmp.
 pub struct Printer([FoldHasher<'static>; 2]);
 
 impl Printer {
@@ -41,7 +41,7 @@ impl Printer {
         }
     }
 
-    /// Adds a number, or the mark of a part that is null.
+    /// Adds a number, or a number that stands for a null.
     pub fn add_number(&mut self, number: u64) {
         self.0.iter_mut().for_each(|hasher| hasher.write_u64(number));
     }

@@ -458,9 +458,9 @@ impl Sink {
         Replayed::Sent
     }
 
-    #[allow(ffi_unwind_calls)] // As in `put`.
-    /// Returns whether the sink has received the same rows as are stored in `room`: each row as often, in any order.
+    /// Returns whether the sink has received the rows that are stored in `room`: each row as often, in any order.
     /// [`compare`](Self::compare) must have been called before.
+    #[allow(ffi_unwind_calls)] // As in `put`.
     pub fn has_rows_of(&self, room: &Room) -> bool {
         let bytes = room.bytes();
         let Some((header, of_rows)) = header(bytes) else { return false };
@@ -600,11 +600,11 @@ unsafe fn put(tuple: *mut pg_sys::MinimalTupleData, target: &Target) {
 /// Returns the fingerprint of the row in a slot. It depends on the values only, and not on whether they are compressed.
 ///
 /// # Safety
-/// The slot must hold a minimal tuple without values out of line. Must be called within a guard, while no value needs to be dropped.
-/// Memory of the current context is used.
+/// The slot must hold a minimal tuple without values out of line. Must be called within a guard, while no value needs to be
+/// dropped. Uses memory of the current context.
 #[allow(ffi_unwind_calls)] // A guard catches the error, and no value on this stack needs to be dropped.
 unsafe fn fingerprint(slot: *mut pg_sys::TupleTableSlot) -> Fingerprint {
-    /// Marks a null, which no part with a length can be.
+    /// Stands for a null. No part has this length.
     const NULL: u64 = u64::MAX;
     let mut printer = Printer::new();
     // SAFETY: as the caller promises. A value has the form that its attribute tells.
@@ -1032,8 +1032,8 @@ pub(super) unsafe fn definition_list(query: pg_sys::TupleDesc) -> String {
     list
 }
 
-/// Does the same, but gives a column another name if a column before it has the same one: a column definition list must not name two
-/// columns alike. Also returns whether no name had to be changed.
+/// Does the same as [`definition_list`], but gives a column another name if an earlier column has the same name, because a column
+/// definition list must not have two equal names. Also returns whether all names were kept.
 ///
 /// # Safety
 /// The descriptor must be valid.

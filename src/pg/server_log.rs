@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 /// Writes a warning to the server's log. The client does not get it, even if `client_min_messages` asks for it.
 pub fn warn(reason: Refused) {
-    /// Restores the level, also after an error.
+    /// Restores `client_min_messages` when it is dropped, also after an error.
     struct Restore(i32);
     impl Drop for Restore {
         fn drop(&mut self) {

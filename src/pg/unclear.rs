@@ -1,12 +1,12 @@
-//! Tells from the tree of a query whether the query may return different rows for the same data. PostgreSQL may then choose other
-//! rows, or another order of values within a row, after each new plan. Such a query is *unclear*:
+//! Decides from the tree of a query whether the query may return different rows for the same data. Such a query is *unclear*: with
+//! another plan, PostgreSQL may choose other rows, or another order of values within a row. A query counts as unclear if
 //!
-//! - It has `LIMIT`, `OFFSET` or `DISTINCT ON`, and rows that its `ORDER BY` does not tell apart.
-//! - It has a window function that depends on the order of such rows. Only the ranking functions do not.
-//! - It has an aggregate whose value depends on the order of its input, without `ORDER BY`: a list, or a sum of floating point
-//!   numbers. Aggregates that are not built in count, too.
+//! - it has `LIMIT`, `OFFSET` or `DISTINCT ON`, and its `ORDER BY` may leave the order of some rows open;
+//! - it has a window function that depends on the order of such rows. These are all except the ranking functions;
+//! - it has an aggregate whose value depends on the order of its input, and that order is not given: a list, a sum of floating
+//!   point numbers, or an aggregate that is not built in.
 //!
-//! The bodies of functions are not examined. The check may call a query unclear that is not.
+//! The bodies of functions are not examined. Some queries count as unclear although they always return the same rows.
 
 #![allow(unsafe_code)]
 
@@ -52,7 +52,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
 /// The window functions `rank`, `dense_rank`, `percent_rank` and `cume_dist`: rows that are equal in the order get equal values.
 const RANKS: [u32; 4] = [3101, 3102, 3103, 3104];
 
-/// Returns whether a query leaves out rows, and its order does not decide which.
+/// Returns whether a query leaves out rows, and its order does not decide which rows.
 unsafe fn cuts_off(query: *const pg_sys::Query) -> bool {
     // SAFETY: a query, whose lists hold what the server's headers say.
     unsafe {
@@ -64,8 +64,8 @@ unsafe fn cuts_off(query: *const pg_sys::Query) -> bool {
     }
 }
 
-/// Returns whether the order of a query tells all its rows apart, or only rows that are equal: the order contains all columns that
-/// the query returns, all columns by which it groups, or the primary key of its only table.
+/// Returns whether the order of a query leaves only the order of equal rows open: it contains all columns that the query returns,
+/// all columns by which it groups, or the primary key of its only table.
 unsafe fn is_ordered(query: &pg_sys::Query) -> bool {
     // SAFETY: the lists of a query hold nodes of these types.
     unsafe {
@@ -134,7 +134,7 @@ unsafe fn has_sorted_key(query: &pg_sys::Query) -> bool {
     }
 }
 
-/// Returns whether a relation is read with its children. A primary key holds for each of them alone.
+/// Returns whether a relation is read with its children by inheritance. The primary key of the relation does not hold for them.
 unsafe fn is_tree(entry: *const pg_sys::RangeTblEntry) -> bool {
     // SAFETY: an entry of a relation. Looks up catalogs.
     unsafe {
@@ -143,7 +143,7 @@ unsafe fn is_tree(entry: *const pg_sys::RangeTblEntry) -> bool {
     }
 }
 
-/// Aggregates that make a list of their input, or choose one of several values.
+/// Aggregates that make a list of their input, or choose one of several values by the order of their input.
 const LISTS: [&CStr; 15] = [
     c"array_agg",
     c"string_agg",
@@ -161,7 +161,7 @@ const LISTS: [&CStr; 15] = [
     c"any_value",
     c"mode",
 ];
-/// Aggregates that return one of their inputs, which the order does not change.
+/// Aggregates of floating point numbers that do not depend on the order of their input.
 const CHOICES: [&CStr; 2] = [c"min", c"max"];
 
 /// Returns whether the value of an aggregate depends on the order of its input, and the order is not given.

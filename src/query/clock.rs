@@ -1,4 +1,4 @@
-//! Whether a query reads the clock, so that its result changes without a change of data.
+//! Decides whether a query reads the clock, so that its result changes without a change of data.
 
 use super::text;
 use super::texts::{Known, know};
@@ -20,7 +20,7 @@ pub fn is_named(known: &Known, arguments: Arguments<'_>) -> bool {
     known.text.names_moment || in_arguments()
 }
 
-/// Names by which a function reads the clock.
+/// Names in the source of a function that read the clock.
 const NAMES: [&[u8]; 11] = [
     b"age",
     b"clock_timestamp",
@@ -35,8 +35,8 @@ const NAMES: [&[u8]; 11] = [
     b"transaction_timestamp",
 ];
 
-/// Returns whether a query that has run has read the clock, as far as it is known. A function that is not built in counts only if
-/// one of the functions that the query has called has a name of the clock in its source.
+/// Returns whether a query that has run has read the clock, as far as is known. If only functions that are not built in may have
+/// read it, the query counts only if the source of one of them has one of these names or a word such as `today`.
 pub fn was_read(known: &Known, arguments: Arguments<'_>, seen: &Seen) -> Result<bool, OutOfMemory> {
     if seen.reads_clock_surely || is_named(known, arguments) {
         return Ok(true);

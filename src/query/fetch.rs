@@ -164,7 +164,7 @@ impl Rules for Chosen<'_> {
         space.options.min_cost_ms
     }
 
-    /// The key of the caller may hold any value, so the mark has a key of its own.
+    /// The key of the caller may hold any value, so the marker has a key of its own.
     fn mark_key(&self) -> Vec<u8> {
         let digest = Sha256::new().chain_update(self.identity.0).chain_update(self.key);
         keyspace::query_key(&digest.finalize().into())

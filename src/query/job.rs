@@ -78,7 +78,7 @@ pub trait Rules {
         0
     }
 
-    /// Returns the key of the mark that says that a stored result was wrong (`verify.rs`).
+    /// Returns the key of the marker which says that a stored result was wrong (`verify.rs`).
     fn mark_key(&self) -> Vec<u8>;
 
     /// Returns whether results of the query are not stored any more because a stored result was wrong.
@@ -106,7 +106,7 @@ pub trait Job {
     /// Looks for a stored result. The caller must pass what it finds to [`give`](Self::give), or run the query instead.
     fn look(&mut self, space: &Space, look: &Look) -> Found<Self::Stored>;
 
-    /// Gives a stored result to the caller of the query. Returns None if the caller cannot use it; the status may say why.
+    /// Gives a stored result to the caller of the query. Returns None if the caller cannot use it: the status may say why.
     fn give(&mut self, stored: Self::Stored) -> Option<Self::Result>;
 
     /// Returns the metadata of the entry of a stored result.
@@ -115,10 +115,10 @@ pub trait Job {
     /// Prepares for a run whose result is compared with a stored one, and not stored itself.
     fn prepare_to_compare(&mut self) {}
 
-    /// Returns whether the query has returned a stored result again: the same rows, each as often, in any order.
+    /// Returns whether the run has returned the rows of the stored result: each row as often, in any order.
     fn is_same(&mut self, stored: &Self::Stored, result: &Self::Result) -> bool;
 
-    /// Forgets the rows of a run that has failed, so that a stored result can be given.
+    /// Forgets the rows of a run that has failed, so that the caller can get the stored result.
     fn start_anew(&mut self) {}
 
     /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.

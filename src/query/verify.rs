@@ -1,20 +1,22 @@
 //! Verifies a share of the hits of queries (`pg_cache.verify_rate`): runs the query again, and compares its result with the stored
-//! one. This is the only place that serves stored results, so it covers all functions that return results of queries.
+//! one. All functions that return results of queries get stored results from this file only, so the verification covers all of
+//! them.
 //!
 //! The query runs on a new snapshot, as after a miss, or on the snapshot of a transaction that keeps one. The stored result may be
-//! newer than the snapshot of the caller's statement: in READ COMMITTED, a call may return what was committed after its statement
-//! began. It is never newer than the new snapshot. If the results differ, the entry is judged again. If it is still valid, then
-//! nothing that the result depends on has changed from before its own snapshot until after the new one, so the stored result was
-//! wrong. If it is not valid any more, the new snapshot may be from after the change, so the difference proves nothing.
+//! newer than the snapshot of the caller's statement: in READ COMMITTED, a call may return rows that were committed after its
+//! statement began. But it is never newer than the new snapshot. If the results differ, the file checks again whether the entry is
+//! valid. If it is, then no dependency has changed from before the snapshot of the entry until after the new one, so the stored
+//! result was wrong. If it is not, the new snapshot may be from after the change, so the difference proves nothing.
 //!
 //! A difference also proves nothing if the result of the run could not be stored, because the query then means something else in
-//! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). A hit that is not
-//! comparable counts as skipped.
+//! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). Such a hit counts as
+//! skipped.
 //!
 //! The caller of a verified hit gets the rows of the run. The run stores nothing, takes no fill and leaves the status as it is. It
 //! runs in a subtransaction. If it fails for a reason that is not in the data, the caller gets the stored result.
 //!
-//! After a difference, a mark (`store/kind.rs`) replaces the entry. While the mark stands, calls run the query and store nothing.
+//! After a difference, a marker (`store/kind.rs`) replaces the entry. While the marker stands, calls run the query and store
+//! nothing.
 
 use super::clock;
 use super::freshness::Look;
@@ -41,14 +43,14 @@ use std::time::Duration;
 /// The status of a query whose results are not stored because a stored result was wrong.
 pub const FAILED: Status = Status::Refused("verification failed: a stored result of the query was wrong");
 
-/// The time to live of the mark: 30 days.
+/// The time to live of the marker: 30 days.
 const MARK_MS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// The cost of the mark. Evictions keep expensive entries.
+/// The cost of the marker. Evictions keep expensive entries.
 const MARK_COST: Duration = Duration::from_secs(60 * 60);
 /// The log shows at most this many bytes of the text of a query.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// Returns whether this hit is verified.
+/// Decides by chance whether the next hit is verified.
 #[inline]
 pub fn is_drawn() -> bool {
     let rate = settings::verify_rate();
@@ -61,7 +63,8 @@ fn draw(rate: f64) -> bool {
     shared::chance() < rate
 }
 
-/// Looks for a stored result, and gives it to the caller of the query. If `is_drawn` is set, verifies it first.
+/// Looks for a stored result, and gives it to the caller of the query. If `is_drawn` is true, verifies it first, and gives the
+/// caller the result of the run.
 #[inline]
 pub fn find<J: Job>(
     space: &Space,
@@ -81,7 +84,7 @@ pub fn find<J: Job>(
     job.give(stored).map_or(Found::Nothing, Found::Result)
 }
 
-/// Verifies a stored result. Returns the result of the run. None if the stored result is to be given to the caller.
+/// Verifies a stored result. Returns the result of the run, or None if the caller must get the stored result.
 #[cold]
 #[inline(never)]
 fn verify<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &mut J, stored: &J::Stored) -> Option<J::Result> {
@@ -99,13 +102,15 @@ fn verify<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &mut J, stored: &J::S
     checked.result
 }
 
-/// The outcome of a verification. It has no result if the stored one is to be given to the caller.
+/// The outcome of a verification.
 struct Checked<R> {
+    /// The event to count.
     outcome: Option<Event>,
+    /// The result of the run. None if the caller must get the stored result.
     result: Option<R>,
 }
 
-/// The note of the entry that is verified, and the stamp by which the entry is known again.
+/// The note of the entry that is verified, and its metadata with the stamp, by which a later look recognizes the entry.
 struct Note {
     meta: Meta,
     bytes: Vec<u8>,
@@ -125,7 +130,7 @@ fn before_run<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &J, meta: &Meta) 
     }
     let note = note_of(space, job.rules().key(), meta.stamp).ok_or(Event::UnverifiedChanged)?;
     let facts = note::facts(note.meta.kind, &note.bytes).ok_or(Event::UnverifiedSession)?;
-    // The caller has chosen the key, so the query may have run in another environment.
+    // If the caller has chosen the key, the query may have run in another environment.
     let is_of_other =
         || facts.settings || facts.role != Role::current().oid() || facts.environment != environment::short();
     match J::Rules::KEY_IS_CHOSEN && is_of_other() {
@@ -175,8 +180,8 @@ fn is_valid(space: &Space, key: &[u8], stamp: Stamp) -> bool {
     entry::peek(space, key).is_some_and(|meta| meta.stamp == stamp)
 }
 
-/// Runs the query, and compares its result with the stored one. Raises an error if the query is cancelled, or if it shows by an
-/// error that the stored result is wrong.
+/// Runs the query, and compares its result with the stored one. Raises the error of the query if the query is cancelled, or if the
+/// error shows that the stored result is wrong.
 fn check<J: Job>(
     space: &Space,
     keyspace: &Keyspace,
@@ -190,7 +195,7 @@ fn check<J: Job>(
     };
     let run = subtransaction::catch(|| {
         let oids = facts.read.iter().chain(facts.defined).map(|oid| u32::from_ne_bytes(*oid));
-        // A hit waits for no lock, so a verified hit should not do so either.
+        // A hit waits for no lock, so a verified hit should not wait either.
         if !relation::lock_at_once(oids) {
             return None;
         }
@@ -270,7 +275,7 @@ fn could_be_stored<J: Job>(
         && job.rules().check_names(seen).is_ok()
 }
 
-/// Replaces the stored result by the mark. If there is no room for the mark, only removes the result.
+/// Replaces the stored result with the marker. If there is no room for the marker, only removes the result.
 fn suspend<J: Job>(keyspace: &Keyspace, job: &J, facts: &Facts<'_>) {
     let (tier, mark_key, key) = (keyspace.tier, job.rules().mark_key(), job.rules().key());
     let name = |bytes| keyspace.key(bytes, hash(bytes));
@@ -295,7 +300,8 @@ fn suspend<J: Job>(keyspace: &Keyspace, job: &J, facts: &Facts<'_>) {
     }
 }
 
-/// Lets the results of a query be stored again that has a mark under another key than its result.
+/// Removes the marker of a query, so that its results are stored again. Does nothing if the marker is under the key of the result,
+/// because a new result replaces it there.
 pub fn resume(keyspace: &Keyspace, rules: &impl Rules) {
     let mark_key = rules.mark_key();
     if mark_key != rules.key() {
@@ -303,7 +309,7 @@ pub fn resume(keyspace: &Keyspace, rules: &impl Rules) {
     }
 }
 
-/// Writes a difference to the server's log.
+/// Writes a warning about a wrong stored result to the server's log.
 fn report<J: Job>(job: &J, facts: &Facts<'_>, what: &str) {
     let mut dependencies = String::new();
     for oid in facts.read.iter().chain(facts.defined) {

@@ -63,8 +63,8 @@ pub fn findings() -> Vec<Finding> {
     }
 }
 
-/// Returns a finding for each space of the database with queries of which a stored result was wrong. Without a difference, looks at
-/// no entry.
+/// Returns a finding for each space of the database that has queries whose stored result was wrong. Looks at no entry if the
+/// verification has found no difference in this server.
 fn wrong_results() -> impl Iterator<Item = Finding> {
     let mut queries: BTreeMap<Rc<str>, u64> = BTreeMap::new();
     let has_found = |tier: &HotTier| tier.figures().or_raise().events.counted(Event::VerifiedDifferent) > 0;
@@ -77,8 +77,8 @@ fn wrong_results() -> impl Iterator<Item = Finding> {
         severity: "error",
         finding: "a stored result was wrong",
         detail: format!(
-            "Verification has found wrong results of {count} {} in the space \"{space}\". Their results are not stored any more; the \
-             server's log has the differences. To store them again: SELECT cache_flush({});",
+            "The verification of hits has found wrong stored results of {count} {} in the space \"{space}\". Results are not stored any \
+             more; the server's log has the differences. To store results again: SELECT cache_flush({});",
             if count == 1 { "query" } else { "queries" },
             literal(&space)
         ),

@@ -18,9 +18,9 @@ pub const ROWS: Kind = Kind(6);
 /// The rows of a query as one jsonb (`cache_query_json`). No function that reads a key returns it: its privileges are those of the
 /// query, not those of the space.
 pub const JSON: Kind = Kind(7);
-/// A mark instead of a result: the result also varies on settings that the key of this entry leaves out.
+/// A marker instead of a result: the result also varies on settings that the key of this entry leaves out.
 pub const VARIES: Kind = Kind(8);
-/// A mark instead of a result: the query was invalidated faster than it ran, and its results are not stored for a while. The
+/// A marker instead of a result: the query was invalidated faster than it ran, and its results are not stored for a while. The
 /// relation in its note is the one that invalidated it last.
 pub const LEFT_OUT: Kind = Kind(9);
 /// A value of the kind [`ROWS`] in compressed form.
@@ -28,8 +28,7 @@ pub const COMPRESSED_ROWS: Kind = Kind(10);
 /// A value of the kind [`JSON`] in compressed form.
 pub const COMPRESSED_JSON: Kind = Kind(11);
 
-/// A mark instead of a result: the stored result differed from what the query returned (`query/verify.rs`), so the results of the
-/// query are not stored any more.
+/// A marker instead of a result: the stored result was wrong (`query/verify.rs`), so results of the query are not stored any more.
 pub const DIFFERED: Kind = Kind(12);
 
 /// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
@@ -43,7 +42,7 @@ pub fn has_query_key(kind: Kind) -> bool {
     is_of_query(kind) && kind != NOTHING && kind != RESULT
 }
 
-/// Returns whether a query made the entry: a result, or a mark instead of one. The note of such an entry has facts (`note.rs`).
+/// Returns whether a query made the entry: a result, or a marker instead of one. The note of such an entry has facts (`note.rs`).
 pub fn is_of_query(kind: Kind) -> bool {
     (NOTHING.0..=DIFFERED.0).contains(&kind.0)
 }

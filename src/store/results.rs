@@ -20,7 +20,7 @@ use pg_cache_core::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// A stored result, or the mark of a query whose results are not stored for a while.
+/// A stored result, or the marker of a query whose results are not stored for a while.
 #[derive(Debug)]
 pub struct StoredResult {
     pub entry: Entry,
@@ -89,7 +89,8 @@ pub enum State {
     /// The query was invalidated faster than it ran: results are not stored until that time, in microseconds since 2000. The names
     /// are those of the relations that have invalidated it, as far as the role may know them.
     LeftOut(i64, Vec<String>),
-    /// A stored result of the query was wrong, since that time in microseconds since 2000: results are not stored any more.
+    /// Results of the query are not stored any more, because a stored result was wrong. The time at which the verification found
+    /// that, in microseconds since 2000.
     Differed(i64),
 }
 
@@ -107,7 +108,7 @@ pub fn of_database() -> impl Iterator<Item = StoredResult> {
     entries(|kind, _| kind::is_of_query(kind) && kind != VARIES)
 }
 
-/// Does the same for the queries whose results are not stored because a stored result was wrong.
+/// Does the same for the markers of queries whose results are not stored because a stored result was wrong.
 pub fn differed() -> impl Iterator<Item = StoredResult> {
     entries(|kind, is_valid| is_valid && kind == DIFFERED)
 }

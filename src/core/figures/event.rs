@@ -41,9 +41,9 @@ pub enum Event {
     VerifiedSame,
     /// The query of a hit was run again, and returned another result.
     VerifiedDifferent,
-    /// A hit that was to be verified was not, because the caller had asked for a value that may be outdated.
+    /// A hit that was to be verified was not, because the caller accepts outdated results and the stored result was outdated.
     UnverifiedStale,
-    /// The same, because something that the result depends on changed meanwhile.
+    /// The same, because a dependency of the result changed meanwhile.
     UnverifiedChanged,
     /// The same, because the caller had declared what the result depends on.
     UnverifiedDeclared,

@@ -1,10 +1,9 @@
 //! Computes from the number of verified hits how many of all hits may be wrong.
 //!
 //! If no hit of `n` was wrong, the share of wrong hits is at most 3/n with a confidence of 95 %: the *rule of three*. If `d` hits
-//! were wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty. A share
-//! below that limit is not claimed.
+//! were wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty.
 
-/// The limit of the share of wrong hits: at most `thousandths / 1000` of `hits`.
+/// An upper limit of the share of wrong hits: at most `thousandths / 1000` of `hits` hits are wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
     thousandths: u64,
@@ -12,7 +11,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Returns what `hits` verified hits show of which `wrong` were wrong. None if they show nothing: the limit is all of them.
+    /// Returns the limit for `hits` verified hits, of which `wrong` were wrong. None if they show nothing: all hits may be wrong.
     pub fn of(hits: u64, wrong: u64) -> Option<Self> {
         /// The quantile of the normal distribution for 95 %.
         const QUANTILE: f64 = 1.645;
@@ -28,7 +27,7 @@ impl Bound {
         (u128::from(thousandths) < u128::from(hits) * 1000).then_some(Self { thousandths, hits })
     }
 
-    /// Returns the least share of right hits in words, such as `at least 99.97 %`, rounded down.
+    /// Returns the least share of right hits, rounded down, as a text such as `at least 99.97 %`.
     pub fn consistency(self) -> String {
         let digits = (self.nines() as u32).saturating_sub(1);
         let unit = 10_u128.pow(digits);
@@ -44,7 +43,7 @@ impl Bound {
     /// Returns how many nines the least share of right hits has: 3 for 99.9 %. Rounded down to a tenth.
     pub fn nines(self) -> f64 {
         let share = self.thousandths as f64 / (self.hits as f64 * 1000.0);
-        // The least share of wrong hits in a u64 has 20 digits.
+        // The addition makes up for rounding errors of the logarithm.
         (-share.log10() * 10.0 + 1e-9).floor().max(0.0) / 10.0
     }
 }

@@ -159,12 +159,7 @@ fn verification(figures: &Figures, into: &mut impl Sink) {
         into.sample(name, &Owner::default(), &[("reason", reason)], events(event));
     }
     let time = Value::Micros(figures.events.counted(Event::VerifyTime));
-    into.single(
-        "pgcache_verify_seconds_total",
-        Counter,
-        "Time that the repeated queries took.",
-        time,
-    );
+    into.single("pgcache_verify_seconds_total", Counter, "Time that the repeated queries took.", time);
 }
 
 /// Passes the number of used places of the tables of fixed size to a sink, and the number of all their places.

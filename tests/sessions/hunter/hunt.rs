@@ -24,8 +24,8 @@ pub struct Plan {
     pub tiers: &'static str,
     /// Whether readers use `cache_query` and `cache_query_json` instead of `cache_fetch`.
     pub queries: bool,
-    /// Whether every second reader verifies all its hits. After a difference, a query is not cached any more, so a hunt with broken
-    /// fences does without.
+    /// Whether every second reader verifies all its hits. Must be false in a hunt with broken fences: after a difference, a query
+    /// is not cached any more, so the readers would not get the stale values that the hunt must find.
     pub verifies: bool,
     /// A value has at least this number of bytes.
     pub width: usize,

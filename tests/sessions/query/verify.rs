@@ -36,7 +36,7 @@ fn start(conf: Conf) -> (Cluster, Client, Client) {
     (cluster, caller, writer)
 }
 
-/// Returns the metrics of verification that are not 0, except times, in a short form.
+/// Returns the metrics of verification that are not 0, except times, by the values of their labels.
 fn counted(session: &mut Client) -> BTreeMap<String, u64> {
     let all = metrics(session).into_iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("pgcache_verif").map(|name| name.replace(['{', '}', '"'], " "))?;
@@ -158,7 +158,7 @@ fn refresh_lets_a_query_be_stored_again() {
     }
 }
 
-/// A mark survives changes of the data and a clean restart. A transaction that keeps its snapshot finds a difference, too, and so
+/// A marker survives changes of the data and a clean restart. A transaction that keeps its snapshot finds a difference, too, and so
 /// does a role that may only read.
 #[test]
 fn a_wrong_result_is_found_in_every_transaction() {
@@ -353,7 +353,7 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
     run(&mut writer, "UPDATE s SET v = v + 1");
     expect(&mut caller, &[("stale_ok", 1)], |caller| assert_eq!(seen(caller, call).1, "stale"));
 
-    // The caller has declared what counts.
+    // The caller has declared the dependencies.
     let call = "SELECT cache_query_json('SELECT v FROM s', depends => '{}')";
     run(&mut caller, call);
     run(&mut writer, "UPDATE s SET v = v + 1");
@@ -392,8 +392,8 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
     });
 }
 
-/// An error in the data is the truth: the caller gets it, and the stored result was wrong. Other errors do not reach the caller, and
-/// a cancelled call ends.
+/// If the run fails with an error in the data, the stored result was wrong, and the caller gets the error. Other errors do not
+/// reach the caller, and a cancelled call ends.
 #[test]
 fn errors_and_cancels_of_the_run_are_told_apart() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());
