@@ -10,8 +10,8 @@ use pgrx::prelude::*;
 /// The most rows besides the notes.
 const MOST: i32 = 1000;
 
-/// Returns what is worth caching and in which form, what is cached and should not be, and what is missing for better advice. Runs
-/// none of the statements that it looks at.
+/// Returns what is worth caching and in which form, which cached results should not be cached, and what is missing for better
+/// advice. Runs none of the statements that it reads.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn cache_advise(

@@ -1,5 +1,5 @@
-//! Finds out from the syntax of a statement whether it is a query, and which relations it changes. Analyzes nothing, so that it
-//! works on the texts that the server has counted, whose parameters have no types yet.
+//! Finds out from the syntax of a statement whether it is a query, and which relations it changes. This file parses a text and does
+//! not analyze it, because it reads texts of `pg_stat_statements`, whose parameters have no types.
 
 #![allow(unsafe_code)]
 
@@ -7,13 +7,13 @@ use super::{executor, memory, relation};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// A statement as its syntax shows it.
+/// The kind of a statement, as its syntax shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outline {
     /// A query that changes nothing, as far as its syntax shows.
     Query,
-    /// A statement that changes rows of these relations. If `counts_changes` is set, the server counts the changed rows as the rows
-    /// of the statement.
+    /// A statement that changes rows of the relations `targets`. If `counts_changes` is true, the number of rows that the server
+    /// counts for the statement is the number of changed rows.
     Writes {
         targets: Vec<u32>,
         counts_changes: bool,

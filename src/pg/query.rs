@@ -184,9 +184,9 @@ pub fn is_unclear(query: &Query<'_>, reader: Option<Reader>) -> bool {
 pub struct Sketch {
     /// The relations that it names, also through views.
     pub relations: Vec<u32>,
-    /// The columns that it returns, as a column definition list in which no name occurs twice.
+    /// The columns that it returns, as a column definition list. Columns with equal names get different ones.
     pub columns: String,
-    /// Whether a view can have these columns without new names.
+    /// Whether the names of its columns differ, so that a view can have them.
     pub fits_view: bool,
     /// Whether it summarizes rows: by an aggregate, a window function, GROUP BY or DISTINCT.
     pub summarizes: bool,
@@ -785,7 +785,7 @@ unsafe fn prepare_as(
     }
 }
 
-/// Does the same, but does not plan the query.
+/// Does the same as [`prepare_as`], but does not plan the query.
 ///
 /// # Safety
 /// As for [`prepare_as`].

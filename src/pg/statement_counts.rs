@@ -1,6 +1,6 @@
 //! Reads what the server and its extensions have counted: statements in `pg_stat_statements` and in the view of the observing mode,
-//! and changed rows of tables. Every query here runs with the rights of the caller, and names everything with its schema. So the
-//! functions raise the errors of the server, for instance if the caller may not read a view.
+//! and changed rows of tables. Every query in this file runs with the rights of the caller, and names all objects with their
+//! schemas. The functions raise the errors of the server, for instance if the caller may not read a view.
 
 use super::memory;
 use super::varlena::OwnedText;
@@ -31,35 +31,39 @@ pub struct Counted {
     /// The time of all calls, including the planning if it was counted, in milliseconds.
     pub total_ms: f64,
     pub rows: f64,
-    /// At most how many of the calls have written to the log of the server (WAL). A call that has changed a row of a logged table
-    /// has.
+    /// An upper limit of the calls that have written to the write-ahead log (WAL). Each call that has changed a row of a logged
+    /// table is one of them.
     pub writing_calls: f64,
 }
 
-/// A longer text is not read.
+/// The most bytes of a text. Longer texts are not read.
 const TEXT_BYTES_MAX: i32 = 64 << 10;
 
-/// A statement, as the observing mode has seen it in this database, in the sessions of all roles.
+/// A statement, as the observing mode has counted it in this database, for all roles together.
 #[derive(Debug)]
 pub struct Observed {
     pub id: i64,
     pub text: Option<Vec<u8>>,
     pub calls: f64,
-    /// The calls that would have been hits, and the time that they took, in milliseconds.
+    /// The number of calls that would have been hits.
     pub hits: f64,
+    /// The time that these calls took, in milliseconds.
     pub saved_ms: f64,
-    /// Why the cache would store no result.
+    /// Why the cache would have stored no result of the last call.
     pub refused: Option<Vec<u8>>,
+    /// Whether a change of a table has invalidated a result.
     pub is_invalidated: bool,
+    /// The time since the first call was counted, in seconds.
     pub seconds: f64,
 }
 
-/// The times for which the server has counted, in seconds.
+/// The times for which the server has counted, in seconds, and the commits in that time.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     /// Since the server started.
     pub server: f64,
-    /// Since the counts of the tables of this database were reset. None: not since the database was created, or since a crash.
+    /// Since the counts of the tables of this database were reset. None if they were not reset since the database was created, or
+    /// since the last crash.
     pub tables: Option<f64>,
     /// How many transactions of this database were committed in that time.
     pub commits: f64,
@@ -91,7 +95,7 @@ fn text(row: &SpiHeapTupleData<'_>, column: usize) -> SpiResult<Option<Vec<u8>>>
     Ok(row.get::<OwnedText>(column)?.map(|text| text.0))
 }
 
-/// Returns a view with this name that belongs to an extension. An object of the same name that another role has made is not found.
+/// Returns the view of an extension with this name. Does not find an object of the same name that does not belong to the extension.
 pub fn view(extension: &str, view: &str) -> Option<View> {
     let query =
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), e.extversion
@@ -119,8 +123,8 @@ impl View {
     }
 }
 
-/// Returns the statements of this database in `pg_stat_statements`. Statements inside of functions are left out, if the version of
-/// the view tells them apart.
+/// Returns the statements of this database in `pg_stat_statements`. Leaves out statements inside of functions, if the version of
+/// the view has the column `toplevel`.
 pub fn counted(view: &View) -> Vec<Counted> {
     let View { name, version } = view;
     let condition = if *version >= (1, 9) { "AND s.toplevel" } else { "" };
@@ -147,7 +151,7 @@ pub fn counted(view: &View) -> Vec<Counted> {
     })
 }
 
-/// Returns for how many seconds `pg_stat_statements` has counted, by its view `pg_stat_statements_info`, and whether it has counted
+/// Returns for how many seconds `pg_stat_statements` has counted, from its view `pg_stat_statements_info`, and whether it has kept
 /// all statements: it forgets some if there are too many.
 pub fn since_reset(info: &View) -> Option<(f64, bool)> {
     let name = &info.name;
@@ -218,8 +222,8 @@ pub fn rows_changed(relations: &[u32]) -> BTreeMap<u32, f64> {
     found.into_iter().collect()
 }
 
-/// Returns what must stand before the name of a function of an extension in a statement of the caller: nothing, or the schema. It
-/// is the schema of this function of the extension.
+/// Returns the prefix that the functions of an extension need in a statement of the caller: the quoted schema of the given function
+/// and a point, or nothing if the search path of the caller finds this function.
 pub fn prefix_of(extension: &str, function: &str) -> String {
     let query =
         "SELECT pg_catalog.pg_function_is_visible(p.oid), pg_catalog.format('%I.', n.nspname)

@@ -14,8 +14,8 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
     catch(work).map_err(Caught::swallowed)
 }
 
-/// Does what [`attempt`] does, but always rolls the subtransaction back, so that no lock remains. Within it, a wait for a lock ends
-/// with an error after so many milliseconds. The result must own everything that it refers to.
+/// Does the same as [`attempt`], but always rolls the subtransaction back, so that no lock remains. A wait for a lock in it ends
+/// with an error after `lock_timeout_ms` milliseconds. The result must own all data that it refers to.
 pub fn probe<R>(lock_timeout_ms: u32, work: impl FnOnce() -> R) -> Result<R, Failure> {
     let limited = || {
         let value = CString::new(lock_timeout_ms.to_string()).unwrap_or_default();
@@ -65,14 +65,14 @@ impl Caught {
     }
 }
 
-/// Does what [`attempt`] does, but returns every error. The caller must raise errors that no function may swallow: those of a
+/// Does the same as [`attempt`], but returns every error. The caller must raise errors that no function may swallow: those of a
 /// cancelled query, and those without a [`failure`](Caught::failure).
 #[allow(clippy::result_large_err)] // Errors are rare, and a box would need memory.
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
     run(work, true)
 }
 
-/// Runs a function in a subtransaction, which then ends with its changes, or without them.
+/// Runs a function in a subtransaction, and then releases the subtransaction or rolls it back.
 #[allow(clippy::result_large_err)] // As above.
 fn run<R>(work: impl FnOnce() -> R, keeps_changes: bool) -> Result<R, Caught> {
     // SAFETY: follows PL/pgSQL: the subtransaction begins and ends in the memory context, with the resource owner and with the

@@ -1,4 +1,4 @@
-//! Advises what is worth caching, and what is cached and should not be (`cache_advise`). This file collects the figures of
+//! Advises what is worth caching, and which cached results should not be cached (`cache_advise`). This file collects the figures of
 //! statements and tables, and puts the decisions of `worth.rs` into words. It runs none of the statements: it only parses and
 //! analyzes their texts, in subtransactions that are rolled back, so that no lock remains.
 
@@ -40,13 +40,13 @@ pub struct Advice {
     pub statement: Option<Vec<u8>>,
 }
 
-/// The most statements that are analyzed, of those that have taken the most time.
+/// The most statements that are analyzed. Statements that have taken the most time come first.
 const ANALYZED_MAX: usize = 1000;
-/// A wait for a lock on a table of a statement ends after so many milliseconds. The statement is then left out.
+/// The limit of each wait for a lock on a table of a statement, in milliseconds. After it, the statement is left out.
 const LOCK_TIMEOUT_MS: u32 = 100;
-/// The most bytes of a statement that a row shows.
+/// The most bytes of a statement's text that a row shows.
 const SHOWN_BYTES: usize = 60;
-/// The SQLSTATE of `pg_stat_statements` if its library is not preloaded (55000, `object_not_in_prerequisite_state`).
+/// The SQLSTATE that `pg_stat_statements` raises if its library is not preloaded: `object_not_in_prerequisite_state`.
 const NOT_PRELOADED: &str = "55000";
 
 /// The evidence that was collected, and what is missing.
@@ -55,15 +55,16 @@ struct Evidences {
     observed: BTreeMap<i64, Observed>,
     /// For how long the statements were counted, in seconds.
     seconds: f64,
-    /// At most how many calls of statements have changed rows. None if some statements were not counted.
+    /// An upper limit of the calls that have changed rows. None if `pg_stat_statements` has forgotten statements.
     writing_calls: Option<f64>,
-    /// How many statements the caller may not see, and how many are too long.
+    /// The number of statements that the caller may not see.
     hidden: usize,
+    /// The number of statements whose texts are too long to be analyzed.
     too_long: usize,
     notes: Vec<Advice>,
 }
 
-/// A statement, with the calls of all roles.
+/// A statement, with the sums over all roles.
 #[derive(Debug, Default)]
 struct Statement {
     text: Vec<u8>,
@@ -82,21 +83,21 @@ struct Candidate {
     reads_clock: bool,
     /// Whether the query calls functions whose reads are not known before they run.
     reads_unknown: bool,
-    /// The topmost tables of the relations that it names.
+    /// The tables that it names. For a partition or a child, the topmost table above it.
     roots: BTreeSet<u32>,
 }
 
 /// Why a statement is left out.
 enum LeftOut {
-    /// It is no query, so it cannot be cached at all.
+    /// It is no query.
     NoQuery,
     /// Its result would not be stored.
     Refused,
-    /// Its text means nothing in this session.
+    /// It cannot be analyzed in this session, for instance because a table is not in the search path or is locked.
     Unclear,
 }
 
-/// The numbers of statements that are left out.
+/// The number of statements that were counted, and the numbers of those that are left out, by the reason.
 #[derive(Default)]
 struct Counts {
     seen: usize,
@@ -106,14 +107,14 @@ struct Counts {
     unworthy: usize,
 }
 
-/// The changes of a table and its partitions, by the statements that were counted.
+/// The changes of a table and its partitions by the counted statements: at most so many calls and changed rows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Writes {
     calls: f64,
     rows: f64,
 }
 
-/// Returns the advice, the greatest saving first: at most so many rows, and behind them the notes. May raise errors.
+/// Returns the advice, the greatest saving first: at most `most` rows, followed by the notes. May raise errors.
 pub fn advise(most: usize) -> Vec<Advice> {
     let Some(tier) = shared::tier() else {
         return vec![note("the cache is switched off: see cache_health()".to_owned(), None)];
@@ -187,8 +188,7 @@ fn collect(windows: &Windows) -> Evidences {
     }
     let name = "pg_stat_statements";
     let Some(view) = statement_counts::view(name, name) else {
-        let reason =
-            "pg_stat_statements is not installed in this database, so only the observing mode is known";
+        let reason = "pg_stat_statements is not installed in this database, so the advice uses the observing mode only";
         found.notes.push(note(reason.to_owned(), Some("CREATE EXTENSION pg_stat_statements;".to_owned())));
         return with_observed(found);
     };
@@ -217,8 +217,7 @@ fn collect(windows: &Windows) -> Evidences {
 /// Returns the note about a `pg_stat_statements` that cannot be read.
 fn unreadable(failure: &Failure) -> Advice {
     if failure.code.to_string() == NOT_PRELOADED {
-        let reason =
-            "pg_stat_statements is not in shared_preload_libraries. A change takes a restart of the server";
+        let reason = "pg_stat_statements is not in shared_preload_libraries: add it, and restart the server";
         let libraries = subtransaction::attempt(statement_counts::preloaded).ok();
         let statement = libraries.map(|libraries| {
             let names = libraries.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -302,7 +301,8 @@ fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
     writes
 }
 
-/// Returns the statements that the cache could store and that take long enough, the one that has taken the most time first.
+/// Returns the statements that take long enough and whose results the cache could store. The statement that has taken the most time
+/// comes first.
 fn candidates(tier: &HotTier, groups: &Groups, found: &mut Evidences, counts: &mut Counts) -> Vec<Candidate> {
     let floor_ms = worth::floor_ms(settings::min_cost_ms() as f64);
     let is_stored = |(_, group): &(_, &Group)| group.results > 0.0;
@@ -385,7 +385,7 @@ fn analyzed(tier: &HotTier, text: &[u8]) -> Result<Analyzed, LeftOut> {
 struct Tables {
     /// The rows that were changed in each table.
     changed: BTreeMap<u32, f64>,
-    /// For tables that cached values depend on: how many seconds ago the last change was.
+    /// For tables that cached values have depended on: how many seconds ago the last change was.
     last_changes: BTreeMap<u32, f64>,
     writes: BTreeMap<u32, Writes>,
     writing_calls: Option<f64>,
@@ -394,7 +394,8 @@ struct Tables {
     seconds: f64,
 }
 
-/// Returns how many seconds ago each table has changed that cached values have depended on, if the caller may see statistics.
+/// Returns how many seconds ago the last change of each table was, for tables that cached values have depended on. Returns nothing
+/// if the caller may not see statistics.
 fn last_changes(tier: &HotTier) -> BTreeMap<u32, f64> {
     let mut last = BTreeMap::new();
     if space::may_monitor() {
@@ -412,14 +413,14 @@ fn last_changes(tier: &HotTier) -> BTreeMap<u32, f64> {
 #[derive(Debug, Default)]
 struct Changes {
     commits: f64,
-    /// The table that has changed most often, and how often.
+    /// The table with the most commits, and an upper limit of these commits.
     most: Option<(u32, f64)>,
 }
 
 impl Tables {
-    /// Returns at most how many commits have changed one of these tables while the statements were counted. Each call of a
-    /// statement that writes to a table is at most one commit. Each row that these statements have not changed is at most one
-    /// commit, too, but there are not more of these commits than calls that have changed rows anywhere.
+    /// Returns an upper limit of the commits that have changed one of these tables while the statements were counted. Each call of
+    /// a statement that writes to a table counts as one commit. Each changed row that these statements do not explain counts as one
+    /// commit, too, up to the number of calls that have changed rows of any table.
     fn changes_of(&self, roots: &BTreeSet<u32>) -> Changes {
         let Windows { server, tables, commits } = self.windows;
         // Without a reset, the tables were counted at least since the server has started.
@@ -484,9 +485,9 @@ fn limits() -> Limits {
     }
 }
 
-/// The names that statements need in this session.
+/// The names that the printed statements need in this session.
 struct Words {
-    /// The schema of the extension and a point, or nothing if the search path finds its functions.
+    /// The schema of the extension and a point. Empty if the search path finds the functions of the extension.
     prefix: String,
     database: String,
 }
@@ -577,7 +578,7 @@ impl Words {
             let role =
                 most.map_or_else(String::new, |role| format!(" as role {}", Role::from_oid(role).quoted()));
             let reason = format!(
-                "each miss takes {}; a worker computes the result after each change\nrun it{role}, beside the advice above",
+                "each miss takes {}; a worker computes the result after each change\nrun it{role}, in addition to the other advice for this query",
                 time(verdict.costs.miss)
             );
             let run = format!("SELECT {}cache_warmer_add('statement {id}', ", self.prefix);
@@ -591,7 +592,7 @@ impl Words {
         concatenated(&[beginning.as_bytes(), &quoted(&statement.text), more.as_bytes(), b");"])
     }
 
-    /// Returns the cached twin of a query. The values of parameters are not known: they are nulls, with the types in a comment.
+    /// Returns the cached twin of a query. The values of parameters are not known, so it has nulls with the types in a comment.
     fn query(&self, text: &[u8], sketch: &Sketch, more: &str) -> Vec<u8> {
         let begin = format!("SELECT * FROM {}cache_query(", self.prefix);
         let mut arguments = String::new();
@@ -614,12 +615,13 @@ struct Group {
     cost_ms: f64,
     rows: f64,
     space_oid: u32,
-    /// Why results are left out for a while.
+    /// The tables whose changes are the reason that the query is left out for a while. None if it is not left out.
     left_out: Option<String>,
 }
 
-/// A space needs so many reads before its hit ratio counts, and a text so many results that nothing has read.
+/// The least reads of a space before its hit ratio counts.
 const READS_MIN: f64 = 100.0;
+/// The least results of a text, none of which was read lately, before the advice is to remove them.
 const UNREAD_MIN: f64 = 10.0;
 
 /// The groups of all stored results, by their spaces and texts.
@@ -646,7 +648,7 @@ fn groups() -> Groups {
     groups
 }
 
-/// Adds the advice about what is cached and should not be.
+/// Adds the advice about cached results that should not be cached.
 fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut Vec<Advice>) {
     for ((space, text), group) in groups {
         memory::check();
@@ -694,7 +696,7 @@ fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut Vec<A
     }
 }
 
-/// Returns the last row: what was looked at, and what was left out.
+/// Returns the last row: how many statements were read, and how many were left out for which reason.
 fn summary(found: &Evidences, counts: &Counts, shown: usize, left: usize) -> Advice {
     let mut reason = format!("{} statements in {}", counts.seen, window(found.seconds));
     if shown == 0 {
@@ -718,7 +720,7 @@ fn summary(found: &Evidences, counts: &Counts, shown: usize, left: usize) -> Adv
     note(reason, statement)
 }
 
-/// Returns the name of a cached view for a statement: that of one of its tables, and a part of its number.
+/// Returns the name of a cached view for a statement: the name of one of its tables, and a part of the statement's identifier.
 fn view_name(id: i64, roots: &BTreeSet<u32>) -> String {
     let name = roots.first().and_then(|oid| relation::name(*oid, true)).unwrap_or_default();
     let table = name.rsplit('.').next().unwrap_or_default();
@@ -738,7 +740,7 @@ fn concatenated(parts: &[&[u8]]) -> Vec<u8> {
     whole
 }
 
-/// Quotes a text with dollars, by a tag that does not occur in it.
+/// Quotes a text between dollar signs, with a tag that does not occur in the text.
 fn quoted(text: &[u8]) -> Vec<u8> {
     let occurs =
         |tag: &[u8]| text.windows(tag.len()).any(|part| part == tag) || text.ends_with(&tag[..tag.len() - 1]);
@@ -748,7 +750,7 @@ fn quoted(text: &[u8]) -> Vec<u8> {
     concatenated(&[tag.as_bytes(), text, tag.as_bytes()])
 }
 
-/// Returns a text with one blank in place of each gap.
+/// Returns a text with one blank in place of each sequence of white space, and without a semicolon at its end.
 fn in_one_line(text: &[u8]) -> Vec<u8> {
     let mut line = memory::zeroed(0);
     memory::reserve(&mut line, text.len() + 1);

@@ -3,27 +3,31 @@
 //!
 //! Times are milliseconds, except the windows of observation, which are seconds.
 
-/// The costs of a hit, besides its rows: finding the result, and starting to return it.
+/// The cost of a hit without its rows, in milliseconds: finding the result, and starting to return it.
 const HIT_MS: f64 = 0.05;
+/// The cost of each row of a hit, in milliseconds.
 const HIT_ROW_MS: f64 = 0.0003;
-/// The costs of a miss in addition to those of the query: looking for the result, observing the query, storing the rows.
+/// The cost of a miss in addition to that of the query, without its rows, in milliseconds: looking for the result, observing the
+/// query, storing the result.
 const MISS_MS: f64 = 0.2;
+/// The additional cost of each row of a miss, in milliseconds.
 const MISS_ROW_MS: f64 = 0.0005;
 
-/// A statement with fewer calls says too little about its future.
+/// A statement needs so many calls before they say something about later calls.
 const CALLS_MIN: f64 = 5.0;
-/// A statement must take this many times as long as a hit.
+/// A statement must take at least this many times as long as a hit.
 const HIT_TIMES: f64 = 4.0;
-/// A statement is not worth the trouble if it saves less: 0.05 ms in each second are 4 s in a day.
+/// The least saving that is worth a change of the application: 0.05 ms in each second, which are 4 s in a day.
 const SAVES_MIN: f64 = 0.05;
-/// Only callers of a statement that takes so long are better off with old rows, or with a worker that computes the rows for them.
+/// A statement must take so many milliseconds before the advice is that its callers accept old rows.
 const STALE_MS: f64 = 20.0;
+/// A statement must take so many milliseconds before the advice is that a worker computes its result.
 const WARM_MS: f64 = 1000.0;
-/// A worker computes results for a statement that finds at least so many hits for each miss.
+/// A statement must have so many calls for each miss before the advice is that a worker computes its result.
 const WARM_HITS: f64 = 10.0;
 /// The age of rows that `stale_ok` accepts in the advice, in seconds.
 pub const STALE_SECONDS: f64 = 60.0;
-/// The times to live that the advice chooses from, if the default is too short.
+/// The times to live that the advice chooses from if the default is too short, in seconds, each with its name in SQL.
 const LONGER: [(f64, &str); 2] = [(3600.0, "1 hour"), (86_400.0, "1 day")];
 
 /// The costs of one call.
@@ -35,7 +39,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Estimates the costs of a statement that takes `uncached` milliseconds and returns so many rows.
+    /// Estimates the costs of a statement that takes `uncached` milliseconds and returns `rows` rows.
     pub fn of(uncached: f64, rows: f64) -> Self {
         let hit = HIT_MS + rows * HIT_ROW_MS;
         Self { uncached, hit, miss: uncached + MISS_MS + rows * MISS_ROW_MS }
@@ -49,7 +53,7 @@ impl Costs {
         (self.miss - self.uncached) / (self.miss - self.hit)
     }
 
-    /// Returns the milliseconds that so many calls save, with so many misses among them.
+    /// Returns the milliseconds that the cache saves in `calls` calls, of which `misses` are misses.
     fn saved(self, calls: f64, misses: f64) -> f64 {
         (calls - misses) * (self.uncached - self.hit) - misses * (self.miss - self.uncached)
     }
@@ -58,12 +62,13 @@ impl Costs {
 /// Where the expected number of hits comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evidence {
-    /// The observing mode has counted calls that would have been hits, and the time that they would have saved.
+    /// The observing mode has counted calls, and the hits among them. `saved_ms` is the time of the calls that would have been
+    /// hits.
     Observed { calls: f64, hits: f64, saved_ms: f64, seconds: f64, is_invalidated: bool },
-    /// At most so many commits have changed a table of the statement. The statement always returns the same rows in between.
-    /// `roles` is the number of roles that call it, each of which has results of its own.
+    /// At most `commits` commits have changed a table of the statement. Between two of them, the statement always returns the same
+    /// rows. `roles` is the number of roles that call it, each of which has results of its own.
     Commits { commits: f64, roles: f64 },
-    /// Nothing tells how often a call repeats an earlier one.
+    /// It is not known how often a call repeats an earlier one.
     Unknown,
 }
 
@@ -126,7 +131,7 @@ impl PartialEq for Costs {
     }
 }
 
-/// Calls, misses and the milliseconds saved, in so many seconds.
+/// The expected calls and misses, and the milliseconds that they save, in a number of seconds.
 #[derive(Clone, Copy, Debug)]
 struct Expected {
     calls: f64,
@@ -154,12 +159,12 @@ impl Expected {
     }
 }
 
-/// Returns the longest of a statement's costs for which the cache is no help, in milliseconds, besides its rows.
+/// Returns the mean time in milliseconds below which no statement is worth caching, even if it returns no rows.
 pub fn floor_ms(min_cost_ms: f64) -> f64 {
     min_cost_ms.max(HIT_TIMES * HIT_MS)
 }
 
-/// Returns what to do with a statement. None: the cache is not worth it, as far as is known.
+/// Returns what to do with a statement. None if it is not worth caching, as far as is known.
 pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
     let Figures { calls, mean_ms, rows, .. } = *figures;
     let seconds = figures.seconds.max(1e-3);
@@ -189,7 +194,7 @@ pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
             let (seconds, misses) = (seconds.max(1e-3), (calls - hits).clamp(0.0, calls));
             let lost = hits * costs.hit + misses * (costs.miss - costs.uncached);
             let exact = Expected { calls, misses, saved_ms: saved_ms - lost, seconds };
-            // The mode cannot tell which misses were calls with new arguments. A statement without parameters has none.
+            // With parameters, some misses may be calls with new arguments. The observing mode does not count these separately.
             let stale = (is_invalidated && !figures.has_parameters)
                 .then(|| Expected::of(costs, calls, 1.0 + seconds / STALE_SECONDS, seconds));
             (exact, stale, None, if is_invalidated { misses } else { 0.0 })

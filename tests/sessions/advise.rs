@@ -84,7 +84,7 @@ fn counting_cluster() -> Option<Cluster> {
 
 const CALLS: usize = 10;
 
-/// Statements that are worth caching, with the advice for each.
+/// Statements that are worth caching, each with the advice that it must get.
 const WORTHY: [(&str, &str); 9] = [
     ("SELECT slow(count(*)) AS n FROM orders", "view"),
     ("SELECT slow(id) AS id FROM one_row", "cache"),
@@ -156,7 +156,7 @@ fn work(cluster: &Cluster, session: &mut Client) {
     }
 }
 
-/// Runs what a row says in place of its statement: as often as the statement was called. Returns the time and the number of hits.
+/// Runs the printed statement of a row as often as the workload has run the original one. Returns the time and the number of hits.
 fn replay(session: &mut Client, row: &Row) -> (f64, usize) {
     let statement = row.statement.as_ref().expect("it has a statement");
     let query = match row.advice.as_str() {
@@ -184,8 +184,8 @@ fn replay(session: &mut Client, row: &Row) -> (f64, usize) {
     (took, hits)
 }
 
-/// The statements that are worth caching are found, with the form that fits, and no others. Each printed statement runs as it is
-/// printed. If the application runs the printed statements instead, it saves what the advice has promised, within a fifth.
+/// The advice names the statements that are worth caching, with the form that fits, and no others. Each printed statement runs as
+/// it is printed. If the application runs the printed statements instead, it saves the promised time, within a fifth.
 #[test]
 fn the_advice_finds_what_is_worth_caching_and_keeps_its_promise() {
     let Some(cluster) = counting_cluster() else { return };
@@ -336,8 +336,8 @@ fn what_is_missing_is_a_note() {
     }
 }
 
-/// A role sees the advice for its own statements. Statements of others are counted only. Texts that are broken, huge or locked are
-/// left out, and nothing is executed.
+/// A role sees the advice for its own statements. Statements of other roles are only counted. Texts that are broken or huge, or
+/// whose tables are locked, are left out. No statement is executed.
 #[test]
 fn texts_that_cannot_be_judged_are_left_out() {
     let Some(cluster) = counting_cluster() else { return };

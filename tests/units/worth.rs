@@ -91,7 +91,7 @@ fn each_statement_gets_the_form_that_fits() {
     }
 }
 
-/// The saving is the time of the hits, without that of the hits themselves and what misses cost in addition.
+/// The saving is the time of the calls that are hits, less the cost of these hits and the additional cost of the misses.
 #[test]
 fn the_saving_is_that_of_the_expected_hits() {
     let verdict = decide(&Figures { evidence: commits(99.0), ..REPORT }, &LIMITS).expect("it pays");
