@@ -1,5 +1,5 @@
 //! Finds the value of a key as this session must see it: a change of the own transaction, an entry of the memory, or a value that
-//! is saved in a table. The *tier* is the cache in shared memory; A *fence* is a word in shared memory that says when something
+//! is saved in a table. The *tier* is the cache in shared memory. A *fence* is a word in shared memory that says when something
 //! that values depend on last changed (`docs/architecture.md`).
 
 use super::access::keyspace_for_reading;

@@ -2,7 +2,7 @@
 //!
 //! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
 //! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed. The
-//! *tier* is the cache in shared memory; A *fence* is a word in shared memory that says when something that values depend on last
+//! *tier* is the cache in shared memory. A *fence* is a word in shared memory that says when something that values depend on last
 //! changed (`docs/architecture.md`).
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};

@@ -1,7 +1,6 @@
-//! The DDL race with a gate: a transaction *stands*: it waits after its rows have become
-//! visible and before its catalog invalidation messages are sent. Meanwhile, another session fills: it calls `cache_fetch` or
-//! `cache_query`, which computes the result. No session may be given that result after the commit has returned. The tests are
-//! deterministic.
+//! The DDL race with a gate. A transaction *stands*: it waits after its rows have become visible and before its catalog
+//! invalidation messages are sent. Meanwhile, another session fills: it calls `cache_fetch` or `cache_query`, which computes the
+//! result. No session may get that result after the commit has returned. The tests are deterministic.
 //!
 //! The library `neighbour.c` makes the transaction stand: in its own COMMIT callback, or where the messages are sent, because a
 //! third session holds SInvalWriteLock.

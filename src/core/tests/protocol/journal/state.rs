@@ -1,11 +1,9 @@
 //! The actors of the protocol, their steps, and the state between two steps.
 //!
-//! A change has an identifier, which is a bit in every set of changes. A value is the set of the changes that were
-//! visible when it was computed, without those that do not concern it. `mod.rs` explains the words: a *record* names one change,
-//! the
-//! *tail* counts the reserved lines of the ring, a *lap* is one way around the ring, and a *life* begins after each crash, with a
-//! new
-//! *base* from which the records count.
+//! A change has an identifier, which is a bit in every set of changes. A value is the set of the changes that were visible when it
+//! was computed, without those that do not concern it. `mod.rs` explains the words: a *record* names one change, the *tail* counts
+//! the reserved lines of the ring, a *lap* is one way around the ring, and a *life* begins after each crash, with a new *base* from
+//! which the records count.
 
 use crate::memory::Fence;
 
