@@ -9,16 +9,16 @@
 //! The functions of this file neither fail nor allocate, because they run after a commit. A *fence* is a word in shared memory that
 //! says when something that values depend on last changed (`docs/architecture.md`).
 //!
-//! A *life* of the journal lasts until its memory is formatted or damaged.
+//! A *life* of the journal begins when it is first used, and ends when its memory is formatted or damaged.
 
 use crate::pg::clock;
 use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::{Event, FenceId, Record, What};
 
-/// The most by which the number of the last record may grow per second, on average. A *life* of the journal is the time from its
-/// first use until it is empty again after a start of the server. The numbers of a life begin at the time of its start, in seconds,
-/// times this constant. So they are greater than all numbers of earlier lives, unless the system's clock was set back.
+/// The most by which the number of the last record may grow per second, on average. The numbers of a life begin at the time of its
+/// start, in seconds, times this constant. So they are greater than all numbers of earlier lives, unless the system's clock was set
+/// back.
 const NUMBERS_PER_SECOND: u128 = 1 << 20;
 
 /// Appends records, and wakes the processes that wait for changes. Counts the records of tags as invalidations by tag, also if the

@@ -174,8 +174,9 @@ fn streamed_transactions_invalidate() {
     streamed_changes_invalidate("on");
 }
 
-/// Since PostgreSQL 16, the subscriber may apply such a transaction in a parallel worker while it is being sent. The worker commits
-/// it, which must invalidate. The same holds if the worker prepares it, and the main worker ends it.
+/// Since PostgreSQL 16, the subscriber may apply a large transaction in a parallel worker while the publisher still sends it. The
+/// commit of this worker must invalidate values. The same holds if the worker prepares the transaction, and the main worker ends
+/// it.
 #[test]
 fn transactions_that_a_parallel_worker_applies_invalidate() {
     if Server::from_env().major() < 16 {

@@ -45,7 +45,7 @@ pub fn no_ops() -> impl Iterator<Item = &'static NoOp> {
     NO_OPS.iter().chain(of_this_major(NEWER_NO_OPS))
 }
 
-/// Returns those that the server under test has. The numbers are the major versions since which PostgreSQL has them.
+/// Returns those of the items that the server under test has. Each item has the major version of PostgreSQL since which it exists.
 fn of_this_major<T>(newer: &'static [(u32, T)]) -> impl Iterator<Item = &'static T> {
     let major = Server::from_env().major();
     newer.iter().filter(move |(since, _)| *since <= major).map(|(_, newer)| newer)

@@ -3,9 +3,9 @@
 use super::super::calls::{Expect, answer, assert_right, cached, compare, compare_to, fill, run};
 use pg_cache_testbed::Database;
 
-/// The planner computes an `IMMUTABLE` function once, and inlines functions in SQL. Neither is in the plan any more, and still a
-/// new definition must count, in all sessions, however deep the function is. PostgreSQL's own sessions may keep the old result in
-/// the plan of another function, so the right answer is that of a new session.
+/// The planner computes an `IMMUTABLE` function once, and inlines functions in SQL. Then the plan does not contain the function any
+/// more. Still, a new definition must invalidate the result, in all sessions, however deep the function is. PostgreSQL's own
+/// sessions may keep the old result in the plan of another function, so the right answer is that of a new session.
 #[test]
 fn a_replaced_immutable_function_counts_wherever_it_was_computed() {
     let database = Database::create();
@@ -98,8 +98,8 @@ fn a_replaced_comparison_function_of_an_operator_class_counts() {
     assert_right(&mut session, query, "v text", Expect::Fresh);
 }
 
-/// A partition may itself be partitioned. One that is attached, detached or created below changes the whole table, also when the
-/// partition that it goes to had none before.
+/// A partition may itself be partitioned. If a partition is attached, detached or created below it, the whole table changes, also
+/// if it had no partition before.
 #[test]
 fn a_partition_attached_below_another_changes_the_whole() {
     let database = Database::create();
@@ -160,7 +160,8 @@ fn a_partition_attached_below_another_changes_the_whole() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A transaction that has changed definitions sees them itself. Others get the result with the old ones, until the commit.
+/// A transaction that has changed definitions gets results with the new ones. Other transactions get results with the old ones,
+/// until the commit.
 #[test]
 fn uncommitted_definitions_count_in_their_transaction_only() {
     let database = Database::create();
@@ -251,7 +252,7 @@ fn uncommitted_definitions_count_in_their_transaction_only() {
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
 
-/// Autovacuum analyzes and vacuums tables and catalogs at any time. That changes no definition.
+/// Autovacuum analyzes and vacuums tables and catalogs at any time. This changes no definition, so all results must stay hits.
 #[test]
 fn analyze_and_vacuum_leave_all_results() {
     let database = Database::create();

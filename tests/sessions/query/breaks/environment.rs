@@ -30,8 +30,8 @@ fn a_time_zone_that_the_configuration_changes_is_a_change() {
     }
 }
 
-/// A setting of a library decides what an operator returns. It may be set before the library is loaded, when it is a mere name, and
-/// after that. The library may be loaded by the query itself.
+/// A setting of a library decides what an operator returns. A session may set it before the library is loaded, when the server
+/// knows only its name, or after that. The query itself may load the library.
 #[test]
 fn a_setting_of_a_library_is_part_of_the_context() {
     let database = Database::create();
@@ -83,8 +83,8 @@ fn a_setting_of_a_library_is_part_of_the_context() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A temporary table is found before all others. A session that has one of the same name must not get the result of the other
-/// table, and must not replace it.
+/// PostgreSQL finds a temporary table before all others of its name. A session with such a table must not get the result of the
+/// other table, and must not replace that result.
 #[test]
 fn a_temporary_table_that_shadows_makes_no_hit() {
     let database = Database::create();
@@ -154,7 +154,7 @@ fn a_temporary_table_that_shadows_makes_no_hit() {
     assert_eq!(findings(&mut other), Vec::<String>::new());
 }
 
-/// A name in a literal of a type such as `regclass` is no identifier of the text. It may still be that of a temporary table.
+/// A name in a literal of a type such as `regclass` is no identifier of the text. It may still be the name of a temporary table.
 #[test]
 fn a_literal_that_names_a_temporary_table_is_not_shared() {
     let database = Database::create();
@@ -344,7 +344,8 @@ fn a_result_that_read_the_clock_lives_at_most_a_minute() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The arguments of a call lie side by side in their stored form, so a word of one must not hide in the end of another.
+/// The arguments of a call are stored side by side. The search for words of the clock must find a word at the beginning of an
+/// argument, after the end of another one.
 #[test]
 fn a_moment_in_a_later_argument_reads_the_clock() {
     let database = Database::create();

@@ -57,7 +57,7 @@ fn a_result_without_the_callers_tags_is_no_hit() {
     assert_call(&mut other, query, &with("a"), &["3"], Expect::Hit);
 }
 
-/// A caller that accepts results of at most some age must not get an older one, also if that still lives.
+/// A caller that accepts results up to some age must not get an older result, even if that result has not expired.
 #[test]
 fn a_result_older_than_the_callers_ttl_is_no_hit() {
     let database = Database::create();
@@ -74,8 +74,8 @@ fn a_result_older_than_the_callers_ttl_is_no_hit() {
     assert_call(&mut other, query, "depends => '{}', ttl => '1 h'", &["3"], Expect::Fresh);
 }
 
-/// White space between two literals joins them only if it contains a newline. Texts that differ in what looks harmless may mean
-/// different things. The first of each pair is stored, and the second must give its own answer.
+/// Texts with a small difference may mean different things. For instance, white space between two literals joins them only if it
+/// contains a newline. The result of the first text of each pair is stored, and the second text must get its own result.
 #[test]
 fn texts_that_look_alike_are_different_queries() {
     let database = Database::create();

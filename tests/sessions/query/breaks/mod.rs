@@ -3,7 +3,8 @@
 //!
 //! - `definitions`: changes of definitions that a result must notice, and work of the server that changes none.
 //! - `dependencies`: tables that a query reads although its text or its plan does not show it.
-//! - `environment`: conditions on which a result depends besides its text, such as settings, temporary objects, privileges and the clock.
+//! - `environment`: conditions on which a result depends besides its text, such as settings, temporary objects, privileges and the
+//!   clock.
 //! - `identity`: calls that must not share a result, such as the same text with other options, and texts that look alike.
 //! - `names`: numbers and names of objects as values, such as `regclass`.
 //! - `storing`: the storing and replacing of results, with refreshes, changes during the run, and touches.
@@ -28,7 +29,7 @@ fn assert_call(session: &mut Client, query: &str, options: &str, rows: &[&str], 
     assert!(expect.fits(&status), "{query} with {options}: status {status:?} instead of {expect:?}");
 }
 
-/// Returns the seconds that the stored result of a query still lives, or None if there is none.
+/// Returns the seconds until the stored result of a query expires. None if there is no stored result.
 fn seconds_left(session: &mut Client, query: &str, args: &str) -> Option<f64> {
     let ask = format!(
         "SELECT extract(epoch FROM public.cache_ttl(public.cache_key($cached${query}$cached$, {args})))::text"

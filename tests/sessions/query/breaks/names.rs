@@ -4,8 +4,9 @@ use super::super::calls::{Expect, compare, run};
 use crate::memory::cluster;
 use pg_cache_testbed::{Conf, Database};
 
-/// The text of an object's number is its name, which changes without a change of the table that holds the number. The number of a
-/// name changes as well. The values of these types come from a table, so the query has no constant that shows the object.
+/// A value of a type such as `regclass` is the OID of an object, and its text is the name of the object. The name can change
+/// without a change of the table that holds the value, and so can the OID of a name. The values come from a table, so the query has
+/// no constant that shows the object.
 #[test]
 fn a_renamed_object_counts_where_a_table_holds_its_number_or_name() {
     let database = Database::create();

@@ -5,7 +5,8 @@ use super::{assert_call, seconds_left};
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 
-/// A refresh stores a new result. It must be invalidated by the same changes as the first one, and vary with the same settings.
+/// A refresh stores a new result. The changes that invalidate the first result must invalidate the new one, too, and the new one
+/// must vary with the same settings.
 #[test]
 fn a_refresh_keeps_dependencies_context_and_tags() {
     let database = Database::create();
@@ -49,7 +50,7 @@ fn a_refresh_keeps_dependencies_context_and_tags() {
 }
 
 /// Holds the fill of a query while a writer commits. The writer's change is not in the result, so the result must not be served,
-/// also not to sessions that come before the fill ends.
+/// also not to sessions that call before the fill ends.
 #[test]
 fn a_result_stored_after_the_invalidation_is_not_served() {
     let database = Database::create();

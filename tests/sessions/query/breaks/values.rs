@@ -78,7 +78,8 @@ fn a_function_that_fetches_from_the_callers_cursor_is_not_stored() {
     assert_right(&mut session, "SELECT own()::text AS v", "v text", Expect::Fresh);
 }
 
-/// A function may open a cursor and return its name. The caller then fetches from the cursor, which a stored name does not open.
+/// A function may open a cursor and return its name. The caller then fetches from the cursor. A hit would return the name of a
+/// cursor that is not open.
 #[test]
 fn a_function_that_opens_a_cursor_for_its_caller_is_not_stored() {
     let database = Database::create();
@@ -102,7 +103,7 @@ fn a_function_that_opens_a_cursor_for_its_caller_is_not_stored() {
     }
 }
 
-/// A function that is declared `STABLE` may call built-in functions that are volatile, because what they read changes at any time
+/// A function that is declared `STABLE` may call built-in functions that are volatile. They read data that changes at any time
 /// without a commit.
 #[test]
 fn volatile_built_in_functions_inside_of_stable_ones_are_right() {
@@ -139,7 +140,8 @@ fn volatile_built_in_functions_inside_of_stable_ones_are_right() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A backend gives an anonymous record type a number of its own, which means another type in another backend. Named types are fine.
+/// Each backend numbers anonymous record types by itself, so a number means another type in another backend. Results with named
+/// types are stored.
 #[test]
 fn a_column_of_an_anonymous_record_type_is_not_stored() {
     let database = Database::create();
@@ -221,7 +223,7 @@ fn a_domain_over_a_composite_type_is_no_row_type() {
     assert!(answer(&mut session, &call("pair")).is_ok());
 }
 
-/// A column may have any name, also that of the relation from which the rows become JSON.
+/// A column may have any name, also the name that pg_cache gives to the source of the rows when it makes JSON of them.
 #[test]
 fn a_column_with_the_name_of_the_row_source_stays_a_column() {
     let database = Database::create();
@@ -230,8 +232,8 @@ fn a_column_with_the_name_of_the_row_source_stays_a_column() {
     assert_eq!(rows, r#"[{"b": 2, "pg_cache_rows": 1}]"#);
 }
 
-/// Large values of a table lie in another table, and functions return arrays and records in a form of their own. A stored result
-/// must have the values themselves. With `depends => '{}'`, the result outlives the rows that it came from.
+/// Large values of a table are in another table (TOAST), and functions return arrays and records in another form in memory. A
+/// stored result must have the values themselves. With `depends => '{}'`, the result outlives the rows that it came from.
 #[test]
 fn a_stored_result_has_the_values_and_no_pointers() {
     let database = Database::create();
