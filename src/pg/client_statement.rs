@@ -94,7 +94,7 @@ local! {
     static STATE: RefCell<Option<State>> = RefCell::new(None);
 }
 
-/// What the session remembers of the tree of a statement.
+/// The findings that the session remembers of the tree of a statement.
 struct Tree {
     /// The findings in the tree.
     seen: Rc<Seen>,
