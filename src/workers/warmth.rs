@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// The least time between the starts of two workers of an owner. It doubles, up to `PAUSE_MAX`, with each worker that could not
 /// begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The limit of that doubling.
+/// The greatest time to which `PAUSE_MIN` doubles.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// While there are more owners than workers, the least time on average between the starts of two workers. The start of a worker
 /// costs some milliseconds of processor time, so with very many owners each of them waits longer.

@@ -16,7 +16,7 @@ use crate::key::Scope;
 const SPACES: usize = 4;
 /// The first of the counters of the ways in which an entry can end. The others follow it, up to `EvictedUnread`.
 const FIRST: usize = Counter::Replaced as usize;
-/// The number of these counters.
+/// The number of the counters from [`FIRST`] to `EvictedUnread`.
 const WAYS: usize = Counter::EvictedUnread as usize - FIRST + 1;
 
 /// The changes of a few spaces, and the entries that a relation killed.

@@ -36,7 +36,7 @@ struct Hold {
 /// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
 /// blocks, before an entry is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
 const SEARCH_WORDS_MIN: u32 = 8;
-/// See [`SEARCH_WORDS_MIN`].
+/// A search for blocks may look at one more word for every group of this many free blocks: see [`SEARCH_WORDS_MIN`].
 const FREE_BLOCKS_PER_WORD: u32 = 32;
 /// An entry that needs more than an eighth of a shard's blocks is spread over several shards.
 const SHARD_SHARE: u32 = 8;
@@ -45,7 +45,8 @@ const SMALL_BLOCKS: u32 = 32;
 /// For a larger entry, the first attempt accepts only runs of at least an eighth of its blocks. This minimum is itself at least
 /// [`SMALL_BLOCKS`] and at most [`PIECE_BLOCKS_MAX`].
 const PIECES: u32 = 8;
-/// The limit of the minimum above, 4 KB: evicting neighbours until a longer run is free would take too long.
+/// The greatest minimum for the first attempt ([`PIECES`]), 4 KB: evicting neighbours until a longer run is free would take too
+/// long.
 const PIECE_BLOCKS_MAX: u32 = 256;
 
 /// Where the blocks of an entry will come from.

@@ -76,7 +76,7 @@ const AWAITED_BEFORE: u64 = 1 << 59;
 const LONE: u64 = 1 << 58;
 /// The position of the two bits that count failures.
 const FAILURES_AT: u32 = 56;
-/// The mask of these two bits.
+/// The mask of the two bits that count failures.
 const FAILURES: u64 = 3 << FAILURES_AT;
 
 /// The position of the bits that count how many sessions have given up waiting for a fill.

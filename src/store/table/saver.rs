@@ -97,7 +97,7 @@ pub enum Due {
     Many,
 }
 
-/// The rows of a segment that are copied on before it is freed.
+/// The rows of a segment that the saver copies to another segment before it frees the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     /// Those that a reader has asked for, up to a quarter of a segment.

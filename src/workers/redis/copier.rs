@@ -41,7 +41,7 @@ const REFILL_PAUSE: Duration = Duration::from_millis(10);
 /// The least time after a comparison of all keys before the worker makes another one because a set is not complete. Otherwise a
 /// Redis that evicts many sets would do nothing else.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
-/// That time is also at least this multiple of the time that the comparison took.
+/// The time before another comparison is also at least this multiple of the time that the last comparison took.
 const COMPARE_SHARE: u32 = 4;
 /// The most pages (`ExportedPage`, 64 buckets) that one step of a refill looks through, so that the step is short if few have keys.
 const PAGES_MAX: usize = 512;
