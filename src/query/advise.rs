@@ -142,7 +142,7 @@ pub fn advise(most: usize) -> Vec<Advice> {
     };
     let mut rows = Vec::new();
     for candidate in &candidates {
-        let observed = found.observed.get(&candidate.id);
+        let observed = found.observed.get(&candidate.id).filter(|seen| seen.calls >= worth::CALLS_MIN);
         match judge(candidate, observed, &tables, found.seconds) {
             Some((verdict, changes)) => {
                 for row in words.of(candidate, observed, &verdict, &changes, found.seconds) {
@@ -422,10 +422,9 @@ impl Tables {
     /// a statement that writes to a table counts as one commit. Each changed row that these statements do not explain counts as one
     /// commit, too, up to the number of calls that have changed rows of any table.
     fn changes_of(&self, roots: &BTreeSet<u32>) -> Changes {
-        let Windows { server, tables, commits } = self.windows;
-        // Without a reset, the tables were counted at least since the server has started.
-        let counted = tables.unwrap_or_else(|| server.max(self.seconds)).max(1e-3);
-        let share = (self.seconds / counted).min(1.0);
+        let Windows { tables, commits, .. } = self.windows;
+        // It is not known since when tables without a reset were counted: a crash also begins the counts anew. So all counts count.
+        let share = tables.map_or(1.0, |counted| (self.seconds / counted.max(1e-3)).min(1.0));
         let mut changes = Changes::default();
         for root in roots {
             if self.last_changes.get(root).is_some_and(|ago| *ago > self.seconds) {

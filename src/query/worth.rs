@@ -13,8 +13,8 @@ const MISS_MS: f64 = 0.2;
 /// The additional cost of each row of a miss, in milliseconds.
 const MISS_ROW_MS: f64 = 0.0005;
 
-/// A statement needs so many calls before they say something about later calls.
-const CALLS_MIN: f64 = 5.0;
+/// The least number of calls, counted or observed, from which the calls of a statement in the future are inferred.
+pub const CALLS_MIN: f64 = 5.0;
 /// A statement must take at least this many times as long as a hit.
 const HIT_TIMES: f64 = 4.0;
 /// The least saving that is worth a change of the application: 0.05 ms in each second, which are 4 s in a day.
@@ -188,9 +188,6 @@ pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
             return (observe.saves >= SAVES_MIN).then_some(observe);
         }
         Evidence::Observed { calls, hits, saved_ms, seconds, is_invalidated } => {
-            if calls < CALLS_MIN {
-                return None;
-            }
             let (seconds, misses) = (seconds.max(1e-3), (calls - hits).clamp(0.0, calls));
             let lost = hits * costs.hit + misses * (costs.miss - costs.uncached);
             let exact = Expected { calls, misses, saved_ms: saved_ms - lost, seconds };

@@ -79,7 +79,6 @@ fn each_statement_gets_the_form_that_fits() {
             Figures { evidence: observed(100.0, 0.0, 0.0), ..REPORT },
             Some(Choice::StaleOk),
         ),
-        ("observed too shortly", Figures { evidence: observed(4.0, 3.0, 150.0), ..REPORT }, None),
         (
             "many roles",
             Figures { evidence: Evidence::Commits { commits: 0.0, roles: 1000.0 }, ..REPORT },
