@@ -88,14 +88,6 @@ impl SqlState {
     pub const QUERY_CANCELED: Self = Self(PgSqlErrorCode::ERRCODE_QUERY_CANCELED as u32);
 }
 
-impl SqlState {
-    /// Returns whether a query raises such an error because of its data or of its definition, and will raise it again: the class is
-    /// data exception, cardinality violation, constraint violation, syntax error or access rule violation, or error of PL/pgSQL.
-    pub fn is_of_query(self) -> bool {
-        ["21", "22", "23", "42", "44", "P0"].contains(&&self.to_string()[..2])
-    }
-}
-
 impl std::fmt::Display for SqlState {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let character = |index: u32| char::from(b'0' + (self.0 >> (6 * index) & 0x3F) as u8);

@@ -3,15 +3,15 @@
 
 #![allow(unsafe_code)]
 
-use super::{executor, memory, relation};
+use super::{executor, memory, relation, tree};
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 
 /// The kind of a statement, as its syntax shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outline {
     /// A query that changes nothing, as far as its syntax shows.
-    Query,
+    Query(Constants),
     /// A statement that changes rows of the relations `targets`. If `counts_changes` is true, the number of rows that the server
     /// counts for the statement is the number of changed rows.
     Writes {
@@ -19,6 +19,16 @@ pub enum Outline {
         counts_changes: bool,
     },
     Other,
+}
+
+/// The constants in a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Constants {
+    /// Whether the text contains a constant other than NULL.
+    pub any: bool,
+    /// Whether it contains a string. The analysis of a text with strings calls the input functions of types, and these call the
+    /// constraints of domains: code of any role.
+    pub strings: bool,
 }
 
 /// Parses a text, and looks up the relations whose rows it changes. Takes no locks. Raises the errors of the parser.
@@ -79,9 +89,40 @@ pub fn outline(text: &CStr) -> Outline {
             }
         }
         match (*statement).type_ == T_SelectStmt && !writes_beside {
-            true => Outline::Query,
+            true => Outline::Query(constants_of(statement)),
             false => Outline::Writes { targets, counts_changes: !writes_beside },
         }
+    }
+}
+
+/// Returns the constants in a statement.
+///
+/// # Safety
+/// The statement must be one that the parser has returned.
+unsafe fn constants_of(statement: *mut pg_sys::Node) -> Constants {
+    let mut found = Constants::default();
+    // SAFETY: as the caller promises. The context is what `note_constant` expects.
+    unsafe { note_constant(statement, (&raw mut found).cast()) };
+    found
+}
+
+/// The server calls this for each node of a statement that the parser has returned. `context` is a [`Constants`].
+#[pg_guard]
+#[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
+unsafe extern "C-unwind" fn note_constant(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: a node's tag names its type. The context is as in `constants_of`. The value of a constant is a node, too.
+    unsafe {
+        if (*node).type_ == pg_sys::NodeTag::T_A_Const {
+            let constant = node.cast::<pg_sys::A_Const>();
+            let found = &mut *context.cast::<Constants>();
+            found.any |= !(*constant).isnull;
+            found.strings |= !(*constant).isnull && (*constant).val.node.type_ == pg_sys::NodeTag::T_String;
+            return false;
+        }
+        pg_sys::ffi::pg_guard_ffi_boundary(|| tree::raw_expression_tree_walker(node, note_constant, context))
     }
 }
 

@@ -514,6 +514,11 @@ fn class(oid: u32) -> Option<(u8, u8, u32)> {
     with_class(oid, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
 }
 
+/// Returns whether a relation is an unlogged table.
+pub fn is_unlogged(oid: u32) -> bool {
+    class(oid).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_UNLOGGED)
+}
+
 /// Calls `read` with the row of a relation in pg_class. Returns None if there is no such relation.
 fn with_class<R>(oid: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
     // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the

@@ -3,6 +3,9 @@
 //!
 //! - it has `LIMIT`, `OFFSET` or `DISTINCT ON`, and its `ORDER BY` may leave the order of some rows open;
 //! - it has a window function that depends on the order of such rows. These are all except the ranking functions;
+//! - it has `ARRAY(SELECT …)` whose query does not give the order of its rows;
+//! - it chooses one of several equal values: by `DISTINCT`, `GROUP BY`, `UNION` and the like, `min`, or `max`. Equal values of some
+//!   types are different values, such as the numbers 1.0 and 1.00 (`is_identity`);
 //! - it has an aggregate whose value depends on the order of its input, and that order is not given: a list, a sum of floating
 //!   point numbers, or an aggregate that is not built in.
 //!
@@ -34,7 +37,9 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
     // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own.
     unsafe {
         let is_unclear = match (*node).type_ {
-            pg_sys::NodeTag::T_Query => cuts_off(node.cast()),
+            pg_sys::NodeTag::T_Query => cuts_off(node.cast()) || chooses_among_equals(node.cast()),
+            pg_sys::NodeTag::T_SetOperationStmt => merges_equals(node.cast()),
+            pg_sys::NodeTag::T_SubLink => is_unordered_array(node.cast()),
             pg_sys::NodeTag::T_Aggref => is_ordered_aggregate(node.cast()),
             pg_sys::NodeTag::T_WindowFunc => {
                 !RANKS.contains(&(*node.cast::<pg_sys::WindowFunc>()).winfnoid.to_u32())
@@ -70,13 +75,100 @@ unsafe fn is_ordered(query: &pg_sys::Query) -> bool {
     // SAFETY: the lists of a query hold nodes of these types.
     unsafe {
         let is_sorted = |reference: u32| reference != 0 && has_reference(query.sortClause, reference);
-        let all_columns = nodes::<pg_sys::TargetEntry>(query.targetList)
-            .all(|entry| (**entry).resjunk || is_sorted((**entry).ressortgroupref));
+        let all_columns = nodes::<pg_sys::TargetEntry>(query.targetList).all(|entry| {
+            let is_given = is_sorted((**entry).ressortgroupref) && is_identity_of((**entry).expr.cast());
+            (**entry).resjunk || is_given
+        });
         let all_groups = !query.groupClause.is_null()
             && query.groupingSets.is_null()
             && nodes::<pg_sys::SortGroupClause>(query.groupClause)
                 .all(|clause| is_sorted((**clause).tleSortGroupRef));
         !query.sortClause.is_null() && (all_columns || all_groups || has_sorted_key(query))
+    }
+}
+
+/// Returns whether a query removes or groups equal rows whose values may differ.
+unsafe fn chooses_among_equals(query: *const pg_sys::Query) -> bool {
+    // SAFETY: the lists of a query hold nodes of these types.
+    unsafe {
+        let query = &*query;
+        nodes::<pg_sys::TargetEntry>(query.targetList).any(|entry| {
+            let reference = (**entry).ressortgroupref;
+            let is_compared = reference != 0
+                && (has_reference(query.groupClause, reference)
+                    || has_reference(query.distinctClause, reference));
+            is_compared && !is_identity_of((**entry).expr.cast())
+        })
+    }
+}
+
+/// Returns whether a set operation removes equal rows whose values may differ.
+unsafe fn merges_equals(operation: *const pg_sys::SetOperationStmt) -> bool {
+    // SAFETY: the three lists have a value for each column.
+    unsafe {
+        let operation = &*operation;
+        let keeps_all = operation.all && operation.op == pg_sys::SetOperation::SETOP_UNION;
+        let columns = || tree::oids(operation.colTypes).zip(tree::oids(operation.colCollations));
+        !keeps_all && columns().any(|(kind, collation)| !is_identity(kind, -1, collation))
+    }
+}
+
+/// Returns whether an expression is `ARRAY(SELECT …)`, and the order of its elements is open.
+unsafe fn is_unordered_array(link: *const pg_sys::SubLink) -> bool {
+    // SAFETY: the query of an analyzed expression is a query.
+    unsafe {
+        (*link).subLinkType == pg_sys::SubLinkType::ARRAY_SUBLINK
+            && !is_ordered(&*(*link).subselect.cast::<pg_sys::Query>())
+    }
+}
+
+/// Types whose values are identical if they are equal. Text is another one, with a deterministic collation.
+const IDENTITIES: [pg_sys::Oid; 18] = [
+    pg_sys::BOOLOID,
+    pg_sys::CHAROID,
+    pg_sys::INT2OID,
+    pg_sys::INT4OID,
+    pg_sys::INT8OID,
+    pg_sys::OIDOID,
+    pg_sys::XIDOID,
+    pg_sys::DATEOID,
+    pg_sys::TIMEOID,
+    pg_sys::TIMESTAMPOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::UUIDOID,
+    pg_sys::BYTEAOID,
+    pg_sys::INETOID,
+    pg_sys::CIDROID,
+    pg_sys::MACADDROID,
+    pg_sys::BITOID,
+    pg_sys::VARBITOID,
+];
+
+/// Returns whether all equal values of an expression are identical.
+unsafe fn is_identity_of(expression: *const pg_sys::Node) -> bool {
+    // SAFETY: an expression of an analyzed query.
+    unsafe {
+        is_identity(
+            pg_sys::exprType(expression),
+            pg_sys::exprTypmod(expression),
+            pg_sys::exprCollation(expression),
+        )
+    }
+}
+
+/// Returns whether all equal values of a type are identical.
+fn is_identity(kind: pg_sys::Oid, modifier: i32, collation: pg_sys::Oid) -> bool {
+    const TEXTS: [pg_sys::Oid; 3] = [pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::NAMEOID];
+    // SAFETY: looks up catalogs.
+    unsafe {
+        let mut modifier = modifier;
+        let kind = pg_sys::getBaseTypeAndTypmod(kind, &raw mut modifier);
+        if TEXTS.contains(&kind) {
+            return collation == pg_sys::InvalidOid || pg_sys::get_collation_isdeterministic(collation);
+        }
+        // A modifier fixes the number of digits behind the point.
+        let is_scaled = kind == pg_sys::NUMERICOID && modifier >= 0;
+        is_scaled || IDENTITIES.contains(&kind) || pg_sys::get_typtype(kind) as u8 == pg_sys::TYPTYPE_ENUM
     }
 }
 
@@ -144,7 +236,7 @@ unsafe fn is_tree(entry: *const pg_sys::RangeTblEntry) -> bool {
 }
 
 /// Aggregates that make a list of their input, or choose one of several values by the order of their input.
-const LISTS: [&CStr; 15] = [
+const LISTS: [&CStr; 14] = [
     c"array_agg",
     c"string_agg",
     c"json_agg",
@@ -159,10 +251,9 @@ const LISTS: [&CStr; 15] = [
     c"jsonb_object_agg_unique",
     c"xmlagg",
     c"any_value",
-    c"mode",
 ];
-/// Aggregates of floating point numbers that do not depend on the order of their input.
-const CHOICES: [&CStr; 2] = [c"min", c"max"];
+/// Aggregates that return one of their input values. Without ORDER BY, any of the equal values.
+const CHOICES: [&CStr; 4] = [c"min", c"max", c"mode", c"percentile_disc"];
 
 /// Returns whether the value of an aggregate depends on the order of its input, and the order is not given.
 unsafe fn is_ordered_aggregate(aggregate: *const pg_sys::Aggref) -> bool {
@@ -179,7 +270,16 @@ unsafe fn is_ordered_aggregate(aggregate: *const pg_sys::Aggref) -> bool {
         let name = CStr::from_ptr(name);
         let is_float =
             [pg_sys::FLOAT4OID, pg_sys::FLOAT8OID, pg_sys::FLOAT8ARRAYOID].contains(&aggregate.aggtype);
-        if !(LISTS.contains(&name) || is_float && !CHOICES.contains(&name)) {
+        let is_list = LISTS.contains(&name);
+        let keeps_values = is_list || CHOICES.contains(&name) || !aggregate.aggdistinct.is_null();
+        let are_identities = || {
+            let mut values = nodes::<pg_sys::TargetEntry>(aggregate.args);
+            values.all(|entry| (**entry).resjunk || is_identity_of((**entry).expr.cast()))
+        };
+        if keeps_values && name != c"count" && !are_identities() {
+            return true;
+        }
+        if !is_list && (!is_float || CHOICES.contains(&name)) {
             return false;
         }
         let order = if aggregate.aggdistinct.is_null() { aggregate.aggorder } else { aggregate.aggdistinct };

@@ -10,6 +10,7 @@ use crate::pg::encoding::clipped;
 use crate::pg::error::{Failure, OrRaise, SqlState};
 use crate::pg::jsonb::Array;
 use crate::pg::memory;
+use crate::pg::observed::TEXT_BYTES_MAX;
 use crate::pg::observer;
 use crate::pg::outline::{Outline, outline};
 use crate::pg::query::{self, Arguments, Sketch};
@@ -24,7 +25,7 @@ use crate::store::results::{self, State};
 use crate::store::space;
 use pg_cache_core::Counter;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::rc::Rc;
 
 /// A row of `cache_advise`.
@@ -42,8 +43,10 @@ pub struct Advice {
 
 /// The most statements that are analyzed. Statements that have taken the most time come first.
 const ANALYZED_MAX: usize = 1000;
-/// The limit of each wait for a lock on a table of a statement, in milliseconds. After it, the statement is left out.
+/// The limit of the wait for a lock on a table of a statement, in milliseconds. After it, the statement is left out.
 const LOCK_TIMEOUT_MS: u32 = 100;
+/// The limit of each wait after the first wait that was in vain, in milliseconds.
+const LATER_LOCK_TIMEOUT_MS: u32 = 1;
 /// The most bytes of a statement's text that a row shows.
 const SHOWN_BYTES: usize = 60;
 /// The SQLSTATE that `pg_stat_statements` raises if its library is not preloaded: `object_not_in_prerequisite_state`.
@@ -68,6 +71,8 @@ struct Evidences {
 #[derive(Debug, Default)]
 struct Statement {
     text: Vec<u8>,
+    /// Whether the text is that of one call, seen by the observing mode: its constants may differ from those of other calls.
+    is_of_one_call: bool,
     calls: f64,
     total_ms: f64,
     rows: f64,
@@ -238,7 +243,8 @@ fn with_observed(mut found: Evidences) -> Evidences {
         if let (None, Some(text)) = (found.statements.get(id), text) {
             memory::check();
             let total_ms = if seen.hits > 0.0 { seen.saved_ms / seen.hits * seen.calls } else { 0.0 };
-            let statement = Statement { text, calls: seen.calls, total_ms, ..Statement::default() };
+            let statement =
+                Statement { text, is_of_one_call: true, calls: seen.calls, total_ms, ..Statement::default() };
             found.statements.insert(*id, statement);
         }
     }
@@ -317,6 +323,7 @@ fn candidates(tier: &HotTier, groups: &Groups, found: &mut Evidences, counts: &m
     dear.sort_by(|a, b| b.1.total_ms.total_cmp(&a.1.total_ms));
     dear.truncate(ANALYZED_MAX);
     let mut candidates = Vec::new();
+    let mut lock_timeout_ms = LOCK_TIMEOUT_MS;
     for (id, statement) in dear {
         memory::check();
         shared::check_for_interrupts();
@@ -324,7 +331,7 @@ fn candidates(tier: &HotTier, groups: &Groups, found: &mut Evidences, counts: &m
             counts.cached += 1;
             continue;
         }
-        match analyzed(tier, &statement.text) {
+        match analyzed(tier, &statement, &mut lock_timeout_ms) {
             Ok((sketch, reads_clock, reads_unknown, roots)) => {
                 let candidate = Candidate { id, statement, sketch, reads_clock, reads_unknown, roots };
                 memory::push(&mut candidates, candidate);
@@ -339,15 +346,27 @@ fn candidates(tier: &HotTier, groups: &Groups, found: &mut Evidences, counts: &m
 
 type Analyzed = (Sketch, bool, bool, BTreeSet<u32>);
 
-/// Analyzes a text as a statement of this session.
-fn analyzed(tier: &HotTier, text: &[u8]) -> Result<Analyzed, LeftOut> {
+/// Returns the text of a query with a zero at its end, if its analysis runs no code of other roles.
+fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, LeftOut> {
     let terminated = memory::terminated(text).ok_or(LeftOut::Unclear)?;
-    let is_query = |text: &CStr| outline(text) == Outline::Query;
-    match subtransaction::probe(LOCK_TIMEOUT_MS, || is_query(&terminated)) {
-        Ok(true) => {}
-        Ok(false) => return Err(LeftOut::NoQuery),
-        Err(_) => return Err(LeftOut::Unclear),
+    match subtransaction::probe(LOCK_TIMEOUT_MS, || outline(&terminated)) {
+        Ok(Outline::Query(constants)) if constants.strings || is_of_one_call && constants.any => {
+            Err(LeftOut::Unclear)
+        }
+        Ok(Outline::Query(_)) => Ok(terminated),
+        Ok(_) => Err(LeftOut::NoQuery),
+        Err(_) => Err(LeftOut::Unclear),
     }
+}
+
+/// Analyzes a text as a statement of this session. After a wait for a lock that was in vain, further waits are short.
+fn analyzed(tier: &HotTier, statement: &Statement, lock_timeout_ms: &mut u32) -> Result<Analyzed, LeftOut> {
+    let text: &[u8] = &statement.text;
+    // The observing mode keeps only the beginning of a long text, which ends with a whole character.
+    if statement.is_of_one_call && text.len() + 4 > TEXT_BYTES_MAX {
+        return Err(LeftOut::Unclear);
+    }
+    let terminated = without_strings(text, statement.is_of_one_call)?;
     let analyze = || {
         let (sketch, mut seen) = observer::observe(|| query::sketch(&terminated));
         let named = seen.relations_named.iter().chain(&sketch.relations).copied();
@@ -374,10 +393,15 @@ fn analyzed(tier: &HotTier, text: &[u8]) -> Result<Analyzed, LeftOut> {
         let roots: BTreeSet<u32> = seen.relations.iter().map(|oid| root_of(*oid)).collect();
         may_store.then_some((sketch, reads_clock, seen.user_function, roots))
     };
-    match subtransaction::probe(LOCK_TIMEOUT_MS, analyze) {
+    match subtransaction::probe(*lock_timeout_ms, analyze) {
         Ok(Some(analyzed)) => Ok(analyzed),
         Ok(None) => Err(LeftOut::Refused),
-        Err(_) => Err(LeftOut::Unclear),
+        Err(failure) => {
+            if failure.code == SqlState::LOCK_NOT_AVAILABLE {
+                *lock_timeout_ms = LATER_LOCK_TIMEOUT_MS;
+            }
+            Err(LeftOut::Unclear)
+        }
     }
 }
 
@@ -432,7 +456,9 @@ impl Tables {
             }
             let Writes { calls, rows } = self.writes.get(root).copied().unwrap_or_default();
             let changed = self.changed.get(root).copied().unwrap_or(0.0) * share;
-            let most = self.writing_calls.unwrap_or(f64::INFINITY).min(commits * share);
+            // Changes of an unlogged table write no WAL, so the calls that make them are not counted as writing ones.
+            let writing_calls = self.writing_calls.filter(|_| !relation::is_unlogged(*root));
+            let most = writing_calls.unwrap_or(f64::INFINITY).min(commits * share);
             let of_table = calls + (changed - rows).clamp(0.0, most);
             changes.commits += of_table;
             if of_table > changes.most.map_or(0.0, |(_, most)| most) {
@@ -599,7 +625,10 @@ impl Words {
             let nulls = vec!["null"; sketch.parameters.len()].join(", ");
             let types = sketch.parameters.iter().enumerate();
             let types: Vec<_> = types.map(|(at, kind)| format!("${}: {kind}", at + 1)).collect();
-            arguments = format!(", args => '[{nulls}]' /* {} */", types.join(", "));
+            let types = types.join(", ");
+            // A role can name a type so that it would end the comment.
+            let comment = if types.contains("*/") || types.contains("/*") { "" } else { &types };
+            arguments = format!(", args => '[{nulls}]' /* {comment} */");
         }
         let end = format!("{arguments}{more}) AS ({});", sketch.columns);
         concatenated(&[begin.as_bytes(), &quoted(text), end.as_bytes()])
@@ -665,7 +694,8 @@ fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut Vec<A
             let reason = format!(
                 "changes of {by} invalidate it faster than it runs, so nothing is stored\nrun the query without the cache, or accept old rows"
             );
-            let sketch = memory::terminated(text)
+            let sketch = without_strings(text, false)
+                .ok()
                 .and_then(|text| subtransaction::probe(LOCK_TIMEOUT_MS, || query::sketch(&text)).ok());
             let in_space = match &**space {
                 "default" => String::new(),

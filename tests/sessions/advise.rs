@@ -470,3 +470,92 @@ fn a_result_that_is_left_out_should_not_be_cached() {
     assert_eq!(row.statement.as_deref(), Some(expected));
     run(&mut writer, expected);
 }
+
+/// The analysis of a string calls the input function of its type, and that of an array of a domain calls the condition of the
+/// domain. So a text with strings must not be analyzed: its author would run code as the reader of the advice.
+#[test]
+fn the_code_of_other_roles_does_not_run() {
+    let Some(cluster) = counting_cluster() else { return };
+    let mut admin = cluster.connect("postgres");
+    run(
+        &mut admin,
+        "CREATE SEQUENCE calls;
+         CREATE FUNCTION spy(int) RETURNS bool LANGUAGE plpgsql AS
+             $$ BEGIN IF current_setting('app.reader', true) = 'yes' THEN PERFORM nextval('calls'); END IF; RETURN true; END $$;
+         CREATE DOMAIN spying AS int CHECK (spy(value))",
+    );
+    let query = "SELECT slow(count(*)) AS spied, '{1,2}'::spying[] AS a FROM orders";
+    let mut author = cluster.connect("postgres");
+    run(&mut author, "SET pg_cache.observe = on");
+    for _ in 0..6 {
+        run(&mut author, query);
+    }
+    run(&mut admin, "SELECT counts.pg_stat_statements_reset(); SET app.reader = yes");
+    assert!(one(&mut admin, "SELECT query FROM cache_observed WHERE query LIKE '%spied%'").is_some());
+    let rows = advise(&mut admin);
+    // A sequence keeps its value also when the advice rolls a subtransaction back.
+    assert_eq!(one(&mut admin, "SELECT is_called FROM calls").as_deref(), Some("f"));
+    assert!(of(&rows, "SELECT slow(count(*)) AS spied").is_empty(), "{rows:#?}");
+}
+
+/// The texts of the observing mode are those of one call, and may be cut. Neither may be printed as the statement of all calls.
+#[test]
+fn the_text_of_one_call_stands_for_no_others() {
+    let Some(cluster) = counting_cluster() else { return };
+    let mut admin = cluster.connect("postgres");
+    run(&mut admin, "SET pg_cache.observe = on");
+    let long = format!("SELECT slow(count(*)) AS long /*{}*/ FROM orders WHERE id > amount", "x".repeat(475));
+    for call in 0..6 {
+        run(&mut admin, &format!("SELECT slow(count(*)) AS constant FROM orders WHERE id = {call}"));
+        run(&mut admin, &long);
+        run(&mut admin, "SELECT slow(count(*)) AS whole FROM orders");
+    }
+    run(&mut admin, "SET pg_cache.observe = off");
+    run(&mut admin, "SELECT counts.pg_stat_statements_reset()");
+    let rows = advise(&mut admin);
+    assert_eq!(of(&rows, "SELECT slow(count(*)) AS whole"), ["view"], "{rows:#?}");
+    assert!(of(&rows, "SELECT slow(count(*)) AS constant").is_empty(), "{rows:#?}");
+    assert!(of(&rows, "SELECT slow(count(*)) AS long").is_empty(), "{rows:#?}");
+}
+
+/// A role can give a type a name that would end the comment in which the statement shows the types of its parameters.
+#[test]
+fn the_name_of_a_type_does_not_end_the_comment() {
+    let Some(cluster) = counting_cluster() else { return };
+    let mut admin = cluster.connect("postgres");
+    run(
+        &mut admin,
+        "CREATE TABLE victim (id int);
+         CREATE DOMAIN \"x*/) AS (n bigint); DROP TABLE victim; SELECT (/*\" AS int",
+    );
+    let query = "SELECT slow(id) AS n FROM one_row WHERE id >= 0::\"x*/) AS (n bigint); DROP TABLE victim; SELECT (/*\"";
+    run(&mut admin, "SET pg_cache.observe = on");
+    for _ in 0..6 {
+        run(&mut admin, query);
+    }
+    let rows = advise(&mut admin);
+    let found = rows.iter().find(|row| row.advice == "cache").unwrap_or_else(|| panic!("{rows:#?}"));
+    let statement = found.statement.as_ref().expect("a statement");
+    run(&mut admin, statement);
+    assert!(one(&mut admin, "SELECT to_regclass('victim')").is_some(), "{statement}");
+}
+
+/// The server counts no WAL for changes of an unlogged table, so such changes must not be taken for calls that change nothing.
+#[test]
+fn changes_of_unlogged_tables_count() {
+    let Some(cluster) = counting_cluster() else { return };
+    let mut admin = cluster.connect("postgres");
+    run(
+        &mut admin,
+        "CREATE UNLOGGED TABLE quick (id int, v int); INSERT INTO quick SELECT i, i FROM generate_series(1, 100) AS i;
+         CREATE FUNCTION change() RETURNS void LANGUAGE plpgsql AS $$ BEGIN UPDATE quick SET v = v + 1 WHERE id = 1; END $$",
+    );
+    run(&mut admin, "SELECT counts.pg_stat_statements_reset(), pg_stat_reset()");
+    for _ in 0..10 {
+        run(&mut admin, "SELECT change()");
+        run(&mut admin, "SELECT slow(sum(v)) AS quick FROM quick");
+    }
+    run(&mut admin, "SELECT pg_stat_force_next_flush()");
+    let rows = advise(&mut admin);
+    assert_eq!(of(&rows, "SELECT slow(sum(v)) AS quick"), ["stale_ok"], "{rows:#?}");
+}

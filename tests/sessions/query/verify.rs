@@ -313,10 +313,13 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
     let (_cluster, mut caller, mut writer) = start(Conf::preloaded());
     run(
         &mut caller,
-        "CREATE TABLE s (id int PRIMARY KEY, v int, f float8); INSERT INTO s VALUES (1, 1, 0.1);
+        "CREATE TABLE s (id int PRIMARY KEY, v int, f float8, n numeric, p numeric(10, 2), i interval);
+         INSERT INTO s VALUES (1, 1, 0.1, 1, 1, '1 day');
+         CREATE TYPE pair AS (a text, b int);
          CREATE FUNCTION dated() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(v) FROM s WHERE now() > to_timestamp(id)); END'",
     );
-    let change = "UPDATE s SET v = v + 1, f = f + 1; INSERT INTO s SELECT max(id) + 1, 0, 1 FROM s";
+    let change = "UPDATE s SET v = v + 1, f = f + 1, n = n + 1, p = p + 1, i = i + '1 day';
+        INSERT INTO s SELECT max(id) + 1, 0, 1, 3, 0, '1 hour' FROM s";
     for (reason, query) in [
         ("unclear", "SELECT v FROM s LIMIT 1"),
         ("unclear", "SELECT v FROM s ORDER BY f DESC LIMIT 1"),
@@ -329,12 +332,31 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
         ("unclear", "SELECT sum(f) FROM s"),
         ("unclear", "SELECT v FROM s WHERE now() > to_timestamp(id)"),
         ("unclear", "SELECT dated()"),
+        ("unclear", "SELECT ARRAY(SELECT v FROM s)"),
+        ("unclear", "SELECT md5(ARRAY(SELECT v FROM s)::text)"),
+        ("unclear", "SELECT DISTINCT n FROM s"),
+        ("unclear", "SELECT n, count(*) FROM s GROUP BY n"),
+        ("unclear", "SELECT n FROM s UNION SELECT 1"),
+        ("unclear", "SELECT i FROM s EXCEPT SELECT interval '1 hour'"),
+        ("unclear", "SELECT max(n) FROM s"),
+        ("unclear", "SELECT max(i * 2) FROM s"),
+        ("unclear", "SELECT n FROM s ORDER BY n DESC LIMIT 1"),
+        ("unclear", "SELECT array_agg(n ORDER BY n) FROM s"),
+        ("unclear", "SELECT sum(DISTINCT n) FROM s"),
+        ("unclear", "SELECT percentile_disc(1) WITHIN GROUP (ORDER BY n) FROM s"),
+        ("unclear", "SELECT max(f) FROM s"),
+        ("unclear", "SELECT ROW(v::text, v)::pair FROM s"),
+        ("different", "SELECT ARRAY(SELECT v FROM s ORDER BY v)"),
+        ("different", "SELECT DISTINCT v FROM s"),
+        ("different", "SELECT p, count(DISTINCT n) FROM s GROUP BY p"),
+        ("different", "SELECT v FROM s UNION SELECT 1"),
+        ("different", "SELECT n FROM s UNION ALL SELECT 1"),
+        ("different", "SELECT max(p), max(v::text), sum(n) FROM s"),
         ("different", "SELECT v FROM s ORDER BY id LIMIT 1"),
         ("different", "SELECT v FROM s ORDER BY v DESC LIMIT 1"),
         ("different", "SELECT v, sum(v) FROM s GROUP BY v ORDER BY 2 DESC, v LIMIT 1"),
         ("different", "SELECT v + rank() OVER (ORDER BY id) FROM s"),
         ("different", "SELECT string_agg(v::text, ',' ORDER BY v::text) FROM s"),
-        ("different", "SELECT max(f) FROM s"),
     ] {
         let call = format!("SELECT count(cache_query_json($q${query}$q$))");
         run(&mut caller, "SELECT cache_flush('default')");
@@ -392,23 +414,17 @@ fn a_hit_that_cannot_be_compared_is_skipped() {
     });
 }
 
-/// If the run fails with an error in the data, the stored result was wrong, and the caller gets the error. Other errors do not
-/// reach the caller, and a cancelled call ends.
+/// Errors of the run do not reach the caller: whether a query fails may depend on the order in which the server evaluates its
+/// conditions. A cancelled call ends.
 #[test]
 fn errors_and_cancels_of_the_run_are_told_apart() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());
     let call = "SELECT cache_query_json('SELECT 6 / v AS six FROM t')";
     run(&mut caller, call);
     spoil(&mut writer, "UPDATE t SET v = 0 WHERE id = 1");
-    expect(&mut caller, &[("different", 1)], |caller| {
-        assert_eq!(answer(caller, call), Err("22012: division by zero".to_owned()));
-    });
-    assert_eq!(answer(&mut caller, call), Err("22012: division by zero".to_owned()));
-    assert!(
-        cluster.log().contains("found a wrong result. The query now fails: division by zero. Role: postgres")
-    );
+    expect(&mut caller, &[("error", 1)], |caller| assert_eq!(seen(caller, call).1, "hot"));
+    assert!(!cluster.log().contains("found a wrong result"));
     run(&mut writer, "UPDATE t SET v = 1");
-    assert_eq!(seen(&mut caller, call).1, FAILED);
 
     run(&mut caller, HOLD);
     let call = "SELECT * FROM cache_query('SELECT id FROM t WHERE id = 1 + hold()') AS (one int)";
