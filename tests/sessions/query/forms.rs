@@ -51,8 +51,9 @@ fn ten_thousand_rows_of_ten_columns_are_a_hit() {
 /// A result that is too large to store streams through: the backend's memory stays within its limit, and the caller gets all rows.
 #[test]
 fn a_million_rows_stream_through_and_are_not_stored() {
-    let database = Database::create();
-    let mut session = database.connect();
+    // The small result must stay valid for seconds, so no other test may change roles or definitions in the server.
+    let cluster = cluster(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
     let query = "SELECT i, 'row ' || i, md5(i::text) FROM generate_series(1, 1000000) AS i";
     let columns = "i int, a text, b text";
     // The call's own memory, besides the rows, is allocated before.
