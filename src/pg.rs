@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod background;
 pub mod built_in;
 pub mod call;
+pub mod call_info;
 pub mod catalog;
 pub mod client_statement;
 pub mod clock;

@@ -2,10 +2,11 @@
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;
+use crate::pg::call_info::{Call, Sent};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::Array;
 use crate::pg::relation::RelationOids;
-use crate::pg::rows::{Call, Sent, Sink};
+use crate::pg::rows::Sink;
 use crate::pg::signature::{FunctionOid, Signature};
 use crate::pg::typed::Typed;
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument};

@@ -2,11 +2,12 @@
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;
+use crate::pg::call_info::{Call, Sent};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::Array;
 use crate::pg::memory;
 use crate::pg::relation::RelationOids;
-use crate::pg::rows::{Call, Sent, Sink};
+use crate::pg::rows::Sink;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::pg::{interval, query, shared};
 use crate::query::explain::explain;

@@ -171,10 +171,10 @@ fn cache_invalidate_relation(rel: Option<RelationOid>) {
 /// The function behind the view `cache_watches`, and the function of the trigger for changed rows.
 #[pg_schema]
 mod pgcache {
+    use crate::pg::call_info::Call;
     use crate::pg::error::{OrRaise, Refused};
     use crate::pg::memory;
     use crate::pg::row_trigger::{Fired, RowChange};
-    use crate::pg::rows::Call;
     use crate::pg::varlena::{Text, Varlena};
     use crate::store::{row_tags, space, watch};
     use pgrx::prelude::*;

@@ -16,8 +16,9 @@
 
 use super::local::local;
 use super::observer::{self, Seen};
+use super::rows::columns::is_composite;
 use super::typed::Typed;
-use super::{analysis, rows, settings, subtransaction, transaction};
+use super::{analysis, settings, subtransaction, transaction};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -256,7 +257,7 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
             took: state.took,
             rows: state.rows,
             row_bytes: (*(*(*query).plannedstmt).planTree).plan_width.max(0) as u64,
-            has_composites: types().any(rows::is_composite),
+            has_composites: types().any(is_composite),
             has_records: types().any(|kind| kind == pg_sys::RECORDOID || kind == pg_sys::RECORDARRAYOID),
         };
         (watcher.end)(&statement_of(query), executed);

@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use super::call_info::Call;
 use super::encoding::shown;
 use super::error::Refused;
-use super::rows::Call;
 use super::signature::{FunctionOid, Signature};
 use super::varlena::{TextArgument, Varlena};
 use super::{context, memory, query};

@@ -7,7 +7,8 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::rows::{Reader, Sink, definition_list, distinct_definition_list, is_composite, type_name};
+use super::rows::columns::{definition_list, distinct_definition_list, is_composite, type_name};
+use super::rows::{Reader, Sink, receiver};
 use super::typed::Typed;
 use super::{analysis, executor, memory, observer, unclear, varlena};
 use pgrx::prelude::*;
@@ -377,7 +378,7 @@ unsafe fn send_rows(
         if parsed.writes() {
             observer::note_writes();
         }
-        on_snapshot(on, || sink.fill(plan, &parsed.types, &values, &nulls, writes))
+        on_snapshot(on, || receiver::fill(sink, plan, &parsed.types, &values, &nulls, writes))
     }
 }
 

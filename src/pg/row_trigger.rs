@@ -7,8 +7,8 @@
 #![allow(unsafe_code)]
 
 use super::analysis;
+use super::call_info::Call;
 use super::memory;
-use super::rows::Call;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys;

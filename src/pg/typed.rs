@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use super::call_info::Call;
 use super::error::Refused;
-use super::rows::Call;
 use super::{memory, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};

@@ -1,0 +1,20 @@
+//! The rows of a query: how they reach the caller of a set-returning function, and how they are stored.
+//!
+//! ```text
+//! sink.rs         the destination of rows: the result of a function, and the bytes to store
+//! receiver.rs     runs a plan, and passes its rows to a sink
+//! stored.rs       the form in which rows are stored
+//! tuple.rs        forms and reads the server's tuples
+//! tuplestore.rs   puts tuples into the result of a function
+//! columns.rs      the types of columns, and which columns a caller expects
+//! ```
+
+pub mod columns;
+pub mod receiver;
+mod sink;
+mod stored;
+mod tuple;
+mod tuplestore;
+
+pub use sink::{Reader, Replayed, Sink};
+pub use stored::Room;
