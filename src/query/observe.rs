@@ -179,8 +179,9 @@ fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Execu
     };
     let (asked, cost) = (asked(statement), Cost::of(executed.took));
     let (search, wanted) = (Search::new(&asked, Form::Rows).map_err(Status::from)?, asked.wanted());
-    check(tier, &space, &search, &wanted, plan, executed, seen)?;
-    let dependencies = dependencies(tier, &space, &search, &wanted, plan, executed, seen)?;
+    let run = Run { tier, space: &space, search: &search, wanted: &wanted, plan, executed, seen };
+    run.check()?;
+    let dependencies = run.dependencies()?;
     let keyspace = space.keyspace().ok_or(Status::Bypass("there is no cache in this server"))?;
     let mut key = begun.key.clone();
     if seen.reads_settings && begun.key == begun.basic_key {
@@ -214,62 +215,61 @@ fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Execu
     Ok(put(&keyspace, &key, (ROWS, &note), plan.stamp, expires, cost, &dependencies)?)
 }
 
-/// Returns the reason why `cache_query` would not have stored the result of a statement, in the order in which it checks.
-fn check(
-    tier: &HotTier,
-    space: &Space,
-    search: &Search<'_>,
-    wanted: &Wanted<'_>,
-    plan: &Plan,
-    executed: &Executed,
-    seen: &Seen,
-) -> Result<(), Reason> {
-    if let Err(status) = refusals::check_plan(wanted, seen) {
-        let calls_cache = Status::Refused("the query calls the cache");
-        return Err(if seen.cache { calls_cache } else { status }.into());
-    }
-    if locks::has_written().then(transaction::command_id) != plan.wrote {
-        return Err(Status::Refused("the query has written something").into());
-    }
-    if executed.took.as_micros() < u128::from(space.options.min_cost_ms()) * 1000 {
-        return Err(Status::Refused("computed in less than min_cost").into());
-    }
-    refusals::check(tier, wanted, seen, false)?;
-    if executed.has_records {
-        return Err(Reason::Observing("a column is an anonymous record"));
-    }
-    search.check(space, seen)?;
-    refusals::relations_of(wanted, seen)?;
-    search.check_names(seen)?;
-    if seen.in_workers {
-        return Err(Reason::Observing(
-            "functions ran in parallel workers, where pg_cache cannot observe them",
-        ));
-    }
-    let bytes = executed.rows.saturating_mul(executed.row_bytes);
-    refusals::admit_size(space, usize::try_from(bytes).unwrap_or(usize::MAX))?;
-    Ok(())
+/// A statement that has run to its end, by the rules for a call of `cache_query` with the same text.
+struct Run<'a> {
+    tier: &'a HotTier,
+    space: &'a Space,
+    search: &'a Search<'a>,
+    wanted: &'a Wanted<'a>,
+    plan: &'a Plan,
+    executed: &'a Executed,
+    seen: &'a Seen,
 }
 
-/// Returns the fences that the entry depends on.
-fn dependencies(
-    tier: &HotTier,
-    space: &Space,
-    search: &Search<'_>,
-    wanted: &Wanted<'_>,
-    plan: &Plan,
-    executed: &Executed,
-    seen: &Seen,
-) -> Result<Vec<FenceId>, Status> {
-    let known: &Known = search.known();
-    let fences = ticket::dependencies(tier, plan.stamp, wanted, seen, known, executed.has_composites)?;
-    let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, plan.stamp);
-    match fences.iter().rfind(has_changed) {
-        Some(fence) => {
-            let changed = Object::Dependency(*fence, space.oid);
-            Err(Status::Of("refused: {} changed while the query ran", changed))
+impl Run<'_> {
+    /// Returns the reason why `cache_query` would not have stored the result, in the order in which it checks.
+    fn check(&self) -> Result<(), Reason> {
+        let Self { tier, space, search, wanted, plan, executed, seen } = *self;
+        if let Err(status) = refusals::check_plan(wanted, seen) {
+            let calls_cache = Status::Refused("the query calls the cache");
+            return Err(if seen.cache { calls_cache } else { status }.into());
         }
-        None => Ok(fences),
+        if locks::has_written().then(transaction::command_id) != plan.wrote {
+            return Err(Status::Refused("the query has written something").into());
+        }
+        if executed.took.as_micros() < u128::from(space.options.min_cost_ms()) * 1000 {
+            return Err(Status::Refused("computed in less than min_cost").into());
+        }
+        refusals::check(tier, wanted, seen, false)?;
+        if executed.has_records {
+            return Err(Reason::Observing("a column is an anonymous record"));
+        }
+        search.check(space, seen)?;
+        refusals::relations_of(wanted, seen)?;
+        search.check_names(seen)?;
+        if seen.in_workers {
+            return Err(Reason::Observing(
+                "functions ran in parallel workers, where pg_cache cannot observe them",
+            ));
+        }
+        let bytes = executed.rows.saturating_mul(executed.row_bytes);
+        refusals::admit_size(space, usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        Ok(())
+    }
+
+    /// Returns the fences that the entry depends on.
+    fn dependencies(&self) -> Result<Vec<FenceId>, Status> {
+        let Self { tier, space, search, wanted, plan, executed, seen } = *self;
+        let known: &Known = search.known();
+        let fences = ticket::dependencies(tier, plan.stamp, wanted, seen, known, executed.has_composites)?;
+        let has_changed = |fence: &&FenceId| tier.fences().has_changed_since(**fence, plan.stamp);
+        match fences.iter().rfind(has_changed) {
+            Some(fence) => {
+                let changed = Object::Dependency(*fence, space.oid);
+                Err(Status::Of("refused: {} changed while the query ran", changed))
+            }
+            None => Ok(fences),
+        }
     }
 }
 
