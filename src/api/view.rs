@@ -3,9 +3,10 @@
 use super::arguments::{self, invalid, null};
 use crate::pg::call_info::{Call, Sent};
 use crate::pg::error::{OrRaise, Refused};
+use crate::pg::reader::Reader;
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
-use crate::pg::rows::{Reader, Sink};
+use crate::pg::rows::Sink;
 use crate::pg::typed::Typed;
 use crate::pg::varlena::{ByteaArgument, TextArgument, TextsArgument};
 use crate::pg::view_owner::{self, Handler};

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::query::{self, Snapshot};
-use super::{memory, observer};
+use super::{invalidations, memory, observer};
 use pgrx::pg_sys;
 
 /// Locks relations as a query that reads them does, until the end of the transaction. Then accepts the changes of definitions that
@@ -14,7 +14,7 @@ pub fn lock(relations: impl Iterator<Item = u32>) {
         // SAFETY: the server's own function, called within a transaction. It needs only the OID.
         unsafe { pg_sys::LockRelationOid(relation.into(), pg_sys::AccessShareLock as i32) };
     }
-    query::accept_messages();
+    invalidations::accept_messages();
 }
 
 /// Returns whether the planner may run a function of another role for a query of the current role on these relations. The planner

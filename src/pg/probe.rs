@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{analysis, built_in, function, observer, query};
+use super::{analysis, built_in, function, invalidations, observer};
 use pgrx::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -13,7 +13,7 @@ use std::ffi::CStr;
 #[pg_extern(sql = false)]
 fn seen_of(text: &CStr, kind: pg_sys::Oid) -> String {
     if observer::has_prepared_untracked() {
-        query::forget_catalogs();
+        invalidations::forget_catalogs();
     }
     let ((), seen) = observer::observe(|| {
         let (mut kinds, mut values) = ([kind], [pg_sys::Datum::null()]);

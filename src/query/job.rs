@@ -5,7 +5,7 @@ use super::freshness::Look;
 use super::texts::Known;
 use crate::pg::observer::Seen;
 use crate::pg::query::{Query, Snapshot};
-use crate::pg::rows::Reader;
+use crate::pg::reader::Reader;
 use crate::store::note::{Form, Terms};
 use crate::store::space::Space;
 use crate::store::status::Status;

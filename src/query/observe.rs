@@ -21,10 +21,10 @@ use super::texts::Known;
 use super::ticket::{self, MARKER_MS};
 use crate::pg::client_statement::{self, Executed, Statement, Watcher};
 use crate::pg::observer::Seen;
-use crate::pg::query::{self, Arguments};
+use crate::pg::query::Arguments;
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
-use crate::pg::{locks, transaction};
+use crate::pg::{invalidations, locks, transaction};
 use crate::store::entry;
 use crate::store::keyspace::{Keyspace, hash};
 use crate::store::kind::{ROWS, VARIES};
@@ -171,7 +171,7 @@ fn end(statement: &Statement<'_>, executed: Executed) {
 fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Executed) -> Result<(), Reason> {
     if statement.tree.is_none() {
         // The session keeps a plan of the statement. After this call has dropped it, the next call plans the statement again.
-        query::forget_catalogs();
+        invalidations::forget_catalogs();
         return Err(Reason::Observing("planned before pg_cache observed the session"));
     }
     let (Some(tier), Ok(space), Some(seen)) = (shared::tier(), space::observed(), &executed.seen) else {

@@ -9,8 +9,8 @@ use super::job::Job;
 use super::texts::Known;
 use crate::pg::environment;
 use crate::pg::observer::{self, Seen};
-use crate::pg::query::{self, Snapshot};
-use crate::pg::{function, shared, transaction};
+use crate::pg::query::Snapshot;
+use crate::pg::{function, invalidations, shared, transaction};
 use crate::store::definitions;
 use pg_cache_core::{Cost, FenceId, Reserved, Stamp};
 use std::cell::Cell;
@@ -65,7 +65,7 @@ pub fn renew_session() {
     if have_changed || unseen() {
         // The stamp must be taken first. The next call then finds every change that is announced after the stamp.
         RENEWED.set(fences.now());
-        query::forget_catalogs();
+        invalidations::forget_catalogs();
     }
 }
 

@@ -163,7 +163,7 @@ fn errors_of_a_fill_leave_the_spi_stack_balanced() {
         }
     }
     // A caller inside the library may ignore an error that it gets back. The programming interface must be balanced
-    // then, too. `is_refused` is such a caller, in debug builds only (`src/pg/query.rs`).
+    // then, too. `is_refused` is such a caller, in debug builds only (`src/pg/query/running.rs`).
     run(
         &mut session,
         "CREATE FUNCTION is_refused(cstring) RETURNS bool LANGUAGE c AS '$libdir/pg_cache', 'is_refused_wrapper';

@@ -16,5 +16,5 @@ mod stored;
 mod tuple;
 mod tuplestore;
 
-pub use sink::{Reader, Replayed, Sink};
+pub use sink::{Replayed, Sink};
 pub use stored::Room;

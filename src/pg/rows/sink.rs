@@ -12,17 +12,10 @@ use crate::pg::call_info::Call;
 use crate::pg::error::Refused;
 use crate::pg::memory::{self, Scratch};
 use crate::pg::multiset::Multiset;
-use crate::pg::role::Role;
+use crate::pg::reader::Reader;
 use crate::pg::shared;
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
-
-/// The role with whose privileges a query reads one relation. With all others, it reads them as the current role does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
-    pub relation: u32,
-    pub role: Role,
-}
 
 /// The destination of rows: the result of a set-returning function, and the bytes to store.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
-use crate::pg::{memory, query, relation};
+use crate::pg::{invalidations, memory, relation};
 use crate::store::{definitions, journal};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::borrow::Cow;
@@ -202,7 +202,7 @@ impl TableWrites {
             // trees itself, because no invalidation message may tell of the change: if a parent has no columns, its new child's
             // own catalog rows stay as they are.
             self.trees = tier.fences().now();
-            query::accept_messages();
+            invalidations::accept_messages();
             relation::forget_all();
         }
     }
