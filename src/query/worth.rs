@@ -1,5 +1,5 @@
 //! Decides what a statement gains from the cache, and in which form. This is pure Rust without PostgreSQL, so that unit tests can
-//! use it (`tests/units/worth.rs`). `advise.rs` collects the figures and puts the decision into words.
+//! use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into words.
 //!
 //! Times are milliseconds, except the windows of observation, which are seconds.
 
