@@ -11,7 +11,8 @@ use crate::pg::signature::{FunctionOid, Signature};
 use crate::pg::typed::Typed;
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument};
 use crate::pg::{create, query};
-use crate::query::result::{self, Asked};
+use crate::query::asked::Asked;
+use crate::query::result;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 

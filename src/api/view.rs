@@ -11,7 +11,8 @@ use crate::pg::typed::Typed;
 use crate::pg::varlena::{ByteaArgument, TextArgument, TextsArgument};
 use crate::pg::view_owner::{self, Handler};
 use crate::pg::{create, memory, query};
-use crate::query::result::{self, Asked};
+use crate::query::asked::Asked;
+use crate::query::result;
 use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 

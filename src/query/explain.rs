@@ -1,8 +1,9 @@
 //! Explains whether and how the result of a query is stored (`cache_explain`).
 
+use super::asked::Asked;
 use super::job::Rules;
 use super::refusals;
-use super::result::{Asked, Search};
+use super::search::Search;
 use crate::pg::encoding::shown;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};

@@ -1,6 +1,7 @@
 //! Runs the queries of results that workers keep stored (`store/kept.rs`), and says when a query must run.
 
-use super::result::{self, Asked};
+use super::asked::Asked;
+use super::prefill;
 use super::warmer::{is_about_to_expire, why_not};
 use crate::pg::error::Refused;
 use crate::pg::jsonb::Array;
@@ -64,7 +65,7 @@ fn space_of(kept: &Kept) -> Option<std::rc::Rc<Space>> {
 pub fn is_found_here(kept: &Kept) -> Result<bool, Refused> {
     let keyspace = space_of(kept).and_then(|space| space.keyspace());
     let Some(found) = keyspace.and_then(|keyspace| kept.look(&keyspace)) else { return Ok(false) };
-    let is_found = with_asked(&found, false, |asked, form| Ok(result::has_key(asked, form, &kept.key)?))?;
+    let is_found = with_asked(&found, false, |asked, form| Ok(prefill::has_key(asked, form, &kept.key)?))?;
     Ok(is_found == Some(true))
 }
 
@@ -99,7 +100,7 @@ impl Renewal {
         let text = self.text();
         status::forget();
         let is_stored = with_asked(&self.found, self.found.is_valid, |asked, form| {
-            Ok(result::has_key(asked, form, &kept.key)? && result::warm(&space, asked, &text, form)?)
+            Ok(prefill::has_key(asked, form, &kept.key)? && prefill::warm(&space, asked, &text, form)?)
         })?;
         Ok(why_not(is_stored == Some(true)))
     }

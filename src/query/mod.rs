@@ -2,6 +2,7 @@
 //! live ends or a dependency changes.
 
 pub mod advise;
+pub mod asked;
 mod clock;
 mod compress;
 mod counts;
@@ -9,13 +10,16 @@ pub mod explain;
 pub mod fetch;
 mod fill;
 mod flight;
+mod forms;
 mod freshness;
 mod job;
 pub mod keep;
 pub mod observe;
+mod prefill;
 mod refusals;
 pub mod result;
 mod run;
+mod search;
 mod text;
 mod texts;
 mod ticket;

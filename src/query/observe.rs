@@ -12,11 +12,12 @@
 //! `docs/queries.md` lists the differences from `cache_query`. For instance, a statement never waits for another session that runs
 //! the same one, no marker counts results that were invalid before they could be stored, and the size of the result is an estimate.
 
+use super::asked::Asked;
 use super::freshness::{Look, lifetime_ms};
 use super::job::{Rules, Wanted};
 use super::refusals;
-use super::result::{Asked, Search};
 use super::run;
+use super::search::Search;
 use super::texts::Known;
 use super::ticket::{self, MARKER_MS};
 use crate::pg::client_statement::{self, Executed, Statement, Watcher};

@@ -1,6 +1,7 @@
 //! Runs warmers (`store/warmer.rs`), and says when a warmer must run.
 
-use super::result::{self, Asked};
+use super::asked::Asked;
+use super::prefill;
 use crate::pg::error::Refused;
 use crate::pg::jsonb::Array;
 use crate::pg::query::Arguments;
@@ -49,7 +50,7 @@ fn with_asked<R>(
 /// the last `Due::No`.
 pub fn due(warmer: &Warmer, verified: u32) -> Due {
     let stored =
-        with_asked(warmer, false, |space, asked| Ok(result::stored(space, asked, Form::Rows, verified)?));
+        with_asked(warmer, false, |space, asked| Ok(prefill::stored(space, asked, Form::Rows, verified)?));
     match stored {
         Ok(Some(meta)) if is_old(warmer, &meta) => Due::Old,
         Ok(Some(meta)) => Due::No(meta.created),
@@ -83,7 +84,7 @@ pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
     with_asked(warmer, refresh, |space, asked| {
         let text = memory::terminated(asked.text).unwrap_or_default();
         status::forget();
-        Ok(why_not(result::warm(space, asked, &text, Form::Rows)?))
+        Ok(why_not(prefill::warm(space, asked, &text, Form::Rows)?))
     })
 }
 

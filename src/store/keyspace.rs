@@ -148,7 +148,7 @@ pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
     tier.fences().tag_of(shared::database(), hash(name))
 }
 
-/// The beginning of the key of a query result. The rest is a SHA-256 hash in hexadecimal digits (`query/result.rs`).
+/// The beginning of the key of a query result. The rest is a SHA-256 hash in hexadecimal digits (`query/asked.rs`).
 pub const QUERY_PREFIX: &[u8] = b"query:";
 /// The length of the key of a query result.
 pub const QUERY_KEY_BYTES: usize = QUERY_PREFIX.len() + 64;

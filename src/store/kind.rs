@@ -37,7 +37,7 @@ pub fn may_leave(kind: Kind) -> bool {
     [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&kind)
 }
 
-/// Returns whether the key of the entry is the hash of a query (`query/result.rs`).
+/// Returns whether the key of the entry is the hash of a query (`query/asked.rs`).
 pub fn has_query_key(kind: Kind) -> bool {
     is_of_query(kind) && kind != NOTHING && kind != RESULT
 }

@@ -1,0 +1,69 @@
+//! A call of `cache_query` or of one of its family, and the key of its result.
+//!
+//! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
+//! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
+//! settings (`pg/environment.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
+//!
+//! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
+//! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. One run of the query
+//! stores both, with a fill for each key (`ticket.rs`).
+
+use super::job::Wanted;
+use super::texts::Known;
+use crate::pg::query::Arguments;
+use crate::pg::reader::Reader;
+use crate::store::keyspace;
+use crate::store::note::{Form, Terms};
+use sha2::{Digest, Sha256};
+
+/// The bytes of a SHA-256 hash.
+const HASH_BYTES: usize = 32;
+type Hash = [u8; HASH_BYTES];
+
+/// A call of `cache_query` or of one of its family.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The text of the query, as the caller has passed it.
+    pub text: &'a [u8],
+    pub arguments: Arguments<'a>,
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    pub stale_ok_ms: Option<u64>,
+    pub refresh: bool,
+    /// Sorted, without duplicates.
+    pub depends: Option<&'a [u32]>,
+    /// The role with whose privileges the query reads a relation.
+    pub reader: Option<Reader>,
+}
+
+impl Asked<'_> {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        let Asked { ttl_ms, tags, stale_ok_ms, refresh, depends, .. } = *self;
+        Wanted { ttl_ms, tags, stale_ok_ms, refresh, depends }
+    }
+
+    /// Returns the terms by which a worker can run the query again. None for calls that a worker cannot repeat: those of wrappers
+    /// of functions and of cached views, and those with `depends`.
+    pub(super) fn terms(&self) -> Option<Terms<'_>> {
+        let Arguments::Json(array) = self.arguments else { return None };
+        let is_plain = self.depends.is_none() && self.reader.is_none();
+        is_plain.then(|| Terms { arguments: array.bytes(), ttl_ms: self.ttl_ms })
+    }
+
+    /// Returns the key of the result in this environment: the prefix, and the hash in hexadecimal digits.
+    pub(super) fn key(&self, form: Form, text: &Known, environment: &Hash) -> Vec<u8> {
+        let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
+        let count = self.depends.map_or(u64::MAX, |oids| oids.len() as u64);
+        digest.update(count.to_le_bytes());
+        self.depends.unwrap_or_default().iter().for_each(|oid| digest.update(oid.to_le_bytes()));
+        digest.update(environment);
+        digest.update([u8::from(self.reader.is_some())]);
+        if let Some(Reader { relation, role }) = self.reader {
+            digest.update(relation.to_le_bytes());
+            digest.update(role.oid().to_le_bytes());
+        }
+        digest.update(self.arguments.bytes());
+        let hash: Hash = digest.finalize().into();
+        keyspace::query_key(&hash)
+    }
+}
