@@ -2,7 +2,7 @@
 //!
 //! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
 //! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
-//! settings (`pg/environment.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
+//! settings (`pg/environment/digest.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
 //!
 //! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
 //! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. One run of the query

@@ -1,5 +1,5 @@
-//! Returns the result of a query, stored or new (`cache_query` and its family). `search.rs` looks for a stored result, `fill.rs` has
-//! the steps for a missing one, `ticket.rs` and `refusals.rs` the rules for storing it.
+//! Returns the result of a query, stored or new (`cache_query` and its family). `search.rs` looks for a stored result, `fill.rs`
+//! has the steps for a missing one, `ticket.rs` and `refusals.rs` the rules for storing it.
 
 use super::asked::Asked;
 use super::fill;

@@ -68,7 +68,7 @@ pub struct Facts<'a> {
     pub is_cut: bool,
     /// [`of_result`] leaves them out if the note has no room for them and the whole text.
     pub terms: Option<Terms<'a>>,
-    /// The beginning of the basic digest of the environment (`pg/environment.rs`) in which the query ran, if the key does not
+    /// The beginning of the basic digest of the environment (`pg/environment/`) in which the query ran, if the key does not
     /// depend on the environment. Otherwise 0.
     pub environment: u64,
     /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do

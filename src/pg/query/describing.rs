@@ -31,8 +31,8 @@ pub struct Described {
 /// of the query and of its arguments.
 pub fn describe(query: &Query<'_>, on: Snapshot) -> Described {
     context::within(query.caller, query.text, |context| {
-        // SAFETY: the SPI connection is open while anything that the query returns is in use. A plan of one statement has one source,
-        // which describes its rows.
+        // SAFETY: the SPI connection is open while anything that the query returns is in use. A plan of one statement has one
+        // source, which describes its rows.
         within_spi(on, || unsafe {
             let parsed = parse(query)?;
             refuse_utility(&parsed)?;

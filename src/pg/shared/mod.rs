@@ -5,8 +5,8 @@
 //! (`prepared.rs`).
 //!
 //! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
-//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server. The table of observed statements has
-//! one, too, the last one of the tranche.
+//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server. The table of observed statements
+//! has one, too, the last one of the tranche.
 //!
 //! ```text
 //! creation.rs   requests and formats shared memory; loads and saves the tier

@@ -1,5 +1,5 @@
-//! The parts of shared memory beside the tier: queues, names, sleepers, the state of background workers, the list of warmers and the
-//! table of observed statements.
+//! The parts of shared memory beside the tier: queues, names, sleepers, the state of background workers, the list of warmers and
+//! the table of observed statements.
 
 #![allow(unsafe_code)]
 

@@ -1,0 +1,216 @@
+//! The settings of the server and its libraries: where their values are, and when they have changed.
+
+#![allow(unsafe_code)]
+
+use crate::pg::local::check_thread;
+use crate::pg::memory;
+use pgrx::pg_sys;
+use sha2::{Digest as _, Sha256};
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::atomic::AtomicBool;
+
+#[cfg(feature = "pg15")]
+unsafe extern "C" {
+    // Called without pgrx's guard: it raises no errors, and runs with every hit.
+    fn GetNumConfigOptions() -> c_int;
+}
+
+/// Passes the records of all settings, sorted by name. The records are valid while `call` calls no function of the server.
+pub fn with_settings(call: impl FnOnce(&[*const pg_sys::config_generic])) {
+    check_thread();
+    #[cfg(feature = "pg15")]
+    // SAFETY: the server has an array of so many pointers.
+    unsafe {
+        let records = pg_sys::get_guc_variables().cast_const().cast();
+        call(std::slice::from_raw_parts(records, count_settings() as usize));
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: the server returns a new array of so many pointers.
+    unsafe {
+        let mut count = 0;
+        let records = pg_sys::get_guc_variables(&raw mut count);
+        call(std::slice::from_raw_parts(records.cast_const().cast(), count as usize));
+        pg_sys::pfree(records.cast());
+    }
+}
+
+#[cfg(feature = "pg15")]
+pub(super) fn count_settings() -> c_int {
+    check_thread();
+    // SAFETY: reads a variable of the server.
+    unsafe { GetNumConfigOptions() }
+}
+
+#[cfg(not(feature = "pg15"))]
+pub(super) fn count_settings() -> c_int {
+    let mut count = 0;
+    with_settings(|records| count = records.len() as c_int);
+    count
+}
+
+pub(super) fn is_placeholder(name: &CStr) -> bool {
+    // SAFETY: searches the server's settings by a name that ends with a zero. An unknown name has no flags.
+    let flags = unsafe { pg_sys::GetConfigOptionFlags(name.as_ptr(), true) };
+    flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0
+}
+
+/// Binds the setting `transaction_read_only` of this process to another variable. Then the server's own variable can forbid
+/// writing, while queries and digests see the setting as in a usual session. Must be called before the first digest.
+pub fn separate_read_only(variable: &'static AtomicBool) {
+    with_settings(|records| {
+        for record in records {
+            // SAFETY: the server's record of a setting of this process, which the server itself changes, too. The new variable
+            // lives as long as the process, and has the type of the setting.
+            unsafe {
+                let is_it = CStr::from_ptr((**record).name) == c"transaction_read_only";
+                if is_it && (**record).vartype == pg_sys::config_type::PGC_BOOL {
+                    (*record.cast_mut().cast::<pg_sys::config_bool>()).variable = variable.as_ptr();
+                }
+            }
+        }
+    });
+}
+
+/// Where the server keeps the value of a setting.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Bool(*const bool),
+    /// Also that of an enumeration.
+    Int(*const c_int),
+    Real(*const f64),
+    Text(*const *mut c_char),
+}
+
+/// The value of a setting. A missing text is another value than an empty one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value<'v> {
+    Word(u64),
+    Text(Option<&'v [u8]>),
+}
+
+/// A setting with its last value.
+pub(super) struct Setting {
+    record: *const pg_sys::config_generic,
+    place: Place,
+    /// Where the compiled-in default is. A placeholder has none: its name is unknown in a session that has not set it.
+    pub(super) default: Option<Place>,
+    /// The last value, if it is not a text.
+    word: u64,
+    /// The last value, if it is a text.
+    text: Option<Vec<u8>>,
+}
+
+impl Setting {
+    /// Makes a setting of its record. Returns None if its type is unknown.
+    ///
+    /// # Safety
+    /// The record must be valid.
+    pub(super) unsafe fn of(record: *const pg_sys::config_generic) -> Option<Self> {
+        use pg_sys::config_type::{PGC_BOOL, PGC_ENUM, PGC_INT, PGC_REAL, PGC_STRING};
+        use pg_sys::{config_bool, config_enum, config_int, config_real, config_string};
+        // SAFETY: the type tells of which structure the record is the beginning.
+        let (place, default, flags) = unsafe {
+            let (place, default) = match (*record).vartype {
+                PGC_BOOL => {
+                    let record = record.cast::<config_bool>();
+                    (Place::Bool((*record).variable), Place::Bool(&raw const (*record).boot_val))
+                }
+                PGC_INT => {
+                    let record = record.cast::<config_int>();
+                    (Place::Int((*record).variable), Place::Int(&raw const (*record).boot_val))
+                }
+                PGC_REAL => {
+                    let record = record.cast::<config_real>();
+                    (Place::Real((*record).variable), Place::Real(&raw const (*record).boot_val))
+                }
+                PGC_STRING => {
+                    let record = record.cast::<config_string>();
+                    let default = &raw const (*record).boot_val;
+                    (Place::Text((*record).variable), Place::Text(default.cast()))
+                }
+                PGC_ENUM => {
+                    let record = record.cast::<config_enum>();
+                    (Place::Int((*record).variable), Place::Int(&raw const (*record).boot_val))
+                }
+                _ => return None,
+            };
+            (place, default, (*record).flags)
+        };
+        let is_placeholder = flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0;
+        Some(Self { record, place, default: (!is_placeholder).then_some(default), word: 0, text: None })
+    }
+
+    /// If the value is not the last one, calls `call` and remembers the value.
+    ///
+    /// # Safety
+    /// The record must be valid.
+    #[inline]
+    pub(super) unsafe fn update(&mut self, call: impl FnOnce()) {
+        // SAFETY: the place is that of a valid record.
+        let value = unsafe { self.place.value() };
+        if value == self.last() {
+            return;
+        }
+        call();
+        match value {
+            Value::Word(word) => self.word = word,
+            Value::Text(text) => self.text = text.map(memory::copy),
+        }
+    }
+
+    #[inline]
+    fn last(&self) -> Value<'_> {
+        match self.place {
+            Place::Text(_) => Value::Text(self.text.as_deref()),
+            _ => Value::Word(self.word),
+        }
+    }
+
+    /// Adds name and value to a hash, unless the last value is the compiled-in default.
+    ///
+    /// # Safety
+    /// The record must be valid.
+    pub(super) unsafe fn add_to(&self, hash: &mut Sha256) {
+        // SAFETY: as the caller promises. The name ends with a zero.
+        let (name, default) =
+            unsafe { (CStr::from_ptr((*self.record).name), self.default.map(|default| default.value())) };
+        if default == Some(self.last()) {
+            return;
+        }
+        hash.update(name.to_bytes_with_nul());
+        match self.last() {
+            Value::Word(word) => {
+                hash.update([0]);
+                hash.update(word.to_ne_bytes());
+            }
+            Value::Text(None) => hash.update([1]),
+            Value::Text(Some(text)) => {
+                hash.update([2]);
+                hash.update(text.len().to_ne_bytes());
+                hash.update(text);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Returns the value. A text lives until the server is called again.
+    ///
+    /// # Safety
+    /// The place must be that of a valid record.
+    #[inline]
+    unsafe fn value<'v>(self) -> Value<'v> {
+        // SAFETY: as the caller promises. The server sets a text to null or to one that ends with a zero.
+        unsafe {
+            match self {
+                Self::Bool(place) => Value::Word((*place).into()),
+                Self::Int(place) => Value::Word(*place as u64),
+                Self::Real(place) => Value::Word((*place).to_bits()),
+                Self::Text(place) => {
+                    let text = *place;
+                    Value::Text((!text.is_null()).then(|| CStr::from_ptr(text).to_bytes()))
+                }
+            }
+        }
+    }
+}
