@@ -1,7 +1,7 @@
 //! Reports changes of definitions where the server makes them, in the object access hook, whether a command or C code makes them.
-//! `command.rs` sees only commands, but an extension may create objects, a command may create further objects along with its own,
+//! `command/` sees only commands, but an extension may create objects, a command may create further objects along with its own,
 //! and dropping an object drops its dependents. The hook in turn does not see all changes: GRANT does not call it, for instance, so
-//! `command.rs` reports those by command.
+//! `command/` reports those by command.
 //!
 //! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary
 //! tables, the transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed
@@ -48,7 +48,7 @@ const EXTENSIONS: u32 = 3079;
 /// Catalogs whose changes alter no result of a query, as far as the hook reports them. In this order: defaults, constraints,
 /// indexes, triggers; extended statistics; default privileges, which concern only later objects; large objects and their owners;
 /// subscriptions; publications with their tables and schemas; event triggers; databases and tablespaces; settings of roles and
-/// databases. (`command.rs` reports new names, owners and privileges of databases and tablespaces.)
+/// databases. (`command/` reports new names, owners and privileges of databases and tablespaces.)
 const HARMLESS: [u32; 16] =
     [2604, 2606, 2610, 2620, 3381, 826, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
@@ -137,7 +137,7 @@ unsafe extern "C-unwind" fn changed(
         OF_TYPES => altered::of_type(oid, how, report),
         OF_FUNCTIONS => altered::function(oid, how, report),
         OF_SCHEMAS => altered::schema(oid, report),
-        // No result depends on a new role. `command.rs` reports its members.
+        // No result depends on a new role. `command/` reports its members.
         OF_ROLES if how == How::Created || how == How::Altered && !role_defines(oid) => {}
         // A role that is dropped has no privileges of its own. Its members lose those of the roles that it was a member of.
         OF_ROLES if how == How::Dropped && !system::had_members(oid) => {}

@@ -209,7 +209,7 @@ const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs whose changes do not change definitions: the two catalogs of large objects, each with its index, because the locks on
 /// these indexes are kept until the commit as well; subscriptions, their state for each table, and replication origins; comments.
 const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396];
-/// Catalogs for which a lock tells nothing: `definition.rs` and `command.rs` report the changes that matter. First those that all
+/// Catalogs for which a lock tells nothing: `definition.rs` and `command/` report the changes that matter. First those that all
 /// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases,
 /// privileges on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and
 /// change the meaning of one name only. Then dependencies: since PostgreSQL 18, ALTER TABLE … TYPE keeps the lock on pg_depend, and

@@ -1,6 +1,6 @@
 //! The effects of utility commands and definition changes on the cache.
 //!
-//! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
+//! `pg/command/` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
 //! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
 //!
 //! The *journal* is a ring in shared memory whose records name what has changed. A *safe stamp* is a moment from before a
