@@ -59,6 +59,7 @@ pub mod role;
 pub mod row_changes;
 pub mod row_trigger;
 pub mod rows;
+mod run_hook;
 pub mod scan;
 pub mod segment;
 pub mod server_log;

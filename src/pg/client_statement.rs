@@ -17,6 +17,7 @@
 use super::local::local;
 use super::observer::{self, Seen};
 use super::rows::columns::is_composite;
+use super::run_hook::run_hook;
 use super::typed::Typed;
 use super::{analysis, settings, subtransaction, transaction};
 use pgrx::prelude::*;
@@ -341,19 +342,6 @@ unsafe extern "C-unwind" {
         options: c_int,
         parameters: pg_sys::ParamListInfo,
     ) -> *mut pg_sys::PlannedStmt;
-    #[cfg(not(feature = "pg18"))]
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        once: bool,
-    );
-    #[cfg(feature = "pg18")]
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-    );
 }
 
 /// The hook has no guard, so that errors of the query pass through unchanged. No value on this stack needs to be dropped.
@@ -412,44 +400,7 @@ unsafe extern "C-unwind" fn note_tree(query: *mut pg_sys::Query, text: *const c_
     }
 }
 
-/// The hook has no guard, so that errors of the query pass through unchanged. No value on this stack needs to be dropped.
-#[cfg(not(feature = "pg18"))]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-    once: bool,
-) {
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        begin_run(query);
-        match PREVIOUS_RUN {
-            Some(previous) => previous(query, direction, count, once),
-            None => standard_ExecutorRun(query, direction, count, once),
-        }
-        end_run(query, direction, count);
-    }
-}
-
-/// The same for PostgreSQL 18.
-#[cfg(feature = "pg18")]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-) {
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        begin_run(query);
-        match PREVIOUS_RUN {
-            Some(previous) => previous(query, direction, count),
-            None => standard_ExecutorRun(query, direction, count),
-        }
-        end_run(query, direction, count);
-    }
-}
+run_hook!(run, PREVIOUS_RUN, begin_run, end_run);
 
 /// Called before a plan runs, from its beginning or from where it has stopped.
 #[inline]

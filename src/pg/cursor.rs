@@ -8,6 +8,7 @@
 
 use super::allocator;
 use super::local::local;
+use super::run_hook::run_hook;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -117,60 +118,4 @@ fn with_plans(note: impl FnOnce(&mut Plans)) {
     FILLS.with_borrow_mut(|fills| fills.last_mut().map(note));
 }
 
-#[cfg(not(feature = "pg18"))]
-unsafe extern "C-unwind" {
-    /// Called without pgrx, whose guard would rebuild errors.
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        once: bool,
-    );
-}
-
-#[cfg(feature = "pg18")]
-unsafe extern "C-unwind" {
-    /// Called without pgrx, whose guard would rebuild errors.
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-    );
-}
-
-/// The hook has no guard, so that errors of the query pass through unchanged. No value on this stack needs to be dropped.
-#[cfg(not(feature = "pg18"))]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-    once: bool,
-) {
-    note_run(query);
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        match PREVIOUS {
-            Some(previous) => previous(query, direction, count, once),
-            None => standard_ExecutorRun(query, direction, count, once),
-        }
-    }
-}
-
-/// The hook for PostgreSQL 18, which has no argument `once`. It has no guard either.
-#[cfg(feature = "pg18")]
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-) {
-    note_run(query);
-    // SAFETY: the next function is called as the server would call it.
-    unsafe {
-        match PREVIOUS {
-            Some(previous) => previous(query, direction, count),
-            None => standard_ExecutorRun(query, direction, count),
-        }
-    }
-}
+run_hook!(run, PREVIOUS, note_run);
