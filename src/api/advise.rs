@@ -1,4 +1,4 @@
-//! The SQL function that tells what is worth caching.
+//! The SQL function `cache_advise`: which statements are worth caching.
 
 use super::arguments::{invalid, null};
 use crate::pg::error::{OrRaise, Refused};
@@ -7,11 +7,11 @@ use crate::pg::varlena::{Text, Varlena};
 use crate::query::advise::{self, Advice};
 use pgrx::prelude::*;
 
-/// The most rows besides the notes.
-const MOST: i32 = 1000;
+/// The greatest `n`. It does not limit the notes, which follow the other rows and say what is missing (`query/advise.rs`).
+const N_MAX: i32 = 1000;
 
-/// Returns what is worth caching and in which form, which cached results should not be cached, and what is missing for better
-/// advice. Runs none of the statements that it reads.
+/// Returns advice: which statements are worth caching and in which form, which queries should no longer be cached, and what is
+/// missing for better advice. Never runs a statement that it judges.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn cache_advise(
@@ -28,7 +28,7 @@ fn cache_advise(
 > {
     let check = || -> Result<usize, Refused> {
         let n = n.ok_or_else(|| null("n"))?;
-        let most = (1..=MOST).contains(&n).then_some(n as usize);
+        let most = (1..=N_MAX).contains(&n).then_some(n as usize);
         most.ok_or_else(|| invalid("n must be from 1 to 1000"))
     };
     let rows = advise::advise(check().or_raise());

@@ -1,5 +1,5 @@
-//! Checks of the arguments of SQL functions. The error of each check says what is wrong and, where useful, what to use instead.
-//! An argument is None if the caller passed null.
+//! Checks of the arguments of SQL functions. The error of each check says what is wrong and, where useful, what to use instead. An
+//! argument is None if the caller passed null.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
@@ -13,13 +13,13 @@ use pg_cache_core::{Glob, KEY_BYTES_MAX};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// The most tags of a value. The longest tags, 32 of them, take about 8 kB in the note of an entry, which has at most 16 kB. Each
-/// tag is also one of the 255 dependencies that an entry can have.
+/// The most tags of a value. 32 tags of the greatest length take about 8 kB in the note of an entry (`store/note.rs`), which has at
+/// most 16 kB. Each tag is also one of the 255 dependencies that an entry can have.
 const TAGS_MAX: usize = 32;
 /// The longest time to live: a leap year, in milliseconds.
 pub const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
 
-/// Returns the error for an argument that must not be null. `what` is the name of the argument.
+/// Returns the error for an argument that is null and must not be null. `what` is the name of the argument.
 pub fn null(what: &str) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
 }
@@ -39,13 +39,13 @@ fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refus
     }
 }
 
-/// Returns the bytes of a key of any length; null is an error. Nothing is stored under a key that is empty or too long, and reading
-/// it is a miss.
+/// Returns the bytes of a key. Null is an error. An empty key and a key that is too long are not: `store` never stores a value
+/// under such a key, and reading it is a miss.
 pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
     argument.map(TextArgument::bytes).ok_or_else(|| null("key"))
 }
 
-/// Does the same for an array of keys. A null array and a null element are errors.
+/// Returns the bytes of each key of an array, like [`key`]. A null array and a null element are errors.
 pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let keys = argument.ok_or_else(|| null("keys"))?.0;
     let mut checked = Vec::new();
@@ -56,7 +56,7 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     Ok(checked)
 }
 
-/// Returns the names and values of a JSON object whose members are to be stored. Null and any other JSON are errors.
+/// Returns the names and values of a JSON object whose members are to be stored. Null and JSON that is not an object are errors.
 pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
     jsonb::members(object).ok_or_else(|| {
@@ -65,8 +65,8 @@ pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>
     })
 }
 
-/// Returns the keys and values of two arrays that are to be stored. The arrays must have the same length, and no element may be
-/// null. A null array is an error, too.
+/// Returns the keys and values of two arrays that are to be stored. The arrays must have the same length and must not have null
+/// elements. A null array is an error, too.
 pub fn pairs<'a>(
     keys: Option<TextsArgument<'a>>,
     values: Option<Vec<Option<&'a [u8]>>>,
@@ -91,7 +91,7 @@ pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     sized("tag", argument.ok_or_else(|| null("tag"))?, TAG_BYTES_MAX)
 }
 
-/// Returns a pattern over keys of any length. Null, and a pattern that ends in an escape character, are errors.
+/// Returns a pattern over keys, of any length. Null is an error, and so is a pattern that ends in an escape character.
 pub fn pattern<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refused> {
     Glob::new(argument.ok_or_else(|| null("pattern"))?.0).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_INVALID_ESCAPE_SEQUENCE;
@@ -100,13 +100,15 @@ pub fn pattern<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refus
     })
 }
 
-/// Returns a pattern that is not empty and not longer than a key. An empty pattern would match no key.
+/// Returns a pattern for an invalidation. It must not be empty, because it would match no key. It must not be longer than a key,
+/// because its slot in shared memory has no more room (`core/patterns/`).
 pub fn pattern_to_invalidate<'a>(argument: Option<TextArgument<'a>>) -> Result<Glob<'a>, Refused> {
     let bytes = sized("pattern", argument.as_ref().ok_or_else(|| null("pattern"))?.0, KEY_BYTES_MAX)?;
     pattern(Some(TextArgument(bytes)))
 }
 
-/// Returns the tags of one entry, sorted and without duplicates. There are none if the argument is null, and at most [`TAGS_MAX`].
+/// Returns the tags of one entry, sorted and without duplicates. A null argument means no tags. More than [`TAGS_MAX`] tags are an
+/// error.
 pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let mut tags = tags_to_invalidate(argument.or(Some(TextsArgument(Vec::new()))))?;
     tags.sort_unstable();
@@ -118,7 +120,7 @@ pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     Ok(tags)
 }
 
-/// Returns any number of tags in the order of the array. Null is an error.
+/// Returns the tags whose entries are to be invalidated, in the order of the array and in any number. Null is an error.
 pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let tags = argument.ok_or_else(|| null("tags"))?.0;
     let mut checked = Vec::new();
@@ -129,21 +131,21 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
     Ok(checked)
 }
 
-/// Returns the bytes of a value; null is an error.
+/// Returns the bytes of a value. Null is an error.
 pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     argument.ok_or_else(|| {
         null("value").hint("To remove the value, run cache_delete. To store a JSON null, use 'null'::jsonb.")
     })
 }
 
-/// Returns a time to live in milliseconds, or 0 if it is negative or less than one millisecond. Nothing is stored with 0. A time
-/// above [`TTL_MS_MAX`] is an error.
+/// Returns a time to live in milliseconds. An interval of less than one millisecond, also a negative one, gives 0: the caller then
+/// stores nothing. An interval longer than [`TTL_MS_MAX`] is an error.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
     if interval::ms(interval) <= 0 { Ok(0) } else { lifetime("ttl", interval) }
 }
 
-/// Returns a time to live in milliseconds. A time of less than one millisecond, or above [`TTL_MS_MAX`], is an error, which calls
-/// the argument by `name`.
+/// Returns a time to live in milliseconds. An interval of less than one millisecond, or longer than [`TTL_MS_MAX`], is an error.
+/// The error names the argument `name`.
 pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -157,14 +159,13 @@ pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// Returns the space with this name. An error if there is no such space, or if the current role lacks the privilege.
+/// Returns the space with this name. If there is no such space, or if the current role lacks the privilege, that is an error.
 pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc<Space>, Refused> {
     space::with_privilege(argument.ok_or_else(|| null("space"))?.0, needed)
 }
 
-/// Returns the condition on which a value is to be set. A lease is a condition of its own, so only the mode `always`, which is the
-/// default, may stand beside it. Null and any other mode are errors. Whether the lease still exists is checked later
-/// (`store/entry/writing.rs`).
+/// Returns the condition under which a value is set. A lease is a condition, too, so with a lease the mode must be `always`, which
+/// is the default. Null and any other name are errors. `store/entry/writing.rs` checks later whether the lease still exists.
 pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mode, Refused> {
     let name = argument.ok_or_else(|| null("mode").hint(MODES))?.0;
     let mode = match name {
@@ -188,8 +189,8 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
 
 const MODES: &str = "Available values: always, absent, present.";
 
-/// Returns whether to add to a counter only if the key has a value: the mode `present`. The other mode is `always`; anything else,
-/// also null, is an error.
+/// Returns whether to add to a counter only if the key has a value: true for the mode `present`, false for `always`. Null and any
+/// other name are errors.
 pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
     let name = mode.ok_or_else(|| null("mode").hint(MODES_OF_COUNTERS))?.0;
     match name {
@@ -201,8 +202,8 @@ pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
 
 const MODES_OF_COUNTERS: &str = "Available values: always, present.";
 
-/// Returns the milliseconds for which a stale value may be served. None if it must not be served at all: for null, and for 0 to
-/// less than one millisecond. A negative time, or one above [`TTL_MS_MAX`], is an error.
+/// Returns the number of milliseconds for which a stale value may be served. None if a stale value must not be served: for null,
+/// and for an interval from 0 to less than one millisecond. A negative interval and one longer than [`TTL_MS_MAX`] are errors.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     let ms = argument.map_or(0, interval::ms);
     if ms < 0 {
@@ -217,8 +218,8 @@ pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
-/// Returns the milliseconds to wait for another caller that computes the value. 0 means not to wait. Null, a negative time and a
-/// time above [`WAIT_MS_MAX`] are errors.
+/// Returns the number of milliseconds to wait while another caller computes the value; 0 means not to wait. Null, a negative
+/// interval and one longer than [`WAIT_MS_MAX`] are errors.
 pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
     let ms = interval::ms(argument.ok_or_else(|| null("wait").hint(NOT_TO_WAIT))?);
     if ms < 0 {
@@ -235,7 +236,8 @@ const NOT_TO_WAIT: &str = "To return at once, use wait => '0'.";
 /// The longest wait, in milliseconds: 6 hours. A caller that wants to wait longer calls the function again.
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
-/// Returns the milliseconds for which a lease may be held. Less than 1, or more than [`HOLD_MS_MAX`], is an error.
+/// Returns the number of milliseconds for which a lease may be held. An interval of less than one millisecond, or longer than
+/// [`HOLD_MS_MAX`], is an error.
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -251,16 +253,16 @@ pub fn hold(interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// The longest time for which a lease can be held, in milliseconds: one hour. A lease that is never released blocks other callers
-/// until it expires.
+/// The longest time for which a lease can be held, in milliseconds: one hour. Until a lease is released or expires, other callers
+/// cannot get one.
 const HOLD_MS_MAX: i128 = 60 * 60 * 1000;
 
-/// Does the same as [`ttl`]; null is an error.
+/// Does the same as [`ttl`], except that null is an error.
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
     ttl(interval.ok_or_else(|| null("ttl"))?)
 }
 
-/// Returns the number to add to a counter; null is an error.
+/// Returns the number to add to a counter. Null is an error.
 pub fn by(argument: Option<i64>) -> Result<i64, Refused> {
     argument.ok_or_else(|| null("by"))
 }

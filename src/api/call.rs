@@ -16,7 +16,7 @@ use crate::query::result;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Returns the result of a function as jsonb, stored or new: its value, or an array if it returns a set.
+/// Returns the result of a function as jsonb, stored or new. If the function returns a set, the result is an array.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_call(
@@ -60,8 +60,8 @@ fn cache_call(
     result().or_raise()
 }
 
-/// Creates a function with the name of another one and the suffix `_cached`. It has the same signature, and returns the result of
-/// the other function, stored or new.
+/// Creates the *wrapper* of a function: a function with the same signature, and with the suffix `_cached` behind its name. It
+/// returns the result of the function, stored or new.
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -90,8 +90,8 @@ fn cache_wrap(
     create().or_raise().into()
 }
 
-/// Returns the rows of a function, stored or new. The wrappers of `cache_wrap` call it. Behind the settings, the arguments are the
-/// function, as a regprocedure, and its arguments.
+/// Returns the rows of a function, stored or new. The wrappers that `cache_wrap` creates call it. `call` has the function, as a
+/// regprocedure, followed by the arguments for the function.
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -104,7 +104,7 @@ fn cache_wrapped(
     space: Option<TextArgument<'_>>,
     call: Call,
 ) -> Sent {
-    /// The index of the function among the arguments.
+    /// The index of the argument that is the function.
     const FUNCTION: usize = 3;
     let rows = || -> Result<(), Refused> {
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;

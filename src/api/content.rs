@@ -4,8 +4,8 @@ use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::kind::{NOTHING, RESULT};
 use pg_cache_core::Meta;
 
-/// Returns the bytes of a value. A stored result of `cache_fetch` ends with its identity, a hash of its query (`query/fetch.rs`),
-/// which is not part of the value.
+/// Returns the size of a value in bytes. A stored result of `cache_fetch` ends with a hash of its query (`Identity` in
+/// `query/fetch.rs`), which is not part of the value.
 pub(super) fn size(meta: &Meta) -> i64 {
     let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
     meta.value_len.saturating_sub(identity) as i64
@@ -26,8 +26,8 @@ mod pgcache {
     use pgrx::prelude::*;
 
     /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. In a space
-    /// with entries for each role, a caller that may see statistics also gets the entries of other roles, with null as their key
-    /// and tags. Other callers get only their own.
+    /// with entries for each role, callers get only their own entries. A caller that may see statistics also gets the entries of
+    /// other roles there, with null as their key and tags.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn entries() -> TableIterator<
@@ -71,8 +71,8 @@ mod pgcache {
         }))
     }
 
-    /// Returns the stored results of queries that the caller may see, by the rules of [`entries`]. The text of a query is null
-    /// unless the caller may read it.
+    /// Returns the stored results of queries. The rules of [`entries`] say which of them the caller may see. The text of a query is
+    /// null unless the caller may read it.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn queries() -> TableIterator<
@@ -136,7 +136,7 @@ mod pgcache {
         }))
     }
 
-    /// Returns what the stored results depend on whose content the caller may read.
+    /// Returns the dependencies of the stored results whose content the caller may read.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn dependencies() -> TableIterator<
@@ -148,7 +148,7 @@ mod pgcache {
             name!(object, Option<Text>),
         ),
     > {
-        // A `Text` lives in the memory of the call that returns its row, so it must not be made before.
+        // A `Text` lives in the memory of the call that returns its row, so it must be made in that call, not before.
         let all = results::of_database().flat_map(|result| {
             memory::check();
             let StoredResult { entry: Entry { key, space, .. }, .. } = &result;

@@ -10,13 +10,16 @@ use crate::store::counter::{self, Addition, Uncounted};
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence. If the transaction has
-/// set, removed or invalidated the key before, it takes effect with the commit. A text or a jsonb that is an integer becomes a
-/// counter; a value that is no integer is an error. If there is no value, a counter is created that lives for `ttl`, or for the
-/// default time to live if `ttl` is null; with mode `present` none is created, and the result is null. If the cache cannot be used,
-/// or the counter cannot be stored, that is no error: the result is `by`, or null with mode `present`, and the status of the
-/// session has the reason. If the transaction itself has set the number and the sum cannot be recorded, the result is the sum,
-/// although the number stays as it was.
+/// Adds to a counter and returns its new value. The addition takes effect at once, like `nextval`. If the transaction has set,
+/// removed or invalidated the key before, the addition takes effect with the commit.
+///
+/// A text or a jsonb that is an integer becomes a counter. Any other value is an error. If the key has no value, the call creates a
+/// counter that lives for `ttl`, or for the default time to live if `ttl` is null. With mode `present`, the call never creates a
+/// counter, and returns null.
+///
+/// If the cache cannot be used, or if the counter cannot be stored, the call raises no error: it returns `by`, or null with mode
+/// `present`, and the status of the session says why. If the transaction itself has set the number, and the sum cannot be recorded,
+/// the call returns the sum, but the number stays as it was.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,
@@ -34,7 +37,7 @@ fn cache_incr(
             Ok(sum) => Ok(Some(sum)),
             // An error would be worse for the caller than a counter that starts again.
             Err(Uncounted::Because(_)) => Ok((!addition.only_present).then_some(by)),
-            // The number that the transaction itself has set stays as it was. An error would be worse for the caller here, too.
+            // The number that the transaction has set stays as it was. An error would be worse for the caller here, too.
             Err(Uncounted::NotRecorded(sum, _)) => Ok(Some(sum)),
             Err(Uncounted::Overflow) => {
                 let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;

@@ -1,6 +1,6 @@
-//! SQL functions for tests of the fences of definitions, in debug builds only (`CREATE FUNCTION … AS '$libdir/pg_cache',
-//! 'latest_change_wrapper'`). A *fence* is the word in shared memory that tells when a definition was last changed
-//! (`docs/architecture.md`).
+//! SQL functions by which tests look at the fences of definitions. Only debug builds have them, and tests declare them (`CREATE
+//! FUNCTION … AS '$libdir/pg_cache', 'latest_change_wrapper'`). The *fence* of a definition is a word in shared memory with the
+//! number of its last change (`docs/architecture.md`).
 
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
@@ -8,14 +8,14 @@ use crate::store::definitions;
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use pgrx::prelude::*;
 
-/// Returns the number of the latest change.
+/// Returns the number of the latest change on the clock of changes.
 #[pg_extern(sql = false)]
 fn latest_change() -> i64 {
     shared::tier().map_or(0, |tier| tier.fences().now().as_u64() as i64)
 }
 
-/// Returns the number of a fence: that of all definitions (kind `any`), of roles (`roles`), of other definitions (`other`), of the
-/// definition of the relation with this OID (`relation`), or of a name (`name`).
+/// Returns the number that identifies a fence. `kind` says which fence: that of all definitions (`any`), of roles (`roles`), of
+/// definitions that are neither relations nor names (`other`), of the relation with this OID (`relation`), or of a name (`name`).
 #[pg_extern(sql = false)]
 fn fence_of_definition(kind: TextArgument<'_>, oid: i64, name: TextArgument<'_>) -> i64 {
     shared::tier().map_or(0, |tier| {
@@ -30,7 +30,7 @@ fn fence_of_definition(kind: TextArgument<'_>, oid: i64, name: TextArgument<'_>)
     })
 }
 
-/// Returns whether a fence has changed since this number.
+/// Returns whether the fence with this number has changed since the change with the number `since`.
 #[pg_extern(sql = false)]
 fn fence_has_changed(fence: i64, since: i64) -> bool {
     shared::tier().is_some_and(|tier| {
