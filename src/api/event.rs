@@ -1,4 +1,5 @@
-//! SQL functions for events: names for things that happen in an application, and the keys, patterns and tags that become invalid.
+//! SQL functions for events. An *event* is a name for something that happens in an application. Emitting the event invalidates its
+//! *targets*: keys, patterns and tags, which may have placeholders for values of the event's payload.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;
@@ -51,9 +52,9 @@ fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     Ok(target)
 }
 
-/// Adds targets to an event: each time the event is emitted, they become invalid. The event keeps its earlier targets. Only the
-/// owner of the extension may do this: a target sees the values that others emit, and a target whose placeholder has no value fails
-/// their calls.
+/// Adds targets to an event: each time the event is emitted, its targets become invalid. The event keeps its earlier targets. Only
+/// the owner of the extension may do this: the targets contain values of the payloads of all emitting roles, and a call of
+/// `cache_emit` fails if its payload lacks the value of a placeholder.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_on_event(
     event: Option<TextArgument<'_>>,
@@ -107,7 +108,7 @@ fn cache_off_event(event: Option<TextArgument<'_>>) {
     status::set(Status::Done);
 }
 
-/// The members of the object that an event carries.
+/// The payload of an event: the members of a JSON object.
 struct Payload<'a>(Vec<(&'a [u8], Element)>);
 
 impl<'a> Payload<'a> {
@@ -144,8 +145,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Invalidates the targets of an event, with the values of the payload in place of their placeholders, when the transaction
-/// commits. The role needs the privilege write in at least one space.
+/// Invalidates the targets of an event when the transaction commits. The values of the payload replace the placeholders of the
+/// targets. The role needs the privilege write in at least one space.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_emit(event: Option<TextArgument<'_>>, payload: default!(Option<JsonbArgument<'_>>, "'{}'")) {
     let emit = || -> Result<(), Refused> {
@@ -167,8 +168,8 @@ mod pgcache {
     use pgrx::prelude::*;
     use std::collections::BTreeSet;
 
-    /// Returns the events of the spaces that the caller may read, or all events if the caller may see statistics, with a row for
-    /// each target.
+    /// Returns the events of the spaces that the caller may read, or all events if the caller may see statistics. Each target has a
+    /// row of its own.
     #[pg_extern(stable, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn visible_events()

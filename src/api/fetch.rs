@@ -16,8 +16,8 @@ use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
-/// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. Refuses a null element, and a
-/// relation without rows of its own, such as a view, because no commit reports a write to it. A relation that does not exist is
+/// Returns the OIDs of the relations of the argument `depends`, sorted and without duplicates. A null element is an error, and so
+/// is a relation without rows of its own, such as a view: no commit reports a write to it. A relation that does not exist is
 /// accepted.
 pub(super) fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
     if numbers.0.contains(&0) {
@@ -36,7 +36,7 @@ pub(super) fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
         .hint("Name the tables and materialized views that it takes its rows from."))
 }
 
-/// Returns the value that was found under a key. Refuses a value of another type.
+/// Returns the value that was found under a key. A value of another type is an error.
 fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Refused> {
     match found.kind {
         NOTHING => Ok(None),
@@ -44,11 +44,13 @@ fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Re
     }
 }
 
-/// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these
-/// arguments and this `depends`, returns that. Otherwise, and always with `refresh`, runs the query, returns its result, and stores
-/// it under the key if it may be stored (`query/fetch.rs`). The result stays valid until its time to live ends, or until a
-/// transaction commits that has changed the key, one of its tags, definitions, roles, or a relation that the query has read. With
-/// `depends`, changes of these relations count instead of changes of the relations that the query has read.
+/// Returns the value of a query as jsonb. Like a scalar subquery, the query must return at most one row and one column.
+///
+/// If the key holds the result of this query with these arguments and this `depends`, the call returns the stored result.
+/// Otherwise, and always with `refresh`, it runs the query, returns the result, and stores it under the key if it may be stored
+/// (`query/fetch.rs`). The result stays valid until its time to live ends, or until a transaction commits that has changed the key,
+/// one of the tags, a role, a definition that the query may use, or rows of a relation that the query has read. With `depends`, the
+/// rows of these relations count instead of those that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(

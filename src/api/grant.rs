@@ -1,5 +1,5 @@
-//! SQL functions that grant and revoke privileges in spaces, the function behind the view of grants, and the trigger that restores
-//! grants of a dump.
+//! SQL functions that grant and revoke privileges in spaces, the function behind the view of grants, and the trigger function that
+//! restores the grants of a dump.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
@@ -13,9 +13,9 @@ use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// Removes the grants of dropped roles, because the OID of a dropped role may be reused for another role. Role 0 stands for every
-/// role and is never dropped. Grants that another transaction has locked stay, so this never waits. In a transaction that keeps one
-/// snapshot, all stay (`catalog::clean_up`).
+/// Removes the grants of dropped roles, because PostgreSQL may give the OID of a dropped role to another role. Role 0 stands for
+/// every role and is never dropped. The call skips grants that another transaction has locked, so it never waits. In a REPEATABLE
+/// READ or SERIALIZABLE transaction, it does nothing (`catalog::clean_up`).
 fn forget_dropped_roles() {
     catalog::clean_up(
         "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
@@ -41,10 +41,10 @@ pub fn forget_space(number: u32) {
     );
 }
 
-/// The arguments of a grant or a revoke.
+/// The arguments of `cache_grant` and `cache_revoke`.
 struct Grant<'a, R> {
     space: Option<TextArgument<'a>>,
-    /// Looks the role up, if one was given. It may raise the server's error for a role that does not exist.
+    /// Looks up the role. None if the caller passed null. It may raise the server's error for a role that does not exist.
     role: Option<R>,
     privilege: Option<TextArgument<'a>>,
 }
@@ -68,13 +68,13 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
         Ok([i64::from(space.oid).into(), i64::from(role.oid()).into(), privilege.name().to_owned().into()])
     }
 
-    /// Grants the privilege. Raises an error if an argument is not valid, or if the caller lacks the privilege admin in the space.
+    /// Grants the privilege. An invalid argument, and a caller without the privilege admin in the space, are errors.
     fn grant(self) {
         write_grant(&self.checked().or_raise());
         status::set(Status::Done);
     }
 
-    /// Revokes the privilege, under the same conditions. Does nothing if it was not granted.
+    /// Revokes the privilege, under the same conditions. Does nothing if the privilege was not granted.
     fn revoke(self) {
         let grant = self.checked().or_raise();
         let statement = "DELETE FROM pgcache.grants
@@ -85,7 +85,8 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
     }
 }
 
-/// Writes the row of a grant, if it is not there. The caller must have checked the privilege admin, or be a restore.
+/// Writes the row of a grant, if the table does not have it. The caller must have checked the privilege admin, or must be a
+/// restore.
 fn write_grant(grant: &[DatumWithOid<'_>; 3]) {
     forget_dropped_roles();
     catalog::write(
@@ -106,7 +107,7 @@ fn grant_to_named(
     Grant { space, role, privilege }.grant();
 }
 
-/// Does the same for a role that is given as a `regrole`.
+/// Does the same for a role that is passed as a `regrole`.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     Grant { space, role: role.map(|role| move || role), privilege }.grant();
@@ -123,15 +124,15 @@ fn revoke_from_named(
     Grant { space, role, privilege }.revoke();
 }
 
-/// Does the same for a role that is given as a `regrole`.
+/// Does the same for a role that is passed as a `regrole`.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     Grant { space, role: role.map(|role| move || role), privilege }.revoke();
 }
 
-/// Writes the grant that a dump has brought for a role. If this cluster has no such role, warns and leaves the grant out, so that
-/// the others are restored. No privilege is checked: only roles that may insert into `pgcache.dumped_grants` get here, and no role
-/// is granted that.
+/// Writes a grant from a dump. If this cluster has no role with this name, warns and leaves the grant out, so that the other grants
+/// are restored. Checks no privilege: the trigger of `pgcache.dumped_grants` calls it, and into that table only the owner of the
+/// extension, superusers, and roles with the rights of `pg_write_all_data` may insert.
 fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
     let (space_name, privilege) = (shown(space_name), shown(privilege));
     if let Some(role) = Role::named(role) {
@@ -155,8 +156,8 @@ mod pgcache {
     use crate::store::space::{self, DEFAULT_OID};
     use pgrx::prelude::*;
 
-    /// Writes each row that a restore copies into `pgcache.dumped_grants` to `pgcache.grants` instead: the result None keeps the
-    /// row out of `pgcache.dumped_grants`, which stays empty. A row without a space is a grant in the default space.
+    /// Writes each row that a restore copies into `pgcache.dumped_grants` to `pgcache.grants` instead. The result None keeps the
+    /// row out of `pgcache.dumped_grants`, so that table is always empty. A row without a space is a grant in the default space.
     #[pg_trigger]
     fn grant_restored<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -172,7 +173,7 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Returns the grants that the caller may see.
+    /// Returns the grants that the caller may see (`space::each_visible_grant`).
     #[pg_extern(stable, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn visible_grants()

@@ -11,9 +11,9 @@ use crate::store::health::{self, Finding};
 use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 
-/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: the first of those that follow
-/// the key `after`, at most `max_keys`, and at most 64 MB with an overhead for each key. So a result with fewer than `max_keys`
-/// keys need not be the last. A null `after` begins with the first key.
+/// Returns the keys of a space that have a value and match a pattern, sorted by their bytes: the first `max_keys` of the keys that
+/// come after the key `after`. If `after` is null, begins with the first key of the space. Stops earlier when the keys, with an
+/// overhead for each, take 64 MB. So a result with fewer than `max_keys` keys may not contain the last key.
 ///
 /// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for
 /// frequent calls.
@@ -35,14 +35,15 @@ fn cache_keys(
     SetOfIterator::new(keys.into_iter().map(|key| Text(Varlena::of(&key))))
 }
 
-/// Returns what the last operation of this session did, and why. Returns null if there was none, if it failed, or after a rollback.
+/// Returns the outcome of the last operation of this session, and the reason for it. Returns null if there was no operation, if it
+/// failed, or after a rollback.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_status() -> Option<String> {
     cause::status_in_words()
 }
 
-/// Returns what keeps the cache from working as it is configured, each with the command that repairs it or tells more. Returns no
-/// rows if there is nothing.
+/// Returns the reasons why the cache does not work as it is configured. Each row has a command that repairs the cause or shows
+/// more. Returns no rows if everything works.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_health() -> TableIterator<
@@ -61,20 +62,20 @@ fn cache_health() -> TableIterator<
     }))
 }
 
-/// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even while
-/// other sessions change the cache. There is one exception: fences, which commits raise while they invalidate values
-/// (`docs/architecture.md`), are reported if they stay raised during the whole check. They may be those of a commit that takes
-/// longer than the check, or of a transaction that a subscription has prepared and not ended.
+/// Checks every structure of the cache, and returns a message for each fault. The call returns no rows if the cache is in order,
+/// even while other sessions change it, with one exception. Commits raise fences while they invalidate values
+/// (`docs/architecture.md`), and the call reports a fence that stays raised during the whole check. This may be the fence of a
+/// commit that takes longer than the check, or of a transaction that a subscription has prepared and not ended.
 ///
-/// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
+/// While other sessions change the cache a lot, the check may miss a fault that it would find on an idle server.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").or_raise();
     let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
     let mut findings = findings.or_raise();
-    // `orphans` first lists the leases and then asks which sessions live, and a session may release its leases and end in
-    // between. A finding of the second call was still there after its session had ended, so only findings of both calls are
-    // reported.
+    // `orphans` first lists the leases, fills and claims, and then checks which of their sessions live. A session may release its
+    // lease and end in between. A message that the second call returns again was true after that session had ended, so only such
+    // messages are reported.
     let orphans = flights::orphans();
     if !orphans.is_empty() {
         let again = flights::orphans();

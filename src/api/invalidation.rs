@@ -1,5 +1,5 @@
-//! SQL functions that invalidate many entries at once, in a time that does not depend on the number of entries. Other sessions see
-//! the invalidation when the transaction commits.
+//! SQL functions that invalidate many entries at once. The time of a call does not depend on the number of entries. Other sessions
+//! see the invalidation when the transaction commits.
 
 use super::arguments;
 use crate::pg::error::{OrRaise, Refused};
@@ -9,8 +9,8 @@ use crate::store::entry;
 use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 
-/// Invalidates all values of the database that have a tag. A role needs the privilege write in at least one space, because tags
-/// belong to the whole database.
+/// Invalidates all values of the database that have a tag. The role needs the privilege write in at least one space: tags belong to
+/// the database, not to a space.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     let invalidate = || -> Result<_, Refused> {
@@ -34,8 +34,8 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     invalidate().or_raise();
 }
 
-/// Invalidates the values of a space whose keys match a pattern. In a space with values for each role, invalidates only those of
-/// the current role.
+/// Invalidates the values of a space whose keys match a pattern. In a space with values for each role, the call invalidates only
+/// values of the current role.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_pattern(
     pattern: Option<TextArgument<'_>>,
@@ -48,8 +48,8 @@ fn cache_invalidate_pattern(
     invalidate().or_raise();
 }
 
-/// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database: only the owner of
-/// the extension may do that.
+/// Invalidates all values of a space. This requires the privilege admin. If the space is `*`, the call invalidates all values in
+/// all spaces of the database, which only the owner of the extension may do.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_flush(space: default!(Option<TextArgument<'_>>, "'default'")) {
     let flush = || -> Result<_, Refused> {

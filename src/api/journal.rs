@@ -17,8 +17,8 @@ fn cache_seq() -> i64 {
     changes::last().unwrap_or(0) as i64
 }
 
-/// Returns the changes that the caller may know, from the first one behind the number `since` on. `max_rows` limits the rows, but a
-/// change of a watched relation always comes with a row for each of its tags, so the last change can exceed the limit.
+/// Returns the changes that the caller may know of, beginning with the first change after the number `since`. `max_rows` limits the
+/// number of rows. A change of a watched relation always has a row for each of its tags, so the last change may exceed the limit.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_changes(
@@ -39,7 +39,7 @@ fn cache_changes(
         let most = max_rows.ok_or_else(|| null("max_rows"))?;
         let most = usize::try_from(most).ok().filter(|most| *most > 0);
         let most = most.ok_or_else(|| invalid("max_rows must be greater than zero"))?;
-        // No change has a negative number, nor the number 0. For 0, the answer is a reset.
+        // Numbers of changes are positive. The number 0 belongs to no life of the journal, so the answer to 0 is a reset.
         Ok(changes::since(u64::try_from(since).unwrap_or(0), most))
     };
     let changes = read().or_raise();
@@ -62,8 +62,8 @@ fn cache_changes(
     }))
 }
 
-/// Returns the value of a key, and what a cache that follows the journal must know of it. Always returns one row; without a value,
-/// `keep` is false and the other columns are null.
+/// Returns the value of a key, and what a cache that follows the journal needs besides: whether it may keep the value, for how
+/// long, and the tags. Always returns one row. If there is no value, `keep` is false and the other columns are null.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_get_near(

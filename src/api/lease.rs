@@ -1,4 +1,4 @@
-//! SQL functions for leases: one caller computes a value, and the other callers wait or get a stale value meanwhile.
+//! SQL functions for leases: the holder of a lease computes a value, and the other callers wait or get a stale value meanwhile.
 
 use super::arguments::{self, null};
 use super::value::{Stored, key_in};
@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 /// A row of the result: value, status, lease, age and time to live. Without a value, the age and the time to live are null. The
 /// time to live of a stale value is the time for which it may still be served. The lease is null, except with the status `compute`
-/// if `hold` is not null.
+/// when `hold` is not null.
 type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
 /// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value. `returns`
@@ -45,8 +45,8 @@ macro_rules! acquire_function {
 
 acquire_function! {
     /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once, one
-    /// of them gets a lease and computes the value. A caller that cannot get a lease, for instance because all are in use, computes
-    /// the value without a usable one.
+    /// of them gets a lease and computes the value. A caller that cannot get a lease, for instance because all are in use, gets
+    /// lease 0: it computes the value, and `cache_set` never stores a value with lease 0.
     cache_acquire returns Jsonb
 }
 
@@ -70,7 +70,7 @@ fn acquire<T: Stored>(
     let key = arguments::key(key)?;
     let wait_ms = arguments::wait(wait)?;
     let hold_ms = hold.map(arguments::hold).transpose()?;
-    // A caller with a null `hold` only looks and wants no lease. It changes nothing, so it only needs the privilege read.
+    // A call with a null `hold` only reads and acquires no lease, so the privilege read is enough.
     let needed = if hold_ms.is_some() { Privilege::Write } else { Privilege::Read };
     let space = arguments::space(space, needed)?;
     let mut value = Varlena::default();
@@ -84,8 +84,7 @@ fn acquire<T: Stored>(
         Ok(Answer::Hit(meta)) => row_of(meta, "hit", meta.expires),
         Ok(Answer::Stale(meta, until)) => row_of(meta, "stale", until),
         Ok(Answer::Compute(lease)) => {
-            // If the caller wanted a lease and no lease could be given, it gets `UNAVAILABLE`: `cache_set` refuses a value with
-            // that lease.
+            // `UNAVAILABLE` tells a caller that asked for a lease that none could be given: `cache_set` refuses a value with it.
             let lease = lease.or(hold_ms.map(|_| lease::UNAVAILABLE));
             Ok((None, "compute", lease, None, None))
         }
@@ -98,7 +97,7 @@ fn interval(ms: u64) -> Interval {
     Interval::from_micros(ms as i64 * 1000)
 }
 
-/// Releases a lease without storing a value, so that the next caller can get a lease of the key. Returns whether the key had this
+/// Releases a lease without storing a value, so that the next caller can get a lease for the key. Returns whether the key had this
 /// lease.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_release(

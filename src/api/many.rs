@@ -16,10 +16,10 @@ use crate::store::status::{self, Status};
 use pg_cache_core::{Buffer, Kind, Meta};
 use pgrx::prelude::*;
 
-/// An estimate of the memory of one row in addition to its key and value, in bytes.
+/// The estimated memory of a row besides its key and its value, in bytes.
 const ROW_BYTES: usize = 64;
 
-/// The destination of a value of one type. It takes no bytes of a value that the type cannot represent.
+/// The buffer for a value of one type. It takes no bytes of a value that the type cannot represent.
 struct Destination {
     kind: Kind,
     value: Varlena,
@@ -35,8 +35,8 @@ impl Buffer for Destination {
     }
 }
 
-/// Returns the value of each key that has one of this type, in the order of the keys. The call stops before the row that would
-/// exceed [`RETURNED_BYTES_MAX`], unless it is the first row. The status then says that the result was cut off.
+/// Returns the values of this type that the keys have, in the order of the keys. The call stops before a row that would exceed
+/// [`RETURNED_BYTES_MAX`], unless it is the first row. The status then says that the result was cut off.
 fn get_many<T: Stored>(
     keys: Option<TextsArgument<'_>>,
     space: Option<TextArgument<'_>>,
@@ -109,8 +109,8 @@ struct Setting<'a> {
 }
 
 impl<'a> Setting<'a> {
-    /// Records values of one kind, for the commit to store them, and returns how many were recorded. If values are refused, the
-    /// status tells why the last of them was.
+    /// Records values of one kind, which the commit stores, and returns how many were recorded. If values are refused, the status
+    /// has the reason for the last refusal.
     fn set(self, kind: Kind, entries: impl FnOnce() -> Result<Vec<Member<'a>>, Refused>) -> i64 {
         let set = || -> Result<_, Refused> {
             let space = arguments::space(self.space, Privilege::Write)?;
@@ -174,7 +174,7 @@ function_that_sets_many! {
     cache_set_many_bytes takes ByteasArgument as BYTEA
 }
 
-/// Returns for how many keys the operation returns true. Stops at the first error and returns it.
+/// Returns the number of keys for which `operation` returns true. Stops at the first error and returns it.
 fn count(
     keys: Option<TextsArgument<'_>>,
     space: Option<TextArgument<'_>>,
@@ -198,8 +198,8 @@ fn cache_delete_many(
     count(keys, space, entry::remove).or_raise()
 }
 
-/// Gives the values of some keys another time to live, or removes them if that is not positive. Returns how many keys have a value
-/// with the new time to live.
+/// Gives the values of some keys another time to live, or removes the values if that time is not positive. Returns how many keys
+/// have a value with the new time to live.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch_many(
     keys: Option<TextsArgument<'_>>,
