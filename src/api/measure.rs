@@ -8,10 +8,10 @@ mod pgcache {
     use crate::pg::varlena::TextArgument;
     use pgrx::prelude::*;
 
-    /// Takes a key and does nothing. It measures the cost of calling any function of this library.
+    /// Takes a key and does nothing. Benchmarks use it to measure the cost of calling any function of this library.
     ///
-    /// VOLATILE and PARALLEL RESTRICTED like the cache functions for which it is the baseline, so that the planner treats them
-    /// alike.
+    /// The function is VOLATILE and PARALLEL RESTRICTED like the functions that are compared with it, so that the planner treats
+    /// them alike.
     #[pg_extern(strict, volatile, parallel_restricted)]
     fn noop(key: TextArgument<'_>) -> i64 {
         let _ = key;
@@ -19,12 +19,12 @@ mod pgcache {
     }
 }
 
-/// Does what the commit of this transaction will do for the tables that it has written, `times` times, and undoes it each time.
-/// Returns the average nanoseconds of one run; `times` must be positive. With `afresh`, each run behaves as if the session's last
-/// transaction had written to other tables. Only builds with the feature `measure` have this function (`CREATE FUNCTION … AS
-/// '$libdir/pg_cache', 'rehearse_commit_wrapper'`).
+/// Runs the steps that the commit of this transaction will run for the tables that it has written, `times` times, and undoes them
+/// each time. Returns the average time of one run in nanoseconds. `times` must be positive. With `afresh`, each run behaves as if
+/// the last transaction of the session had written to other tables. Only builds with the feature `measure` have this function
+/// (`CREATE FUNCTION … AS '$libdir/pg_cache', 'rehearse_commit_wrapper'`).
 ///
-/// Nothing is invalidated. While the function runs, other sessions may get misses for values that depend on these tables, as during
+/// The function invalidates nothing. While it runs, other sessions may get misses for values that depend on these tables, as during
 /// a commit.
 #[cfg(feature = "measure")]
 #[pg_extern(sql = false)]

@@ -1,4 +1,4 @@
-//! The SQL functions for monitoring: the metrics as a view and as a text, and how long operations take.
+//! The SQL functions for monitoring: the metrics as a view and as a text, the times of operations, and the verification of hits.
 
 use crate::pg::error::OrRaise;
 use crate::pg::varlena::{Text, Varlena};
@@ -14,7 +14,7 @@ fn cache_metrics_text() -> Text {
     Text(Varlena::of(&text.0))
 }
 
-/// The functions behind the views `cache_metrics` and `cache_latency`.
+/// The functions behind the views `cache_metrics`, `cache_latency` and `cache_verification`.
 #[pg_schema]
 mod pgcache {
     use crate::pg::error::OrRaise;
@@ -27,7 +27,7 @@ mod pgcache {
     /// A row of the view. The labels are a JSON object as text.
     type Row = (&'static str, String, &'static str, f64, &'static str);
 
-    /// Collects the rows of the view.
+    /// Collects the rows of the view. `kind` and `help` are those of the family of the next sample.
     #[derive(Default)]
     struct Table {
         rows: Vec<Row>,
@@ -61,8 +61,8 @@ mod pgcache {
         }
     }
 
-    /// Returns all metrics. A histogram has a row for each of its buckets, cumulative and with the label `le`, a row for the sum
-    /// and one for the count.
+    /// Returns all metrics. A histogram has a row for each bucket, a row for the sum and a row for the count. The rows of the
+    /// buckets are cumulative and have the label `le`.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn metrics() -> TableIterator<
@@ -82,7 +82,8 @@ mod pgcache {
     }
 
     /// Returns, for each kind of operation, the number of timed operations and their times in milliseconds. A percentile is the
-    /// upper limit of its bucket. Each limit is twice the limit before it, so a percentile may be up to twice the exact time.
+    /// upper limit of the bucket that contains it. Each limit is twice the limit before it, so a percentile may be up to twice the
+    /// exact time.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn latency() -> TableIterator<
@@ -105,7 +106,7 @@ mod pgcache {
                 let (name, tier) = metrics::names_of(operation);
                 let times = figures.histograms.of(operation);
                 let count = times.count();
-                // Rounded to nanoseconds.
+                // The mean is rounded to nanoseconds.
                 let mean = (count > 0).then(|| (times.sum_nanos as f64 / count as f64).round() / 1e6);
                 let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| quantile_ms(times, share));
                 (name, tier, count as i64, mean, p50, p95, p99, max)
@@ -114,8 +115,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns how many hits of queries were verified in this server, how many of them had a wrong stored result, how many were to
-    /// be verified and could not be compared, and the share of right hits that these numbers show.
+    /// Returns how many hits of queries were verified in this server, how many of them had a wrong stored result, how many were
+    /// drawn but could not be verified, and the least share of right hits that these numbers prove with a confidence of 95 %.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn verification() -> TableIterator<
@@ -145,8 +146,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns the smallest limit of a bucket, in milliseconds, that at least this share of the times does not exceed. None if
-    /// nothing was timed. The limit of the last bucket is infinite.
+    /// Returns the limit of the first bucket at which the cumulative count reaches this share of all times, in milliseconds. None
+    /// if nothing was timed. The limit of the last bucket is infinite.
     fn quantile_ms(times: &Histogram, share: f64) -> Option<f64> {
         let needed = (times.count() as f64 * share).ceil().max(1.0) as u64;
         let mut count = 0;

@@ -4,7 +4,7 @@ use crate::pg::error::OrRaise;
 use crate::store::{observed, space};
 use pgrx::prelude::*;
 
-/// Removes what was counted in the database while `pg_cache.observe` was on.
+/// Removes the counts of the statements of the database that were observed while `pg_cache.observe` was on.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_observed_reset() {
     space::require_owner("reset observed statements").or_raise();
@@ -18,8 +18,8 @@ mod pgcache {
     use crate::store::observed::{self, Visible};
     use pgrx::prelude::*;
 
-    /// Returns the observed statements of the database that the caller may see, those whose hits would have saved the most time
-    /// first.
+    /// Returns the observed statements of the database that the caller may see. The statement whose hits would have saved the most
+    /// time comes first.
     #[pg_extern(
         volatile,
         parallel_restricted,

@@ -1,4 +1,4 @@
-//! The SQL functions that cache the results of queries under keys of their own.
+//! The SQL functions that cache the results of queries under keys that pg_cache computes from the query.
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;
@@ -19,7 +19,7 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// The arguments that all functions of this file have in common.
+/// The arguments that the functions of this file have in common.
 struct Arguments<'a> {
     query: Option<TextArgument<'a>>,
     args: Option<JsonbArgument<'a>>,
@@ -42,8 +42,7 @@ impl<'a> Arguments<'a> {
         Self { query, args, ttl: None, tags: None, stale_ok: None, refresh: Some(false), depends, space }
     }
 
-    /// Checks the arguments, and calls `run` with them: the space, what is asked for, and the text of the query with a zero behind
-    /// it.
+    /// Checks the arguments, and calls `run` with the space, the call, and the text of the query with a terminating zero.
     fn check<R>(
         self,
         run: impl FnOnce(&Rc<Space>, &Asked<'_>, &CStr) -> Result<R, Refused>,
@@ -108,8 +107,8 @@ fn cache_query(
     Arguments { query, args, ttl, tags, stale_ok, refresh, depends, space }.send(call)
 }
 
-/// Does the same with arguments as a text of JSON. It exists for callers that pass the arguments as a text, and so that two
-/// literals without a type mean the query and its arguments, not a row type and the query.
+/// Does the same for arguments that are a text of JSON, for callers that pass a text. With this function, `cache_query('…', '…')`
+/// also means a query and its arguments: without it, PostgreSQL would take the first literal for the row type.
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -182,7 +181,7 @@ fn cache_query_json(
     Jsonb(arguments.check(json).or_raise())
 }
 
-/// Does the same, and returns how the rows were found, for how long they have been stored, and for how long they stay.
+/// Does the same. Also returns the status of the call, the age of the stored result, and the time until it expires.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn cache_query_json_status(

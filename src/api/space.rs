@@ -17,8 +17,8 @@ use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// The options of a space as the caller passes them. A null option was not passed. The comments of the view `cache_spaces` in
-/// `sql/spaces.sql` say what the options mean that have an effect; `Notify` in `store/space.rs` says it for `notify`.
+/// The options of a space as the caller passes them. None stands for an option that was not passed. `sql/spaces.sql` explains the
+/// options in the comments of the view `cache_spaces`, and `Notify` in `store/space.rs` explains `notify`.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,
@@ -37,8 +37,7 @@ struct Options<'a> {
     enabled: Option<bool>,
 }
 
-/// Returns the given word, if it is one of `words`. Returns none if no word was given. Any other word is an error; for the
-/// `planned` words, which a later version will accept, the error says that they are not supported yet.
+/// Returns the given word if it is one of `words`, and None if no word was given. Any other word is an error.
 fn one_of(
     name: &str,
     given: Option<TextArgument<'_>>,
@@ -55,7 +54,7 @@ fn one_of(
     })
 }
 
-/// Checks that a number is not too small, if it was given.
+/// Returns an error if a number was given and is less than `least`.
 fn at_least<T: PartialOrd + std::fmt::Display>(
     name: &str,
     value: Option<T>,
@@ -68,7 +67,7 @@ fn at_least<T: PartialOrd + std::fmt::Display>(
 }
 
 impl Options<'_> {
-    /// Checks each option by itself and returns the values to write, in the order of the columns of `pgcache.spaces` after the
+    /// Checks each option by itself, and returns the values to write, in the order of the columns of `pgcache.spaces` after the
     /// name. [`check_together`] checks the options that depend on each other.
     fn checked(self) -> Result<[DatumWithOid<'static>; 15], Refused> {
         for (name, ttl) in [("default_ttl", self.default_ttl), ("max_ttl", self.max_ttl)] {
@@ -106,7 +105,7 @@ impl Options<'_> {
     }
 }
 
-/// Checks the options that depend on each other. Must be called after the row was written: a call may have changed only one of
+/// Checks the options that depend on each other. Must be called after the row was written, because a call may change only one of
 /// them. The error undoes the write.
 fn check_together(name: &str) -> Result<(), Refused> {
     let options = space::options(name);
@@ -131,7 +130,7 @@ fn check_together(name: &str) -> Result<(), Refused> {
     }
 }
 
-/// Checks the name of a space that is to be created.
+/// Checks the name of a space that is to be created, and returns it.
 fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
     let name = letters(bytes).ok_or_else(|| {
@@ -148,9 +147,8 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
-/// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options. In
-/// the parentheses may be one more parameter with its default. `is` names the function that gets the name, the options and that
-/// parameter.
+/// Defines an SQL function that takes a name and the options of a space, as creating and changing a space both do. The parentheses
+/// may contain one more parameter with its default. `is` names the function that gets the name, the options and that parameter.
 macro_rules! function_of_options {
     ($(#[$doc:meta])* $function:ident($($more:ident: $kind:ident!($($type:tt)*))?) is $does:ident) => {
         $(#[$doc])*
@@ -186,16 +184,17 @@ macro_rules! function_of_options {
 }
 
 function_of_options! {
-    /// Creates a space. An option that is null has its default.
+    /// Creates a space. An option that is null gets its default.
     cache_create_space(if_not_exists: default!(Option<bool>, "false")) is create
 }
 
 function_of_options! {
-    /// Changes the options of a space whose arguments are not null. The other options stay, so no option can get its default back.
+    /// Changes the options of a space whose arguments are not null. The other options stay as they are. So an option that was
+    /// changed once cannot be set back to null.
     cache_alter_space() is alter
 }
 
-/// Creates a space. Only the owner of the extension may do that.
+/// Creates a space. Only the owner of the extension may do this.
 fn create(
     name: Option<TextArgument<'_>>,
     options: Options<'_>,
@@ -211,8 +210,8 @@ fn create(
         catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
         found
     };
-    // A dump from another cluster may have brought a space with this number, or grants for a number that has no space. Such a
-    // number must not be used: for the first, `write` returns 0 rows, and the loop draws another number.
+    // A dump from another cluster may have brought a space with this number, or grants for a number that has no space. The new
+    // space must not get such a number. In the first case, `write` returns 0 rows, and the loop draws another number.
     let has_grants = |number: u32| {
         let mut found = false;
         catalog::read(Table::Grants, Rows::OfSpace(number), |_| found = true);
@@ -244,19 +243,19 @@ fn create(
     check_together(&name)
 }
 
-/// Changes the options that were passed. This requires the privilege admin. If `scope` or `redis` was passed, even the present
-/// value, the space is flushed; so is a space with copies in Redis if `enabled` was passed.
+/// Changes the options that were passed. This requires the privilege admin. Flushes the space if `scope` or `redis` was passed,
+/// even with the present value, and if `enabled` was passed for a space with copies in Redis.
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
-    let moves = options.scope.is_some()
+    let must_flush = options.scope.is_some()
         || options.redis.is_some()
         || options.enabled.is_some() && space.options.redis;
     let mut arguments = vec![DatumWithOid::from(i64::from(space.oid))];
     arguments.extend(options.checked()?);
-    if moves && !shared::is_in_recovery() {
+    if must_flush && !shared::is_in_recovery() {
         // Values that were stored with the other scope must not be found again if the option is ever changed back. Redis must have
-        // all values of a space that can be read, or none. During recovery, the flush would be refused with a hint about
-        // invalidation. Without it, the write below raises the server's own error.
+        // either all readable values of a space or none. During recovery, the flush would be refused with a hint about
+        // invalidation. Without the flush, the write below raises the server's own error.
         entry::flush(&space, false)?;
     }
     write_default_row(space.oid);
@@ -278,8 +277,8 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
     check_together(&space.name)
 }
 
-/// Writes the row of the default space when it is first altered. It has no row before, so that restoring a dump cannot meet an
-/// existing row.
+/// Writes the row of the default space when it is first altered. The default space must have no row before, because restoring a
+/// dump would fail on an existing row.
 fn write_default_row(number: u32) {
     if number == DEFAULT_OID {
         let statement = "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
@@ -287,7 +286,7 @@ fn write_default_row(number: u32) {
     }
 }
 
-/// Drops a space and everything in it.
+/// Drops a space, its values, its grants and the targets that events have in it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_drop_space(name: Option<TextArgument<'_>>) {
     let drop = || -> Result<_, Refused> {
@@ -328,8 +327,8 @@ mod pgcache {
     use pgrx::datum::TryFromDatumError;
     use pgrx::prelude::*;
 
-    /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
-    /// tags. A change of the grants makes the caches that follow the journal drop all values of the database.
+    /// Announces to all sessions, with the commit, that the table of the trigger has changed. A change of the watches also
+    /// invalidates tags. After a change of the grants, the caches that follow the journal drop all values of the database.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -338,7 +337,7 @@ mod pgcache {
         catalog::announce_change(table);
         let is = |which| catalog::table_oid(which) == Some(table.to_u32());
         if is(Table::Watches) {
-            // The tags are known unless this is TRUNCATE, or the columns were changed by hand.
+            // The tags are unknown after TRUNCATE, and if a superuser has changed the columns of the table.
             let rows = [trigger.old(), trigger.new()];
             let known = rows.iter().flatten().map(|row| {
                 let relation = row.get_by_name::<RelationOid>("relation")?.map_or(0, RelationOid::get);

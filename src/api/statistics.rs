@@ -31,14 +31,14 @@ mod pgcache {
     use pgrx::prelude::*;
     use std::sync::atomic::Ordering::Relaxed;
 
-    /// The ways in which a read misses.
+    /// The counters of reads that return no value.
     const MISSES: [Counter; 5] =
         [Counter::MissAbsent, Counter::MissExpired, Counter::MissFenced, Counter::MissOwn, Counter::MissOff];
 
-    /// The places in which a read finds a value.
+    /// The counters of reads that return a value, from memory and from a table.
     const HITS: [Counter; 2] = [Counter::Hit, Counter::HitSaved];
 
-    /// The reasons for which a value is not stored.
+    /// The counters of values that were refused.
     const REFUSALS: [Counter; 5] = [
         Counter::RefusedFull,
         Counter::RefusedSize,
@@ -47,9 +47,9 @@ mod pgcache {
         Counter::RefusedOff,
     ];
 
-    /// Returns the statistics of the relations of the database that cached values have depended on and that have changed since,
-    /// without those of the system catalogs. The row without a relation has the figures of all relations that share records. The
-    /// SQL is written out because the type of a column is `regclass`.
+    /// Returns the statistics of the relations of the database on which cached values have depended and that have changed since.
+    /// Leaves out the system catalogs. Relations that share records in shared memory are summed up in one row without a relation.
+    /// The SQL is written out because the type of a column is `regclass`.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -83,7 +83,7 @@ mod pgcache {
         }))
     }
 
-    /// The counts of a space; all 0 if nothing was counted yet.
+    /// The counts of a space. All are 0 if nothing was counted yet.
     struct Figures(Option<SpaceStats>);
 
     impl Figures {
@@ -101,8 +101,7 @@ mod pgcache {
         }
     }
 
-    /// Returns the most important figures of the spaces that the caller may read, or of all spaces if the caller may see
-    /// statistics.
+    /// Returns the most important counts of the spaces that the caller may read, or of all spaces if the caller may see statistics.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn space_summary() -> TableIterator<
@@ -149,8 +148,7 @@ mod pgcache {
         (ratio * 10_000.0).round() / 10_000.0
     }
 
-    /// Returns everything that is counted for the spaces that the caller may read, or for all spaces if the caller may see
-    /// statistics.
+    /// Returns all counts of the spaces that the caller may read, or of all spaces if the caller may see statistics.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn space_statistics() -> TableIterator<
@@ -226,8 +224,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns how much of each limited resource of the cache is used. A row for the whole server has no database; a row for the
-    /// share of one database has its OID.
+    /// Returns how much of each limited resource of the cache is used. A row for the whole server has no database. A row for the
+    /// share of one database has the OID of the database.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -258,7 +256,7 @@ mod pgcache {
         }))
     }
 
-    /// Returns the background workers that are alive, with the OID of each one's database.
+    /// Returns the background workers that are alive, each with the OID of its database.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -297,7 +295,7 @@ mod pgcache {
         space::require_monitor("look at the background workers").or_raise();
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
         let reach = changes::reach_ms().map(|ms| Interval::from_micros(ms as i64 * 1000));
-        // The slots have this order.
+        // `worker_slots` returns the slots in this order.
         let workers = std::iter::repeat_n("worker", DATABASE_SLOTS);
         let kinds = ["launcher", "redis"].into_iter().chain(workers).chain(std::iter::repeat("warmer"));
         let slots = shared::worker_slots().zip(kinds);
@@ -320,6 +318,8 @@ mod pgcache {
                 slot.notified.load(Relaxed) as i64,
                 reach,
                 redis.map(|state| state.is_connected.load(Relaxed) != 0),
+                // While the worker compares or refills keys, Redis may lack changes that the journal does not have any more, so the
+                // lag is at least 1.
                 lag.map(|lag| lag.lines.max(is_comparing.into()) as i64),
                 lag.and_then(|lag| lag.ms).map(|ms| Interval::from_micros(ms as i64 * 1000)),
                 redis.map(|state| state.resyncs.load(Relaxed) as i64),
