@@ -12,20 +12,20 @@ use pg_cache_core::{Cost, RelationStats};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// The most rows of a ranking.
-const MOST: i32 = 1000;
-/// The most bytes of the text of a query.
+/// The greatest `n`.
+const N_MAX: i32 = 1000;
+/// The most bytes of a query's text that a row shows.
 const QUERY_BYTES: usize = 80;
 
-/// A row, which is made when it is returned: its text lives in the memory of the call that returns it.
+/// A row. Its columns are computed in the call that returns it, because a `Text` lives in the memory of that call.
 enum Row {
     Value(Rc<StoredResult>),
     Table(RelationStats),
 }
 
-/// Returns the values with the most hits, the largest ones and those whose queries took longest, and the tables that have
-/// invalidated the most values: at most `n` of each. It shows values by the rules of `cache_entries`, the texts of queries by those
-/// of `cache_queries`, and tables to roles that may see statistics.
+/// Returns four rankings with at most `n` rows each: the values with the most hits, the largest values, the values whose queries
+/// took longest, and the tables that have invalidated the most values. The rules of `cache_entries` say which values the caller may
+/// see, and those of `cache_queries` which texts of queries. Only roles that may see statistics get the tables.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_top(
@@ -46,7 +46,7 @@ fn cache_top(
 > {
     let check = || -> Result<usize, Refused> {
         let n = n.ok_or_else(|| null("n"))?;
-        let most = (1..=MOST).contains(&n).then_some(n as usize);
+        let most = (1..=N_MAX).contains(&n).then_some(n as usize);
         most.ok_or_else(|| invalid("n must be from 1 to 1000"))
     };
     let most = check().or_raise();

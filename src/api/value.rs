@@ -18,18 +18,18 @@ use pg_cache_core::Kind;
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// An SQL type that values are stored as.
+/// An SQL type whose values can be stored in the cache.
 pub(super) trait Stored: Sized + 'static {
     /// The kind of the values of this type.
     const KIND: Kind;
 
-    /// Makes a result of the bytes of a stored value, which must be in the form of this type's own kind.
+    /// Makes a value of this type from the bytes of a stored value. The stored value must be of this type's own kind.
     fn of_bytes(value: Varlena) -> Self;
 
-    /// Returns the number of a counter as a value of this type, or none if the type has no numbers.
+    /// Returns the number of a counter as a value of this type. None if the type has no numbers.
     fn of_number(number: i64) -> Option<Self>;
 
-    /// Returns a value of the kind `found`, or none if this type cannot represent it.
+    /// Returns a stored value of the kind `found` as a value of this type. None if this type cannot represent it.
     fn of_found(found: Kind, value: Varlena) -> Option<Self> {
         match found {
             _ if !is_readable_as(found, Self::KIND) => None,
@@ -42,15 +42,15 @@ pub(super) trait Stored: Sized + 'static {
         }
     }
 
-    /// Does the same for the value of a key. If this type cannot represent the value, the error names the key and the function
-    /// that reads it.
+    /// Does the same for the value of a key. If this type cannot represent the value, the error names the key and the function that
+    /// reads it.
     fn of_found_at(key: &[u8], found: Kind, value: Varlena) -> Result<Self, Refused> {
         Self::of_found(found, value).ok_or_else(|| other_kind(key, found, Self::KIND))
     }
 }
 
-/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb; a result that is null
-/// (`NOTHING`) can be read by `cache_fetch` only. A counter can be read as jsonb and as text.
+/// Returns whether a value of the kind `found` can be read as the kind `asked`. The result of a query is a jsonb. Only
+/// `cache_fetch` can read a result that is null (`NOTHING`). A counter can be read as jsonb and as text.
 pub(super) fn is_readable_as(found: Kind, asked: Kind) -> bool {
     match found {
         RESULT => asked == JSONB,
@@ -95,7 +95,7 @@ impl Stored for Bytea {
     }
 }
 
-/// Returns a value of one type, or None if there is none. Raises an error if the value is of another kind.
+/// Returns the value of a key, or None if there is none. A value that this type cannot represent is an error.
 fn get<T: Stored>(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>) -> Option<T> {
     let read = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
@@ -107,7 +107,7 @@ fn get<T: Stored>(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>
     read().or_raise()
 }
 
-/// Returns the error for a key that holds a value of another kind.
+/// Returns the error for a key whose value cannot be read as the kind `asked`.
 fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (name, function) = of_kind(found);
     let (asked, _) = of_kind(asked);
@@ -118,7 +118,7 @@ fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     .hint(format!("Use {function} to read it."))
 }
 
-/// Returns the name of a kind, and the function that reads it.
+/// Returns the name of a kind, and of the function that reads it.
 pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         JSONB | RESULT => ("jsonb", "cache_get"),
@@ -159,7 +159,7 @@ fn cache_get_bytes(
     get(key, space)
 }
 
-/// The arguments that all three functions that set a value have in common.
+/// The arguments that the three functions that set a value have in common.
 struct Setting<'a> {
     key: Option<TextArgument<'a>>,
     ttl: Option<Interval>,
@@ -171,7 +171,7 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Records the value, for the commit to store it. Returns false if the value is refused: the status then has the reason.
+    /// Records the value, which the commit stores. Returns false if the value is refused. The status then has the reason.
     fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
         let set = || -> Result<_, Refused> {
             let key = arguments::key(self.key)?;
@@ -225,7 +225,7 @@ function_that_sets! {
     cache_set_bytes takes ByteaArgument as BYTEA
 }
 
-/// Checks a key and a space and returns them. Raises an error if one of them is null, or if the space does not exist or the current
+/// Returns a key, and the space with this name. Null is an error, and so is a space that does not exist or in which the current
 /// role lacks the privilege.
 pub(super) fn key_in<'a>(
     key: Option<TextArgument<'a>>,
@@ -246,7 +246,7 @@ fn cache_delete(
     entry::remove(&space, key).or_raise()
 }
 
-/// Returns whether there is a value.
+/// Returns whether a key has a value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_exists(
     key: Option<TextArgument<'_>>,
@@ -256,7 +256,7 @@ fn cache_exists(
     entry::peek(&space, key).is_some()
 }
 
-/// Returns how long a value still has to live, or null if there is no value.
+/// Returns the time until a value expires, or null if there is no value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_ttl(
     key: Option<TextArgument<'_>>,
@@ -267,8 +267,8 @@ fn cache_ttl(
     Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
 }
 
-/// Gives a value another time to live, or removes it if that is not positive. Other sessions see this when the transaction commits.
-/// Returns whether there is a value with the new time to live.
+/// Gives a value another time to live, or removes the value if that time is not positive. Other sessions see this when the
+/// transaction commits. Returns whether there is a value with the new time to live.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch(
     key: Option<TextArgument<'_>>,

@@ -1,4 +1,4 @@
-//! Cached views: ordinary views whose rows come from the cache.
+//! SQL functions for cached views. A *cached view* is an ordinary view that gets its rows from the cache.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::call_info::{Call, Sent};
@@ -20,7 +20,7 @@ use pgrx::prelude::*;
 mod pgcache {
     use super::*;
 
-    /// Returns the functions of the foreign data wrapper of `cache_view_owner`.
+    /// Returns the functions of the foreign data wrapper that the foreign table `cache_view_owner` has.
     #[pg_extern(sql = "CREATE FUNCTION pgcache.view_owner_handler() RETURNS pg_catalog.fdw_handler
             LANGUAGE c STRICT AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
     fn view_owner_handler() -> Handler {
@@ -28,7 +28,7 @@ mod pgcache {
     }
 }
 
-/// Creates a cached view: a hidden view of the query, and a view that reads the hidden one through the cache.
+/// Creates a cached view: a hidden view of the query, and a public view that reads the hidden view through the cache.
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -58,8 +58,9 @@ fn cache_create_view(
     create().or_raise().into()
 }
 
-/// Returns the rows of the hidden view behind a cached view, stored or new. `token` comes from the foreign table
-/// `cache_view_owner`, and tells with whose privileges the hidden view is read.
+/// Returns the rows of the hidden view behind a cached view, stored or new. The row type of `view` names the hidden view. `token`
+/// comes from the foreign table `cache_view_owner` (`pg/view_owner.rs`), and names the role with whose privileges the hidden view
+/// is read.
 #[pg_extern(
     volatile,
     parallel_unsafe,

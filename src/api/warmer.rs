@@ -33,7 +33,7 @@ fn name_of<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> 
     }
 }
 
-/// Returns an error if a text is too long for a warmer. `what` names the text.
+/// Returns an error if a text is too long for a warmer. `what` is the name of the text.
 fn limit(what: &str, bytes: usize) -> Result<(), Refused> {
     if bytes <= TEXT_BYTES_MAX {
         return Ok(());
@@ -53,7 +53,7 @@ fn check_every(every: Interval) -> Result<(), Refused> {
     arguments::lifetime("every", every).map(|_| ())
 }
 
-/// Returns the elements of the arguments of a query, or an error.
+/// Returns the arguments of a query. JSON that is not an array, and an array that is too long, are errors.
 fn array_of(args: Option<JsonbArgument<'_>>) -> Result<Array<'_>, Refused> {
     let array = args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
         invalid("args must be an array of JSON")
@@ -63,8 +63,9 @@ fn array_of(args: Option<JsonbArgument<'_>>) -> Result<Array<'_>, Refused> {
     Ok(array)
 }
 
-/// Returns an error if `cache_warmer_add` would refuse such a warmer: a restore, or a role that may write to all tables, can write
-/// any row. Does not parse the query or look up the space, because a restore may create their objects later.
+/// Returns an error if `cache_warmer_add` would refuse such a warmer. The check is needed because a restore, and a role that may
+/// write to all tables, can write any row. It does not parse the query or look up the space, because a restore may create the
+/// objects of the query, and the space, later.
 fn check(warmer: &Warmer) -> Result<(), Refused> {
     limit("the query", warmer.query.len())?;
     array_of(warmer.args.as_ref().map(OwnedJsonb::as_argument))?;
@@ -79,7 +80,7 @@ fn check(warmer: &Warmer) -> Result<(), Refused> {
     }
 }
 
-/// Adds a warmer of the current role. Parses and checks the query, and does not run it.
+/// Adds a warmer of the current role. Parses and checks the query, but does not run it.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_warmer_add(
@@ -134,7 +135,8 @@ fn cache_warmer_add(
     status::set(Status::Done);
 }
 
-/// Removes a warmer of the current role. Returns whether the role had it. A result that the warmer has stored stays.
+/// Removes a warmer of the current role. Returns whether the role had this warmer. A result that the warmer has stored stays in the
+/// cache.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_warmer_drop(name: Option<TextArgument<'_>>) -> bool {
     let name = name_of(name).or_raise();
@@ -143,7 +145,7 @@ fn cache_warmer_drop(name: Option<TextArgument<'_>>) -> bool {
     removed
 }
 
-/// Runs one warmer of the current role, or all its warmers, in this session. Returns a row for each warmer.
+/// Runs one warmer of the current role, or all its warmers, in this session. Returns a row for each warmer that was run.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn cache_warm(
@@ -187,7 +189,7 @@ fn run(warmer: &Warmer) -> (bool, i64, Option<String>) {
     (error.is_none(), i64::try_from(took.as_micros()).unwrap_or(i64::MAX), error)
 }
 
-/// A warmer in the form of a dump.
+/// A warmer as a dump has it: the owner by name, and the arguments and the tags as texts.
 struct Dumped {
     owner: Vec<u8>,
     name: Vec<u8>,
@@ -200,8 +202,8 @@ struct Dumped {
 }
 
 impl Dumped {
-    /// Writes the warmer. If this cluster has no role of the owner's name, the call warns and leaves the warmer out, so that the
-    /// other warmers are restored. Raises an error if the current role may not act for the owner.
+    /// Writes the warmer. If this cluster has no role with the owner's name, warns and leaves the warmer out, so that the other
+    /// warmers are restored. If the current role may not act for the owner, that is an error.
     fn restore(self) {
         let Some(owner) = Role::named(&self.owner).filter(|owner| !owner.is_everybody()) else {
             let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
@@ -241,7 +243,7 @@ impl Dumped {
     }
 }
 
-/// Returns the state of a warmer, for the view. `run` is its latest run, and whether that run goes on.
+/// Returns the state of a warmer, for the view. `run` is its latest run, and whether that run is still under way.
 fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'static str {
     match (run, warmer.runs.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
@@ -261,15 +263,15 @@ fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'s
     }
 }
 
-/// Returns whether no warmer runs in the background because the server has crashed.
+/// Returns whether the workers start no warmers for some time because the server has crashed (`pg/warm_list.rs`).
 fn is_paused() -> bool {
     shared::warm_list().is_some_and(|list| shared::ms_until(list.paused_until()) > 0)
 }
 
-/// The state of a warmer at which no worker has looked lately.
+/// The state of a warmer if no worker has checked lately whether its result is stored.
 const WAITING: &str = "waiting";
 
-/// Returns why no worker runs warmers, if it is known.
+/// Returns the reason why no worker runs warmers. None if no reason is known.
 fn why_waiting() -> Option<&'static str> {
     let launcher = shared::launcher_slot()?;
     if shared::is_in_recovery() {
@@ -296,9 +298,9 @@ mod pgcache {
     use crate::store::warmer;
     use pgrx::prelude::*;
 
-    /// Announces to all sessions, with the commit, that the table of warmers has changed. For a new row, also tells the launcher
-    /// that its owner may have warmers. Raises an error if the current role may not act for that owner, or if `cache_warmer_add`
-    /// would refuse the warmer.
+    /// Announces to all sessions, with the commit, that the table of warmers has changed. If there is a new row, also tells the
+    /// launcher that its owner may have warmers. It is an error if the current role may not act for that owner, or if
+    /// `cache_warmer_add` would refuse the warmer.
     #[pg_trigger]
     fn warmer_changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -316,7 +318,8 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Keeps out each row that replication brings, and each change of a row: its owner is the OID of a role of another cluster.
+    /// Discards every insert, update and delete that logical replication applies (`sql/warmers.sql`). The owner of such a row is
+    /// the OID of a role of another cluster.
     #[pg_trigger]
     fn warmer_replicated<'a>(
         _trigger: &'a PgTrigger<'a>,

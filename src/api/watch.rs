@@ -1,4 +1,5 @@
-//! SQL functions for watches, by which a change of a table invalidates the entries with a tag.
+//! SQL functions for watches. A *watch* makes tags stand for a relation: a change of the relation invalidates the entries with one
+//! of the tags.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
@@ -15,11 +16,11 @@ use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// Returns the relation, or an error if it cannot be watched or the current role may not watch it.
+/// Returns the relation. It is an error if the relation cannot be watched, or if the current role may not watch it.
 ///
-/// The owner of the extension may watch every relation that can be watched. The owner of a relation may watch it only if the role
-/// may also invalidate tags, because each write to a watched relation invalidates the tags that stand for it. The same rules hold
-/// for ending a watch.
+/// The owner of the extension may watch every relation that can be watched. Another role must own the relation and must be allowed
+/// to invalidate tags, because each write to a watched relation invalidates the tags that stand for it. The same rules hold for
+/// ending a watch.
 fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -42,7 +43,7 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     Ok(relation)
 }
 
-/// Returns an error unless the values of a column can be parts of tags. `name` is the name of the relation, for the messages.
+/// Returns an error unless a tag may contain values of this column. `name` is the name of the relation, for the messages.
 fn check_column(relation: RelationOid, name: &[u8], column: &[u8]) -> Result<(), Refused> {
     let (column_name, name) = (shown(column), shown(name));
     match row_trigger::is_column_for_tags(relation.get(), column) {
@@ -95,8 +96,8 @@ fn check_template(relation: RelationOid, tag: &[u8]) -> Result<(), Refused> {
 }
 
 /// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
-/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay. The entries with one of the new
-/// tags become invalid (`watch::changed`). A tag with placeholders, such as `order:{id}`, stands for single rows.
+/// passed, the tag is the relation's own name. Tags that the relation has already stay. The entries with one of the new tags become
+/// invalid (`watch::changed`). A tag with placeholders, such as `order:{id}`, stands for single rows.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -114,12 +115,12 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
             .try_for_each(|tag| check_template(relation, tag))?;
         let known = watch::tags_of(relation);
         let new = memory::collect(tags.iter().copied().filter(|tag| !known.contains(*tag)));
-        // The tags are passed as bytes, so that they stay as they are in the database's encoding.
+        // The tags are passed as bytes, because they are in the encoding of the database.
         let bytes = memory::collect(tags.iter().map(|tag| {
             memory::check();
             memory::copy(tag)
         }));
-        // PostgreSQL may reuse the OID of a dropped relation for another relation, so watches of dropped relations are removed.
+        // PostgreSQL may reuse the OID of a dropped relation for another relation, so watches of dropped relations must be removed.
         catalog::clean_up(
             "DELETE FROM pgcache.watches WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
                  SELECT w.ctid FROM pgcache.watches AS w
@@ -136,10 +137,10 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
              WHERE NOT pg_catalog.arraycontains(w.tags, excluded.tags)",
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
-        // The limits count the watch as well, so they are checked after it was written. An error undoes the write.
+        // The limits also count the new tags, so they are checked after the write. An error undoes the write.
         watch::check_limits(relation, &new, space::is_owner(Role::current()))?;
         if tags.iter().any(|tag| watch::is_template(tag)) {
-            // Tables that were attached since the last call have no trigger yet.
+            // Tables that were attached below the relation since the last call have no trigger yet.
             watch::adjust_triggers(relation.get());
         }
         Ok(())
@@ -148,7 +149,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
     status::set(Status::Done);
 }
 
-/// Ends the watch of a relation: no tag stands for it any more. Does nothing if it is not watched.
+/// Ends the watch of a relation: no tag stands for the relation any more. Does nothing if the relation is not watched.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_unwatch(rel: Option<RelationOid>) {
     let relation = watchable(rel).or_raise();
@@ -157,8 +158,8 @@ fn cache_unwatch(rel: Option<RelationOid>) {
     status::set(Status::Done);
 }
 
-/// Invalidates all entries that depend on a relation or on a table above it in an inheritance tree. Callers use it after changes
-/// that the library cannot notice.
+/// Invalidates all entries that depend on a relation or on a table above it in an inheritance tree. Callers use this function after
+/// changes that pg_cache cannot notice.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_relation(rel: Option<RelationOid>) {
     let invalidate = || -> Result<_, Refused> {
@@ -179,7 +180,7 @@ mod pgcache {
     use crate::store::{row_tags, space, watch};
     use pgrx::prelude::*;
 
-    /// The function of the trigger for tags with placeholders (`pg/row_trigger.rs`).
+    /// The function of the trigger that a relation has if a tag with placeholders stands for it (`pg/row_trigger.rs`).
     #[pg_extern(
         volatile,
         sql = "
@@ -202,8 +203,8 @@ mod pgcache {
         called().or_raise()
     }
 
-    /// Returns all watches, with a row for each tag, if the caller may read any space or see statistics. Returns no rows otherwise.
-    /// The SQL is written out, because pgrx would declare the OID as an oid, not as a regclass.
+    /// Returns all watches if the caller may read any space or see statistics, and no rows otherwise. Each tag has a row of its
+    /// own. The SQL is written out because pgrx would declare the OID as an oid, not as a regclass.
     #[pg_extern(
         stable,
         parallel_restricted,
