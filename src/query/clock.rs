@@ -1,4 +1,4 @@
-//! Decides whether a query reads the clock, so that its result changes without a change of data.
+//! Decides whether a query reads the clock. The result of such a query changes without a change of data.
 
 use super::text;
 use super::texts::{Known, know};
@@ -8,7 +8,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::Seen;
 use crate::pg::query::Arguments;
 
-/// Returns whether a text or an argument of a query names a moment, such as `today`.
+/// Returns whether a string in the text of a query, or one of its arguments, names a moment, such as `today`.
 pub fn is_named(known: &Known, arguments: Arguments<'_>) -> bool {
     let in_arguments = || match arguments {
         Arguments::Json(array) => {
@@ -20,7 +20,7 @@ pub fn is_named(known: &Known, arguments: Arguments<'_>) -> bool {
     known.text.names_moment || in_arguments()
 }
 
-/// Names in the source of a function that read the clock.
+/// The names of functions and key words that read the clock.
 const NAMES: [&[u8]; 11] = [
     b"age",
     b"clock_timestamp",
@@ -35,8 +35,9 @@ const NAMES: [&[u8]; 11] = [
     b"transaction_timestamp",
 ];
 
-/// Returns whether a query that has run has read the clock, as far as is known. If only functions that are not built in may have
-/// read it, the query counts only if the source of one of them has one of these names or a word such as `today`.
+/// Returns whether a query that has run has read the clock, as far as pg_cache can tell. Of a function that is not built in, only
+/// the volatility is known. So if only such functions may have read the clock, the query counts if the source of one of them has
+/// one of [`NAMES`] or a word such as `today`, or if one of them does not exist any more.
 pub fn was_read(known: &Known, arguments: Arguments<'_>, seen: &Seen) -> Result<bool, OutOfMemory> {
     if seen.reads_clock_surely || is_named(known, arguments) {
         return Ok(true);

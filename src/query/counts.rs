@@ -1,12 +1,12 @@
-//! Counts a stored result that a call returns.
+//! Counts the hits of queries.
 
 use crate::store::entry;
 use crate::store::space::Space;
 use pg_cache_core::{Cost, Counter, Meta, Operation};
 use std::time::Instant;
 
-/// Counts a result that was found: the cost of computing it as time saved, its age if it is not valid any more, and the time that
-/// the search took if it was timed.
+/// Counts a stored result that a call returns: the cost of the query as time saved, the age of a result that is not valid any more,
+/// and the time of the search if it was timed.
 pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
     if let Some(began) = began {
         entry::end(began, [Operation::QueryFromMemory, Operation::QueryFromTable]);

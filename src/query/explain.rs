@@ -22,8 +22,8 @@ use std::time::Duration;
 /// A property of a query, and its value.
 pub type Property = (&'static str, String);
 
-/// Returns what is known of the result of a query in rows, without running the query. `text` must be the text of `asked`. Raises
-/// the errors of the query.
+/// Returns the properties of a query whose result would be rows, and of the stored result if there is one. Does not run the query.
+/// `text` must be the text of `asked`. Raises the errors of the query.
 pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Property>, OutOfMemory> {
     let status = status::current();
     let mut search = Search::new(asked, Form::Rows)?;
@@ -62,7 +62,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
     Ok(properties)
 }
 
-/// Returns whether the result can be stored, and if not, why.
+/// Returns whether the result can be stored, in words, with the reason if it cannot.
 fn cacheable(
     space: &Space,
     asked: &Asked<'_>,
@@ -90,6 +90,7 @@ fn cacheable(
     }
 }
 
+/// Returns the properties of a stored result.
 fn of_entry(meta: &Meta, facts: &Facts<'_>) -> Vec<Property> {
     let time = |ms| format!("{:?}", Duration::from_millis(ms));
     vec![
@@ -101,6 +102,7 @@ fn of_entry(meta: &Meta, facts: &Facts<'_>) -> Vec<Property> {
     ]
 }
 
+/// Returns the properties of a session that are part of the key. `settings` says whether the query reads settings.
 fn varies_on(settings: bool) -> &'static str {
     match settings {
         true => "role, search path, all settings",
@@ -108,7 +110,8 @@ fn varies_on(settings: bool) -> &'static str {
     }
 }
 
-/// Returns the relations that the result depends on: as they are recorded in its entry, or as its text names them.
+/// Returns the relations that the result depends on: those in the note of its entry. If no result is stored, returns those of
+/// `depends` and those that the query names.
 fn depends_on(seen: &Seen, facts: Option<&Facts<'_>>, depends: Option<&[u32]>) -> Vec<Property> {
     let name = |oid| cause::in_words(Status::Of("{}", Object::Relation(oid)));
     let oids = |bytes: &[[u8; 4]]| bytes.iter().map(|oid| u32::from_ne_bytes(*oid)).collect::<Vec<_>>();

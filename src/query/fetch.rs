@@ -25,12 +25,12 @@ use pg_cache_core::{Buffer, Kind, Meta, Stamp};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
-/// The length of an identity: that of a SHA-256 hash. A value of the kind `RESULT` consists of the bytes of a jsonb and of the
-/// identity behind them. A value of the kind `NOTHING` is only the identity.
+/// The length of an identity in bytes. A value of the kind `RESULT` consists of the bytes of a jsonb, followed by the identity. A
+/// value of the kind `NOTHING` consists of the identity only.
 pub const IDENTITY_BYTES: usize = 32;
 
 /// The identity of a result besides its key: a SHA-256 hash of the query's text, its arguments, and the relations that the caller
-/// has named as dependencies. A value with another identity must never be returned. So it must be infeasible to find two queries
+/// has named as dependencies. A call must never return a value with another identity, so it must be infeasible to find two queries
 /// with the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity([u8; IDENTITY_BYTES]);
@@ -39,7 +39,7 @@ impl Identity {
     /// Returns the identity of a result. `depends` must be sorted. None and an empty list are different: an empty list says that
     /// the result depends on no relation.
     pub fn of(query: &[u8], arguments: Array<'_>, depends: Option<&[u32]>) -> Self {
-        // The lengths separate the parts, so that no byte of one can belong to another.
+        // The lengths must be part of the hash: otherwise bytes of one part could be taken for bytes of another.
         let mut digest = Sha256::new().chain_update((query.len() as u64).to_le_bytes()).chain_update(query);
         let count = depends.map_or(u64::MAX, |oids| oids.len() as u64);
         digest.update(count.to_le_bytes());
@@ -49,12 +49,13 @@ impl Identity {
     }
 }
 
-/// Receives a value, and accepts the result of its own query. It also accepts a text or bytea of `cache_set_text` or
-/// `cache_set_bytes`, so that `cache_fetch` can raise the error for a value of another kind.
+/// A buffer for the value under the key of a call. It accepts the result of the call's query. It also accepts a value of another
+/// kind, such as a text of `cache_set_text`, so that `cache_fetch` can raise the error for that kind. A jsonb or a counter that was
+/// set is a miss.
 struct Candidate {
     value: Varlena,
     identity: Identity,
-    /// Why the value was not accepted.
+    /// The reason if the value was not accepted.
     unwanted: Option<Status>,
 }
 
@@ -81,7 +82,7 @@ impl Buffer for Candidate {
 const OTHER_QUERY: Status = Status::Miss("the key holds the result of another query or of other arguments");
 const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not the result of a query");
 
-/// Looks for the value of this key as a result of this query.
+/// Looks for a value under this key that is the result of this query.
 pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found<(Meta, Varlena)> {
     let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };
     let began = latency::begin(Short::Query);
@@ -97,7 +98,7 @@ pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found
     Found::Result((found, candidate.value))
 }
 
-/// A call of `cache_fetch` that has found no value, or a value that it should renew.
+/// A call of `cache_fetch` that has no stored result to return, or whose stored result must be verified or renewed.
 #[derive(Debug)]
 pub struct Fetch<'a> {
     pub key: &'a [u8],
@@ -105,16 +106,16 @@ pub struct Fetch<'a> {
     pub identity: Identity,
 }
 
-/// The value of a call of `cache_fetch`.
+/// The value that a call of `cache_fetch` returns.
 pub enum Answer {
     Stored(Meta, Varlena),
     /// The bytes of a jsonb, or None for a null.
     New(Option<Value>),
 }
 
-/// Returns the value, stored or new, and verifies it if it is stored (`verify.rs`).
+/// Returns the value, stored or new. Verifies a stored value (`verify.rs`).
 pub fn verified(space: &Space, wanted: &Wanted<'_>, fetch: Fetch<'_>) -> Result<Answer, OutOfMemory> {
-    let mut job = Running::of(fetch)?;
+    let mut job = FetchJob::of(fetch)?;
     let old = match verify::find(space, wanted, &wanted.look(true), true, &mut job) {
         Found::Result(answer) => return Ok(answer),
         Found::Old(stamp) => Some(stamp),
@@ -130,17 +131,18 @@ pub fn fill(
     old: Option<Stamp>,
     fetch: Fetch<'_>,
 ) -> Result<Answer, OutOfMemory> {
-    Ok(fill::fill(space, wanted, old, &mut Running::of(fetch)?))
+    Ok(fill::fill(space, wanted, old, &mut FetchJob::of(fetch)?))
 }
 
-/// The key that a call has chosen, the identity of its result, and the known facts about its query.
-struct Chosen<'a> {
+/// The rules for a result under a key that the caller has chosen: the key, the identity of the result, and the facts about the
+/// query.
+struct ChosenKey<'a> {
     key: &'a [u8],
     identity: Identity,
     known: Rc<Known>,
 }
 
-impl Rules for Chosen<'_> {
+impl Rules for ChosenKey<'_> {
     const KEY_IS_CHOSEN: bool = true;
 
     fn key(&self) -> &[u8] {
@@ -164,7 +166,7 @@ impl Rules for Chosen<'_> {
         space.options.min_cost_ms
     }
 
-    /// The key of the caller may hold any value, so the marker has a key of its own.
+    /// The marker must have a key of its own, because the key of the caller may hold any value.
     fn mark_key(&self) -> Vec<u8> {
         let digest = Sha256::new().chain_update(self.identity.0).chain_update(self.key);
         keyspace::query_key(&digest.finalize().into())
@@ -178,27 +180,27 @@ impl Rules for Chosen<'_> {
     }
 }
 
-/// The query of a call.
-struct Running<'a> {
+/// The job of a call of `cache_fetch`.
+struct FetchJob<'a> {
     query: Query<'a>,
-    rules: Chosen<'a>,
+    rules: ChosenKey<'a>,
 }
 
-impl<'a> Running<'a> {
+impl<'a> FetchJob<'a> {
     fn of(Fetch { key, query, identity }: Fetch<'a>) -> Result<Self, OutOfMemory> {
         let known = know(query.text.to_bytes())?;
-        Ok(Self { query, rules: Chosen { key, identity, known } })
+        Ok(Self { query, rules: ChosenKey { key, identity, known } })
     }
 }
 
-impl<'a> Job for Running<'a> {
+impl<'a> Job for FetchJob<'a> {
     const FORM: Form = Form::Value;
 
-    type Rules = Chosen<'a>;
+    type Rules = ChosenKey<'a>;
     type Result = Answer;
     type Stored = (Meta, Varlena);
 
-    fn rules(&self) -> &Chosen<'a> {
+    fn rules(&self) -> &ChosenKey<'a> {
         &self.rules
     }
 
