@@ -1,8 +1,8 @@
 //! Computes the result of a query that was not found, or waits for the session that computes it.
 //!
-//! A result that other callers may get is stored at once, not with the commit, because its query only read committed data
+//! A result that other callers may get is stored at once, not with the commit, because its query has read committed data only
 //! (`run.rs`). If the transaction itself has changed a dependency, the session runs the query for itself and stores nothing. The
-//! [`Job`] says how the query runs and what is stored of its result. If several sessions miss the same result at once, one of them
+//! [`Job`] says how the query runs and how its result is stored. If several sessions miss the same result at once, one of them
 //! computes it (`flight.rs`). The [`Ticket`] is the right to store a result.
 
 use super::flight::{self, Waiting};
@@ -21,11 +21,11 @@ use pg_cache_core::Stamp;
 /// The status if a caller has chosen a key in the form of the keys of query results.
 const RESERVED: Status = Status::Refused("the key belongs to the result of a query");
 
-/// Computes the result of a query, or waits for the session that computes it, and returns it.
+/// Computes the result of a query, or waits for the session that computes it, and returns the result.
 ///
-/// Unless `refresh` is set, the caller must have looked for a result. Either it found none, or it found one that it should renew:
-/// `old` is the stamp of that result. If this call runs the query and cannot store the result, the status says why. If it stores
-/// the result, the status is still the reason of the miss; with `refresh` and after a renewal, the status is `Done`.
+/// Unless `refresh` is set, the caller must have looked for a result before. `old` is the stamp of the result that the call renews;
+/// None if the caller found no result. If this call runs the query and cannot store the result, the status says why. If it stores
+/// the result, the status stays the reason of the miss; with `refresh` and after a renewal, the status is `Done`.
 pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job: &mut J) -> J::Result {
     let missed = status::current().filter(|_| !wanted.refresh && old.is_none());
     // This call may run inside the query of another fill. The outer result then depends on what the cache returns here, and such a
@@ -39,8 +39,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
             false if renewed.is_none() && flight::may_wait() => IfBusy::Wait(waiting.arrived()),
             false => IfBusy::GiveWay,
         };
-        // Sessions that miss the result of a query wait for its fill. A caller that chooses the key of such a result must not be
-        // able to make these sessions wait.
+        // Sessions that miss the result of a query wait for its fill. A caller that chooses the key of such a result must never
+        // make these sessions wait.
         let is_reserved = J::Rules::KEY_IS_CHOSEN && keyspace::is_of_query(job.rules().key());
         let asked = match is_reserved {
             true => Err(RESERVED),
@@ -53,9 +53,9 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                     ticket.give_back(0);
                     return result;
                 }
-                // The other session has found out that the result lies under another key.
+                // The look has found out that the result lies under another key, so this call needs the ticket of that key.
                 Found::Nothing if ticket.key() != job.rules().key() => ticket.give_back(0),
-                // The other session has found out that the stored result is wrong.
+                // The look has found the marker of a wrong stored result, so this call must store nothing.
                 _ if !wanted.refresh && job.rules().is_suspended(space) => ticket.give_back(0),
                 _ => {
                     drop(waiting);
@@ -67,6 +67,7 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                     return result;
                 }
             },
+            // The renewal is not possible now. The call looks again, and may still use the old result.
             Ok(Asked::Busy(..)) | Err(_) if renewed.is_some() => {}
             Ok(Asked::Busy(keyspace, leader, Some(arrived)))
                 if waiting.goes_on(&keyspace, job.rules().key(), leader, arrived) => {}
@@ -76,7 +77,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
         renewed = None;
         let look = wanted.look_again(waiting.mark());
         if let Found::Result(result) = verify::find(space, wanted, &look, verify::is_drawn(), job) {
-            // An outdated result keeps its status: the caller must be able to tell it from a result that is later than its call.
+            // An outdated result keeps its status, so that the caller can tell it from a result that was computed after the call
+            // began.
             if look.arrived.is_some() && status::current() != Some(Status::Stale) {
                 status::set(Status::Waited);
             }
@@ -90,8 +92,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
     result
 }
 
-/// Looks for a result that another session has stored between the last look of this call and the moment at which it got the ticket.
-/// `old` is the stamp of the result that this call renews.
+/// Looks for a result that another session has stored after this call looked last and before it got the ticket. `old` is the stamp
+/// of the result that this call renews.
 fn stored_meanwhile<J: Job>(
     space: &Space,
     wanted: &Wanted<'_>,

@@ -1,13 +1,13 @@
-//! Waits for another session that runs the same query (*single flight*). So if several sessions miss a result at once, one of them
+//! Waits for another session that runs the same query (*single flight*): if several sessions miss a result at once, one of them
 //! computes it.
 //!
-//! The session that computes a result is its *leader*; the right to compute it is a fill (`store/flights.rs`). A session that waits
-//! draws a number from the clock of changes when it begins to wait. It takes a valid result. It also takes an invalid result whose
-//! stamp is not before its number, because that result was computed on a snapshot from after the call began. So sessions that ask
-//! at the same time cost at most two runs, the run that was under way and the next one, even if writers invalidate each result
-//! before it is stored.
+//! The session that computes a result is its *leader*; the right to compute the result is a fill (`store/flights.rs`). A session
+//! draws a number from the clock of changes when it begins to wait. It accepts a valid result. It also accepts an invalid result
+//! whose stamp is not before its number, because the query of that result ran on a snapshot from after the call began. So sessions
+//! that ask at the same time cost at most two runs, the run that was under way and the next one, even if writers invalidate each
+//! result before it is stored.
 //!
-//! A session must not wait if waiting could harm other sessions or itself: if its transaction has written something or keeps one
+//! A session must not wait if that could harm other sessions or itself: if its transaction has written something or keeps one
 //! snapshot, if it computes a value itself, or if the leader waits for a lock that this session holds (`store/waiting.rs`).
 
 use crate::pg::error::OrRaise;
@@ -27,17 +27,17 @@ pub fn may_lead() -> bool {
     !transaction::keeps_one_snapshot() && !locks::has_written() && !pending::has_fill()
 }
 
-/// Returns whether a call of this session may renew a result that it could still use. If the result expires during the run, other
-/// sessions wait for this call.
+/// Returns whether a call of this session may renew a result that it could still use. Other sessions must be able to wait for such
+/// a call, because the result may expire during the run.
 pub fn may_renew() -> bool {
     may_lead() && !transaction::is_parallel()
 }
 
 /// The most fills that a call waits for: the fill that was under way when the call arrived, and the next one. If the call can use
-/// the result of neither, for instance because the other sessions ask for other tags, it could probably use no later one.
+/// the result of neither, for instance because the other sessions ask for other tags, it can probably use no later one.
 const FILLS_MAX: u32 = 2;
 
-/// A call that has found no result, and may have to wait for one.
+/// The waiting of a call that has found no result.
 #[derive(Debug)]
 pub struct Waiting {
     wait: Wait,
@@ -66,7 +66,7 @@ impl Waiting {
         self.arrived
     }
 
-    /// Must be called before each look for the result. Every change after this call wakes the session. Returns the same as
+    /// Must be called before each look for the result: every change after this call wakes the session. Returns the same as
     /// [`arrived`](Self::arrived).
     pub fn mark(&self) -> Option<Stamp> {
         self.wait.mark();
@@ -74,7 +74,7 @@ impl Waiting {
     }
 
     /// Waits until the key has changed or it is time to check again. The caller must then look again. Returns false if the call
-    /// must not wait any longer. Raises an error if the session is cancelled or `lock_timeout` has passed.
+    /// must not wait any longer. Raises an error if the session is cancelled, or if `lock_timeout` has passed.
     pub fn goes_on(&mut self, keyspace: &Keyspace, key: &[u8], other: InFlight, arrived: Stamp) -> bool {
         self.arrived = Some(arrived);
         let (now_ms, hash) = (queue::now_ms(), hash(key));
@@ -89,6 +89,7 @@ impl Waiting {
         let patience_ms = settings::wait_timeout_ms();
         let mut left_ms = patience_ms.saturating_sub(now_ms.saturating_sub(leader.since_ms));
         if left_ms == 0 {
+            // `give_up` may make the session wait longer, so that only a few of the waiting sessions run a long query themselves.
             let Some(name) = keyspace.key(key, hash) else { return false };
             left_ms = keyspace.tier.give_up(&name, other.id, now_ms, patience_ms);
         }

@@ -1,12 +1,12 @@
 //! How fresh a stored result must be for a call, how long a new one lives, and when a call renews a result that it could still use.
 //!
 //! *Early renewal*: if every call used a result until it expires, all calls would then wait for the next run. So shortly before the
-//! end, a random lot decides whether a call runs the query while the other calls use the old result. The longer the query takes and
-//! the less time is left, the more likely a lot wins (XFetch, Vattani et al. 2015). Lots alone would often begin a run that is not
-//! over at the end. So every lot wins when the time that is left is only enough for two runs.
+//! result expires, a random lot decides whether a call runs the query again while the other calls use the old result. The longer
+//! the query takes and the less time is left, the more likely a lot wins (XFetch, Vattani et al. 2015). With lots alone, many runs
+//! would still be under way when the result expires. So every lot wins when the time that is left is only enough for two runs.
 //!
-//! All calls within half the duration of the query have the same lot, so the chance does not depend on the number of calls. The lot
-//! depends on the stamp of the result, so results that were stored together are not renewed together.
+//! All calls within half the duration of the query draw the same lot, so the chance of a renewal does not depend on the number of
+//! calls. The lot also depends on the stamp of the result, so results that were stored together are not renewed together.
 
 use super::flight;
 use crate::pg::{queue, shared};
@@ -16,26 +16,29 @@ use foldhash::quality::FixedState;
 use pg_cache_core::{Cost, Meta, Stamp};
 use std::hash::BuildHasher;
 
-/// The terms on which a call looks for a stored result.
+/// The conditions under which a call accepts or renews a stored result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// See [`Accepts::arrived`].
     pub arrived: Option<Stamp>,
     /// The number of milliseconds for which the call accepts a result after rows that the result depends on have changed.
     pub stale_ok_ms: Option<u64>,
-    /// Whether the call renews a result that it could still use. It does so only if the session may renew results and the lot wins.
+    /// Whether the call may renew a result that it could still use. It does so only if the session may renew results and the lot
+    /// wins.
     pub may_renew: bool,
     /// The stamp of the result that the call renews.
     pub old: Option<Stamp>,
-    /// Whether the call has looked before. A further look is not counted.
+    /// Whether the call has looked before. Only the first look is counted as a read.
     pub repeats: bool,
 }
 
-/// No lot wins while more time is left than this many times the cost of the result. The chance would be less than one in 20 000.
-const RENEWED_COSTS_BEFORE: u64 = 10;
-/// Every lot wins when at most this many times the cost of the result is left, but not in the first half of the time for which the
-/// result may be used. The second run is a reserve: a run may take longer than the one before, and the first call may come late.
-const RENEWED_AT_LATEST_COSTS_BEFORE: u64 = 2;
+/// While more time is left than this many times the cost of the result, the call draws no lot. The chance would be less than one in
+/// 20 000.
+const FIRST_RENEWAL_COSTS: u64 = 10;
+/// Every lot wins when at most this many times the cost of the result is left, but never in the first half of the time for which
+/// the result may be used. One run would be enough; the time of the second is a reserve, because a run may take longer than the one
+/// before, and because the first call may come late.
+const LAST_RENEWAL_COSTS: u64 = 2;
 
 impl Look {
     pub fn accepts(&self) -> Accepts {
@@ -54,15 +57,15 @@ impl Look {
         }
         let (begins, ends) = self.life(meta);
         let (left_ms, cost_ms) = (shared::ms_until(ends), meta.cost.micros() / 1000);
-        left_ms < cost_ms * RENEWED_COSTS_BEFORE && flight::may_renew() && {
+        left_ms < cost_ms * FIRST_RENEWAL_COSTS && flight::may_renew() && {
             let half_ms = shared::ms_of(ends.saturating_sub(begins)) / 2;
             let turn = queue::now_ms() / (cost_ms / 2).max(1);
-            left_ms <= half_ms.min(cost_ms * RENEWED_AT_LATEST_COSTS_BEFORE)
+            left_ms <= half_ms.min(cost_ms * LAST_RENEWAL_COSTS)
                 || -lot(meta.stamp.as_u64(), turn).ln() * cost_ms as f64 >= left_ms as f64
         }
     }
 
-    /// Returns the ticks at which the time begins and ends for which this call may use the result.
+    /// Returns the ticks at which the time for which this call may use the result begins and ends.
     fn life(&self, meta: &Meta) -> (u32, u32) {
         let outdated = self.stale_ok_ms.filter(|_| meta.valid_at != u32::MAX);
         let until = outdated.map(|ms| meta.valid_at.saturating_add(shared::ticks(ms)));
@@ -73,24 +76,24 @@ impl Look {
     }
 }
 
-/// Returns the lot of a result for a turn: a number above 0 and at most 1, evenly distributed. `result` is the stamp of the result.
+/// Returns the lot for a result and a turn: a number above 0 and at most 1, evenly distributed. `result` is the stamp of the
+/// result.
 fn lot(result: u64, turn: u64) -> f64 {
     let hash = FixedState::with_seed(result).hash_one(turn);
     ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
-/// The time to live of a result in spaces with `ttl_policy => 'cost'`: pairs of a cost in seconds and a life in minutes. A result
-/// that took longer than the seconds of a pair lives for its minutes. The first such pair counts. Without one, the result lives for
-/// one minute.
+/// The time to live of a result in spaces with `ttl_policy => 'cost'`, as pairs of a cost in seconds and a time to live in minutes.
+/// The first pair whose cost is less than that of the result counts. If there is none, the result lives for one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
 /// The limits of the time to live in spaces with `ttl_policy => 'adaptive'`, in milliseconds: a second and a day.
 const ADAPTED_MS_MIN: u64 = 1_000;
 const ADAPTED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// Returns the time to live of a result in milliseconds, by the policy of the space. None stands for the default of the space: with
-/// the policy `fixed`, and with `adaptive` if no previous result is stored. `previous` returns the metadata of the previous result,
-/// and whether it has the same value.
+/// Returns the time to live of a result in milliseconds, by the policy of the space. None means the default of the space: with the
+/// policy `fixed`, and with `adaptive` if no previous result is stored. `previous` returns the metadata of the previous result, and
+/// whether it has the same value.
 pub fn lifetime_ms(
     space: &Space,
     cost: Cost,
@@ -106,10 +109,10 @@ pub fn lifetime_ms(
     }
 }
 
-/// Returns the time to live of a result, from the time to live of the previous result. If the query returns the same value in the
-/// last quarter of that time or later, the time was too short and is doubled. If it returns another value then, the value has
-/// changed without invalidating the result: the time was too long and is halved. If the query runs again before the last quarter,
-/// the time stays the same.
+/// Returns the time to live of a result in milliseconds, from the time to live of the previous result. If the query runs in the
+/// last quarter of that time or later and returns the same value, the time was too short and is doubled. If it then returns another
+/// value, the value has changed without invalidating the result: the time was too long and is halved. If the query runs before the
+/// last quarter, the time stays the same.
 fn adapted_ms(previous: &Meta, is_same: bool) -> u64 {
     let lived_ms = shared::ms_of(previous.expires.saturating_sub(previous.created));
     let has_ended = shared::ms_until(previous.expires) <= lived_ms / 4;

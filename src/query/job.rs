@@ -11,10 +11,10 @@ use crate::store::space::Space;
 use crate::store::status::Status;
 use pg_cache_core::{Kind, Meta, Stamp};
 
-/// The caller's wishes for the result of a query.
+/// The options of a call for the result of its query.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// The time to live in milliseconds. None: the space's policy decides (`freshness.rs`). With 0 the result is not stored.
+    /// The time to live in milliseconds. None: the space's policy decides (`freshness.rs`). With 0, the result is not stored.
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// The number of milliseconds for which the caller accepts a result after rows that the result depends on have changed.
@@ -26,12 +26,12 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Returns the terms of the call's first look for a result.
+    /// Returns the conditions of the call's first look for a result.
     pub fn look(&self, may_renew: bool) -> Look {
         Look { stale_ok_ms: self.stale_ok_ms, may_renew, ..Look::default() }
     }
 
-    /// Returns the terms of each further look of the call. `arrived` is the moment at which the call began to wait.
+    /// Returns the conditions of each further look of the call. `arrived` is the moment at which the call began to wait.
     pub fn look_again(&self, arrived: Option<Stamp>) -> Look {
         Look { arrived, repeats: true, ..self.look(false) }
     }
@@ -57,7 +57,7 @@ pub trait Rules {
     /// Returns what this session knows of the text of the query.
     fn known(&self) -> &Known;
 
-    /// Returns an error if the result of such a query is not stored.
+    /// Returns an error if the results of such a query must not be stored.
     fn check(&self, space: &Space, seen: &Seen) -> Result<(), Status>;
 
     /// Returns an error if a name in the query may mean something else in another session.
@@ -68,12 +68,12 @@ pub trait Rules {
     /// Returns the least cost, in milliseconds, that a result must have to be stored. None: no such limit.
     fn min_cost_ms(&self, space: &Space) -> Option<u64>;
 
-    /// Returns the longest time to live in milliseconds for a caller that has asked for none.
+    /// Returns the longest time to live in milliseconds, for a call that asks for none. None: no such limit.
     fn ttl_ms_max(&self, _seen: &Seen) -> Option<u64> {
         None
     }
 
-    /// Returns how many results of the query in a row were invalid before they could be stored.
+    /// Returns how many results of the query in a row, up to the latest, were invalid before they could be stored.
     fn times_left_out(&self) -> u8 {
         0
     }
@@ -81,7 +81,7 @@ pub trait Rules {
     /// Returns the key of the marker which says that a stored result was wrong (`verify.rs`).
     fn mark_key(&self) -> Vec<u8>;
 
-    /// Returns whether results of the query are not stored any more because a stored result was wrong.
+    /// Returns whether the results of the query are not stored because a stored result was wrong.
     fn is_suspended(&self, space: &Space) -> bool;
 
     /// Returns the key for the result if its query reads settings, and the kind of the marker that is then stored under the basic
@@ -103,10 +103,10 @@ pub trait Job {
 
     fn rules(&self) -> &Self::Rules;
 
-    /// Looks for a stored result. The caller must pass what it finds to [`give`](Self::give), or run the query instead.
+    /// Looks for a stored result. The caller must pass a found result to [`give`](Self::give), or run the query instead.
     fn look(&mut self, space: &Space, look: &Look) -> Found<Self::Stored>;
 
-    /// Gives a stored result to the caller of the query. Returns None if the caller cannot use it: the status may say why.
+    /// Returns a stored result to the caller of the query. Returns None if the caller cannot use it; the status may then say why.
     fn give(&mut self, stored: Self::Stored) -> Option<Self::Result>;
 
     /// Returns the metadata of the entry of a stored result.
@@ -118,7 +118,7 @@ pub trait Job {
     /// Returns whether the run has returned the rows of the stored result: each row as often, in any order.
     fn is_same(&mut self, stored: &Self::Stored, result: &Self::Result) -> bool;
 
-    /// Forgets the rows of a run that has failed, so that the caller can get the stored result.
+    /// Discards the rows of a run that has failed, so that the caller can get the stored result.
     fn start_anew(&mut self) {}
 
     /// Runs the query. Calls `before` after the query is planned and before it runs, with the relations that the query names.
@@ -129,10 +129,9 @@ pub trait Job {
         Ok(())
     }
 
-    /// Returns whether the result has composite values, whose form follows definitions.
+    /// Returns whether the result has composite values. The form of a composite value depends on definitions.
     fn has_composites(&self, result: &Self::Result) -> bool;
 
-    /// Returns the query.
     fn query(&self) -> &Query<'_>;
 
     /// Returns the role with whose privileges the query reads a relation.
@@ -140,7 +139,7 @@ pub trait Job {
         None
     }
 
-    /// Returns the terms by which a worker can run the query again. None if it cannot.
+    /// Returns the facts by which a worker can run the query again. None if a worker cannot.
     fn terms(&self) -> Option<Terms<'_>> {
         None
     }
@@ -148,7 +147,7 @@ pub trait Job {
     /// Returns how many rows the query has returned.
     fn rows(&self, result: &Self::Result) -> u64;
 
-    /// Calls `store` with the value to store for a result. The error says why the value was not stored. It comes from `store` or
+    /// Calls `store` with the bytes to store for a result. The error says why the result was not stored. It comes from `store` or
     /// from the job.
     fn with_value(
         &mut self,

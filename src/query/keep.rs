@@ -23,13 +23,13 @@ pub struct Renewal {
     pub created: u32,
 }
 
-/// A result is about to expire if a run that begins after this many milliseconds would probably end later than the result. The time
-/// is longer than that between two looks, because other roles may have their turn in between.
+/// A result must be renewed if a run that begins after this many milliseconds would probably end later than the result. This is
+/// longer than the time between two looks, because other roles may have their turn in between.
 const POLL_MS: u64 = 3000;
-/// The least age in milliseconds of a result that is renewed. A result whose query took longer must be as old as its query took.
+/// A result must be at least this many milliseconds old before it is renewed. It must also be at least as old as its query took.
 const AGE_MS_MIN: u64 = 1000;
 
-/// Calls `with` with the call of `cache_query` that has stored a result. Returns None if the result cannot be kept.
+/// Calls `with` with the call that has stored a result. Returns None if the result cannot be kept.
 fn with_asked<R>(
     found: &Found,
     refresh: bool,
@@ -60,7 +60,7 @@ fn space_of(kept: &Kept) -> Option<std::rc::Rc<Space>> {
     space::with_privilege(kept.space.as_bytes(), Privilege::Write).ok()
 }
 
-/// Returns whether sessions like this one find the result. A result that was stored with other settings is not found. Must be
+/// Returns whether sessions like this one find the result. They do not find a result that was stored with other settings. Must be
 /// called in a session of the role of the result.
 pub fn is_found_here(kept: &Kept) -> Result<bool, Refused> {
     let keyspace = space_of(kept).and_then(|space| space.keyspace());
@@ -79,7 +79,7 @@ pub fn due(kept: &Kept) -> Option<Renewal> {
     (is_due && is_rested).then_some(Renewal { created: found.meta.created, found })
 }
 
-/// The reasons not to run the query of a kept result.
+// The reasons not to run the query of a kept result.
 const CHANGED: &str = "a definition has changed";
 const FOREIGN_CODE: &str = "an index or statistics of a table use a function of another role";
 
@@ -90,8 +90,8 @@ impl Renewal {
         memory::terminated(text).unwrap_or_default()
     }
 
-    /// Runs the query, unless the result is valid by now or new code would run. Returns None if the result is stored now, and
-    /// otherwise the reason why not. Raises the errors of the query.
+    /// Runs the query, unless the result was invalid and is valid by now, or new code would run. Returns None if the result is
+    /// stored now, and otherwise the reason why not. Raises the errors of the query.
     pub fn run(&self, kept: &Kept) -> Result<Option<String>, Refused> {
         let space = space::with_privilege(kept.space.as_bytes(), Privilege::Write)?;
         if let Some(why_not) = self.why_not_run(&space, kept) {
@@ -105,8 +105,9 @@ impl Renewal {
         Ok(why_not(is_stored == Some(true)))
     }
 
-    /// Locks the relations of the query, and returns why the query must not run now. While this call waits for a lock, another role
-    /// may change the definition of a relation. After that, no role can, until the transaction ends.
+    /// Locks the relations of the query, and returns the reason if the query must not run now. While this call waits for a lock,
+    /// another role may change the definition of a relation, so the check must come after the locks. After that, no role can change
+    /// the definition until the transaction ends.
     fn why_not_run(&self, space: &Space, kept: &Kept) -> Option<&'static str> {
         let Some((facts, _)) = self.found.facts() else { return Some(CHANGED) };
         let relations = || facts.read.iter().chain(facts.defined).map(|oid| u32::from_ne_bytes(*oid));
