@@ -16,16 +16,17 @@ use crate::store::transaction::table_writes;
 pub const RELATIONS_MAX: usize = 64;
 const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
-/// The status of a query that is left out for a while (`TIMES_UNTIL_LEFT_OUT` in `ticket.rs`).
+/// The status of a call whose query is left out for a while (`TIMES_UNTIL_LEFT_OUT` in `ticket.rs`).
 pub const LEAVES_OUT: Status = Status::Refused("the query is invalidated faster than it runs");
 
-/// Returns an error if it is known before the run that the result would not be stored. The job may have further reasons.
+/// Returns an error if it is known before the run that the result must not be stored. [`Rules`](super::job::Rules) and
+/// [`Job`](super::job::Job) may have further reasons.
 pub fn check_before(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
     check(tier, wanted, seen, false)?;
     relations_of(wanted, seen).map(|_| ())
 }
 
-/// Returns an error if the plan of a query already shows that its result will not be stored.
+/// Returns an error if the plan of a query already shows that its result must not be stored.
 pub fn check_plan(wanted: &Wanted<'_>, seen: &Seen) -> Result<(), Status> {
     match seen {
         seen if seen.writes => Err(Status::Refused("the query writes")),
@@ -60,7 +61,8 @@ pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign:
     if let Some(oid) = table_writes::first_written(tier, is_read) {
         return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
     }
-    // The locks of the transaction do not show whether it has written to these objects.
+    // The transaction may have written to catalogs, large objects, or data that only a function knows. Its locks do not show
+    // whether it has.
     let unobserved = || {
         let native = |oid: &u32| function::is_native(*oid);
         seen.volatile.is_some()
@@ -91,7 +93,7 @@ pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign:
 }
 
 /// Returns an error if a function of the query may have used a cursor of the session. `before` is the state of the cursors before
-/// the query ran; None if the query calls no function that could use one.
+/// the query ran. It is None if the query calls no function that could use a cursor.
 pub fn check_cursors(before: Option<Cursors>) -> Result<(), Status> {
     match before {
         Some(Cursors { held: 1.., .. }) => {
@@ -104,7 +106,7 @@ pub fn check_cursors(before: Option<Cursors>) -> Result<(), Status> {
     }
 }
 
-/// Returns the relations that the result depends on. The error says why not all of them are known.
+/// Returns the relations whose rows the result depends on. If they are not all known, the error says why.
 pub fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
     match wanted.depends {
@@ -134,7 +136,7 @@ fn volatile(function: u32) -> Status {
     }
 }
 
-/// Returns an error if a value of this size must not be stored in the space.
+/// Returns an error if a value of this size, after compression, must not be stored in the space (`max_value`).
 pub fn admit_value(space: &Space, bytes: usize) -> Result<(), Status> {
     match bytes as u64 > space.options.max_value_bytes() {
         true => Err(Status::Refused("larger than a value may be")),
@@ -142,9 +144,10 @@ pub fn admit_value(space: &Space, bytes: usize) -> Result<(), Status> {
     }
 }
 
+/// The status of a result that exceeds the option `max_result_size` of its space.
 pub const TOO_LARGE: Status = Status::Refused("larger than max_result_size");
 
-/// Returns an error if a result of this size must not be stored in the space.
+/// Returns an error if a result of this size, before compression, must not be stored in the space (`max_result_size`).
 pub fn admit_size(space: &Space, bytes: usize) -> Result<(), Status> {
     match bytes as u64 > space.options.max_result_bytes() {
         true => Err(TOO_LARGE),

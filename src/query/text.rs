@@ -1,15 +1,15 @@
-//! The text of a query, divided into tokens as the scanner of PostgreSQL does (`src/backend/parser/scan.l`). No grammar is known.
-//! This is pure Rust, so that tests can use it (`tests/sessions/scanner.rs`).
+//! The text of a query, divided into tokens as the scanner of PostgreSQL does (`src/backend/parser/scan.l`). The tokens are not
+//! parsed. The file is pure Rust, so that tests can use it (`tests/sessions/scanner.rs`).
 //!
-//! A text is *unclear* if it cannot be divided with certainty: a string has no end, or `standard_conforming_strings` is off. Its
-//! normal text is then the text itself, its identifiers are unknown, and it counts as one that names a moment.
+//! A text is *unclear* if it cannot be divided into tokens with certainty: a string has no end, or `standard_conforming_strings` is
+//! off. The normal text is then the text itself, the identifiers are unknown, and the text counts as one that names a moment.
 
 use std::collections::{BTreeSet, TryReserveError};
 
-/// How many identifiers are collected. With more of them, the list is unknown.
+/// The most identifiers that are collected. If a text has more, its identifiers count as unknown.
 const IDENTIFIERS_MAX: usize = 120;
 
-/// How many bytes of an identifier PostgreSQL uses (`NAMEDATALEN - 1`).
+/// The number of bytes of an identifier that PostgreSQL uses (`NAMEDATALEN - 1`).
 const IDENTIFIER_BYTES_MAX: usize = 63;
 
 /// The words that are reserved in all supported versions (`RESERVED_KEYWORD` in `kwlist.h`), in the order of their bytes. Without
@@ -94,7 +94,7 @@ const RESERVED: [&[u8]; 77] = [
     b"with",
 ];
 
-/// The conditions besides the text on which the scanner's result depends.
+/// The conditions on which the tokens depend besides the text.
 #[derive(Clone, Copy, Debug)]
 pub struct Lexing {
     /// The setting `standard_conforming_strings`.
@@ -103,10 +103,10 @@ pub struct Lexing {
     pub utf8: bool,
 }
 
-/// The facts that the text of a query tells about it.
+/// The facts that the text of a query shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// The text without comments and superfluous white space. Two texts with the same normal text mean the same under the same
+    /// The text without comments and needless white space. Two texts with the same normal text mean the same under the same
     /// settings.
     pub normal: Vec<u8>,
     /// Every identifier in the text, in the form in which PostgreSQL looks it up, including key words that can name an object.
@@ -116,7 +116,7 @@ pub struct Text {
     pub names_moment: bool,
 }
 
-/// Returns what the text of a query tells about it. Fails if there is no memory for a copy of the text.
+/// Returns the facts that the text of a query shows. Fails if there is no memory for a copy of the text.
 pub fn analyse(raw: &[u8], lexing: Lexing) -> Result<Text, TryReserveError> {
     let mut notes =
         Notes { utf8: lexing.utf8, identifiers: Some(BTreeSet::new()), moments: Words::default() };
@@ -138,7 +138,7 @@ pub fn names_moment(literal: &[u8]) -> bool {
     words.found
 }
 
-/// Returns an empty vector that can take as many bytes without another allocation.
+/// Returns an empty vector that can take this many bytes without another allocation.
 fn with_capacity(bytes: usize) -> Result<Vec<u8>, TryReserveError> {
     let mut vector = Vec::new();
     vector.try_reserve_exact(bytes)?;
@@ -176,7 +176,7 @@ impl Words {
     }
 }
 
-/// The notes that are taken while a text is scanned.
+/// The facts that are collected while a text is scanned.
 struct Notes {
     utf8: bool,
     identifiers: Option<BTreeSet<Vec<u8>>>,
@@ -193,16 +193,16 @@ impl Notes {
                 self.add(name);
             }
         } else {
-            // The server uses the C library's rules for the case of a letter in some encodings.
+            // In some encodings, the server changes the case of letters by the rules of the C library.
             self.identifiers = None;
         }
     }
 
-    /// Adds an identifier in quotes, given what is between them.
+    /// Adds an identifier in quotes. `inside` is the text between the quotes.
     fn add_quoted(&mut self, inside: &[u8]) {
         let mut name = Vec::new();
         let mut bytes = inside.iter();
-        // One byte more than are used tells whether the name is cut off.
+        // The loop takes one byte more than the limit, which shows that the name is cut off.
         while let Some(byte) = bytes.next()
             && name.len() <= IDENTIFIER_BYTES_MAX
         {
@@ -212,7 +212,7 @@ impl Notes {
             }
         }
         if name.len() > IDENTIFIER_BYTES_MAX && !self.utf8 && !name.is_ascii() {
-            // Where characters begin is known for UTF-8 only.
+            // A name is cut off between two characters, and only for UTF-8 is it known where characters begin.
             self.identifiers = None;
         } else {
             self.add(name.to_owned_clipped());
@@ -250,12 +250,12 @@ impl Clipped for [u8] {
 struct Gap {
     /// The length in bytes. 0: the tokens touch.
     bytes: usize,
-    /// Whether literals before and after it are one: there is a newline, and no comment in C's style.
+    /// Whether two string literals with this gap between them are one literal: the gap has a newline, and no comment in C's style.
     joins: bool,
 }
 
-/// Copies a text to its normal form, and notes what it contains. The vector must have room for the whole text. Returns None if the
-/// text is unclear; what was copied and noted is then of no use.
+/// Copies a text to its normal form, and notes the facts. `normal` must have room for the whole text. Returns None if the text is
+/// unclear; `normal` and `notes` must then not be used.
 fn scan(raw: &[u8], normal: &mut Vec<u8>, notes: &mut Notes) -> Option<()> {
     let mut at = gap(raw)?.bytes;
     // The length of the normal text up to the last token that is no semicolon.
@@ -268,7 +268,7 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, notes: &mut Notes) -> Option<()> {
             (b'e' | b'E', Some(b'\'')) => literal(rest, 1, true, normal, notes)?,
             (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\'')) => literal(rest, 1, false, normal, notes)?,
             (b'u' | b'U', Some(b'&')) if rest.get(2) == Some(&b'\'') => {
-                // Any character may introduce an escape: UESCAPE follows the literal.
+                // With UESCAPE, which follows the literal, any character may begin an escape, so the words cannot be read.
                 notes.moments.found = true;
                 literal(rest, 2, false, normal, notes)?
             }
@@ -299,9 +299,9 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, notes: &mut Notes) -> Option<()> {
                 notes.add_bare(&rest[..bytes]);
                 copy(rest, bytes, normal)
             }
-            // A space in some versions, and an error in others; and a byte that no text contains.
+            // A vertical tab is a space in some versions of PostgreSQL and an error in others. No text contains a zero byte.
             (0x0b | 0, _) => return None,
-            // An operator or another character. Comments begin within operators, too, so each character is looked at by itself.
+            // An operator or another character. A comment may begin within an operator, so each character is copied by itself.
             _ => copy(rest, 1, normal),
         };
         if *first != b';' {
@@ -318,13 +318,13 @@ fn scan(raw: &[u8], normal: &mut Vec<u8>, notes: &mut Notes) -> Option<()> {
     Some(())
 }
 
-/// Copies the first bytes of the rest of a text, and returns how many.
+/// Copies this many bytes of the rest of a text, and returns the number.
 fn copy(rest: &[u8], bytes: usize, normal: &mut Vec<u8>) -> usize {
     normal.extend_from_slice(&rest[..bytes]);
     bytes
 }
 
-/// Returns how many bytes at the beginning fulfil a condition.
+/// Returns the number of bytes at the beginning for which `holds` is true.
 fn count(rest: &[u8], holds: impl Fn(u8) -> bool) -> usize {
     rest.iter().position(|byte| !holds(*byte)).unwrap_or(rest.len())
 }
@@ -345,7 +345,7 @@ fn continues_identifier(byte: u8) -> bool {
     starts_identifier(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
-/// Returns the white space and comments at the beginning. None: a comment has no end.
+/// Returns the white space and comments at the beginning. None if a comment has no end.
 fn gap(rest: &[u8]) -> Option<Gap> {
     let (mut bytes, mut newline, mut block) = (0, false, false);
     loop {
@@ -365,7 +365,7 @@ fn gap(rest: &[u8]) -> Option<Gap> {
     }
 }
 
-/// Returns the length of a comment in C's style, which may contain others. None: it has no end.
+/// Returns the length of a comment in C's style, which may contain other comments. None if it has no end.
 fn block_comment(rest: &[u8]) -> Option<usize> {
     let (mut bytes, mut depth) = (2, 1);
     while depth > 0 {
@@ -385,8 +385,8 @@ fn block_comment(rest: &[u8]) -> Option<usize> {
     Some(bytes)
 }
 
-/// Copies a string literal with all its continuations, and returns its length. The quote comes after a prefix of some bytes.
-/// None: it has no end.
+/// Copies a string literal with all its continuations, and returns its length. `prefix` is the number of bytes before the quote.
+/// Returns None if the literal has no end.
 fn literal(
     rest: &[u8],
     prefix: usize,
@@ -408,7 +408,7 @@ fn literal(
                 [b'\'', ..] => break,
                 [b'\\', escaped, ..] if escapes => {
                     notes.moments.end();
-                    // Such an escape may stand for a letter; so does an unknown one, for itself.
+                    // An escape with a letter or a digit, other than these five, may stand for a letter of a word.
                     notes.moments.found |= escaped.is_ascii_alphanumeric() && !b"bfnrt".contains(escaped);
                     at += 2;
                 }
@@ -431,7 +431,7 @@ fn literal(
     }
 }
 
-/// Returns the length of an identifier in quotes, with them. None: it has no end.
+/// Returns the length of an identifier in quotes, including the quotes. None if it has no end.
 fn quoted(rest: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -444,15 +444,16 @@ fn quoted(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns the delimiter of a string in dollar quotes, as `$$` or `$tag$`. None: the dollar sign begins no such string.
+/// Returns the delimiter of a string in dollar quotes, such as `$$` or `$tag$`. None if the dollar sign begins no such string.
 fn dollar_delimiter(rest: &[u8]) -> Option<&[u8]> {
     let tag = count(&rest[1..], |byte| continues_identifier(byte) && byte != b'$');
     let starts = tag == 0 || starts_identifier(rest[1]);
     (starts && rest.get(1 + tag) == Some(&b'$')).then(|| &rest[..tag + 2])
 }
 
-/// Returns the length of a number. Letters belong to it: the server refuses a number that an identifier follows without a space.
-/// The sign of an exponent does not belong to it, which makes no difference here. Two dots are a token of their own.
+/// Returns the length of a number. Letters after the digits belong to it, because the server refuses a number that an identifier
+/// follows without a space. The sign of an exponent does not belong to it, which makes no difference here. Two dots are a token of
+/// their own.
 fn number(rest: &[u8]) -> usize {
     let is_end = |at: usize| match rest[at] {
         b'.' => rest.get(at + 1) == Some(&b'.'),

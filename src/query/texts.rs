@@ -1,4 +1,4 @@
-//! The texts of queries that this session has seen, so that a hit need not read its text again.
+//! Remembers the facts about the texts of queries that this session has run, so that a hit does not scan its text again.
 
 use super::text::{self, Lexing, Text};
 use crate::pg::environment;
@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// A query's text, as this session has read it.
+/// The facts about the text of a query.
 #[derive(Debug)]
 pub struct Known {
     /// The SHA-256 hash of the normal text.
@@ -16,29 +16,29 @@ pub struct Known {
     pub text: Text,
 }
 
-/// The texts that this session has seen, by their bytes.
+/// The facts about texts, by the bytes of the text.
 #[derive(Debug, Default)]
 struct Texts {
     known: HashMap<Vec<u8>, Rc<Known>>,
-    /// About how many bytes `known` takes.
+    /// The estimated memory of `known`, in bytes.
     bytes: usize,
 }
 
-/// A session that has this many bytes of texts forgets them all before it remembers another one.
+/// A session whose texts would take more bytes than this forgets all of them before it remembers another one.
 const TEXTS_BYTES_MAX: usize = 1 << 20;
-/// A longer text is not remembered.
+/// The most bytes of a text that is remembered.
 const TEXT_BYTES_MAX: usize = TEXTS_BYTES_MAX / 16;
-/// An estimate of the memory of one text besides its bytes.
+/// The estimated memory of one text besides its bytes, in bytes.
 const OVERHEAD_BYTES: usize = 512;
 
 thread_local! {
     static TEXTS: RefCell<Texts> = RefCell::default();
 }
 
-/// Returns what there is to know of a text.
+/// Returns the facts about a text, and remembers them.
 pub fn know(raw: &[u8]) -> Result<Rc<Known>, OutOfMemory> {
     let (standard_strings, utf8) = environment::lexing();
-    // Without `standard_conforming_strings`, the same text means something else.
+    // Without `standard_conforming_strings`, the same text has another meaning, so it is not remembered.
     let known = TEXTS.with_borrow(|texts| texts.known.get(raw).filter(|_| standard_strings).cloned());
     if let Some(known) = known {
         return Ok(known);
@@ -54,7 +54,7 @@ pub fn know(raw: &[u8]) -> Result<Rc<Known>, OutOfMemory> {
 
 fn remember(raw: Vec<u8>, known: &Rc<Known>) {
     TEXTS.with_borrow_mut(|texts| {
-        // The normal text and the identifiers are about as long as the text, and each identifier has an overhead of its own.
+        // The normal text and the identifiers are each about as long as the text, and each identifier has an overhead.
         let identifiers = known.text.identifiers.as_ref().map_or(0, |names| names.len());
         let bytes = OVERHEAD_BYTES + 3 * raw.len() + 64 * identifiers;
         if texts.bytes + bytes > TEXTS_BYTES_MAX {
