@@ -1,4 +1,4 @@
-//! The ticket of a session: the right to store the result that it computes for a key.
+//! The ticket of a session: the right to store the result of a query under a key.
 
 use super::compress::compress;
 use super::freshness::lifetime_ms;
@@ -30,18 +30,19 @@ use std::collections::BTreeSet;
 /// After this many results in a row that were invalid before they could be stored, the query is *left out* for a while: its results
 /// are not stored, unless a session waits for the result, a caller accepts outdated results, or the call has `refresh`.
 pub const TIMES_UNTIL_LEFT_OUT: u8 = 2;
-/// The limits, in milliseconds, of the time for which a query is left out. The time is ten times the duration of its run.
+/// The limits of the time for which a query is left out, in milliseconds. Within them, the time is ten times the duration of the
+/// run.
 const LEFT_OUT_MS_MIN: u64 = 1_000;
 const LEFT_OUT_MS_MAX: u64 = 60_000;
 
-/// How many milliseconds an invalid result stays for the sessions that have waited for it.
+/// The time for which an invalid result stays for the sessions that have waited for it, in milliseconds.
 const HANDED_OVER_MS: u64 = 10_000;
 
-/// The time to live of a marker ([`Rules::key_by_settings`]): one day.
+/// The time to live of a marker of [`Rules::key_by_settings`], in milliseconds: one day.
 pub(super) const MARKER_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The right to store the result for a key: a fill (`store/flights.rs`). It must end with [`Ticket::give_back`], unless an error
-/// ends the transaction or savepoint, which releases it.
+/// The right to store the result for a key: a fill (`store/flights.rs`). The session must release it with [`Ticket::give_back`]. If
+/// an error ends the transaction or the savepoint, the rollback releases it.
 pub struct Ticket {
     keyspace: Keyspace,
     key: Vec<u8>,
@@ -56,7 +57,7 @@ pub struct Ticket {
 /// The answer to a session that asks for a ticket.
 pub enum Asked {
     Ticket(Ticket),
-    /// Another session computes the result, or is about to set the key. If this session may wait, the answer has the moment at
+    /// Another session computes the result, or is about to set the key. If this session may wait, the last field is the moment at
     /// which it began to wait.
     Busy(Keyspace, InFlight, Option<Stamp>),
 }
@@ -64,7 +65,7 @@ pub enum Asked {
 /// The reason why a result was not stored.
 struct Unstored {
     status: Status,
-    /// The number of failures that the fill counts. If the results of the query can never be stored, it is [`FAILURES_MAX`], so
+    /// The number of failures that the fill counts. It must be [`FAILURES_MAX`] if the results of the query can never be stored, so
     /// that no session waits for the query.
     failures: u8,
 }
@@ -83,15 +84,15 @@ impl From<OutOfMemory> for Unstored {
 }
 
 impl Unstored {
-    /// Makes a reason that says nothing about the next run: its result may be stored.
+    /// Makes a reason that holds for this run only: the result of the next run may be stored.
     fn by_chance(status: Status) -> Self {
         Self { status, failures: 0 }
     }
 }
 
 impl Ticket {
-    /// Acquires the right to store a result. `if_busy` says what to do if another session computes the result. The error says why
-    /// the result cannot be stored.
+    /// Acquires the right to store a result. `if_busy` says what to do if another session computes the result. The error is the
+    /// reason why the result cannot be stored.
     pub fn ask(space: &Space, key: &[u8], if_busy: IfBusy) -> Result<Asked, Status> {
         let keyspace = entry::keyspace_to_compute(space, key)?;
         if !space.allows(Privilege::Write) {
@@ -110,7 +111,6 @@ impl Ticket {
         })
     }
 
-    /// Returns the key.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
@@ -124,13 +124,14 @@ impl Ticket {
         job: &mut J,
     ) -> (J::Result, Result<(), Status>) {
         run::renew_session();
-        // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
-        // result that reads a foreign table is refused anyway.
+        // On a foreign server, the transaction may have written rows, or may use an older snapshot. This only matters with
+        // `depends`: without it, a result that reads a foreign table is always refused.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
         // If the query writes, this value changes: the transaction gets a transaction ID, or its command ID grows.
         let wrote = locks::has_written().then(transaction::command_id);
         let (keyspace, stamp) = (self.keyspace, self.stamp);
         let tier = keyspace.tier;
+        // `own` is the ticket for the key of the rules, and `other` the ticket for the key with all settings.
         let by_settings = job.rules().key_by_settings();
         let (mut own, mut other, mut cursors, mut refused) = (Some(self), None, None, None);
         let mut run = run::run(job, &mut |relations| {
@@ -148,13 +149,13 @@ impl Ticket {
             let Some((key, kind)) = &by_settings else { return };
             let reads_settings = observer::reads_settings();
             observer::apart(|| {
-                // The result gets the stamp of the first ticket. The later stamp of the second one is not used. Both stamps are
-                // from before the query's snapshot.
+                // The result gets the stamp of the first ticket, not the later stamp of the second. Both stamps are from before the
+                // query's snapshot.
                 if let Ok(Asked::Ticket(ticket)) = Self::ask(space, key, IfBusy::GiveWay) {
                     other = Some(ticket);
                 }
-                // Sessions with other settings must not wait for this run. They wait once if the plan does not show that the query
-                // reads settings.
+                // Sessions with other settings must not wait for this run. If the plan does not show that the query reads settings,
+                // they wait once.
                 if let Some(basic) = own.take_if(|_| reads_settings) {
                     if basic.is_awaited() {
                         other.iter().for_each(Self::set_awaited);
@@ -239,8 +240,8 @@ impl Ticket {
             terms: job.terms().filter(|_| kept::may_be_kept(space)),
             has_own_terms: true,
         };
-        // An invalid result is stored for the sessions that have waited for it, for callers with `stale_ok`, and for workers that
-        // keep the result. Callers with `stale_ok` exist if this call has `stale_ok`, or if the previous result of the key was
+        // An invalid result is stored if a session has waited for it, if callers with `stale_ok` may use it, or if a worker keeps
+        // the result. Callers with `stale_ok` are expected if this call has `stale_ok`, or if the previous result of the key was
         // stored for such callers.
         let name = self.name();
         let stale_ticks = name.as_ref().map_or(0, |name| tier.stale_ticks(name));
@@ -266,7 +267,7 @@ impl Ticket {
             self.leave_out(fence, times, *cost, facts)?;
             return too_late.map_or(Ok(()), Err);
         }
-        // If no caller has `stale_ok`, only the sessions that have waited can use an invalid result, so it must not live long.
+        // Without callers with `stale_ok`, only the sessions that have waited can use an invalid result, so it must not live long.
         let is_handed_over = changed.is_some() && !is_chosen && stale_ticks == 0;
         let ttl_ms_max = if is_handed_over { Some(HANDED_OVER_MS) } else { ttl_ms_max };
         let is_kept = facts.terms.is_some() && !is_chosen;
@@ -287,7 +288,7 @@ impl Ticket {
             let previous = || tier.compare(name.as_ref()?, bytes);
             let ttl_ms = wanted.ttl_ms.or_else(|| lifetime_ms(space, *cost, previous));
             let ttl_ms = ttl_ms_max.map_or(ttl_ms, |most| Some(space.options.ttl_ms(ttl_ms).min(most)));
-            // A dependency may have changed during the compression. Without a note of when it was valid, a value must be valid now.
+            // A dependency may have changed during the compression. A value that is stored without `StaleOk` must be valid now.
             let changed = changed.or_else(first_changed);
             if let (Some(fence), false, false) = (changed, is_chosen, is_wanted) {
                 is_by_chance = true;
@@ -311,7 +312,7 @@ impl Ticket {
             Ok(())
         });
         if stored.is_err() && (wanted.refresh || is_chosen) {
-            // The previous value of the key is outdated for this caller, as after a refused `cache_set`.
+            // For this caller, the previous value of the key is outdated, as after a refused `cache_set`.
             entry::remove_previous(&self.keyspace, &self.key);
         }
         match (outcome, too_late) {
@@ -322,7 +323,7 @@ impl Ticket {
         }
     }
 
-    /// Stores a marker that says that the result lies under the key with settings. A marker is never wrong, so it has no
+    /// Stores a marker which says that the result is under the key with all settings. A marker is never wrong, so it has no
     /// dependencies.
     fn store_marker(&self, kind: pg_cache_core::Kind) -> Result<(), Status> {
         let marker = NewValue {
@@ -337,7 +338,7 @@ impl Ticket {
         self.publish(&marker, None, false).map(|_| ())
     }
 
-    /// Stores a marker that says that the result was invalid before it could be stored, because this dependency changed.
+    /// Stores a marker which says that the result was invalid before it could be stored, because this dependency has changed.
     fn leave_out(&self, fence: FenceId, times: u8, cost: Cost, facts: Facts<'_>) -> Result<(), Status> {
         let relation = self.keyspace.tier.fences().relation_of(fence);
         let culprit = relation.map(|(_, oid)| oid.to_ne_bytes());
@@ -367,8 +368,8 @@ impl Ticket {
         self.keyspace.key(&self.key, hash(&self.key))
     }
 
-    /// Stores a value under the key, unless the key was changed since the ticket was acquired. The error says why there was no room
-    /// for the value.
+    /// Stores a value under the key, unless the key was changed since the ticket was acquired. The error is the reason if there is
+    /// no room for the value.
     fn publish(
         &self,
         value: &NewValue<'_>,
@@ -385,7 +386,7 @@ impl Ticket {
         Ok(stored)
     }
 
-    /// Lets the results of the query be stored again, if they were not because a stored result was wrong.
+    /// Removes the marker after a wrong stored result, so that the results of the query are stored again.
     pub fn resume(&self, rules: &impl Rules) {
         verify::resume(&self.keyspace, rules);
     }
@@ -396,7 +397,7 @@ impl Ticket {
     }
 }
 
-/// The reason if the key was set or removed while the query ran.
+/// The reason if another session has set or removed the key while the query ran.
 const CHANGED: &str = "another session has changed the key meanwhile";
 
 /// Returns an error if the result was computed too fast to be stored.
@@ -407,7 +408,7 @@ fn admit<R>(space: &Space, run: &Run<R>, rules: &impl Rules) -> Result<(), Statu
     Ok(())
 }
 
-/// Returns the fences that the result depends on. The error says why the result cannot be stored.
+/// Returns the fences that the result depends on. The error is the reason why the result cannot be stored.
 pub(super) fn dependencies(
     tier: &HotTier,
     stamp: Stamp,
@@ -422,8 +423,8 @@ pub(super) fn dependencies(
     fences.extend(wanted.tags.iter().map(|name| tag(tier, name)));
     relations.iter().for_each(|oid| watch::add_relation(tier, *oid, stamp, &mut fences));
     if wanted.depends.is_none() {
-        // The result depends on the rows of the leaves of a partitioned table. `cache_invalidate_relation` for the partitioned
-        // table itself raises this fence.
+        // A result that has read leaves of a partitioned table depends on their rows. This fence is for the partitioned table
+        // itself: `cache_invalidate_relation` raises it.
         let above = seen.relations.union(&seen.parts).filter(|oid| !relations.contains(oid));
         above.for_each(|oid| memory::push(&mut fences, definitions::of_relation(tier, *oid)));
     }
@@ -431,7 +432,7 @@ pub(super) fn dependencies(
     memory::push(&mut fences, tier.fences().reserved(Reserved::Roles));
     run::add_definitions(known, seen, has_composites, &mut fences);
     // If several dependencies of a stored result have changed, the status of a miss names the last one of the list. So the fences
-    // of definitions come first, and the status names a table if it can.
+    // of definitions must come first, and the status names a table if it can.
     fences.rotate_left(rows_and_tags);
     memory::check();
     let mut known = BTreeSet::new();

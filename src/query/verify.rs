@@ -1,19 +1,20 @@
 //! Verifies a share of the hits of queries (`pg_cache.verify_rate`): runs the query again, and compares its result with the stored
-//! one. All functions that return results of queries get stored results from this file only, so the verification covers all of
-//! them.
+//! one. Every hit of a function that can run the query must be drawn by [`is_drawn`], so that the verification covers all these
+//! functions. They get stored results from [`find`], with one exception: `cache_fetch` draws first, and calls this file only if the
+//! hit is drawn (`api/fetch.rs`).
 //!
 //! The query runs on a new snapshot, as after a miss, or on the snapshot of a transaction that keeps one. The stored result may be
 //! newer than the snapshot of the caller's statement: in READ COMMITTED, a call may return rows that were committed after its
-//! statement began. But it is never newer than the new snapshot. If the results differ, the file checks again whether the entry is
-//! valid. If it is, then no dependency has changed from before the snapshot of the entry until after the new one, so the stored
-//! result was wrong. If it is not, the new snapshot may be from after the change, so the difference proves nothing.
+//! statement began. But it is never newer than the new snapshot. If the results differ, this file checks again whether the entry is
+//! valid. If it is valid, no dependency has changed from before the snapshot of the entry until after the new snapshot, so the
+//! stored result was wrong. If it is not valid, the new snapshot may be from after the change, so the difference proves nothing.
 //!
 //! A difference also proves nothing if the result of the run could not be stored, because the query then means something else in
-//! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). Such a hit counts as
+//! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). The hit then counts as
 //! skipped.
 //!
 //! The caller of a verified hit gets the rows of the run. The run stores nothing, takes no fill and leaves the status as it is. It
-//! runs in a subtransaction. If the run fails, the caller gets the stored result, unless the query is cancelled.
+//! runs in a subtransaction. If the run fails, the caller gets the stored result, unless the query was cancelled.
 //!
 //! After a difference, a marker (`store/kind.rs`) replaces the entry. While the marker stands, calls run the query and store
 //! nothing.
@@ -45,9 +46,9 @@ pub const FAILED: Status = Status::Refused("verification failed: a stored result
 
 /// The time to live of the marker: 30 days.
 const MARK_MS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// The cost of the marker. Evictions keep expensive entries.
+/// The cost of the marker. It is high because evictions keep expensive entries.
 const MARK_COST: Duration = Duration::from_secs(60 * 60);
-/// The log shows at most this many bytes of the text of a query.
+/// The most bytes of the text of a query that the log shows.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// Decides by chance whether the next hit is verified.
@@ -63,8 +64,8 @@ fn draw(rate: f64) -> bool {
     shared::chance() < rate
 }
 
-/// Looks for a stored result, and gives it to the caller of the query. If `is_drawn` is true, verifies it first, and gives the
-/// caller the result of the run.
+/// Looks for a stored result for the caller of the query. If `is_drawn` is true, verifies the result first, and returns the result
+/// of the run instead.
 #[inline]
 pub fn find<J: Job>(
     space: &Space,
@@ -110,13 +111,13 @@ struct Checked<R> {
     result: Option<R>,
 }
 
-/// The note of the entry that is verified, and its metadata with the stamp, by which a later look recognizes the entry.
+/// The note of the entry that is verified, and its metadata. A later look recognizes the entry by the stamp in the metadata.
 struct Note {
     meta: Meta,
     bytes: Vec<u8>,
 }
 
-/// Returns the note of the stored result, or why the result cannot be verified.
+/// Returns the note of the stored result. The error says why the result cannot be verified.
 fn before_run<J: Job>(space: &Space, wanted: &Wanted<'_>, job: &J, meta: &Meta) -> Result<Note, Event> {
     if meta.valid_at != u32::MAX {
         return Err(Event::UnverifiedStale);
@@ -180,9 +181,9 @@ fn is_valid(space: &Space, key: &[u8], stamp: Stamp) -> bool {
     entry::peek(space, key).is_some_and(|meta| meta.stamp == stamp)
 }
 
-/// Runs the query, and compares its result with the stored one. Raises the error of the query if the query is cancelled. Another
-/// error proves nothing: with another plan, the server evaluates the conditions of a query in another order, and may fail in a row
-/// that the first run has never reached.
+/// Runs the query, and compares its result with the stored one. If the query is cancelled, raises its error. Another error proves
+/// nothing: with another plan, the server evaluates the conditions of a query in another order, and may fail in a row that the
+/// first run has never reached.
 fn check<J: Job>(
     space: &Space,
     keyspace: &Keyspace,
@@ -270,7 +271,7 @@ fn could_be_stored<J: Job>(
         && job.rules().check_names(seen).is_ok()
 }
 
-/// Replaces the stored result with the marker. If there is no room for the marker, only removes the result.
+/// Replaces the stored result with the marker. If there is no room for the marker, removes the result without it.
 fn suspend<J: Job>(keyspace: &Keyspace, job: &J, facts: &Facts<'_>) {
     let (tier, mark_key, key) = (keyspace.tier, job.rules().mark_key(), job.rules().key());
     let name = |bytes| keyspace.key(bytes, hash(bytes));
@@ -295,8 +296,8 @@ fn suspend<J: Job>(keyspace: &Keyspace, job: &J, facts: &Facts<'_>) {
     }
 }
 
-/// Removes the marker of a query, so that its results are stored again. Does nothing if the marker is under the key of the result,
-/// because a new result replaces it there.
+/// Removes the marker of a query, so that its results are stored again. Does nothing if the marker is under the key of the result:
+/// a new result replaces it there.
 pub fn resume(keyspace: &Keyspace, rules: &impl Rules) {
     let mark_key = rules.mark_key();
     if mark_key != rules.key() {

@@ -13,7 +13,7 @@ use crate::store::status;
 use crate::store::warmer::Warmer;
 use pg_cache_core::Meta;
 
-/// Whether a warmer must run.
+/// The outcome of a look at a warmer: whether it must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Its result is stored and young enough. The field is the tick at which the result was stored.
@@ -24,7 +24,7 @@ pub enum Due {
     Old,
 }
 
-/// Calls `with` with the space of a warmer, and with the call of `cache_query` that the warmer stands for.
+/// Calls `with` with the space of a warmer, and with the call of `cache_query` whose result the warmer keeps stored.
 fn with_asked<R>(
     warmer: &Warmer,
     refresh: bool,
@@ -47,14 +47,14 @@ fn with_asked<R>(
 }
 
 /// Returns whether a warmer must run. Must be called in a session of its owner. Does not run the query. `verified` is the tick of
-/// the last `Due::No`.
+/// the last [`Due::No`]: the tags of a result that was stored at this tick are not compared again.
 pub fn due(warmer: &Warmer, verified: u32) -> Due {
     let stored =
         with_asked(warmer, false, |space, asked| Ok(prefill::stored(space, asked, Form::Rows, verified)?));
     match stored {
         Ok(Some(meta)) if is_old(warmer, &meta) => Due::Old,
         Ok(Some(meta)) => Due::No(meta.created),
-        // If the space has an error, the run raises it.
+        // If the space cannot be used, the run raises the error.
         Ok(None) | Err(_) => Due::Missing,
     }
 }
@@ -69,8 +69,8 @@ fn is_old(warmer: &Warmer, meta: &Meta) -> bool {
 /// How often a worker looks at its warmers, in milliseconds.
 const POLL_MS: u64 = 1000;
 
-/// Returns whether a valid result is about to expire: whether a run that begins after `poll_ms` would probably end later than the
-/// result. A result is never about to expire in the first half of its life.
+/// Returns whether a valid result is about to expire: a run that begins after `poll_ms` milliseconds would probably end later than
+/// the result. A result is never about to expire in the first half of its life.
 pub(super) fn is_about_to_expire(meta: &Meta, ttl_ms: Option<u64>, poll_ms: u64) -> bool {
     let (age_ms, left_ms) = (shared::ms_since(meta.created), shared::ms_until(meta.expires));
     let left_ms = ttl_ms.map_or(left_ms, |ttl_ms| left_ms.min(ttl_ms.saturating_sub(age_ms)));

@@ -1,7 +1,7 @@
-//! Decides what a statement gains from the cache, and in which form. This is pure Rust without PostgreSQL, so that unit tests can
-//! use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into words.
+//! Decides what a statement gains from the cache, and in which form it should be cached. The file is pure Rust without PostgreSQL,
+//! so that unit tests can use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into words.
 //!
-//! Times are milliseconds, except the windows of observation, which are seconds.
+//! All times are in milliseconds, except those with `seconds` or `SECONDS` in their names.
 
 /// The cost of a hit without its rows, in milliseconds: finding the result, and starting to return it.
 const HIT_MS: f64 = 0.05;
@@ -13,24 +13,24 @@ const MISS_MS: f64 = 0.2;
 /// The additional cost of each row of a miss, in milliseconds.
 const MISS_ROW_MS: f64 = 0.0005;
 
-/// The least number of calls, counted or observed, from which the calls of a statement in the future are inferred.
+/// The least number of calls, counted or observed, that allow a prediction of the later calls of a statement.
 pub const CALLS_MIN: f64 = 5.0;
-/// A statement must take at least this many times as long as a hit.
+/// A statement is worth caching only if it takes at least this many times as long as a hit.
 const HIT_TIMES: f64 = 4.0;
 /// The least saving that is worth a change of the application: 0.05 ms in each second, which are 4 s in a day.
 const SAVES_MIN: f64 = 0.05;
-/// A statement must take so many milliseconds before the advice is that its callers accept old rows.
+/// A statement must take at least this many milliseconds before the advice is that its callers accept old rows.
 const STALE_MS: f64 = 20.0;
-/// A statement must take so many milliseconds before the advice is that a worker computes its result.
+/// A statement must take at least this many milliseconds before the advice is that a worker computes its result.
 const WARM_MS: f64 = 1000.0;
-/// A statement must have so many calls for each miss before the advice is that a worker computes its result.
+/// A statement must have at least this many calls for each miss before the advice is that a worker computes its result.
 const WARM_HITS: f64 = 10.0;
-/// The age of rows that `stale_ok` accepts in the advice, in seconds.
+/// The age in seconds up to which callers accept old rows if they follow the advice to use `stale_ok`.
 pub const STALE_SECONDS: f64 = 60.0;
-/// The times to live that the advice chooses from if the default is too short, in seconds, each with its name in SQL.
+/// The times to live that the advice chooses from if the default is too short: seconds, and the name in SQL.
 const LONGER: [(f64, &str); 2] = [(3600.0, "1 hour"), (86_400.0, "1 day")];
 
-/// The costs of one call.
+/// The costs of one call in milliseconds: without the cache, as a hit, and as a miss.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     pub uncached: f64,
@@ -62,11 +62,11 @@ impl Costs {
 /// Where the expected number of hits comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evidence {
-    /// The observing mode has counted calls, and the hits among them. `saved_ms` is the time of the calls that would have been
-    /// hits.
+    /// The observing mode has counted calls, and among them the calls that would have been hits. `saved_ms` is the time that these
+    /// hits took without the cache.
     Observed { calls: f64, hits: f64, saved_ms: f64, seconds: f64, is_invalidated: bool },
-    /// At most `commits` commits have changed a table of the statement. Between two of them, the statement always returns the same
-    /// rows. `roles` is the number of roles that call it, each of which has results of its own.
+    /// At most `commits` commits have changed a table of the statement. Between two commits, the statement always returns the same
+    /// rows. `roles` is the number of roles that call it. Each role has results of its own.
     Commits { commits: f64, roles: f64 },
     /// It is not known how often a call repeats an earlier one.
     Unknown,
@@ -83,9 +83,10 @@ pub struct Figures {
     /// The time in which the calls were counted, in seconds.
     pub seconds: f64,
     pub evidence: Evidence,
-    /// Whether the result depends on the clock, so that it lives at most a minute.
+    /// Whether the result depends on the clock. Such a result lives at most a minute.
     pub reads_clock: bool,
-    /// Whether a BI tool is likely to read the result: it summarizes rows, and a view can have its columns.
+    /// Whether a business intelligence tool is likely to read the result: the statement summarizes rows, and a view can have its
+    /// columns.
     pub suits_view: bool,
     pub has_parameters: bool,
 }
@@ -113,15 +114,14 @@ pub enum Choice {
 pub struct Verdict {
     pub choice: Choice,
     pub costs: Costs,
-    /// The expected ratio of hits. None if it is not known.
+    /// The expected share of hits among the calls. None if it is not known.
     pub hit_ratio: Option<f64>,
     pub break_even: f64,
-    /// The milliseconds that callers wait less in each second. For [`Choice::Observe`], this is what they would save if every call
-    /// was a hit.
+    /// The milliseconds of waiting that callers save in each second. For [`Choice::Observe`], the saving if every call was a hit.
     pub saves: f64,
-    /// The time to live to ask for. None: the default.
+    /// The time to live that calls should ask for. None: the default.
     pub ttl: Option<&'static str>,
-    /// The further milliseconds in each second that callers save if a worker computes the result after each change.
+    /// The additional milliseconds that callers save in each second if a worker computes the result after each change.
     pub warm: Option<f64>,
 }
 
@@ -131,7 +131,7 @@ impl PartialEq for Costs {
     }
 }
 
-/// The expected calls and misses, and the milliseconds that they save, in a number of seconds.
+/// The expected calls and misses in a number of seconds, and the milliseconds that callers save.
 #[derive(Clone, Copy, Debug)]
 struct Expected {
     calls: f64,
@@ -159,7 +159,7 @@ impl Expected {
     }
 }
 
-/// Returns the mean time in milliseconds below which no statement is worth caching, even if it returns no rows.
+/// Returns the mean time of a call, in milliseconds, below which no statement is worth caching, even if it returns no rows.
 pub fn floor_ms(min_cost_ms: f64) -> f64 {
     min_cost_ms.max(HIT_TIMES * HIT_MS)
 }
@@ -191,7 +191,8 @@ pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
             let (seconds, misses) = (seconds.max(1e-3), (calls - hits).clamp(0.0, calls));
             let lost = hits * costs.hit + misses * (costs.miss - costs.uncached);
             let exact = Expected { calls, misses, saved_ms: saved_ms - lost, seconds };
-            // With parameters, some misses may be calls with new arguments. The observing mode does not count these separately.
+            // With parameters, some misses may be calls with new arguments. The observing mode does not count these separately, so
+            // the misses do not show what `stale_ok` would save.
             let stale = (is_invalidated && !figures.has_parameters)
                 .then(|| Expected::of(costs, calls, 1.0 + seconds / STALE_SECONDS, seconds));
             (exact, stale, None, if is_invalidated { misses } else { 0.0 })
