@@ -1,7 +1,7 @@
 //! The worker of a database: saves values in its segments (`saving.rs`), and sends notifications about its changes (`sending.rs`).
 //!
-//! An error does not end the worker. It begins again after a pause, with a new saver, and first frees segments without copying
-//! rows: a full disk may need that.
+//! An error does not end the worker. The worker begins again after a pause, with a new saver. The first pass of that saver frees
+//! segments without copying rows: a full disk may need that.
 
 use super::errors;
 use super::saving::Saving;
@@ -13,15 +13,16 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
 use std::time::{Duration, Instant};
 
-/// How often a worker that saves nothing looks whether it can.
+/// How often a worker without a saver checks whether it can save values.
 const LOOK: Duration = Duration::from_secs(1);
-/// A worker that has neither saved nor sent anything for so long ends.
+/// The time after which a worker ends if it has neither saved nor sent anything.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the worker waits after an error. Each further error without a success in between doubles the time.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The limit to which [`PAUSE_MIN`] doubles.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// How often a worker that waits after an error looks whether it must leave its database.
+/// How often a worker that waits after an error checks whether it must leave its database.
 const STEP: Duration = Duration::from_millis(100);
 
 /// The main function of the worker of a database.
@@ -45,9 +46,9 @@ pub fn run(database: u32) {
     slot.give_back(session::pid());
 }
 
-/// Takes a free slot, or that of a worker that is gone. Returns None if there is no slot, or if
-/// another worker has one for this database: a database must have only one saver. Of two workers that start at the same time, both
-/// may give up; the launcher then starts another one.
+/// Takes a free slot, or the slot of a worker that is gone. Returns None if there is no slot, or if another worker has a slot for
+/// this database: a database must have only one saver. If two workers start at the same time, both may give up; the launcher then
+/// starts another one.
 fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     let pid = session::pid();
     let slot = shared::database_slots().find(|slot| {
@@ -57,7 +58,7 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
         }
         slot.take(pid, database, shared::tick())
     })?;
-    // With this fence, at least one of two workers sees the slot of the other.
+    // With this fence, at least one of two workers that start at the same time sees the slot of the other.
     fence(SeqCst);
     if background::has_worker(database, pid) {
         slot.give_back(pid);
@@ -66,8 +67,8 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     Some(slot)
 }
 
-/// Works until there is nothing to do for some time. `pause` is how long the worker has waited after the last error; None after a
-/// success.
+/// Works until there has been nothing to do for some time. `pause` is the time that the worker has waited after the last error;
+/// None after a success.
 fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>, sender: &mut Option<Sender>) {
     let (mut saving, mut useful, mut looked) = (None, Instant::now(), None::<Instant>);
     let mut has_ever_sent = false;
@@ -87,7 +88,8 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>, sender: 
         slot.note_success();
         slot.worked.store(shared::tick(), Relaxed);
         has_ever_sent |= has_sent;
-        // A worker that has sent something waits for more changes. Otherwise it has come to save or to free, and that is done.
+        // A worker that has sent something waits for more changes. Any other worker was started to save or to free, and ends when
+        // that is done.
         if saving.is_none() && !has_ever_sent && !has_unsent(sender) {
             return;
         }
@@ -106,10 +108,10 @@ fn rest(saving: Option<&Saving>, sender: Option<&Sender>) {
     let mut send = due_in();
     if sender.is_some() && send.is_none() {
         shared::wake_on_change();
-        // A change that came before that call does not wake this process.
+        // A change that came before that call does not wake this process, so the journal must be checked again.
         send = due_in();
     }
     let time = send.map_or(pass, |send| send.min(pass));
-    // The server counts whole milliseconds.
+    // The server waits for whole milliseconds, so the time is rounded up.
     background::wait(if time.is_zero() { time } else { time + Duration::from_millis(1) });
 }

@@ -1,4 +1,4 @@
-//! Errors of background workers, in the slot of the worker and in the figures of the server.
+//! Counts the errors of background workers, in the slot of the worker and in the statistics of the server.
 
 use crate::pg::error::SqlState;
 use crate::pg::shared;

@@ -1,12 +1,15 @@
-//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of,
-//! workers that run warmers (`warmth.rs`), and the Redis worker while there is a Redis.
+//! The launcher sweeps the memory tier, and starts the other workers: a worker for each database that has work, workers that run
+//! warmers (`warmth.rs`), and the Redis worker if `pg_cache.redis_url` is set.
 //!
-//! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
-//! it since its last worker was started, or if one of its segments is to be emptied. At most `pg_cache.max_workers` workers run. If
-//! more databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
+//! The launcher is connected to no database, so it never blocks a command on a database. A database *has work* if values were
+//! stored in it since its last worker was started, if one of its segments must be emptied, if it has changes to send notifications
+//! about (`news.rs`), or if it existed when the launcher started and has had no worker since. At most `pg_cache.max_workers`
+//! workers of databases run. If more databases have work, the launcher ends a worker that is idle or has run for some time, so that
+//! the other databases get their turn.
 //!
-//! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be
-//! started. So the launcher retires the segment after some time.
+//! A segment that must be freed cannot always wait for the worker of its database: the database may accept no connections, or the
+//! server may have no place for a worker. After some time, the launcher *retires* such a segment: it drops the locations of its
+//! values (`store/table/record.rs`).
 
 use super::errors;
 use super::news::News;
@@ -29,13 +32,13 @@ const LOOK: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_secs(30);
 /// How many milliseconds a worker may be idle while another database waits for its turn.
 const IDLE_MS: u64 = 2_000;
-/// How long the launcher waits before it starts a worker for a database whose last worker has ended early.
+/// The least time between the starts of two workers of a database.
 const BACKOFF: Duration = Duration::from_secs(5);
-/// How long the launcher waits before it starts the Redis worker again.
+/// The least time between two starts of the Redis worker.
 const REDIS_BACKOFF: Duration = Duration::from_secs(1);
-/// How long a segment that is to be freed waits for a worker of its database.
+/// How long a segment that must be freed waits for a worker of its database before the launcher retires it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The buckets that are swept between two looks at the signals.
+/// The number of buckets that are swept before the launcher handles signals again.
 const SWEPT_AT_ONCE: u32 = 4096;
 
 /// The main function of the launcher.
@@ -69,9 +72,10 @@ pub fn run() {
 /// The launcher's knowledge of a database.
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// How many values had been stored when its last worker was started. If more are stored now, that worker may have left some.
+    /// How many values had been stored when its last worker was started, or when the launcher found that it could start none. If
+    /// more are stored now, a worker may have something to save.
     stored: u64,
-    /// When its last worker was started.
+    /// The time of that moment.
     started: Option<Instant>,
 }
 
@@ -80,18 +84,18 @@ struct Launcher {
     tier: &'static HotTier,
     /// The place in shared memory where the launcher shows its state.
     slot: &'static WorkerSlot,
-    /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the
-    /// server.
+    /// The databases that have not had a worker since the launcher started. Their tables may have rows from before the server was
+    /// started last.
     unseen: BTreeSet<u32>,
     /// The workers that were started and have not ended.
     running: Vec<Started>,
     /// The facts about each database, by its OID.
     known: BTreeMap<u32, Known>,
-    /// The databases that were asked to free a segment while they had no worker, and since when.
+    /// The databases without a worker that have a segment to free, and since when.
     deserted: BTreeMap<u32, Instant>,
-    /// The databases whose changes were not sent yet.
+    /// The databases with changes that were not sent yet.
     news: News,
-    /// The start of the workers that run warmers.
+    /// The workers that run warmers.
     warmth: Warmth,
     /// When the Redis worker was started last.
     redis: Option<Instant>,
@@ -134,7 +138,7 @@ impl Launcher {
         wanted
     }
 
-    /// Returns the databases that have something to save or to free, and enough segments for that.
+    /// Returns the databases that have something to save or to free, and that have or can get enough segments to work with.
     fn savers(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
         let mut savers = self.unseen.clone();
         let is_off = settings::table_bytes() == 0;
@@ -151,8 +155,8 @@ impl Launcher {
         savers
     }
 
-    /// Frees the segments of databases that have neither saved values nor a worker, so that other databases can have them. The next
-    /// worker of such a database takes segments again.
+    /// Frees the segments of databases that have neither saved values nor a worker, so that other databases can have these
+    /// segments. The next worker of such a database takes segments again.
     fn release_unused(&self) {
         Holdings::read(self.tier).each_unused(|database, segments| {
             if !self.has_worker(database) {
@@ -161,7 +165,7 @@ impl Launcher {
         });
     }
 
-    /// Whether a database may get a worker now. It has one at a time.
+    /// Returns whether a database may get a worker now. A database must never have two workers at a time.
     fn may_start(&self, database: u32) -> bool {
         let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
         !self.has_worker(database)
@@ -169,15 +173,15 @@ impl Launcher {
             && !background::is_closed(database)
     }
 
-    /// Whether a database has a worker, or one is about to start. A worker of a previous launcher is not in the list.
+    /// Returns whether a database has a worker, or one is about to start. `running` lacks the workers of a previous launcher.
     fn has_worker(&self, database: u32) -> bool {
         self.running.iter().any(|worker| worker.database == database) || background::has_worker(database, 0)
     }
 
-    /// Starts workers, or ends one if too many run. Returns false if the server has no free place for a worker.
+    /// Starts workers, or ends one worker if too many run. Returns false if the server has no free place for a worker.
     fn start(&mut self, wanted: BTreeSet<u32>, stored: &BTreeMap<u32, u64>) -> bool {
         let databases = background::in_transaction(background::databases);
-        // The database whose last worker started first comes first, so that all get their turns.
+        // The database whose last worker was started first comes first, so that every database gets its turn.
         let mut wanted: Vec<u32> = memory::collect(wanted.into_iter());
         wanted.sort_by_key(|database| self.known.get(database).and_then(|known| known.started));
         for database in wanted {
@@ -206,7 +210,8 @@ impl Launcher {
         true
     }
 
-    /// Starts the Redis worker if there is a Redis and no such worker. Returns false if the server has no free place for it.
+    /// Starts the Redis worker if `pg_cache.redis_url` is set and the worker does not run. Returns false if the server has no free
+    /// place for it.
     fn start_redis(&mut self) -> bool {
         let is_alive = || {
             let slot = shared::redis_slot();
@@ -220,7 +225,7 @@ impl Launcher {
         background::start_redis().is_some()
     }
 
-    /// Retires segments that are to be freed, if their databases have had no worker for some time.
+    /// Retires the segments that must be freed and whose databases have had no worker for some time.
     fn retire_deserted(&mut self) {
         let before = std::mem::take(&mut self.deserted);
         record::each(self.tier, |segment, record| {
@@ -236,7 +241,7 @@ impl Launcher {
         });
     }
 
-    /// Returns how many workers run or are about to start. The workers of a previous launcher are not in the list.
+    /// Returns how many workers of databases run or are about to start. `running` lacks the workers of a previous launcher.
     fn alive(&self) -> usize {
         self.running.len().max(background::workers())
     }
@@ -252,15 +257,16 @@ impl Launcher {
         stored
     }
 
-    /// Notes that a database is looked at now, so that it is not looked at again before values are stored in it.
+    /// Notes that the launcher has started a worker for a database, or could start none. The database does not count as one with
+    /// new values before more values are stored in it.
     fn note(&mut self, database: u32, stored: &BTreeMap<u32, u64>) {
         let stored = stored.get(&database).copied().unwrap_or(0);
         self.known.insert(database, Known { stored, started: Some(Instant::now()) });
         self.unseen.remove(&database);
     }
 
-    /// Ends a worker that has had nothing to do lately. Otherwise ends the one that has run for the longest time, if that is long
-    /// enough.
+    /// Ends a worker that has had nothing to do lately. If there is none, ends the worker that has run for the longest time, if it
+    /// has run for at least [`TURN`].
     fn end_one(&self) {
         let is_idle = |worker: &&Started| {
             shared::database_slots().any(|slot| {
@@ -281,7 +287,8 @@ impl Launcher {
         }
     }
 
-    /// Frees the segments of databases that were dropped. Reads the segments first: their databases were there then.
+    /// Frees the segments of dropped databases. The segments must be read before the list of databases: otherwise a database that
+    /// was created in between would count as dropped.
     fn forget_dropped(&self) {
         let holdings = Holdings::read(self.tier);
         if holdings.databases().next().is_some() {

@@ -1,8 +1,9 @@
-//! The background workers: a launcher for the server, one worker for each database that has values to save in tables or changes to
-//! notify of, one for each role of a database that has warmers, and one that copies values to Redis.
+//! The background workers: a launcher for the server, a worker for each database that has values to save in tables or changes to
+//! send notifications about, a worker for each role of a database that has warmers or results to keep stored, and a worker that
+//! copies values to Redis.
 //!
-//! The cache works without them: nothing is then saved or copied, no notification is sent, and entries of no use stay in memory
-//! until their blocks are needed.
+//! The cache works without them. Then no value is saved or copied, no notification is sent, no query runs in the background, and
+//! dead entries stay in memory until their blocks are needed.
 
 mod database;
 mod errors;

@@ -1,5 +1,4 @@
-//! The databases whose changes were not sent yet, for the launcher: it follows the journal, and starts a worker for such a
-//! database.
+//! The databases with changes that were not sent yet. The launcher follows the journal, and starts a worker for each such database.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{session, settings};
@@ -8,26 +7,26 @@ use pg_cache_core::KEY_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-/// The changes of a database that were perhaps not sent yet.
+/// The changes of a database that no worker has confirmed as sent.
 #[derive(Clone, Copy, Debug)]
 struct Unsent {
-    /// A number before the first of them.
+    /// A number before that of the first change.
     before: u64,
-    /// The number of the last one.
+    /// The number of the last change.
     last: u64,
 }
 
-/// The databases with such changes.
+/// The databases with unsent changes.
 #[derive(Debug, Default)]
 pub struct News {
-    /// The number up to which the journal was read.
+    /// The number up to which the launcher has read the journal.
     read: u64,
-    /// The changes that were not sent yet, by the OID of the database.
+    /// The unsent changes, by the OID of the database.
     unsent: BTreeMap<u32, Unsent>,
 }
 
 impl News {
-    /// Reads on in the journal, and forgets the changes that were sent.
+    /// Reads the new changes in the journal, and forgets the changes that were sent.
     pub fn follow(&mut self, tier: &HotTier) {
         if settings::notify_channel().is_none() || !tier.journal().exists() {
             *self = Self::default();
@@ -49,15 +48,15 @@ impl News {
                     *last = next.number;
                     self.read = next.number;
                 }
-                // The worker of a database that is so busy notices this itself. Another database gets a worker with its next
-                // change.
+                // The launcher has lost changes. A worker that runs reads the journal itself and notices the loss. A database
+                // without a worker gets one with its next change.
                 Err(_) => {
                     self.read = tier.journal().last().unwrap_or(0);
                     break;
                 }
             }
         }
-        // A change of all databases is sent by the workers that run.
+        // The workers that run send a change of all databases.
         self.unsent.remove(&0);
         for slot in shared::database_slots() {
             let (pid, database) = (slot.pid.load(Acquire), slot.database.load(Acquire));
@@ -79,12 +78,12 @@ impl News {
         self.unsent.keys().copied()
     }
 
-    /// Returns the number behind which the worker of a database begins; 0 if no notifications are sent.
+    /// Returns the number after which the worker of a database begins to read the journal. 0 if no notifications are sent.
     pub fn number(&self, database: u32) -> u64 {
         self.unsent.get(&database).map_or(self.read, |unsent| unsent.before)
     }
 
-    /// Forgets a database that has gone, or that accepts no connections.
+    /// Forgets the changes of a database that was dropped or accepts no connections.
     pub fn forget(&mut self, database: u32) {
         self.unsent.remove(&database);
     }
