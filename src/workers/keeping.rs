@@ -1,8 +1,9 @@
-//! The results of one role that its worker keeps stored (`store/kept.rs`).
+//! The results of one role that its worker keeps stored without a warmer (`store/kept.rs`).
 //!
-//! Every few seconds, the worker walks through all entries in memory to find the most valuable results of each space. A walk over a
-//! million entries takes a part of a second, so walks take at most a twentieth of the time. Between two walks, the worker looks at
-//! the results of its role that it has found. A look costs about a microsecond for each result.
+//! Every few seconds, the worker *walks* through all entries in memory to find the most valuable results of each space with the
+//! option `keep_warm`. A walk over a million entries takes a part of a second, so the worker spends at most a twentieth of its time
+//! on walks. Between two walks, it looks at the results of its role that the last walk has found. A look costs about a microsecond
+//! for each result.
 //!
 //! To *renew* a result is to run its query again and store the new result.
 
@@ -25,7 +26,7 @@ pub struct Keeping {
     role: Role,
     /// The options of the spaces in which results are kept.
     spaces: Spaces,
-    /// The results that the last walk has found.
+    /// The results of the role that the last walk has found.
     kept: Vec<Kept>,
     /// When the next walk begins.
     next_walk: Instant,
@@ -36,7 +37,7 @@ impl Keeping {
         Self { role, spaces: Spaces::new(), kept: Vec::new(), next_walk: Instant::now() }
     }
 
-    /// Returns whether there are spaces in which results are kept.
+    /// Returns whether there are spaces in which results are kept, so that walks make sense.
     pub fn has_spaces(&self) -> bool {
         !self.spaces.is_empty()
     }
@@ -48,7 +49,8 @@ impl Keeping {
 
     /// Reads the options of the spaces. Must be called when they may have changed. May raise errors.
     pub fn read_spaces(&mut self) {
-        // Another role's function that a superuser has called must not run again as the superuser by itself.
+        // A superuser keeps no results. A superuser may have called a function of another role once, and a worker must not run that
+        // function again with the privileges of the superuser.
         let spaces = if self.role.is_superuser() { Spaces::new() } else { kept::spaces() };
         if spaces != self.spaces {
             self.spaces = spaces;
@@ -56,7 +58,7 @@ impl Keeping {
         }
     }
 
-    /// Walks through the entries if it is time, or if `now` is true. May raise errors.
+    /// Walks through the entries if a walk is due, or if `now` is true. May raise errors.
     pub fn walk(&mut self, now: bool) {
         let began = Instant::now();
         if self.spaces.is_empty() {
@@ -74,8 +76,8 @@ impl Keeping {
         self.next_walk = began + took + WALK_MIN.max(took * WALK_REST);
     }
 
-    /// Looks at all results, which also notes that the valid ones are valid now. Returns the index of the one to renew now: of
-    /// those that must be renewed, the one that was stored first.
+    /// Looks at all results, which also notes that the valid results are valid now. Returns the index of the result to renew next:
+    /// of those that must be renewed, the one that was stored first.
     pub fn next(&self) -> Option<(usize, Renewal)> {
         let mut next: Option<(usize, Renewal)> = None;
         for (index, kept) in self.kept.iter().enumerate() {

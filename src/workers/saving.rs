@@ -1,6 +1,4 @@
-//! Saves the values of the database of a worker in its segments.
-//!
-//! A *segment* is one of the tables of saved values.
+//! Saves the values of a worker's database in the segments of the database. A *segment* is one of the tables of saved values.
 
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, settings, shared};
@@ -9,31 +7,32 @@ use pg_cache_core::Event;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long the worker waits between two passes. Entries that are about to be evicted must be saved within that time.
+/// The time between two passes. Entries that are about to be evicted must be saved within this time.
 pub const PASS: Duration = Duration::from_millis(100);
-/// How long the worker waits between two passes if so many entries are evicted that [`PASS`] would be too long for some.
+/// The time between two passes if so many entries are evicted that some would not be saved within [`PASS`].
 const HURRIED_PASS: Duration = Duration::from_millis(5);
 
-/// The state of saving, from the start of the worker or from its last error on.
+/// The state of saving since the worker started or since its last error.
 pub struct Saving {
     /// The saver, which copies entries to tables.
     saver: Saver,
-    /// The number of saved values in the worker's slot when this began.
+    /// The number of saved values in the worker's slot when the saver began.
     saved: u64,
-    /// The number of outdated copies in the worker's slot when this began.
+    /// The number of outdated copies in the worker's slot when the saver began.
     outdated: u64,
     /// When the segments were last maintained.
     maintained: Instant,
-    /// When the saver last walked through the entries of the memory to save some of them.
+    /// When the saver last walked through the entries in memory to save some of them.
     walked: Instant,
     /// When the next pass is due.
     next: Instant,
-    /// Whether segments may be freed by copying rows on. Not after an error: a full disk may need segments to be freed first.
+    /// Whether the saver may copy rows to another segment to free a segment. It must not do so in the first pass after an error: a
+    /// full disk may need segments to be freed first.
     copies: bool,
 }
 
 impl Saving {
-    /// Begins. Returns None if values cannot be saved in this database.
+    /// Makes a saver for the database. Returns None if values cannot be saved in this database.
     pub fn begin(slot: &WorkerSlot, copies: bool) -> Option<Self> {
         let saver = background::in_transaction(Saver::new)?;
         let now = Instant::now();
@@ -46,8 +45,8 @@ impl Saving {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Makes a pass, if it is due. Returns whether it has done something useful; None if there is nothing more to do in this
-    /// database. May raise errors.
+    /// Makes a pass, if one is due. Returns whether the pass has done something useful, or None if there is nothing more to do in
+    /// this database. May raise errors.
     pub fn pass(&mut self, slot: &WorkerSlot) -> Option<bool> {
         if !self.due_in().is_zero() {
             return Some(false);
@@ -80,7 +79,7 @@ impl Saving {
     }
 }
 
-/// Counts events of this worker in the figures of the server.
+/// Counts events of this worker in the statistics of the server.
 fn count(event: Event, by: u64) {
     if let Some(tier) = shared::tier() {
         tier.count_event(event, by);

@@ -1,8 +1,8 @@
 //! Sends notifications about the changes in the database of a worker.
 //!
-//! Commits never notify: they write to the journal, and the worker sends few notifications for many changes. If the server's queue
-//! of notifications fills, because a listening session does not read, the worker pauses. So the queue keeps room for the
-//! notifications of applications.
+//! A commit never sends a notification. It writes to the journal, and the worker sends few notifications for many changes. If the
+//! server's queue of notifications fills because a listening session does not read, the worker pauses. So the queue keeps room for
+//! the notifications of applications.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
@@ -13,22 +13,22 @@ use pg_cache_core::Event;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The least time between two batches, so that a batch has many changes if many transactions commit.
+/// The least time between two batches, so that a batch has many changes while many transactions commit.
 const GAP: Duration = Duration::from_millis(5);
-/// How long the worker waits before it looks again whether the queue has room.
+/// How long the worker waits before it checks again whether the queue has room.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The state of sending. It outlives an error of the worker.
+/// The state of sending. It outlives an error of the worker, so that the worker then goes on after the last change that was sent.
 #[derive(Debug)]
 pub struct Sender {
     /// The number of the journal up to which everything was sent.
     sent: u64,
-    /// Before this moment, nothing is sent.
+    /// The moment before which nothing is sent.
     next: Instant,
 }
 
 impl Sender {
-    /// Begins behind a number, or at the end of the journal. Returns None if there is no journal.
+    /// Begins after the change with this number, or at the end of the journal. Returns None if there is no journal.
     pub fn behind(number: Option<u64>) -> Option<Self> {
         let tier = shared::tier().filter(|tier| tier.journal().exists())?;
         journal::begin(tier);
@@ -42,7 +42,7 @@ impl Sender {
         (last != self.sent).then(|| self.next.saturating_duration_since(Instant::now()))
     }
 
-    /// Sends the next batch, if there is one and it is due. Returns whether it has sent something. May raise errors.
+    /// Sends the next batch, if there is one and it is due. Returns whether a notification was sent. May raise errors.
     pub fn send(&mut self, slot: &WorkerSlot) -> bool {
         let Some(tier) = shared::tier().filter(|_| self.due_in().is_some_and(|rest| rest.is_zero())) else {
             return false;
@@ -66,7 +66,7 @@ impl Sender {
     }
 }
 
-/// Sends a batch, unless notifications are off. Returns the number of notifications. None if the queue has no room. May raise
+/// Sends a batch, unless notifications are off. Returns the number of notifications, or None if the queue has no room. May raise
 /// errors.
 fn send_batch(tier: &'static HotTier, batch: &Batch) -> Option<u64> {
     let Some(channel) = settings::notify_channel() else { return Some(0) };

@@ -1,13 +1,13 @@
 //! The worker that runs the warmers of one role in one database (`store/warmer.rs`), in a session of that role. It also renews the
 //! results of the role that are kept stored without a warmer (`keeping.rs`).
 //!
-//! About once a second, the worker looks whether the results of the warmers are stored, without running a query. It runs the
+//! About once a second, the worker checks whether the results of the warmers are stored, without running a query. It runs the
 //! warmers that are due one after the other, each in a transaction of its own. A warmer rests after its run, so that the other
 //! warmers get their turn.
 //!
 //! The worker leaves after some time, so that a new worker takes over with the present settings of the role and the database. It
-//! also leaves if a query has changed the settings of its session: sessions of clients would not find the results that it then
-//! stores.
+//! also leaves if a query has changed the settings of its session: sessions of clients would not find results that are stored with
+//! these settings.
 //!
 //! A worker that was started with role 0 only removes the warmers of dropped roles, and tells the launcher which roles have warmers
 //! or kept results in the database.
@@ -33,7 +33,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How often the worker looks at its warmers.
+/// How often the worker checks its warmers.
 const LOOK: Duration = Duration::from_secs(1);
 /// The time after which a worker leaves.
 const STAY: Duration = Duration::from_secs(60);
@@ -71,9 +71,9 @@ pub fn run(owner: Owner) {
     slot.give_back(pid);
 }
 
-/// The next step of the worker, after a look at the warmers and the kept results.
+/// The next step of the worker.
 enum Next {
-    /// Run the warmer with this index. The second field says whether to compute a valid result again.
+    /// Run the warmer with this index. The second field says whether its result is still valid and must be computed again.
     Run(usize, bool),
     /// Run the query of the kept result with this index.
     Renew(usize, Renewal),
@@ -81,7 +81,7 @@ enum Next {
     Leave,
 }
 
-/// Returns whether there are more owners than workers, so that they take turns.
+/// Returns whether there are more owners than workers, so that workers must take turns.
 fn others_wait() -> bool {
     shared::warm_list().is_some_and(|list| list.waiting() > settings::max_workers())
 }
@@ -101,14 +101,14 @@ struct Warming {
     warmers: Vec<Warmer>,
     /// The generation of the catalog tables from before the warmers were read.
     generation: u64,
-    /// By the number of a warmer: the tick at which its result was stored, if the worker has already compared the tags of that
-    /// result.
+    /// The results whose tags the worker has already compared: the tick at which the result was stored, by the number of its
+    /// warmer.
     verified: BTreeMap<u32, u32>,
     /// The indexes of the warmers that were due at the last look at all warmers, in the order in which they run.
     due: VecDeque<usize>,
     /// The results that are kept stored without a warmer.
     keeping: Keeping,
-    /// Whether the last run was that of a warmer. Then it is the turn of the kept results.
+    /// Whether the last run was that of a warmer. Then the kept results have the next turn.
     has_warmed: bool,
 }
 
@@ -187,7 +187,7 @@ impl Warming {
         if self.warmers.is_empty() && self.keeping.is_empty() {
             // The next look reads the tables again.
             self.generation = 0;
-            // A role that stores results all the time would otherwise get a new worker each second, although none of the results
+            // Otherwise a role that stores results all the time would get a new worker each second, although none of the results
             // are among the most valuable ones.
             let may_wait = self.keeping.has_spaces() && !self.has_stayed();
             if may_wait || warmer::may_be_added(role) {
@@ -223,7 +223,7 @@ impl Warming {
         None
     }
 
-    /// Finds the warmers that are due. The warmer whose latest run began first comes first, also if another worker ran it.
+    /// Finds the warmers that are due. The warmer whose latest run began first comes first, whichever worker ran it.
     fn find_due(&mut self) {
         let mut due = Vec::new();
         for index in 0..self.warmers.len() {
@@ -237,7 +237,8 @@ impl Warming {
         self.due.extend(due.into_iter().map(|(_, index)| index));
     }
 
-    /// Notes that the warmers of the owner cannot run, because ALTER ROLE … SET role gives its sessions another current role.
+    /// Notes that the warmers of the owner cannot run, because ALTER ROLE … SET role gives the owner's sessions another current
+    /// role.
     fn refuse_other_role(&self) {
         let why = Outcome::NotStored("a session of the owner begins with another current role".to_owned());
         for warmer in warmer::all(|owner| owner.oid() == self.owner.role) {
@@ -245,8 +246,8 @@ impl Warming {
         }
     }
 
-    /// Returns None if a warmer is not due, or rests. Otherwise returns whether its stored result is still valid and must be
-    /// computed again.
+    /// Returns None if a warmer is not due, or if it rests. Otherwise returns whether its stored result is still valid, so that the
+    /// run must compute it again.
     fn is_due(&mut self, index: usize) -> Option<bool> {
         let warmer = self.warmers.get(index)?;
         let verified = self.verified.get(&warmer.number).copied().unwrap_or(0);
@@ -254,8 +255,8 @@ impl Warming {
         warmer.runs.note_look(!matches!(due, Due::No(_)));
         let is_valid = match due {
             Due::No(created) => {
-                // `verified` identifies a result by its tick. A result that is stored later in this tick would have the same one,
-                // so the worker must look again.
+                // `verified` identifies a result by its tick. A result that is stored later in the same tick would have the same
+                // identity, so the worker must look again.
                 if created != shared::tick() {
                     memory::check();
                     self.verified.insert(warmer.number, created);

@@ -1,10 +1,13 @@
 //! Starts the workers that run warmers (`warming.rs`), for the launcher.
 //!
-//! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. After the start of
-//! the server the list is empty, so a worker looks into each database once. A database may be new, a copy of another one, or accept
-//! connections later, so the launcher searches the databases again and again. At most `pg_cache.max_workers` of these workers run.
-//! If there are more owners than workers, the owner whose last worker started first comes next. Each worker then leaves when
-//! nothing is due, and at the latest about a second after its start or when its run ends.
+//! The list of owners in shared memory (`pg/warm_list.rs`) says which roles may have warmers in which databases. The list is empty
+//! when the server has started, so one worker must look into each database once and add the owners to the list. The launcher
+//! searches the list of databases again and again, because a database may be new, a copy of another one, or accept connections
+//! later.
+//!
+//! At most `pg_cache.max_workers` of these workers run. If there are more owners than workers, the owner whose last worker was
+//! started first gets the next one. Each worker then leaves when nothing is due, and at the latest about a second after its start
+//! or when its run ends.
 
 use crate::pg::background::{self, Started};
 use crate::pg::role::Role;
@@ -17,10 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The least time between the starts of two workers of an owner. It doubles, up to `PAUSE_MAX`, with each worker that could not
-/// begin a session, for instance because the role may not connect to the database.
+/// The least time between the starts of two workers of an owner. The time doubles, up to [`PAUSE_MAX`], with each worker that could
+/// not begin a session, for instance because the role may not connect to the database.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The greatest time to which `PAUSE_MIN` doubles.
+/// The limit to which [`PAUSE_MIN`] doubles.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// While there are more owners than workers, the least time on average between the starts of two workers. The start of a worker
 /// costs some milliseconds of processor time, so with very many owners each of them waits longer.
@@ -29,11 +32,11 @@ const START_EVERY: Duration = Duration::from_millis(50);
 /// How often the launcher searches for databases into which no worker has looked.
 const SEARCH: Duration = Duration::from_secs(10);
 
-/// How long a worker may take for one step while another owner waits for its turn. A worker that takes longer runs a query that
-/// does not end.
+/// The longest time in milliseconds that a worker may take for one step while another owner waits for its turn. A worker that takes
+/// longer counts as one that runs a query without an end.
 const RUN_MAX_MS: u64 = 30_000;
 
-/// Ends the workers that have run for too long, because another owner waits for its turn.
+/// Ends the workers whose step has taken longer than [`RUN_MAX_MS`]. Must be called only while another owner waits for its turn.
 fn end_endless() {
     for slot in shared::warmer_slots() {
         let (pid, database) = (slot.pid.load(Relaxed), slot.database.load(Relaxed));
@@ -61,8 +64,8 @@ fn pause_min() -> Duration {
     }
 }
 
-/// Returns the OIDs of all databases, and whether warmers may run in each. A worker in a template database would be in the way of
-/// each CREATE DATABASE.
+/// Returns the OIDs of all databases, and whether warmers may run in each. Warmers must not run in a template database: a worker
+/// that is connected to it would hinder each CREATE DATABASE that copies it.
 fn databases() -> Vec<(u32, bool)> {
     let databases = background::all_databases().into_iter();
     memory::collect(
@@ -88,7 +91,7 @@ pub struct Warmth {
     seen: BTreeSet<u32>,
     /// The databases into which a worker must look.
     unseen: BTreeSet<u32>,
-    /// When the launcher searched for unseen databases last.
+    /// When the launcher last searched for unseen databases.
     searched: Option<Instant>,
     /// The workers that were started and have not ended, with their owners.
     running: Vec<(Owner, Started)>,
@@ -112,7 +115,7 @@ impl Warmth {
         }
     }
 
-    /// Starts workers that are missing. Returns false if the server has no free place for a worker.
+    /// Starts the workers that are missing. Returns false if the server has no free place for a worker.
     pub fn manage(&mut self) -> bool {
         let Some(list) = shared::warm_list() else { return true };
         self.forget_ended();
@@ -134,10 +137,10 @@ impl Warmth {
                 && self.last.get(owner).is_none_or(|last| last.started.elapsed() >= last.pause)
                 && !background::is_closed(owner.database)
         };
-        // These workers look into one database after the other.
-        let looks = !self.running.iter().any(|(running, _)| running.role == 0);
+        // At most one worker may look into databases for owners at a time.
+        let may_look = !self.running.iter().any(|(running, _)| running.role == 0);
         let unseen = self.unseen.iter().map(|database| Owner { database: *database, role: 0 });
-        let look = unseen.filter(may_start).take(usize::from(looks));
+        let look = unseen.filter(may_start).take(usize::from(may_look));
         let mut wanted: Vec<Owner> = memory::collect(look.chain(owners.iter().copied().filter(may_start)));
         if wanted.is_empty() {
             return true;
@@ -146,7 +149,7 @@ impl Warmth {
         self.start(list, wanted)
     }
 
-    /// Now and then, finds the databases into which a worker must look.
+    /// Finds the databases into which a worker must look, if the last search is long enough ago.
     fn search(&mut self) {
         if self.searched.is_some_and(|at| at.elapsed() < SEARCH) {
             return;
@@ -164,7 +167,7 @@ impl Warmth {
         let (last, unseen, seen) = (&mut self.last, &mut self.unseen, &mut self.seen);
         self.running.retain(|(owner, worker)| {
             let is_over = worker.is_over();
-            // A worker that has ended before it had added all owners is started again.
+            // If a worker has ended before it has added all owners of its database, another worker must look into the database.
             let has_seen = || shared::warm_list().is_some_and(|list| list.take_searched(owner.database));
             if is_over && owner.role == 0 && has_seen() {
                 unseen.remove(&owner.database);
@@ -184,11 +187,10 @@ impl Warmth {
         });
     }
 
-    /// Returns whether the role of an owner was dropped. A role that does not exist may be created by a transaction that still runs
-    /// and has already added a warmer. Must be called within a transaction.
+    /// Returns whether the role of an owner was dropped. A role that does not exist for the launcher may be created by a
+    /// transaction that still runs and has already added a warmer. Must be called within a transaction.
     fn is_dropped(&mut self, owner: Owner) -> bool {
-        // The look at the transactions must come before the look at the role: a transaction that creates the role may end in
-        // between.
+        // The transactions must be checked before the role, because a transaction that creates the role may end in between.
         let have_ended = self.missing.get(&owner).is_some_and(|earlier| earlier.have_ended());
         if owner.role == 0 || Role::from_oid(owner.role).exists() {
             self.missing.remove(&owner);
@@ -221,14 +223,14 @@ impl Warmth {
                 Some((_, false)) if owner.role == 0 => {
                     self.unseen.remove(&owner.database);
                 }
-                // The view of warmers says why the warmers do not run. The role may get the right later.
+                // The view `cache_warmers` says why the warmers do not run. The role may get the right to log in later.
                 Some((_, connects)) if !connects || !may_log_in => {
                     list.refuse(owner);
                     let begun = list.begun(owner);
                     self.last.insert(owner, Last { started: Instant::now(), begun, pause: PAUSE_MIN });
                 }
                 Some(_) if self.alive() >= settings::max_workers() => {
-                    // The role may connect by now, so the owner must count as one that waits for its turn.
+                    // The role may be able to connect now, so the owner must count as one that waits for its turn.
                     list.accept(owner);
                     end_endless();
                     break;
