@@ -1,7 +1,7 @@
 //! Looks at keys, and makes the batches that give Redis their present values.
 //!
-//! A *place* is a space whose values may be in Redis (`places.rs`). A *set* in Redis has the keys that depend on a tag or a
-//! relation; there is one for each *bucket*, a stretch of time (`sets.rs`).
+//! A *place* is a space whose values may be in Redis (`places.rs`). A *set* in Redis contains the keys that depend on a tag or a
+//! relation. There is a set for each *bucket*, a stretch of time (`sets.rs`).
 
 use super::places::Places;
 use super::sets::{self, SetId, Sets};
@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most keys of a batch.
 pub const KEYS_MAX: usize = 500;
-/// A batch ends with the value that brings its values to this many bytes, so the last value may make it much larger.
+/// A batch ends with the value that brings the bytes of its values to this number, so a large last value may exceed it.
 const BYTES_MAX: usize = 256 << 10;
 
 /// A key to look at: the OIDs of its database and its space, and its bytes.
 pub type KeyId = (u32, u32, Vec<u8>);
 
-/// The parts of the worker that a look at keys needs.
+/// The parts of the worker's state that a look at keys needs.
 #[derive(Debug)]
 pub struct Looker<'w> {
     /// The cache in shared memory.
@@ -30,12 +30,12 @@ pub struct Looker<'w> {
     pub sets: &'w mut Sets,
     /// The longest time to live in Redis.
     pub max_ttl_ms: u64,
-    /// Whether all keys are to be removed, also those with valid values, because the worker leaves this Redis.
+    /// Whether the worker leaves this Redis, so that it must remove all keys, also those with valid values.
     pub removes_all: bool,
 }
 
 impl Looker<'_> {
-    /// Takes keys out of a list, as many as fit into a batch. Returns the batch that gives Redis their present values, and the sets
+    /// Takes as many keys from `keys` as fit into a batch. Returns the batch that gives Redis their present values, and the sets
     /// that the batch creates. May raise errors.
     pub fn next_batch(&mut self, keys: &mut BTreeSet<KeyId>) -> (Batch, Vec<SetId>) {
         let (mut batch, mut additions) = (Batch::default(), BTreeMap::new());
@@ -55,8 +55,8 @@ impl Looker<'_> {
         (batch, created)
     }
 
-    /// Adds the present value of a key to the batch, or its removal. Returns the bytes of the value. A key without a place is left
-    /// out.
+    /// Adds the present value of a key to the batch, or the removal of the key if Redis must not have a value. Returns the bytes of
+    /// the value. Leaves out a key without a place.
     fn add(
         &mut self,
         (database, space, key): &KeyId,
@@ -68,6 +68,7 @@ impl Looker<'_> {
         let mut redis_key = place.prefix.clone().into_bytes();
         redis_key.extend_from_slice(key);
         channels.insert(place.channel.clone());
+        // A key in Redis must be UTF-8. Of a database with another encoding, only ASCII keys certainly are.
         let is_legal = place.is_utf8 && std::str::from_utf8(key).is_ok() || key.is_ascii();
         let copy = Some(())
             .filter(|()| is_legal && !self.removes_all)

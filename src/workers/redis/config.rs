@@ -1,10 +1,10 @@
-//! The settings that the Redis worker works with.
+//! The settings of the Redis worker.
 
 use crate::pg::settings;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The settings. The worker ends if they change, and the launcher starts another one, which reads them anew.
+/// The settings. If they change, the worker ends, and the launcher starts another one, which reads them again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The URL of Redis.
@@ -20,7 +20,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the present settings. None if there is no Redis.
+    /// Returns the present settings. None if `pg_cache.redis_url` is not set.
     pub fn read() -> Option<Self> {
         Some(Self {
             url: settings::redis_url()?,

@@ -1,7 +1,7 @@
-//! One Redis as the worker knows it: which job comes next, and what an answer means.
+//! The copies in one Redis: decides which job comes next, and handles the answers.
 //!
-//! A few jobs are under way at a time. The thread of the client executes and answers them in order, so the worker keeps what each
-//! answer is for in a queue. After a failure, the thread skips all jobs until it has connected anew.
+//! A few jobs are under way at a time. The thread of the client executes and answers the jobs in order, so the worker keeps the
+//! purpose of each job in a queue. After a failure, the thread skips all jobs until it has connected again.
 //!
 //! The *journal* is a ring in shared memory whose records name what has changed.
 
@@ -25,27 +25,28 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The most jobs under way.
+/// The most jobs that are under way at a time.
 const DEPTH: usize = 8;
-/// How long the worker waits for an answer before it looks at its signals.
+/// How long the worker waits for an answer before it handles its signals.
 const ATTENTION: Duration = Duration::from_millis(10);
 /// How often the worker asks whether Redis is still the same, and reads the names of the databases.
 const CHECK: Duration = Duration::from_secs(1);
-/// How long the worker waits before it connects anew. Each further failure doubles the time.
+/// How long the worker waits before it connects again. Each further failure doubles the time.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The limit to which [`PAUSE_MIN`] doubles.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The most keys that a refill looks at in a second.
 const REFILL_RATE: f64 = 20_000.0;
 /// How long a refill waits when it has used up its rate.
 const REFILL_PAUSE: Duration = Duration::from_millis(10);
-/// The least time after a comparison of all keys before the worker makes another one because a set is not complete. Otherwise a
-/// Redis that evicts many sets would do nothing else.
+/// The least time between the end of a comparison of all keys and the next one, if a set is not complete. Without it, the worker
+/// would do nothing but compare if Redis evicts many sets.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
-/// The time before another comparison is also at least this multiple of the time that the last comparison took.
+/// The time before the next comparison must also be at least this many times the duration of the last one.
 const COMPARE_SHARE: u32 = 4;
-/// The most pages (`ExportedPage`, 64 buckets) that one step of a refill looks through, so that the step is short if few have keys.
+/// The most pages (`ExportedPage`, 64 buckets) that one step of a refill reads. It keeps the step short if few pages have keys.
 const PAGES_MAX: usize = 512;
-/// A scan waits while at least this many of its keys have not been compared yet, so that they take little memory.
+/// A scan waits while at least this many of its keys have not been compared yet, so that these keys take little memory.
 const FOUND_MAX: usize = 5_000;
 /// The most keys that are removed at once because no space has them.
 const UNKNOWN_MAX: usize = 500;
@@ -55,10 +56,11 @@ const UNKNOWN_MAX: usize = 500;
 enum Task {
     Connect,
     Check,
-    /// Keys from the journal, and the sets that the batch creates. With it, and all tasks before it, Redis has all changes up to
-    /// the number, if there is one.
+    /// Keys from the journal, and the sets that the batch creates. If there is a number, Redis has all changes up to it once this
+    /// task and all tasks before it are done.
     Changes(Option<u64>, Vec<SetId>),
-    /// The sets of a tag, with the bucket of the time when they were taken; the last number is as for `Changes`.
+    /// The removal of the keys in the sets of a tag or a relation. The fields are the sets, the bucket in which they were taken,
+    /// and the number up to which Redis then has all changes.
     Sets(SetId, u64, u64),
     Scan,
     /// Keys that a scan has found, and the sets that the batch creates.
@@ -69,10 +71,11 @@ enum Task {
 /// The connection.
 #[derive(Debug)]
 enum Link {
-    /// There is none. The worker connects at this moment, after the pause that is the second part.
+    /// There is no connection. The worker connects at this moment. The second field is the pause before that moment.
     Down(Instant, Duration),
+    /// `Connect` was sent. The field is the last pause.
     Connecting(Duration),
-    /// Redis has answered `Connect`. The time is as for `Down` until a further job is done, and 0 afterwards.
+    /// Redis has answered `Connect`. The field is the last pause, and 0 once Redis has done a further job.
     Up(Duration),
 }
 
@@ -82,7 +85,7 @@ pub struct Copier {
     tier: &'static HotTier,
     /// The slot of the worker in shared memory, which tells when it last worked.
     slot: &'static WorkerSlot,
-    /// The state of the copies in shared memory, for `cache_health` and others.
+    /// The state of the Redis worker in shared memory, for the views and for `cache_health`.
     state: &'static RedisState,
     /// The thread that talks to Redis.
     client: Client,
@@ -96,40 +99,40 @@ pub struct Copier {
     link: Link,
     /// The purpose of each job under way, in the order of the jobs.
     tasks: VecDeque<Task>,
-    /// The servers and their data at the last `Connect` or `Check`. None before the first one, and if Redis does not tell.
+    /// The servers and their data, as of the last `Connect` or `Check`. None before the first answer, and if Redis does not tell.
     identity: Option<Vec<String>>,
     /// When the worker last asked for the identity.
     checked: Instant,
-    /// The place in the journal from which the worker reads on.
+    /// The position in the journal from which the worker reads on.
     position: Position,
     /// Redis has confirmed all changes up to this number.
     acked: u64,
-    /// The keys that the journal has named as changed and that were not sent yet.
+    /// The keys of changes that were read from the journal and not sent yet.
     keys: BTreeSet<KeyId>,
-    /// A change that was read and not sent yet, of which the journal does not name the keys.
+    /// A change that was read from the journal and not sent yet, and whose keys the journal does not name.
     wide: Option<Wide>,
     /// The comparisons of the keys in Redis with the cache.
     scans: Scans,
-    /// Keys of scans that were not compared yet.
+    /// Keys that scans have found and that were not compared yet.
     found: BTreeSet<KeyId>,
-    /// Redis keys of scans that belong to no space.
+    /// Redis keys that scans have found and that belong to no space.
     unknown: Vec<Vec<u8>>,
-    /// The walk through the values in memory that is under way.
+    /// The refill that is under way.
     refill: Option<Refill>,
     /// Whether the worker is removing all keys from this Redis.
     is_leaving: bool,
-    /// Whether a set is not complete, so that all keys must be compared.
+    /// Whether a set is not complete, so that the worker must compare all keys.
     owes_scan: bool,
-    /// When the last comparison of all keys began, and when it was first seen to be over.
+    /// When the last comparison of all keys began, and when the worker first noticed that it had ended.
     compared: (Instant, Option<Instant>),
     /// Whether Redis has refused a value of the last batch.
     was_refused: bool,
 }
 
-/// A walk through the memory.
+/// A refill: a walk through the values in memory, which writes them to Redis.
 #[derive(Debug)]
 struct Refill {
-    /// The database and the space whose keys are written.
+    /// The database and the space of the keys that are written.
     of: Of,
     /// The next bucket.
     bucket: u64,
@@ -144,7 +147,7 @@ struct Refill {
 }
 
 impl Copier {
-    /// Starts the thread for Redis. Returns a sentence without secrets if that is not possible. May raise errors.
+    /// Starts the thread for Redis. If that is not possible, returns the reason, without secrets. May raise errors.
     pub fn start(
         tier: &'static HotTier,
         slot: &'static WorkerSlot,
@@ -188,14 +191,13 @@ impl Copier {
         })
     }
 
-    /// Handles the answers that have come, and sends what there is to send. Returns how long the worker may sleep. May raise
-    /// errors.
+    /// Handles the answers that have arrived, and sends the next jobs. Returns how long the worker may sleep. May raise errors.
     pub fn step(&mut self) -> Duration {
         while let Some(answer) = self.client.answer(Duration::ZERO) {
             self.handle(answer);
         }
         if self.client.is_dead() {
-            // A panic has ended it. The error makes the worker begin again, with another thread.
+            // A panic has ended the thread. The error makes the worker begin again with another thread.
             Refused::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the thread for Redis has ended").raise();
         }
         self.connect_if_due();
@@ -221,8 +223,8 @@ impl Copier {
         self.rest()
     }
 
-    /// Begins to remove all keys, and returns whether some may be left. The worker must call [`step`](Self::step) until none is
-    /// left.
+    /// Begins to remove all keys from this Redis, if that has not begun. Returns whether some keys may be left. The worker must
+    /// call [`step`](Self::step) until none are left.
     pub fn withdraw(&mut self) -> bool {
         if !self.is_leaving {
             self.is_leaving = true;
@@ -279,7 +281,7 @@ impl Copier {
         }
     }
 
-    /// Asks once in a while whether Redis is still the same, and reads the names of the databases.
+    /// About once a second, asks whether Redis is still the same, and reads the names of the databases.
     fn check_if_due(&mut self) {
         if self.checked.elapsed() >= CHECK && self.tasks.len() < DEPTH {
             self.checked = Instant::now();
@@ -304,7 +306,7 @@ impl Copier {
         ended.elapsed() >= COMPARE_AGAIN.max((ended - began) * COMPARE_SHARE)
     }
 
-    /// Sends jobs until enough are under way. Each turn sends one of each kind, so that none waits for the others.
+    /// Sends jobs until enough are under way. Each round sends at most one job of each kind, so that no kind waits for the others.
     fn send_all(&mut self) {
         let kinds = [Self::send_changes, Self::send_found, Self::send_scan, Self::send_refill];
         loop {
@@ -319,14 +321,14 @@ impl Copier {
     }
 
     fn send(&mut self, job: Job, task: Task) {
-        // The channel has more room than jobs may be under way, so it refuses a job only if the thread has ended.
+        // The channel has room for more jobs than may be under way, so it refuses a job only if the thread has ended.
         match self.client.send(job) {
             Ok(()) => self.tasks.push_back(task),
             Err(_) => self.fail("the thread for Redis has ended"),
         }
     }
 
-    /// Sends the next changes. Returns whether it has sent something.
+    /// Sends the next changes. Returns whether there may be more to send.
     fn send_changes(&mut self) -> bool {
         if self.is_leaving {
             return false;
@@ -352,7 +354,8 @@ impl Copier {
         }
         match self.wide.take() {
             Some(Wide::Keys(extent)) => {
-                // A transaction with many changes names only their space or database, and Redis may not have their keys yet.
+                // A transaction with many changes names only their space or database in the journal, and Redis may not have their
+                // keys yet. So a scan is not enough.
                 self.scans.request(&extent.prefix);
                 self.begin_refill(extent.of);
                 true
@@ -362,7 +365,7 @@ impl Copier {
         }
     }
 
-    /// Removes the keys in the sets of a tag. Returns whether it has sent something.
+    /// Removes the keys in the sets of a tag or a relation. Returns whether it has sent a job.
     fn send_removal(&mut self, id: SetId) -> bool {
         let Some(place) = self.places.any_of(id.0) else { return false };
         let bucket = self.sets.bucket();
@@ -377,7 +380,7 @@ impl Copier {
         true
     }
 
-    /// Compares keys that a scan has found, or removes those that no space has.
+    /// Compares keys that scans have found, or removes keys that belong to no space. Returns whether there may be more to send.
     fn send_found(&mut self) -> bool {
         if !self.unknown.is_empty() {
             let rest = self.unknown.split_off(self.unknown.len().min(UNKNOWN_MAX));
@@ -393,7 +396,7 @@ impl Copier {
         self.send_batch(batch, Task::Compare(created))
     }
 
-    /// Sends the next step of a scan. One step is under way at a time.
+    /// Sends the next step of a scan. Only one step must be under way at a time. Returns whether it has sent a job.
     fn send_scan(&mut self) -> bool {
         let is_scanning = self.tasks.iter().any(|task| matches!(task, Task::Scan));
         if is_scanning || self.found.len() >= FOUND_MAX {
@@ -405,7 +408,8 @@ impl Copier {
         true
     }
 
-    /// Sends values from memory, after all scans. At the end of the memory, the refill is over.
+    /// Sends the next values of the refill. Sends nothing before all scans have ended. At the end of the memory, the refill has
+    /// ended. Returns whether there may be more to send.
     fn send_refill(&mut self) -> bool {
         if !self.scans.are_done() || !self.found.is_empty() {
             return false;
@@ -447,7 +451,7 @@ impl Copier {
         true
     }
 
-    /// Sends a batch, unless it is empty. Returns true, because keys were taken from a list in any case.
+    /// Sends a batch, unless it is empty. Always returns true: the caller has taken keys from a list, so there may be more to send.
     fn send_batch(&mut self, batch: Batch, task: Task) -> bool {
         if !batch.values.is_empty() || !batch.removals.is_empty() {
             self.send(Job::Write(batch), task);
@@ -465,7 +469,7 @@ impl Copier {
         }
     }
 
-    /// Handles the answer to the oldest task.
+    /// Handles the answer to the oldest job under way.
     fn handle(&mut self, answer: Answer) {
         let Some(task) = self.tasks.pop_front() else { return };
         match (answer, task) {
@@ -495,7 +499,7 @@ impl Copier {
         }
     }
 
-    /// Notes that Redis has done a job, so the connection is of use.
+    /// Notes that Redis has done a job, so the connection works.
     fn note_success(&mut self) {
         if let Link::Up(waited) = &mut self.link {
             *waited = Duration::ZERO;
@@ -515,8 +519,8 @@ impl Copier {
             (Some(why), Task::Changes(_, created) | Task::Compare(created) | Task::Refill(_, created)) => {
                 self.state.refused.store(shared::tick().into(), Relaxed);
                 self.state.set_error(&why);
-                // The keys of the batch are removed, and Redis has perhaps not created the sets either. A later batch may rely on
-                // such a set: then it finds that the set is not complete.
+                // Redis has removed the keys of the batch, and perhaps has not created the sets either. A later batch may rely on
+                // such a set. Its answer then says that the set is not complete.
                 let writes =
                     |task: &Task| matches!(task, Task::Changes(..) | Task::Compare(_) | Task::Refill(..));
                 if !self.tasks.iter().any(writes) {
@@ -534,14 +538,14 @@ impl Copier {
         self.was_refused = is_refused;
     }
 
-    /// Notes a key that a scan has found.
+    /// Adds a key that a scan has found to the keys to compare or to remove.
     fn compare(&mut self, redis_key: Vec<u8>) {
         memory::check();
         match self.places.parse(&redis_key) {
             None if self.is_leaving && self.places.names().is_set(&redis_key) => {
                 memory::push(&mut self.unknown, redis_key);
             }
-            // A set, or a key of another program.
+            // The key is that of a set, or belongs to another program.
             None => {}
             Some((None, _)) => memory::push(&mut self.unknown, redis_key),
             Some((Some((database, space)), key)) => {
@@ -550,7 +554,7 @@ impl Copier {
         }
     }
 
-    /// Notes the facts that Redis tells of itself. `is_new` says whether the connection is new.
+    /// Notes the facts that Redis has answered about itself. `is_new` says whether the connection is new.
     fn learn(&mut self, facts: Facts, is_new: bool) {
         if !facts.is_writable {
             return self.fail("the server is a read-only replica");
@@ -572,11 +576,11 @@ impl Copier {
         }
     }
 
-    /// Compares all keys, and refills.
+    /// Begins a resync: compares all keys, and refills.
     fn resync(&mut self) {
         self.state.resyncs.fetch_add(1, Relaxed);
         self.tier.count_event(Event::Resync, 1);
-        // Must come before the keys are looked at: the changes behind this number are read afterwards.
+        // This must come before the keys are looked at, so that the worker reads all changes after the look from the journal.
         let last = self.tier.journal().last().unwrap_or(0);
         (self.position, self.acked) = (Position::at(last), last);
         (self.keys, self.wide) = (BTreeSet::new(), None);
@@ -584,15 +588,15 @@ impl Copier {
         self.begin_refill(Of::ALL);
     }
 
-    /// Compares all keys. The sets are written anew meanwhile: Redis has perhaps evicted some. A change of a tag whose set is not
-    /// known any more needs no removal, because the comparison finds its keys.
+    /// Begins to compare all keys. Forgets the known sets, because Redis may have evicted some, and writes them anew. A change of a
+    /// tag whose sets are not known needs no removal, because the comparison finds its keys.
     fn compare_all(&mut self) {
         self.sets.clear();
         self.scans.request(self.places.names().all());
         (self.owes_scan, self.compared) = (false, (Instant::now(), None));
     }
 
-    /// Begins a refill. It also covers the extent of the running one, which ends.
+    /// Begins a refill. If a refill is under way, ends it and begins one that covers both extents.
     fn begin_refill(&mut self, of: Of) {
         if !self.is_leaving {
             let running = self.refill.take();
@@ -603,8 +607,8 @@ impl Copier {
         }
     }
 
-    /// Gives the connection up. The jobs that were under way are repeated: the worker reads the journal again from the last
-    /// confirmed change, and begins scans and refills anew. `why` must have no secrets.
+    /// Closes the connection. The jobs that were under way are repeated: the worker reads the journal again from the last confirmed
+    /// change, and begins scans and refills anew. `why` must not contain secrets.
     fn fail(&mut self, why: &str) {
         let waited = match self.link {
             Link::Down(..) => return,
@@ -623,7 +627,7 @@ impl Copier {
         (self.keys, self.wide) = (BTreeSet::new(), None);
         let tasks = std::mem::take(&mut self.tasks);
         tasks.iter().for_each(|task| self.undo(task));
-        // Their answers are still to come, but must not count as those of the former tasks.
+        // The answers to these jobs are still to come, but must not count as answers to the former tasks.
         self.tasks = tasks.into_iter().map(|_| Task::Check).collect();
         self.scans.restart();
         if let Some(of) = self.refill.as_ref().map(|refill| refill.of) {
@@ -631,12 +635,12 @@ impl Copier {
         }
     }
 
-    /// Notes that a task was perhaps not done. Changes are read from the journal again.
+    /// Notes that a task may not have been done. `fail` makes the worker read the changes from the journal again.
     fn undo(&mut self, task: &Task) {
         match task {
             Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
             Task::Compare(_) => self.scans.request(self.places.names().all()),
-            // Redis may have the value but not the addition to its set. A refill removes no key, so only a scan can remove the
+            // Redis may have the value without the addition to its set. A refill removes no key, so only a scan can remove the
             // value.
             Task::Refill(of, _) => {
                 self.begin_refill(*of);

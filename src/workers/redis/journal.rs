@@ -1,4 +1,4 @@
-//! Reads changes from the journal: the keys to look at, and the changes of which the journal does not name the keys.
+//! Reads changes from the journal: the keys to look at, and the changes whose keys the journal does not name.
 //!
 //! The *journal* is a ring in shared memory whose records name what has changed. A *space* is a named cache with its own options.
 
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 /// The most records that are read at once.
 const RECORDS_MAX: usize = 10_000;
-/// How long the worker waits for a session that has reserved a place in the journal and not written its record yet. A session needs
-/// less than a microsecond, unless its process is stopped.
+/// How long the worker waits for a session that has reserved a place in the journal but has not written its record yet. A session
+/// needs less than a microsecond for this, unless its process is stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A change of which the journal does not name the keys.
+/// A change whose keys the journal does not name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wide {
     /// All keys in the sets of a tag or a relation have changed.
@@ -26,16 +26,16 @@ pub enum Wide {
     Keys(Extent),
 }
 
-/// The keys of a space, of a database, or all keys.
+/// A set of keys: those of a space, those of a database, or all keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// How the Redis keys begin.
+    /// The text with which the Redis keys begin.
     pub prefix: String,
     /// The database and the space of the keys.
     pub of: Of,
 }
 
-/// The OIDs of a database and of a space in it. If one is none, it stands for all.
+/// The OIDs of a database and of a space in it. None stands for all databases, or for all spaces of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Of {
     /// The OID of the database.
@@ -47,33 +47,34 @@ pub struct Of {
 impl Of {
     pub const ALL: Self = Self { database: None, space: None };
 
-    /// Returns whether the keys of a space belong to it.
+    /// Returns whether the extent contains the keys of a space.
     pub fn has(self, database: u32, space: u32) -> bool {
         self.database.is_none_or(|own| own == database) && self.space.is_none_or(|own| own == space)
     }
 
-    /// Returns the smallest extent that has the keys of both.
+    /// Returns the smallest extent that contains the keys of both.
     pub fn and(self, other: Self) -> Self {
         let database = self.database.filter(|_| self.database == other.database);
         Self { database, space: self.space.filter(|_| database.is_some() && self.space == other.space) }
     }
 }
 
-/// Some changes. The keys may be looked at in any order. The wide change, if there is one, came after them.
+/// Some changes from the journal. The keys may be looked at in any order. The wide change, if there is one, came after the changes
+/// of the keys.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// The keys that have changed.
     pub keys: BTreeSet<KeyId>,
-    /// A change of which the journal does not name the keys.
+    /// A change whose keys the journal does not name.
     pub wide: Option<Wide>,
 }
 
-/// The worker's position in the journal.
+/// The position of the worker in the journal.
 #[derive(Debug)]
 pub struct Position {
-    /// The number up to which the journal was read.
+    /// The number up to which the worker has read the journal.
     pub number: u64,
-    /// Since when the next record is reserved but not written.
+    /// Since when the next record has been reserved but not written.
     stalled: Option<Instant>,
 }
 
@@ -82,13 +83,13 @@ impl Position {
         Self { number, stalled: None }
     }
 
-    /// Returns whether there is something to read.
+    /// Returns whether there are records to read.
     pub fn has_more(&self, tier: &HotTier) -> bool {
         tier.journal().last() != Some(self.number)
     }
 
-    /// Reads on, up to a wide change. `sets` are the sets that the worker has written. Returns [`Lost`] if the journal no longer
-    /// has the next record, or if its writer has not written it for [`PATIENCE`]. May raise errors.
+    /// Reads the next records, up to a wide change. `sets` are the sets that the worker has written. Returns [`Lost`] if the
+    /// journal no longer has the next record, or if the writer of the record has not written it for [`PATIENCE`]. May raise errors.
     pub fn read(&mut self, tier: &HotTier, places: &mut Places, sets: &Sets) -> Result<Changes, Lost> {
         let mut changes = Changes::default();
         for _ in 0..RECORDS_MAX {
@@ -114,8 +115,8 @@ impl Position {
                     }
                     None
                 }
-                // A tag without sets needs no removal. A key with it that Redis has is compared by a scan, and a later look finds
-                // the change.
+                // If the worker knows no sets of a tag, there is nothing to remove: Redis has no key with the tag, or a comparison
+                // of all keys is under way and finds the change.
                 What::Tag => sets.known(sets::of_tag(database, record.name)).map(Wide::Sets),
                 What::Relation => sets.known(sets::of_relation(database, object)).map(Wide::Sets),
                 What::Space => places.find(database, object).map(|place| {
@@ -138,8 +139,8 @@ impl Position {
         Ok(changes)
     }
 
-    /// Notes that the next record is not there. Returns [`Lost`] if a session has reserved its place and has not written it for
-    /// [`PATIENCE`].
+    /// Notes that the next record cannot be read yet. Returns [`Lost`] if a session has reserved its place but has not written it
+    /// for [`PATIENCE`].
     fn wait(&mut self, tier: &HotTier) -> Result<(), Lost> {
         if !self.has_more(tier) {
             self.stalled = None;

@@ -3,23 +3,23 @@
 //! ```text
 //! mod.rs         the main function: begins, reacts to changed settings, ends
 //! config.rs      the settings
-//! copier.rs      one Redis as the worker knows it: what to send next, and what an answer means
+//! copier.rs      the state of the connection and of the copies: sends jobs, and handles the answers
 //! journal.rs     reads changes from the journal, and collects the keys to look at
 //! batches.rs     looks at keys, and makes the batches that give Redis their present values
-//! scans.rs       which keys of Redis are still to be compared with the cache
+//! scans.rs       the keys of Redis that are still to be compared with the cache
 //! sets.rs        the sets in Redis by which the keys with a tag are found
 //! places.rs      the names of databases and spaces
 //! ```
 //!
-//! The worker reads values in shared memory only. It tells Redis of a key by looking at the key's present value, never by what a
-//! record of the journal says of it. So the order in which sessions write does not matter, and each step may be repeated.
+//! The worker reads values in shared memory only. It always copies the present value of a key, never a value that a record of the
+//! journal describes. So the order in which sessions write does not matter, and each step may be repeated.
 //!
 //! - *Changes* are read from the journal. The journal is also the queue: after a failure, the worker reads it again from the number
 //!   up to which Redis has confirmed everything.
-//! - A *scan* compares the keys in Redis, or those of a database or a space, with the cache. It follows a change whose keys the
-//!   journal does not name.
+//! - A *scan* compares all keys in Redis, or those of a database or a space, with the cache. The worker scans after a change whose
+//!   keys the journal does not name.
 //! - A *refill* looks at the values in memory and writes them to Redis. It removes nothing.
-//! - A *resync* is a scan of all keys, and a refill after it. The worker makes one when it starts, when the journal does not reach
+//! - A *resync* is a scan of all keys, followed by a refill. The worker resyncs when it starts, when the journal does not reach
 //!   back to what Redis has confirmed, when Redis is another server or has other data than before, and when a database was renamed
 //!   or dropped.
 //!
@@ -46,11 +46,11 @@ use std::time::{Duration, Instant};
 /// How long the worker waits after an error of its own before it begins again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the worker tries to remove its keys from Redis after `pg_cache.redis_url` or `pg_cache.redis_prefix` has changed.
-const FAREWELL: Duration = Duration::from_secs(10);
-/// How long it tries that if Redis does not answer.
-const FAREWELL_DOWN: Duration = Duration::from_secs(2);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while Redis does not answer.
+const REMOVAL_TIMEOUT_DOWN: Duration = Duration::from_secs(2);
 
-/// The main function of the Redis worker. The launcher starts the worker again when it has ended and there is a Redis.
+/// The main function of the Redis worker. The launcher starts the worker again after it has ended, if `pg_cache.redis_url` is set.
 pub fn run() {
     let Some((tier, slot)) = shared::tier().zip(shared::redis_slot()) else { return };
     // A previous worker may have ended with an error.
@@ -79,8 +79,8 @@ pub fn run() {
     slot.give_back(session::pid());
 }
 
-/// Copies values until the settings change. If the URL or the prefix has changed, it then removes the keys from Redis. May raise
-/// errors: then the connection to Redis is given up.
+/// Copies values until the settings change. If the URL or the prefix has changed, then removes the keys from Redis. May raise
+/// errors. An error closes the connection to Redis.
 fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
     let Some(state) = shared::redis_state() else { return };
     let is_unchanged = || Config::read().as_ref() == Some(config);
@@ -103,8 +103,8 @@ fn work(tier: &'static HotTier, slot: &'static WorkerSlot, config: &Config) {
     }
     let stays = Config::read().is_some_and(|new| (&new.url, &new.prefix) == (&config.url, &config.prefix));
     let began = Instant::now();
-    let patience = |copier: &Copier| if copier.is_up() { FAREWELL } else { FAREWELL_DOWN };
-    while !stays && began.elapsed() < patience(&copier) && copier.withdraw() {
+    let timeout = |copier: &Copier| if copier.is_up() { REMOVAL_TIMEOUT } else { REMOVAL_TIMEOUT_DOWN };
+    while !stays && began.elapsed() < timeout(&copier) && copier.withdraw() {
         background::wait(copier.step());
     }
 }

@@ -1,7 +1,7 @@
-//! The names of databases and spaces: the worker is connected to no database, and Redis keys begin with names.
+//! The names of databases and spaces. Redis keys begin with these names, but the worker is connected to no database.
 //!
-//! A space has a name here if a session has used it while it had `redis => true` (`Keyspace::of`). It keeps the name when the
-//! option changes, because Redis may have keys of it for some time.
+//! A space has a name here if a session has used the space while it had `redis => true` (`Keyspace::of`). It keeps the name when
+//! the option changes, because Redis may have keys of the space for some time.
 
 use crate::pg::background::{self, Database};
 use crate::pg::memory;
@@ -13,9 +13,9 @@ use std::rc::Rc;
 /// A space whose values may be in Redis.
 #[derive(Debug)]
 pub struct Place {
-    /// How its Redis keys begin.
+    /// The text with which the Redis keys of the space begin.
     pub prefix: String,
-    /// How the Redis keys of its database begin.
+    /// The text with which the Redis keys of its database begin.
     pub database_prefix: String,
     /// The name of its database, for the names of sets.
     pub database: Vec<u8>,
@@ -30,23 +30,23 @@ pub struct Place {
 pub struct Places {
     /// The cache in shared memory.
     tier: &'static HotTier,
-    /// How Redis keys are built.
+    /// The rules by which Redis keys are built.
     names: Names,
     /// The databases, by their OIDs.
     databases: HashMap<u32, Database>,
-    /// Spaces by the OIDs of their databases and their own.
+    /// The spaces, by the OIDs of their databases and their own OIDs.
     spaces: HashMap<(u32, u32), Rc<Place>>,
-    /// The OIDs of spaces by the beginning of their Redis keys. Of a dropped space and a newer one with its name, the newer one is
-    /// here: as a rule, it has the greater OID.
+    /// The OIDs of spaces, by the beginning of their Redis keys. If a dropped space and a newer space have the same name, this is
+    /// the newer one. As a rule, the newer one has the greater OID.
     by_prefix: HashMap<String, (u32, u32)>,
-    /// Beginnings of Redis keys that no space has, as of the last refresh.
+    /// The beginnings of Redis keys that no space has, as of the last refresh.
     unknown: HashSet<String>,
-    /// OIDs of databases that do not exist, as of the last refresh.
+    /// The OIDs of databases that do not exist, as of the last refresh.
     gone: HashSet<u32>,
     /// Whether the row of a database of a known space has changed or is gone since the last call of `check`, for instance because
     /// the database was renamed or dropped.
     is_outdated: bool,
-    /// The beginning of the keys that a dropped space and a newer one share. Its keys must be compared.
+    /// The beginnings of keys that a dropped space and a newer one share. These keys must be compared.
     superseded: Vec<String>,
 }
 
@@ -68,25 +68,25 @@ impl Places {
         places
     }
 
-    /// Returns how Redis keys are built.
+    /// Returns the rules by which Redis keys are built.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
     /// Reads the names of the databases again. Returns whether a database of a known space was changed or dropped since the last
-    /// call: then all keys must be compared. May raise errors.
+    /// call. The caller must then compare all keys. May raise errors.
     pub fn check(&mut self) -> bool {
         self.refresh();
         std::mem::take(&mut self.is_outdated)
     }
 
-    /// Returns the beginning of the keys that a dropped space and a newer one share, only once after the newer one was found. The
-    /// caller must scan these keys: some may be those of the dropped space.
+    /// Returns the beginning of keys that a dropped space and a newer one share. Returns each beginning once. The caller must scan
+    /// these keys, because some may be those of the dropped space. None if there is no further one.
     pub fn superseded(&mut self) -> Option<String> {
         self.superseded.pop()
     }
 
-    /// Reads the names of all databases. Forgets the names of spaces if the database of one has changed.
+    /// Reads the names of all databases. Forgets the names of all spaces if the database of a known space has changed.
     fn refresh(&mut self) {
         let all = background::in_transaction(background::all_databases);
         let databases: HashMap<u32, Database> =
@@ -101,15 +101,15 @@ impl Places {
         self.gone.clear();
     }
 
-    /// Forgets the names of spaces: they may have changed.
+    /// Forgets the names of all spaces, because they may have changed.
     pub fn forget(&mut self) {
         self.spaces.clear();
         self.by_prefix.clear();
         self.unknown.clear();
     }
 
-    /// Returns a space by the OIDs of its database and its own. None if no session has named it, if its database does not exist, or
-    /// if a newer space has its name. May raise errors.
+    /// Returns a space by the OIDs of its database and its own OID. None if no session has used it while it had `redis => true`, if
+    /// its database does not exist, or if a newer space has its name. May raise errors.
     pub fn find(&mut self, database: u32, space: u32) -> Option<Rc<Place>> {
         if let Some(place) = self.spaces.get(&(database, space)) {
             return Some(Rc::clone(place))
@@ -145,7 +145,7 @@ impl Places {
     /// Returns any space of a database. None if the database has no known space. May raise errors.
     pub fn any_of(&mut self, database: u32) -> Option<Rc<Place>> {
         let spaces = self.all().into_iter().filter(|(oid, _)| *oid == database);
-        // A space that a newer one has replaced is not found.
+        // `find` does not return a space that a newer one has replaced.
         spaces.into_iter().find_map(|(_, space)| self.find(database, space))
     }
 
@@ -164,7 +164,7 @@ impl Places {
         Some((self.by_prefix.get(prefix).copied(), key))
     }
 
-    /// Returns the OIDs of all spaces that have a name here, with those of their databases.
+    /// Returns the OIDs of all spaces that have a name here, each with the OID of its database.
     fn all(&self) -> Vec<(u32, u32)> {
         memory::collect(self.tier.named_spaces())
     }
