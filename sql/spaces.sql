@@ -28,7 +28,7 @@ CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
 ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
 
 -- Every view sorts its rows and has a comment on each column. A comment should have at most 50 characters, because \dv+ and \d+
--- show it in the last column. (Those of cache_workers and of its column journal have 56 each.)
+-- show it in the last column. (Only those of two columns of cache_queries, state and keep_warm, are longer.)
 
 CREATE VIEW cache_spaces AS
     SELECT * FROM pgcache.visible_spaces() ORDER BY name COLLATE pg_catalog."C";
@@ -122,7 +122,7 @@ COMMENT ON COLUMN cache_stats_detail.gone_invalidated IS 'Dead entries reclaimed
 COMMENT ON COLUMN cache_stats_detail.evicted_room IS 'Live entries evicted: the cache was full';
 COMMENT ON COLUMN cache_stats_detail.evicted_quota IS 'Live entries evicted: quota of the space';
 COMMENT ON COLUMN cache_stats_detail.never_hit IS 'Evicted from the queue of unread entries';
-COMMENT ON COLUMN cache_stats_detail.time_saved IS 'Query time that hits of cache_fetch saved';
+COMMENT ON COLUMN cache_stats_detail.time_saved IS 'Query time that hits of stored results saved';
 GRANT SELECT ON cache_stats_detail TO PUBLIC;
 
 CREATE VIEW cache_entries AS
@@ -191,7 +191,7 @@ CREATE VIEW cache_workers AS
      ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
 COMMENT ON VIEW cache_workers IS 'Background workers and what they have done';
 COMMENT ON COLUMN cache_workers.pid IS 'Process id';
-COMMENT ON COLUMN cache_workers.kind IS 'launcher, redis, or worker of a database';
+COMMENT ON COLUMN cache_workers.kind IS 'launcher, redis, worker (database) or warmer';
 COMMENT ON COLUMN cache_workers.database IS 'Database; null for launcher and redis';
 COMMENT ON COLUMN cache_workers.started IS 'Time of the start';
 COMMENT ON COLUMN cache_workers.last_step IS 'Time of the last step';
