@@ -34,6 +34,7 @@ pub fn settings(conf: Conf) -> Conf {
         .set("wal_level", "replica")
         .set("max_prepared_transactions", "0")
         .set("max_wal_size", "1GB")
+        .set("autovacuum", "on")
         // All tables of a measurement fit into this memory.
         .set("shared_buffers", "256MB")
         // This makes machines with and without reserved huge pages behave the same.

@@ -16,6 +16,9 @@ pub enum Stop {
     Immediate,
 }
 
+/// How many seconds `pg_ctl` waits for the start or the end of a server. Its default of 60 is short for a busy machine.
+const PATIENCE: &str = "300";
+
 /// The settings of a cluster, in addition to those that all test clusters have (`Cluster::write_conf`). They override these.
 #[derive(Clone, Debug, Default)]
 pub struct Conf(Vec<(String, String)>);
@@ -101,7 +104,11 @@ impl Cluster {
     fn start_program(&self, program: &Path) {
         let log = self.home.path().join("log");
         let mut command = self.server.command("pg_ctl");
-        command.args(["start", "--wait", "--silent", "-D"]).arg(self.data()).arg("-l").arg(&log);
+        command
+            .args(["start", "--wait", "--silent", "-t", PATIENCE, "-D"])
+            .arg(self.data())
+            .arg("-l")
+            .arg(&log);
         command.arg("-p").arg(program);
         let status = command.stdin(Stdio::null()).status().expect("pg_ctl starts");
         assert!(status.success(), "the server does not start:\n{}", self.log());
@@ -116,7 +123,7 @@ impl Cluster {
         run(self
             .server
             .command("pg_ctl")
-            .args(["stop", "--wait", "--silent", "-m", mode, "-D"])
+            .args(["stop", "--wait", "--silent", "-t", PATIENCE, "-m", mode, "-D"])
             .arg(self.data()));
     }
 
@@ -232,7 +239,7 @@ impl Cluster {
 
     /// Appends the settings of all test clusters, then those of `conf`, to `postgresql.conf`. They take effect at the next start.
     fn write_conf(&self, conf: &Conf) {
-        let bench: [(&str, String); 8] = [
+        let bench: [(&str, String); 9] = [
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.home.path().display().to_string()),
             // A test's cluster ends with the test. Durability would only make it slow. The small sizes let many clusters run at
@@ -240,6 +247,8 @@ impl Cluster {
             ("fsync", "off".into()),
             ("shared_buffers", "32MB".into()),
             ("max_wal_size", "256MB".into()),
+            // An autovacuum worker would raise fences, take locks and send messages at any moment of a test.
+            ("autovacuum", "off".into()),
             // Tests prepare transactions and decode changes. `%b` writes the type of the process into each line of the log.
             ("max_prepared_transactions", "20".into()),
             ("wal_level", "logical".into()),

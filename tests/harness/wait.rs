@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 /// condition in the panic.
 ///
 /// # Panics
-/// If the condition does not hold within 60 seconds, which is long enough for a slow machine.
+/// If the condition does not hold within three minutes, which is long enough for a slow machine, and for a worker that pauses
+/// after an error.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    wait_at_most(60, what, condition);
+    wait_at_most(180, what, condition);
 }
 
 /// Does the same with another limit, for work that takes many seconds even on a fast machine.

@@ -36,11 +36,11 @@ PG_FUNCTION_INFO_V1(neighbour_hold_messages);
 static char *statement;
 static char *gate;
 
-/* Waits while the file exists, and at most about 30 s. Raises no error: in a COMMIT callback that would restart the server. */
+/* Waits while the file exists, and at most about five minutes. Raises no error: in a COMMIT callback that would restart the server. */
 static void
 wait_at(const char *file)
 {
-	for (int round = 0; round < 30 * 500 && access(file, F_OK) == 0; round++)
+	for (int round = 0; round < 300 * 500 && access(file, F_OK) == 0; round++)
 	{
 		pgstat_report_wait_start(PG_WAIT_EXTENSION);
 		pg_usleep(2000L);

@@ -27,7 +27,7 @@ enum Stand {
 /// A server with the neighbour (`neighbour.c`) loaded.
 pub struct Ground {
     pub cluster: Cluster,
-    /// The path of a file. While the file exists, sessions wait, but at most about 30 s.
+    /// The path of a file. While the file exists, sessions wait, but at most about five minutes.
     pub gate: PathBuf,
     /// A superuser's session, which sets up the changes and looks at the other sessions. It never waits at the gate.
     pub witness: Client,
@@ -53,8 +53,7 @@ impl Ground {
         let order =
             if neighbour_first { format!("{neighbour}, pg_cache") } else { format!("pg_cache, {neighbour}") };
         let conf = Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536");
-        // An autovacuum worker would also send messages, and stand at the gate.
-        let cluster = cluster(&conf.set("shared_preload_libraries", &order).set("autovacuum", "off"));
+        let cluster = cluster(&conf.set("shared_preload_libraries", &order));
         let mut witness = cluster.connect("postgres");
         prepare(&mut witness);
         witness
