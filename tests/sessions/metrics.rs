@@ -254,7 +254,8 @@ fn fills_waits_and_stale_values_are_counted() {
     run(
         session,
         "CREATE TABLE orders (id int);
-         CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$",
+         CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$;
+         CREATE FUNCTION held() RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_advisory_xact_lock_shared(1) $$",
     );
     let call = |query: &str, more: &str| {
         format!("SELECT * FROM cache_query($$ {query} $$, space => 's'{more}) AS t(a text, b text)")
@@ -280,19 +281,28 @@ fn fills_waits_and_stale_values_are_counted() {
         &[("fills_total{result=\"not_stored\"}", 1.0), absent],
     );
 
-    // Each of the sessions that wait is counted once. The first one runs the query.
-    let waiting = "SELECT count(*) FROM pg_stat_activity 
-                    WHERE wait_event_type IS NOT NULL AND query LIKE '%nap%' AND state = 'active' AND pid <> pg_backend_pid()";
-    let slow_call = format!("/* nap */ {}", call(&slow(1.0), ""));
+    // Each of the sessions that wait is counted once. The first one runs the query, until this session releases the lock.
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE wait_event_type IN ('Lock', 'Extension') AND query LIKE '%held%' AND state = 'active'";
+    let held_call = call("SELECT held(), count(*)::text FROM orders", "");
     let before = metrics(session);
+    let began = Instant::now();
+    run(session, "SELECT pg_advisory_lock(1)");
     thread::scope(|threads| {
-        for number in 0..4 {
-            let mut other = cluster.connect("postgres");
-            let slow_call = &slow_call;
-            threads.spawn(move || run(&mut other, slow_call));
+        let mut sessions: Vec<_> = (0..4).map(|_| cluster.connect("postgres")).collect();
+        // The sessions must wait as long as the run takes. If this test fails meanwhile, they end by themselves.
+        let patience = "SET pg_cache.wait_timeout = '10 min'; SET statement_timeout = '5 min'";
+        sessions.iter_mut().for_each(|other| run(other, patience));
+        for (mut other, number) in sessions.into_iter().zip(0..) {
+            let held_call = &held_call;
+            threads.spawn(move || run(&mut other, held_call));
             wait_until("the session to run or wait", || one::<i64>(session, waiting) > number);
         }
+        // The run and each of the waits take at least as long.
+        thread::sleep(Duration::from_millis(250));
+        run(session, "SELECT pg_advisory_unlock(1)");
     });
+    let took = began.elapsed().as_secs_f64();
     let after = metrics(session);
     let by = |name: &str| {
         let name = format!("pgcache_{name}{{database=\"postgres\",space=\"s\"}}");
@@ -300,7 +310,8 @@ fn fills_waits_and_stale_values_are_counted() {
     };
     assert_eq!(by("waits_total"), 3.0);
     let (waited, ran) = (by("wait_seconds_total"), by("fill_seconds_total"));
-    assert!(waited > 0.3 && waited < 3.0 * ran, "three sessions have waited for one run: {waited}, {ran}");
+    assert!((0.2..2.0 * took).contains(&ran), "one run of at least 0.2 s within {took} s: {ran}");
+    assert!((0.6..3.0 * took).contains(&waited), "three sessions have waited within {took} s: {waited}");
 
     // A stale result of a query, and a stale value of `cache_acquire`.
     run(session, "INSERT INTO orders VALUES (1)");
@@ -372,11 +383,22 @@ fn tables_of_saved_values_are_counted() {
 fn notifications_and_workers_are_counted() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.notify_queue", "100"));
     let [mut session, mut listener, mut lazy] = [(); 3].map(|()| cluster.connect("postgres"));
-    run(&mut listener, "LISTEN pg_cache");
+    let lag = "pgcache_notification_lag_lines{database=\"postgres\"}";
+    let paused = "pgcache_notifications_paused{database=\"postgres\"}";
     let sent = |session: &mut Client| metric(session, "pgcache_notifications_total");
+    // The metrics of a worker are there only after it has sent something.
+    let is_idle = |session: &mut Client| {
+        let found = metrics(session);
+        [lag, paused].iter().all(|name| found.get(*name) == Some(&0.0))
+    };
+    // The worker may send the changes of the new extension apart from this one, and must have sent both.
+    run(&mut session, "SELECT cache_set('k', '1')");
+    wait_until("the first notification", || sent(&mut session) >= 1.0 && is_idle(&mut session));
+    run(&mut listener, "LISTEN pg_cache");
+    let before = sent(&mut session);
     for number in 1..=3 {
         run(&mut session, "SELECT cache_set('k', '1')");
-        wait_until("a notification", || sent(&mut session) == f64::from(number));
+        wait_until("a notification", || sent(&mut session) == before + f64::from(number));
     }
     let mut received = 0;
     wait_until("the notifications", || {
@@ -387,11 +409,10 @@ fn notifications_and_workers_are_counted() {
         }
         received == 3
     });
-    let lag = "pgcache_notification_lag_lines{database=\"postgres\"}";
-    let paused = "pgcache_notifications_paused{database=\"postgres\"}";
-    assert_eq!((metric(&mut session, lag), metric(&mut session, paused)), (0.0, 0.0));
+    wait_until("the worker to be idle", || is_idle(&mut session));
     assert_eq!(metric(&mut session, "pgcache_workers{kind=\"launcher\"}"), 1.0);
     assert_eq!(metric(&mut session, "pgcache_workers{kind=\"worker\"}"), 1.0);
+    let sent_before_pause = sent(&mut session);
     for kind in ["launcher", "worker"] {
         let lag = metric(&mut session, &format!("pgcache_worker_lag_seconds{{kind=\"{kind}\"}}"));
         assert!(lag < 60.0, "{kind}: {lag}");
@@ -416,7 +437,7 @@ fn notifications_and_workers_are_counted() {
     wait_until("the end of the pause", || {
         metric(&mut session, paused) == 0.0 && metric(&mut session, lag) == 0.0
     });
-    assert!(sent(&mut session) > 3.0);
+    assert!(sent(&mut session) > sent_before_pause);
     assert_eq!(metric(&mut session, "pgcache_notification_pauses_total"), 1.0);
     // A warmer that fails is an error of its worker.
     assert_eq!(metric(&mut session, "pgcache_worker_errors_total"), 0.0);
@@ -480,7 +501,8 @@ fn operations_are_timed_as_the_setting_says() {
 }
 
 /// A scrape of a thousand spaces must not look at entries: a full cache makes it no slower. The time limit is generous, because the
-/// tests run on a debug build and beside other tests; `docs/monitoring.md` has the time of a release build.
+/// tests run on a debug build and beside other tests; `docs/monitoring.md` has the time of a release build. Other tests can make a
+/// scrape slow at any moment, so the test measures again until one is fast enough. If a scrape looked at all entries, none would be.
 #[test]
 fn a_scrape_of_a_full_cache_with_a_thousand_spaces_is_fast() {
     const SPACES: i64 = 1000;
@@ -517,8 +539,11 @@ fn a_scrape_of_a_full_cache_with_a_thousand_spaces_is_fast() {
     assert_eq!(sum, all as f64);
     assert!((SPACES * 4 / 5..=SPACES).contains(&count), "{count} spaces");
     assert!(found["pgcache_stored_total"] > 0.0, "the other spaces");
-    let full = fastest(&mut session);
-    eprintln!("a scrape takes {few:?} with few entries, and {full:?} with {all}");
-    assert!(full < few * 2 + Duration::from_millis(5), "{few:?} with few entries, {full:?} with {all}");
-    assert!(full < Duration::from_millis(250), "{full:?}");
+    let mut full = Duration::MAX;
+    wait_until("a scrape of a full cache to be as fast as before", || {
+        full = full.min(fastest(&mut session));
+        eprintln!("a scrape takes {few:?} with few entries, and {full:?} with {all}");
+        full < few * 2 + Duration::from_millis(5)
+    });
+    assert!(full < Duration::from_secs(2), "{full:?}");
 }
