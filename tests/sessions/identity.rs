@@ -63,7 +63,8 @@ fn a_fetch_does_not_wait_for_another_query_of_its_key() {
     let waits = |gate: &mut Client, event: &'static str, what: &str| {
         wait_until(what, || {
             let query = format!(
-                "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = '{event}' AND datname = current_database()"
+                "SELECT count(*) = 1 FROM pg_stat_activity
+                  WHERE wait_event_type = '{event}' AND datname = current_database() AND backend_type = 'client backend'"
             );
             value(gate, &query)
         });
@@ -77,7 +78,7 @@ fn a_fetch_does_not_wait_for_another_query_of_its_key() {
     assert_eq!(found, "other");
     assert!(!value::<bool>(&mut other, "SELECT cache_exists('k')"), "only the leader stores its result");
     let waiting = std::thread::spawn(move || -> String {
-        value(&mut waiter, "SELECT status || ' ' || value FROM cache_acquire('k', wait => '1 minute')")
+        value(&mut waiter, "SELECT status || ' ' || value FROM cache_acquire('k', wait => '1 hour')")
     });
     waits(&mut gate, "Extension", "the waiter to wait");
     gate.batch_execute("SELECT pg_advisory_unlock(1)").expect("it opens");
