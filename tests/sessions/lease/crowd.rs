@@ -2,7 +2,7 @@
 
 use super::calls::{acquire, ask, only, pid, set_absent, status, terminate};
 use crate::memory::{cluster, findings};
-use pg_cache_testbed::{Cluster, Conf, wait_until};
+use pg_cache_testbed::{Cluster, Conf, wait_at_most, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 use std::sync::Barrier;
@@ -90,8 +90,9 @@ fn of_a_hundred_one_computes() {
     let cluster = crowded();
     let mut witness = cluster.connect("postgres");
     let mut sessions: Vec<_> = (0..CROWD).map(|_| cluster.connect("postgres")).collect();
+    // The lease must not end by itself.
     let acquire = |session: &mut Client| {
-        let (status, value, lease) = ask(session, "k");
+        let (status, value, lease) = acquire(session, "k", ", hold => '1 hour'").expect("asking works");
         assert_eq!((value, status == "compute"), (None, lease.is_some()));
         status == "compute"
     };
@@ -178,11 +179,19 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
             }
         }
     };
+    /// Ends the storm also if the wait below panics. Otherwise, the threads would go on for ever.
+    struct Calm<'c>(&'c AtomicBool);
+    impl Drop for Calm<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     thread::scope(|threads| {
         let workers: Vec<_> = (0..SESSIONS).map(|seed| threads.spawn(move || work(seed))).collect();
+        let calming = Calm(&calm);
         let enough = |count: &AtomicU64, least| count.load(Ordering::Relaxed) >= least;
         let mut round = 0;
-        wait_until("enough of everything", || {
+        wait_at_most(600, "enough of everything", || {
             round += 1;
             let how = if round % 3 == 0 { "pg_terminate_backend" } else { "pg_cancel_backend" };
             witness
@@ -192,14 +201,14 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
                 .expect("it can be told");
             enough(&hits, 100) && enough(&computed, 100) && enough(&errors, 200)
         });
-        calm.store(true, Ordering::Relaxed);
+        drop(calming);
         workers.into_iter().for_each(|worker| worker.join().expect("it does not panic"));
     });
     wait_until("all to be gone", || {
         let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
         witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 0
     });
-    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    wait_until("all fences to be lowered", || findings(&mut witness).is_empty());
     for key in 0..KEYS {
         let key = format!("k{key}");
         witness.execute("SELECT cache_delete($1)", &[&key]).expect("it is removed");

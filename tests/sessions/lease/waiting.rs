@@ -7,8 +7,10 @@ use postgres::Client;
 use postgres::error::SqlState;
 use std::thread;
 
-/// Sessions that wait in `cache_acquire`, each in a thread of its own, longer than any test takes: the threads, and the process
-/// IDs of the sessions.
+/// The arguments of `cache_acquire` with which a session waits longer than any test takes. A lease that it then gets lasts as long.
+const PATIENTLY: &str = ", wait => '1 hour', hold => '1 hour'";
+
+/// Sessions that wait in `cache_acquire`, each in a thread of its own: the threads, and the process IDs of the sessions.
 struct Waiters(Vec<thread::JoinHandle<Result<Answer, postgres::Error>>>, Vec<i32>);
 
 impl Waiters {
@@ -18,8 +20,7 @@ impl Waiters {
         let mut sessions: Vec<_> = (0..number).map(|_| cluster.connect("postgres")).collect();
         sessions.iter_mut().for_each(|session| session.batch_execute(before).expect("it is legal"));
         let pids = sessions.iter_mut().map(pid).collect();
-        let wait =
-            |mut session: Client| thread::spawn(move || acquire(&mut session, "k", ", wait => '1 hour'"));
+        let wait = |mut session: Client| thread::spawn(move || acquire(&mut session, "k", PATIENTLY));
         let threads = sessions.into_iter().map(wait).collect();
         wait_until("all to wait", || waiting(witness) == number as i64);
         Self(threads, pids)
@@ -48,7 +49,8 @@ fn a_waiting_session_gets_the_value_when_it_is_committed() {
         let waiters = Waiters::of(&cluster, &mut witness, 10, "");
         leader.batch_execute("BEGIN").expect("it begins");
         assert!(leader.query_one(set, &[&lease]).expect("setting works").get::<_, bool>(0));
-        assert_eq!(waiting(&mut witness), 10, "it is not committed yet");
+        // A session that wakes up in between goes on waiting: the value is not committed yet.
+        wait_until("all to wait", || waiting(&mut witness) == 10);
         leader.batch_execute("COMMIT").expect("it commits");
         for answer in waiters.end() {
             let (status, value, lease) = answer.expect("nobody was disturbed");
@@ -78,9 +80,7 @@ fn a_waiting_session_is_the_next_to_compute() {
             3 => {
                 let mut sessions: Vec<_> = (0..10).map(|_| cluster.connect("postgres")).collect();
                 let pids = sessions.iter_mut().map(pid).collect();
-                let wait = |mut session: Client| {
-                    thread::spawn(move || acquire(&mut session, "k", ", wait => '1 hour'"))
-                };
+                let wait = |mut session: Client| thread::spawn(move || acquire(&mut session, "k", PATIENTLY));
                 Waiters(sessions.into_iter().map(wait).collect(), pids)
             }
             _ => Waiters::of(&cluster, &mut witness, 10, ""),
@@ -149,8 +149,10 @@ fn a_session_that_is_disturbed_while_it_waits_leaves_nothing() {
     {
         let mut session = cluster.connect("postgres");
         session.batch_execute(&format!("SET {setting} = 100")).expect("it is legal");
-        let error = acquire(&mut session, "k", ", wait => '1 hour'").expect_err("it does not wait for ever");
+        let error = acquire(&mut session, "k", PATIENTLY).expect_err("it does not wait for ever");
         assert_eq!(error.code(), Some(&code));
+        // The timeout may also cancel this statement.
+        wait_until("the end of the timeout", || session.batch_execute(&format!("RESET {setting}")).is_ok());
         assert_eq!(status(&mut session, "k"), "wait", "the session goes on");
     }
     assert_eq!(findings(&mut witness), Vec::<String>::new());
