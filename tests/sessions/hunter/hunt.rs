@@ -4,16 +4,20 @@
 use super::dice::{Dice, seed};
 use super::session::READER;
 use super::table::Table;
-use super::{DATABASES, READERS, WRITERS};
+use super::{DATABASES, PACE, READERS, WRITERS};
 use pg_cache_testbed::Cluster;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// The least number of reads of a hunt, and how often its time may pass until then.
+const READS_MIN: u64 = 4000;
+const TIMES_MAX: u32 = 30;
+
 /// How to hunt.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// The duration of the hunt.
+    /// The duration of the hunt. On a slow machine, it takes longer: see [`Hunt::is_enough`].
     pub time: Duration,
     /// Whether to end as soon as a stale value is found.
     pub until_found: bool,
@@ -27,6 +31,8 @@ pub struct Plan {
     /// Whether every second reader verifies all its hits. Must be false in a hunt with broken fences: after a difference, a query
     /// is not cached any more, so the readers would not get the stale values that the hunt must find.
     pub verifies: bool,
+    /// The number of reads for each write: writers pause while there are fewer.
+    pub pace: u64,
     /// A value has at least this number of bytes.
     pub width: usize,
     /// The least time between two writes of a writer. A value needs some time to be saved.
@@ -43,6 +49,7 @@ impl Plan {
             tiers: "both",
             queries: false,
             verifies: true,
+            pace: PACE,
             width: 0,
             rest: Duration::ZERO,
         }
@@ -119,6 +126,12 @@ impl Hunt<'_> {
         ));
     }
 
+    /// Returns whether the hunt proves something. The first read of each entry is a miss, so few reads say nothing of the share of
+    /// hits, and few writes change no names and no rules.
+    fn is_enough(&self) -> bool {
+        self.reads.load(SeqCst) >= READS_MIN && self.definitions.load(SeqCst) > 0
+    }
+
     /// Counts a read with this status of the session, and whether it was a hit.
     pub fn count(&self, status: Option<&str>) {
         let from_table = status == Some("hit: table");
@@ -141,12 +154,19 @@ impl Hunt<'_> {
         }
     }
 
-    /// Cancels and terminates sessions at random.
+    /// Cancels and terminates sessions at random. On a slow machine, it waits for some reads in between: otherwise, the sessions
+    /// would hardly ever finish anything.
     fn disturb(&self, seed: u64) {
+        const READS_BETWEEN: u64 = 10;
         let mut dice = Dice(seed);
         let mut client = self.cluster.connect("postgres");
         while !self.over.load(SeqCst) {
+            let (reads, began) = (self.reads.load(SeqCst), Instant::now());
             std::thread::sleep(Duration::from_millis(5 + dice.roll(40) as u64));
+            while self.reads.load(SeqCst) < reads + READS_BETWEEN && began.elapsed() < Duration::from_secs(1)
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let process = self.sessions[dice.roll(self.sessions.len())].load(SeqCst);
             let how = if dice.roll(4) == 0 { "terminate" } else { "cancel" };
             if process != 0 {
@@ -236,7 +256,11 @@ pub fn hunt(cluster: &Cluster, plan: Plan) -> Bag {
             let _over = Over(&hunt.over);
             hunt.disturb(seed);
         });
-        while !hunt.over.load(SeqCst) && began.elapsed() < plan.time {
+        let is_early = || {
+            let passed = began.elapsed();
+            passed < plan.time || !plan.until_found && !hunt.is_enough() && passed < plan.time * TIMES_MAX
+        };
+        while !hunt.over.load(SeqCst) && is_early() {
             let found = hunt.stale.load(SeqCst) > 0;
             if plan.until_found && found {
                 break;

@@ -312,6 +312,6 @@ fn no_reader_gets_an_old_version_of_a_row_that_is_not_told() {
 #[test]
 fn the_hunt_finds_old_versions_if_rows_are_not_compared() {
     let conf = Conf::preloaded().set("pg_cache.break_fencing", "unreported");
-    let (reads, _, findings) = hunt(&conf, UNREPORTED, Duration::from_secs(60));
+    let (reads, _, findings) = hunt(&conf, UNREPORTED, Duration::from_secs(300));
     assert!(!findings.is_empty(), "nothing was found in {reads} reads");
 }

@@ -1,20 +1,20 @@
 //! The writers. A writer takes a table, writes the next version to it in a random way, and finds out whether the write
 //! was committed.
 
+use super::DATABASES;
 use super::definition::{Ending, define};
 use super::dice::Dice;
 use super::hunt::Hunt;
 use super::path::Path;
 use super::session::{Session, is_expected};
 use super::table::Table;
-use super::{DATABASES, PACE};
 use postgres::error::SqlState;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 impl Hunt<'_> {
-    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write, and as the plan
-    /// says.
+    /// Writes at random until the hunt is over. Pauses while there are fewer reads for each write than the plan asks for, and
+    /// between two writes.
     pub fn write(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::writer(self, slot);
@@ -22,7 +22,7 @@ impl Hunt<'_> {
         let mut wrote = Instant::now();
         while !self.over.load(SeqCst) {
             let is_early = wrote.elapsed() < self.plan.rest;
-            if is_early || self.reads.load(SeqCst) < self.writes.load(SeqCst) * PACE {
+            if is_early || self.reads.load(SeqCst) < self.writes.load(SeqCst) * self.plan.pace {
                 std::thread::sleep(Duration::from_micros(200));
                 continue;
             }
