@@ -74,7 +74,7 @@ SELECT cache_warmer_drop('countries') \g /dev/null
 \set countries 'SELECT country, sum(orders) AS orders FROM customer_orders GROUP BY country'
 -- Waits until the result of a query is stored, and its warmer has ended the run.
 CREATE OR REPLACE PROCEDURE pg_temp.await_warm(query text) LANGUAGE plpgsql AS $$ BEGIN
-    FOR step IN 1..1000 LOOP
+    FOR step IN 1..6000 LOOP
         EXIT WHEN (SELECT e.value = 'hot' AND w.state = 'warm' FROM cache_explain(query) AS e, cache_warmers AS w
                     WHERE e.property = 'state' AND w.name = 'countries');
         PERFORM pg_sleep(0.01);
@@ -212,7 +212,7 @@ SELECT coalesce(current_setting('pg_cache.redis_url', true), '') LIKE 'unix://%'
 SELECT substr(current_setting('pg_cache.redis_url'), 8) AS socket \gset
 -- Waits until Redis has all changes.
 CREATE OR REPLACE PROCEDURE pg_temp.await_redis() LANGUAGE plpgsql AS $$ BEGIN
-    FOR step IN 1..1000 LOOP
+    FOR step IN 1..6000 LOOP
         EXIT WHEN (SELECT connected AND lag = 0 FROM cache_workers WHERE kind = 'redis');
         PERFORM pg_sleep(0.01);
     END LOOP;

@@ -53,7 +53,12 @@ enum Leaves {
 impl Ground {
     /// Starts the server, with the first tables of the victim.
     fn new() -> Self {
-        let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("autovacuum", "off");
+        // With so many slots, a fence that the abuser changes is hardly ever one of the victim's by chance. No entry expires during a
+        // test.
+        let conf = Conf::preloaded()
+            .set("pg_cache.hot_size", "16MB")
+            .set("pg_cache.fence_slots", "4194304")
+            .set("pg_cache.default_ttl", "1h");
         let cluster = cluster(&conf.set("max_locks_per_transaction", "256"));
         let mut owner = cluster.connect("postgres");
         owner.batch_execute("CREATE ROLE abuser LOGIN").expect("a role");
