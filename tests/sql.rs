@@ -4,12 +4,9 @@
 //! Each file runs in a database of its own, so that no test sees what another left behind. Several files run side by
 //! side. A file with no expected output, or an expected output with no file, is a failure.
 //!
-//! Some files cannot share the cluster freely:
-//!
-//! - Roles belong to the whole cluster, and any change of roles invalidates results of queries. So the files that
-//!   change roles, and the files that use results of queries, run one at a time.
-//! - A file that begins with the comment "Fills the memory." gets a cluster of its own, because it would evict the
-//!   values of other files.
+//! Files that run at the same time have different clusters: the expected outputs have hits, and changes in another database of the
+//! same cluster could make them misses. The next file takes the cluster over. A file that begins with the comment "Fills the
+//! memory." gets a cluster for itself alone, because it would evict the values of later files.
 
 use pg_cache_testbed::{Cluster, Conf};
 use std::collections::BTreeSet;
@@ -59,19 +56,20 @@ fn main() -> ExitCode {
         .filter(|(suite, test)| format!("{}/{test}", suite.name).contains(&filter))
         .collect();
 
-    let cluster = Cluster::start(&Conf::preloaded());
     let queue = Mutex::new(tests.iter());
-    let roles = Mutex::new(());
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
+                let mut cluster = None;
                 while let Some((suite, test)) = { queue.lock().expect("no worker panics").next() } {
-                    let turn = suite.is_about_roles(test).then(|| roles.lock());
                     let started = Instant::now();
-                    let own = suite.fills_memory(test).then(|| Cluster::start(&Conf::preloaded()));
-                    let outcome = suite.run(test, own.as_ref().unwrap_or(&cluster));
-                    drop(turn);
+                    let start = || Cluster::start(&Conf::preloaded());
+                    let own = suite.fills_memory(test).then(start);
+                    let outcome = match &own {
+                        Some(own) => suite.run(test, own),
+                        None => suite.run(test, cluster.get_or_insert_with(start)),
+                    };
                     let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
                     println!(
                         "test {}/{test} ... {verdict} ({:.1} s)",
@@ -85,17 +83,16 @@ fn main() -> ExitCode {
                             .push(format!("---- {}/{test} ----\n{why}", suite.name));
                     }
                 }
+                // All tests of this cluster have ended, so the check sees the final state of its cache.
+                for finding in cluster.as_ref().map(findings).unwrap_or_default() {
+                    let mut failures = failures.lock().expect("no worker panics");
+                    failures.push(format!("---- cache_check ----\n{finding}"));
+                }
             });
         }
     });
 
-    let mut failures = failures.into_inner().expect("no worker panics");
-    // All tests have ended, so the check sees the final state of the cache.
-    let mut session = cluster.connect("postgres");
-    session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
-    for row in session.query("SELECT cache_check()", &[]).expect("the cache can be checked") {
-        failures.push(format!("---- cache_check ----\n{}", row.get::<_, String>(0)));
-    }
+    let failures = failures.into_inner().expect("no worker panics");
     for failure in &failures {
         println!("\n{failure}");
     }
@@ -107,6 +104,14 @@ fn main() -> ExitCode {
         failures.len()
     );
     if failures.is_empty() && !tests.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns what `cache_check()` reports in a cluster.
+fn findings(cluster: &Cluster) -> Vec<String> {
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+    let rows = session.query("SELECT cache_check()", &[]).expect("the cache can be checked");
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 impl Suite {
@@ -134,14 +139,6 @@ impl Suite {
                 .is_some_and(|(test, number)| number.parse::<u8>().is_ok() && inputs.contains(test))
         });
         answers.chain(inputs.iter().cloned()).collect()
-    }
-
-    /// Returns whether a test changes roles, or uses results of queries, which a change of roles invalidates.
-    fn is_about_roles(&self, test: &str) -> bool {
-        let text = self.text(test);
-        ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch(", "cache_query"]
-            .iter()
-            .any(|word| text.contains(word))
     }
 
     /// Returns whether a test fills the memory, so that it would evict the values of other tests.
