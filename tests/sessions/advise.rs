@@ -125,8 +125,8 @@ const UNWORTHY: [&str; 19] = [
     "SELECT slow(id) FROM gone",
 ];
 
-/// Runs the workload. A pause of the machine can make a quick statement slow, and a slow one much slower. The workload then does not
-/// have its known costs, so it runs again.
+/// Runs the workload. A pause of the machine can make a quick statement slow, and a slow one much slower. The workload then does
+/// not have its known costs, so it runs again.
 fn work(cluster: &Cluster, session: &mut Client) {
     run(
         session,

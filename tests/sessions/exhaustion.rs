@@ -53,8 +53,8 @@ enum Leaves {
 impl Ground {
     /// Starts the server, with the first tables of the victim.
     fn new() -> Self {
-        // With so many slots, a fence that the abuser changes is hardly ever one of the victim's by chance. No entry expires during a
-        // test.
+        // With so many slots, a fence that the abuser changes is hardly ever one of the victim's by chance. No entry expires during
+        // a test.
         let conf = Conf::preloaded()
             .set("pg_cache.hot_size", "16MB")
             .set("pg_cache.fence_slots", "4194304")

@@ -502,7 +502,7 @@ fn operations_are_timed_as_the_setting_says() {
 
 /// A scrape of a thousand spaces must not look at entries: a full cache makes it no slower. The time limit is generous, because the
 /// tests run on a debug build and beside other tests; `docs/monitoring.md` has the time of a release build. Other tests can make a
-/// scrape slow at any moment, so the test measures again until one is fast enough. If a scrape looked at all entries, none would be.
+/// scrape slow at any moment, so the test measures again until one is fast enough. A scrape that looks at all entries never is.
 #[test]
 fn a_scrape_of_a_full_cache_with_a_thousand_spaces_is_fast() {
     const SPACES: i64 = 1000;

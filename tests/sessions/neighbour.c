@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(neighbour_hold_messages);
 static char *statement;
 static char *gate;
 
-/* Waits while the file exists, and at most about five minutes. Raises no error: in a COMMIT callback that would restart the server. */
+/* Waits while the file exists, at most about five minutes. Raises no error: in a COMMIT callback that would restart the server. */
 static void
 wait_at(const char *file)
 {
