@@ -97,7 +97,7 @@ fn reads_and_values_are_counted() {
         "SELECT cache_delete('k', 's')",
         &[line, ("removed_total{reason=\"deleted\"}", 1.0), ("entries", -1.0)],
     );
-    expect(session, &set("e", ", ttl => '100 ms'"), &[stored, line, ("entries", 1.0)]);
+    expect(session, &set("e", ", ttl => '1 s'"), &[stored, line, ("entries", 1.0)]);
     wait_until("the end of the value", || !one::<bool>(session, "SELECT cache_exists('e', 's')"));
     expect(session, &get("e", 1), &[("misses_total{reason=\"expired\"}", 1.0)]);
 
@@ -188,7 +188,7 @@ fn swept_values_are_counted_by_their_end() {
     run(
         session,
         "SELECT cache_create_space('s');
-         SELECT cache_set('e' || i, '1', '300 ms', space => 's') FROM generate_series(1, 7) AS i;
+         SELECT cache_set('e' || i, '1', '2 s', space => 's') FROM generate_series(1, 7) AS i;
          SELECT cache_set('t' || i, '1', tags => '{t}', space => 's') FROM generate_series(1, 5) AS i",
     );
     run(session, "SELECT cache_invalidate_tag('t')");
