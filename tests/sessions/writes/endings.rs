@@ -2,6 +2,7 @@
 
 use super::paths::{HARMLESS, paths};
 use super::table::{is_hit, prepare, set, watch};
+use crate::memory::findings;
 use pg_cache_testbed::Database;
 use postgres::Client;
 
@@ -57,8 +58,7 @@ fn every_committed_write_invalidates_values_of_the_table() {
             expect("for the writer, after the end", &mut writer, !commits);
         }
     }
-    let findings = reader.query("SELECT cache_check()", &[]).expect("it checks");
-    assert!(findings.is_empty(), "{:?}", findings[0].get::<_, String>(0));
+    assert_eq!(findings(&mut reader), Vec::<String>::new());
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -87,8 +87,7 @@ fn a_write_that_is_a_transaction_by_itself_invalidates() {
             }
         }
     }
-    let findings = reader.query("SELECT cache_check()", &[]).expect("it checks");
-    assert!(findings.is_empty(), "{:?}", findings[0].get::<_, String>(0));
+    assert_eq!(findings(&mut reader), Vec::<String>::new());
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -3,7 +3,7 @@
 
 use super::paths::paths;
 use super::table::prepare;
-use pg_cache_testbed::Database;
+use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 
 /// The rows that have entries: all those that the paths write, and some that do not exist.
@@ -89,8 +89,13 @@ fn no_path_leaves_the_entry_of_a_changed_row_and_most_leave_the_others() {
                 let found = truth(&mut session, table, column, id).expect("a table");
                 let rows = &found.rows;
                 let key = format!("{schema}.{table}:{id}");
-                let set = format!("SELECT cache_set_text('{key}', '{rows}', tags => '{{{key}}}')");
-                session.batch_execute(&set).expect("it is stored");
+                // The first entry of a table may also depend on fences that other sessions raise, so it is stored until it is a hit.
+                let get = format!("SELECT cache_get_text('{key}')");
+                wait_until("an entry", || {
+                    let set = format!("SELECT cache_set_text('{key}', '{rows}', tags => '{{{key}}}')");
+                    session.batch_execute(&set).expect("it is stored");
+                    text(&mut session, &get).is_some()
+                });
                 before.push((key, *table, column, id, found));
             }
         }
