@@ -1,11 +1,10 @@
 //! The files of `monitoring/`: promtool checks and tests the alert rules, all files name only metrics and labels that exist, and a
 //! real Prometheus with a real exporter has data for each panel of the dashboard.
 
-use pg_cache_testbed::{Cluster, Conf, Redis, RedisConf, wait_until};
+use pg_cache_testbed::{Cluster, Conf, Redis, RedisConf, free_port, wait_until};
 use postgres::Client;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -192,11 +191,6 @@ impl Drop for Program {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Returns a port that is free now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
 }
 
 /// The exporter reads a real server, Prometheus reads the exporter, and each expression of the dashboard returns data.

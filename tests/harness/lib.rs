@@ -23,6 +23,8 @@ pub use cluster::{Cluster, Conf, Stop};
 pub use database::Database;
 pub use installation::Installation;
 pub use pooler::Pooler;
-pub use redis::{Certificate, Connection, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply};
+pub use redis::{
+    Certificate, Connection, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply, free_port,
+};
 pub use server::Server;
 pub use wait::{wait_at_most, wait_until};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a connection waits for a reply before it panics.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The reply of Redis to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Reply {
 /// A connection to the Unix socket of a server.
 ///
 /// # Panics
-/// The public methods panic when the connection breaks, or when no reply arrives within a minute.
+/// The public methods panic when the connection breaks, or when no reply arrives within three minutes.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<UnixStream>,
