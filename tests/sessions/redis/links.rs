@@ -2,8 +2,8 @@
 
 use super::storm::storm;
 use super::{
-    await_all, await_down, await_value, fill, held, is_connected, of_worker, reload, run, settle, start,
-    value, writes_to,
+    await_all, await_down, await_success, await_value, fill, held, is_connected, of_worker, reload, run,
+    settle, small, start, value, writes_to,
 };
 use pg_cache_testbed::{Certificate, Proxy, Redis, RedisConf, Stop, wait_until};
 use postgres::Client;
@@ -40,7 +40,7 @@ fn a_user_with_few_rights_is_enough() {
     await_down(&mut session);
     redis.resume();
     settle(&mut session);
-    assert_eq!(of_worker(&mut session, "error"), None);
+    await_success(&mut session);
     assert!(!redis.command(&["ACL", "LOG"]).contains("reason"), "a command was refused");
 }
 
@@ -114,7 +114,7 @@ fn cut_connections_end_with_the_last_values() {
     let redis = Redis::start_with(&RedisConf::tcp());
     let proxy = Proxy::start(redis.port());
     let (cluster, mut session) =
-        start(&writes_to(&redis.url_at(&proxy.address())).set("pg_cache.redis_timeout", "200ms"));
+        start(&writes_to(&redis.url_at(&proxy.address())).set("pg_cache.redis_timeout", "1s"));
     storm(
         &cluster,
         &mut session,
@@ -150,7 +150,9 @@ fn commands_of_a_connection_that_was_given_up_never_run() {
     let redis = Redis::start_with(&RedisConf::tcp());
     let proxy = Proxy::start(redis.port());
     let (_cluster, mut session) = start(&writes_to(&redis.url_at(&proxy.address())));
-    for round in 0..5 {
+    let (mut round, mut held_back) = (0, 0);
+    while held_back < 5 {
+        assert!(round < 50, "nothing is held back");
         run(&mut session, &format!("SELECT cache_set('k', '\"{round} before\"', space => 'r')"));
         run(&mut session, &format!("SELECT cache_set('deleted', '\"{round} before\"', space => 'r')"));
         await_all(&[&redis], &mut session);
@@ -162,7 +164,9 @@ fn commands_of_a_connection_that_was_given_up_never_run() {
             ),
         );
         await_value(&redis, "k", Some(&format!("\"{round} late\"")));
-        assert!(proxy.held_pieces() > 0, "nothing is held back");
+        // On a slow machine, the worker may just have connected anew, so that nothing is held back.
+        held_back += usize::from(proxy.held_pieces() > 0);
+        round += 1;
         run(
             &mut session,
             &format!("SELECT cache_set('k', '\"{round} last\"', space => 'r'), cache_delete('deleted', 'r')"),
@@ -185,8 +189,8 @@ fn a_read_only_replica_is_not_accepted() {
     let replica = Redis::start_with(&RedisConf::tcp().replica_of(primary.port()));
     let (_cluster, mut session) = start(&writes_to(&replica.url()));
     fill(&mut session, "k", 100, "1");
-    let error = error(&mut session);
-    assert!(error.contains("replica"), "{error}");
+    // The first attempts may end because the replica is busy.
+    wait_until("the refusal of a replica", || error(&mut session).contains("replica"));
     replica.command(&["REPLICAOF", "NO", "ONE"]);
     await_all(&[&replica], &mut session);
     replica.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
@@ -209,7 +213,7 @@ fn a_wrong_password_keeps_the_worker_out() {
     assert_eq!(held(&[&redis]).len(), 0);
     reload(&mut session, "pg_cache.redis_url", &redis.url());
     await_all(&[&redis], &mut session);
-    assert_eq!(of_worker(&mut session, "error"), None);
+    await_success(&mut session);
 }
 
 /// A host without an address, a port where nothing listens, and a host that never answers. SQL goes on, and a shutdown is not held
@@ -226,7 +230,7 @@ fn a_server_that_is_not_there_harms_nothing() {
         // No host answers there: packets are dropped, or refused by the network.
         "redis://192.0.2.1:6379".to_owned(),
     ] {
-        let (cluster, mut session) = start(&writes_to(&url));
+        let (cluster, mut session) = start(&small(writes_to(&url)));
         fill(&mut session, "k", 1000, "1");
         error(&mut session);
         run(&mut session, "SELECT cache_invalidate_tag('t'), cache_delete('k1', 'r')");
@@ -234,7 +238,8 @@ fn a_server_that_is_not_there_harms_nothing() {
         run(&mut session, "DROP DATABASE d");
         let began = Instant::now();
         cluster.stop(Stop::Fast);
-        assert!(began.elapsed() < Duration::from_secs(20), "{url}: {:?}", began.elapsed());
+        // The system gives up a connection without an answer after two minutes.
+        assert!(began.elapsed() < Duration::from_secs(45), "{url}: {:?}", began.elapsed());
         cluster.resume();
         run(&mut cluster.connect("postgres"), "SELECT cache_set('k', '1', space => 'r')");
     }

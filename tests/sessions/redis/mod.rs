@@ -29,6 +29,13 @@ fn writes_to(url: &str) -> Conf {
     Conf::preloaded().set("pg_cache.redis_url", url)
 }
 
+/// Returns the settings of a small cache. The server saves it quickly when it stops, also on a slow disk.
+fn small(conf: Conf) -> Conf {
+    conf.set("pg_cache.hot_size", "4MB")
+        .set("pg_cache.fence_slots", "65536")
+        .set("pg_cache.journal_size", "1MB")
+}
+
 /// Starts a cluster with a session in the database postgres, which is prepared.
 fn start(conf: &Conf) -> (Cluster, Client) {
     let cluster = cluster(conf);
@@ -85,6 +92,11 @@ fn await_down(session: &mut Client) {
         run(session, "SELECT cache_set('notice', '1', space => 'r')");
         of_worker(session, "connected").as_deref() == Some("false")
     });
+}
+
+/// Waits until the last step of the worker was a success.
+fn await_success(session: &mut Client) {
+    wait_until("the last error to be over", || of_worker(session, "error").is_none());
 }
 
 /// Waits until the worker says that Redis has all changes so far.
@@ -207,7 +219,7 @@ fn is_same_json(one: &str, other: &str) -> bool {
     one == other || parse(one).is_some_and(|json| parse(other) == Some(json))
 }
 
-/// Waits up to a minute until each key in Redis has the value of the cache. Then makes one more change, and fails if a key has
+/// Waits up to three minutes until each key in Redis has the value of the cache. Then makes one more change, and fails if a key has
 /// another value after it: no old value may come back.
 fn compare(nodes: &[&Redis], session: &mut Client) {
     let mut different = Vec::new();
@@ -216,7 +228,7 @@ fn compare(nodes: &[&Redis], session: &mut Client) {
         different = differences(nodes, PREFIX, &mut [("postgres", session)]);
         different.is_empty()
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !is_equal(session) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -235,7 +247,7 @@ fn presence(nodes: &[&Redis], session: &mut Client) -> (usize, usize) {
     (present, rows.len())
 }
 
-/// Waits up to a minute until at least four fifths of the live entries are in Redis.
+/// Waits until at least four fifths of the live entries are in Redis.
 fn await_refill(nodes: &[&Redis], session: &mut Client) {
     let mut last = (0, 0);
     wait_until("the entries to be back", || {

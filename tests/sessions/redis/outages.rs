@@ -2,8 +2,8 @@
 
 use super::storm::storm;
 use super::{
-    await_all, await_down, await_refill, compare, fill, held, is_connected, of_worker, run, settle, start,
-    value, writes_to,
+    await_all, await_down, await_refill, await_success, compare, fill, held, is_connected, of_worker, run,
+    settle, start, value, writes_to,
 };
 use pg_cache_testbed::{Redis, RedisConf, wait_until};
 
@@ -20,7 +20,7 @@ fn redis_may_be_down_when_the_server_starts() {
     redis.restart();
     wait_until("a connection", || is_connected(&mut session));
     await_all(&[&redis], &mut session);
-    assert_eq!(of_worker(&mut session, "error"), None, "the last step was a success");
+    await_success(&mut session);
 }
 
 /// A Redis that has lost everything gets the live entries again.

@@ -1,7 +1,7 @@
 //! The server stops, crashes and prepares transactions while it writes to Redis.
 
 use super::{
-    await_all, await_refill, await_value, compare, fill, held, of_worker, run, settle, start, value,
+    await_all, await_refill, await_value, compare, fill, held, of_worker, run, settle, small, start, value,
     writes_to,
 };
 use crate::memory::findings;
@@ -119,19 +119,20 @@ fn a_clean_restart_keeps_the_values() {
     compare(&[&redis], &mut session);
 }
 
-/// A fast shutdown takes less than 20 seconds while Redis hangs, whether the worker is in a command or connects.
+/// A fast shutdown takes less time than the worker waits for an answer while Redis hangs, whether the worker is in a command or
+/// connects.
 #[test]
 fn a_fast_shutdown_does_not_wait_for_redis() {
     let redis = Redis::start_with(&RedisConf::tcp());
     let proxy = Proxy::start(redis.port());
     let (cluster, mut session) =
-        start(&writes_to(&redis.url_at(&proxy.address())).set("pg_cache.redis_timeout", "60s"));
+        start(&small(writes_to(&redis.url_at(&proxy.address()))).set("pg_cache.redis_timeout", "60s"));
     fill(&mut session, "k", 900, "1");
     await_all(&[&redis], &mut session);
     let stop = |what: &str| {
         let began = Instant::now();
         cluster.stop(Stop::Fast);
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(45), "{what}: {:?}", began.elapsed());
         cluster.resume();
         cluster.connect("postgres")
     };
@@ -158,19 +159,23 @@ fn a_fast_shutdown_does_not_wait_for_redis() {
 #[test]
 fn databases_come_and_go_while_redis_hangs() {
     let redis = Redis::start_with(&RedisConf::tcp());
-    let (cluster, mut session) = start(&writes_to(&redis.url()).set("pg_cache.redis_timeout", "60s"));
+    let (cluster, mut session) = start(&small(writes_to(&redis.url())).set("pg_cache.redis_timeout", "60s"));
     run(&mut session, "SELECT cache_set('k', '1', space => 'r')");
     await_value(&redis, "k", Some("1"));
     redis.pause();
     run(&mut session, "SELECT cache_set('k', '2', space => 'r')");
-    let began = Instant::now();
+    // A command that waits for the worker takes as long as the rest of the timeout.
+    let mut run_soon = |command: &str| {
+        let began = Instant::now();
+        run(&mut session, command);
+        assert!(began.elapsed() < Duration::from_secs(30), "{command}: {:?}", began.elapsed());
+    };
     for number in 0..3 {
-        run(&mut session, &format!("CREATE DATABASE d{number} TEMPLATE template0"));
+        run_soon(&format!("CREATE DATABASE d{number} TEMPLATE template0"));
         drop(cluster.connect(&format!("d{number}")));
-        run(&mut session, &format!("DROP DATABASE d{number} WITH (FORCE)"));
+        run_soon(&format!("DROP DATABASE d{number} WITH (FORCE)"));
     }
-    run(&mut session, "CREATE EXTENSION IF NOT EXISTS pg_cache; CHECKPOINT");
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    run_soon("CREATE EXTENSION IF NOT EXISTS pg_cache; CHECKPOINT");
     redis.resume();
     await_value(&redis, "k", Some("2"));
 }
@@ -194,7 +199,7 @@ fn a_promoted_standby_takes_over() {
     assert_eq!(held(&[&redis]).len(), 101, "{:?}", of_worker(&mut reader, "connected"));
     drop((session, reader));
     primary.stop(Stop::Fast);
-    run(&mut standby.connect("postgres"), "SELECT pg_promote()");
+    run(&mut standby.connect("postgres"), "SELECT pg_promote(wait_seconds => 180)");
     let mut session = standby.connect("postgres");
     run(&mut session, "SELECT cache_set('k1', '2', space => 'r')");
     await_value(&redis, "k1", Some("2"));

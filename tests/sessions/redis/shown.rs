@@ -1,8 +1,8 @@
 //! Tests of what an operator sees of the copies in Redis: the views and the settings.
 
 use super::{
-    await_all, await_down, await_value, fill, held, is_connected, of_worker, reload, run, settle, start,
-    value, writes_to,
+    await_all, await_down, await_success, await_value, fill, held, is_connected, of_worker, reload, run,
+    settle, start, value, writes_to,
 };
 use crate::metrics::{metric, metrics};
 use crate::table_faults::health;
@@ -22,7 +22,8 @@ fn the_view_shows_how_far_redis_is() {
     let (_cluster, mut session) = start(&writes_to(&redis.url()));
     fill(&mut session, "k", 100, "1");
     settle(&mut session);
-    assert_eq!(health(&mut session), Vec::<String>::new());
+    wait_until("no finding", || health(&mut session).is_empty());
+    await_success(&mut session);
     let row = "SELECT concat_ws(', ', kind, database, connected, lag, lag_time, error)
                  FROM cache_workers WHERE kind = 'redis'";
     assert_eq!(one::<String>(&mut session, row), "redis, t, 0, 00:00:00");
