@@ -50,6 +50,7 @@ const commands = {
         readers = [1, 2, 3].map(() => readAtRandom(places));
     },
     floors: changes => changes.map(change => change.split('=')).forEach(([place, number]) => floors.set(place, Number(number))),
+    reads: () => counts.reads,
     calm: async () => {
         calm = true;
         await Promise.all(readers);

@@ -66,6 +66,8 @@ def answer(command, arguments):
             reader.start()
     elif command == "floors":
         floors.update((place, int(number)) for place, number in (floor.split("=") for floor in arguments))
+    elif command == "reads":
+        return str(counts["reads"])
     elif command == "calm":
         calm.set()
         for reader in readers:

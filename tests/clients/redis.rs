@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
 enum Language {
@@ -58,7 +59,7 @@ impl Reader {
     fn await_told(&mut self, member: &str, keys: &[&str]) {
         let mut left: BTreeSet<String> = keys.iter().map(|key| in_shop(key)).collect();
         while !left.is_empty() {
-            let message = self.ask(&json!(["message", 20]));
+            let message = self.ask(&json!(["message", 180]));
             assert_ne!(message, Value::Null, "no message tells {left:?} as {member}");
             for key in message[member].as_array().into_iter().flatten() {
                 left.remove(key.as_str().expect("a key is a text"));
@@ -101,7 +102,7 @@ fn a_client_reads_values_and_their_time_to_live(language: Language) {
         .execute(
             "SELECT cache_set('object', $1::text::jsonb, space => 'shop'), cache_set_text('text', $2, space => 'shop'),
                     cache_set_bytes('bytes', '\\x00ff6869', space => 'shop'), cache_set('null', 'null', space => 'shop'),
-                    cache_set_text('ключ 鍵 🔑 ''\"\\', 'odd', '30 s', space => 'shop')",
+                    cache_set_text('ключ 鍵 🔑 ''\"\\', 'odd', '5 min', space => 'shop')",
             &[&object.to_string(), &"line\nbreak \\ \" ' 日本語 🦀"],
         )
         .expect("they are set");
@@ -126,14 +127,24 @@ fn a_client_reads_values_and_their_time_to_live(language: Language) {
     assert_eq!(reader.ask(&json!(["keys", "pg_cache:*"])), json!(expected));
     for key in ["object", "count", odd] {
         let query = "SELECT 1000 * extract(epoch FROM cache_ttl($1, 'shop'))::float8";
-        let mut in_cache = || -> f64 { session.query_one(query, &[&key]).expect("it is told").get(0) };
-        let before = in_cache();
-        let in_redis = reader.ask(&json!(["pttl", in_shop(key)])).as_f64().expect("a number");
-        let after = in_cache();
-        assert!(
-            after - 1000.0 < in_redis && in_redis < before + 1000.0,
-            "{key}: {before}, {in_redis}, {after}"
-        );
+        let in_cache =
+            |session: &mut Client| -> f64 { session.query_one(query, &[&key]).expect("it is told").get(0) };
+        let mut seen = Vec::new();
+        let began = Instant::now();
+        loop {
+            let before = in_cache(&mut session);
+            let in_redis = reader.ask(&json!(["pttl", in_shop(key)])).as_f64().expect("a number");
+            let after = in_cache(&mut session);
+            seen.push((before, in_redis, after));
+            if after - 1000.0 < in_redis && in_redis < before + 1000.0 {
+                break;
+            }
+            // On a busy machine, the value needs some time on its way to Redis, and so lives longer there. It is sent again.
+            assert!(began.elapsed() < Duration::from_secs(120), "{key}: {seen:?}");
+            let touch = "SELECT cache_touch($1, '4 minutes', 'shop')";
+            session.execute(touch, &[&key]).expect("it is touched");
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ def answer(command, *arguments):
     if command == "subscribe":
         listener.subscribe(*arguments)
         # The confirmation, which is ignored.
-        return listener.get_message(timeout=20)
+        return listener.get_message(timeout=180)
     if command == "message":
         message = listener.get_message(timeout=arguments[0])
         return message and json.loads(message["data"])
