@@ -70,7 +70,7 @@ says[pg_config_that_is_not_there]='PG_CONFIG=/nowhere/pg_config is not a program
 port_taken() {
     # shellcheck disable=SC2016 # perl's variable
     sandbox user -- sh -c '
-        perl -MIO::Socket::INET -e '\''$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:54329", Listen => 1) or die; print "listening\n"; close STDOUT; sleep 60'\'' >.listener &
+        perl -MIO::Socket::INET -e '\''$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:54329", Listen => 1) or die; print "listening\n"; close STDOUT; sleep 900'\'' >.listener &
         listener=$!
         until [ -s .listener ]; do sleep 0.05; done
         make run
@@ -111,7 +111,7 @@ says[low_disk]='building and running the cache needs 4000 MB free'
 twice_at_once() {
     mkdir -p "$home/clone/.pg"
     # This process stands for a make that is at work: it holds the lock.
-    flock -o "$home/clone/.pg/lock" sh -c 'echo >"$0/locked"; exec sleep 60' "$home" &
+    flock -o "$home/clone/.pg/lock" sh -c 'echo >"$0/locked"; exec sleep 900' "$home" &
     local first=$!
     until [ -e "$home/locked" ]; do sleep 0.05; done
     local status=0
@@ -125,6 +125,17 @@ says[twice_at_once]='another make is at work in this checkout'
 no_toolchain() { sandbox user --tmpfs "$home/empty" -- env PATH=/usr/bin:/bin HOME="$home/empty" make run; }
 says[no_toolchain]='no Rust toolchain: install the stable one with rustup'
 
+# Waits up to a minute until no process has this in its command line: a process that was killed needs some time to end. Prints those
+# that are left.
+left_behind() { # pattern
+    local tries=0
+    while pgrep -f "$1" >/dev/null && [ "$tries" -lt 600 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    pgrep -af "$1" | head -n 3
+}
+
 passed=0 failed=0
 verdict() { # name, what is wrong or nothing
     if [ -z "$2" ]; then passed=$((passed + 1)) && echo "test setup/$1 ... ok"; else
@@ -136,17 +147,18 @@ verdict() { # name, what is wrong or nothing
 
 # Runs a scenario in a fresh copy, and checks that it ends as the head of this file says.
 bad_day() { # name
-    local name=$1 status=0 complaints
+    local name=$1 status=0 complaints left
     rm -rf "$home/clone" "$home/cache" "$home/cargo"
     fresh_copy
     "$name" >"$home/output" 2>&1 || status=$?
     complaints=$(grep -c '^pg_cache: ' "$home/output" || :)
+    left=$(left_behind "$home/clone" || :)
     if [ "$status" = 0 ]; then verdict "$name" "it ended as if all were well"
     elif [ "$complaints" != 1 ]; then verdict "$name" "$complaints lines of complaint instead of one"
     elif ! grep -qF "${says[$name]}" "$home/output"; then verdict "$name" "it does not say: ${says[$name]}"
     elif [ -e "$home/clone/.pg/data" ]; then verdict "$name" "it left a cluster behind"
-    elif ! flock -n "$home/clone/.pg/lock" true 2>/dev/null && [ -d "$home/clone/.pg" ]; then verdict "$name" "it left the lock held"
-    elif pgrep -f "$home/clone" >/dev/null; then verdict "$name" "it left processes behind: $(pgrep -af "$home/clone" | head -n 3)"
+    elif ! flock -w 60 "$home/clone/.pg/lock" true 2>/dev/null && [ -d "$home/clone/.pg" ]; then verdict "$name" "it left the lock held"
+    elif [ -n "$left" ]; then verdict "$name" "it left processes behind: $left"
     else verdict "$name" ""; fi
 }
 
@@ -176,7 +188,9 @@ good_day() { # root|user
     sandbox "$1" -- make run PORT=$port || return
     sandbox "$1" -- sh -c "$session 'SELECT cache_get_text(\$\$kept\$\$)'" | grep -qx 'by the restart' || { echo "the cache does not survive a restart"; return 1; }
     sandbox "$1" -- make stop || return
-    ! pgrep -af "$home/clone|$(readlink -f "$home/clone/.pg")" || { echo "these are still there"; return 1; }
+    local left
+    left=$(left_behind "$home/clone|$(readlink -f "$home/clone/.pg")" || :)
+    [ -z "$left" ] || { echo "these are still there: $left"; return 1; }
     sandbox "$1" -- make clean || return
     [ ! -e "$home/clone/.pg" ] || { echo ".pg is still there"; return 1; }
 }
