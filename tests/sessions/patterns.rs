@@ -262,23 +262,29 @@ fn patterns_survive_a_restart() {
 
 /// Sessions invalidate more patterns than the server keeps, one in each transaction. Keys that no pattern matches stay hits,
 /// although no session reads them meanwhile, and matched keys stay gone. A thousand calls take a second on a quiet machine with an
-/// optimized build. The limit of this test is twenty times as long.
+/// optimized build. The limit of this test is twenty times as long, or on a slow machine a hundred times as long as other commits take.
 #[test]
 fn many_patterns_leave_other_keys_alone() {
     let database = Database::create();
     let mut session = database.connect();
     fill(&mut session, &["hit", "x1", "x2999"]);
     let calls: String = (0..100).map(|_| "SELECT cache_invalidate_pattern('x' || nextval('n'));").collect();
-    run(&mut session, "CREATE SEQUENCE n");
+    run(&mut session, "CREATE SEQUENCE n; CREATE SEQUENCE others");
     // The statements of one message would be one transaction.
     let calls: Vec<&str> = calls.split_inclusive(';').collect();
-    let began = Instant::now();
+    // The time that single commits take without patterns, measured all along, because other work of the machine comes and goes.
+    let (mut took, mut others) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..30 {
+        let began = Instant::now();
         calls.iter().for_each(|call| run(&mut session, call));
+        took += began.elapsed();
+        let began = Instant::now();
+        (0..10).for_each(|_| run(&mut session, "SELECT cache_invalidate_tag('x' || nextval('others'))"));
+        others += began.elapsed() * 10;
     }
-    let took = began.elapsed();
     assert_eq!(hits(&mut session, &["hit", "x1", "x2999"]), ["hit"]);
-    assert!(took < Duration::from_secs(60), "3000 patterns took {took:?}");
+    let most = (others * 100).max(Duration::from_secs(60));
+    assert!(took < most, "3000 patterns took {took:?}, and 3000 other commits {others:?}");
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 

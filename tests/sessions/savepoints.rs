@@ -26,6 +26,17 @@ fn time(session: &mut Client, script: &str) -> Duration {
     began.elapsed()
 }
 
+/// Returns whether the shortest times for 250 and for 1000 savepoints are those of linear cost.
+fn is_linear([few, many]: [Duration; 2]) -> bool {
+    many < few.saturating_mul(9) + Duration::from_millis(20)
+}
+
+/// Returns whether the shortest times of this number of rounds need no further round. On a machine with much else to do, single
+/// times say little, so there are more rounds before the cost counts as more than linear.
+fn is_measured(rounds: u32, best: [Duration; 2]) -> bool {
+    rounds >= 40 || rounds >= 3 && is_linear(best)
+}
+
 /// A release cannot be cancelled, so its cost must be linear: four times as many savepoints take four times as long. With quadratic
 /// cost, they would take 16 times as long. The limit of 9 times lies in between, and 20 ms are tolerated for noise.
 #[test]
@@ -33,7 +44,10 @@ fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
     let mut session = database.connect();
     let mut best = [Duration::MAX; 2];
-    for _ in 0..3 {
+    for round in 0.. {
+        if is_measured(round, best) {
+            break;
+        }
         for (levels, best) in [250, 1_000].into_iter().zip(&mut best) {
             session.batch_execute("BEGIN").expect("it begins");
             session.batch_execute(&nest(levels)).expect("they are opened");
@@ -43,7 +57,7 @@ fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
         }
     }
     let [few, many] = best;
-    assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
+    assert!(is_linear(best), "{few:?} for 250, {many:?} for 1000");
 }
 
 /// The cost of a rollback must be linear too, within the same limit. The transaction has 4000 other changes, which the rollback
@@ -53,7 +67,10 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
     let mut session = database.connect();
     let mut best = [Duration::MAX; 2];
-    for _ in 0..3 {
+    for round in 0.. {
+        if is_measured(round, best) {
+            break;
+        }
         for (levels, best) in [250, 1_000].into_iter().zip(&mut best) {
             session.batch_execute("BEGIN; SAVEPOINT outer_one").expect("it begins");
             let tags = "SELECT cache_invalidate_tag('t' || i) FROM generate_series(1, 4000) AS i";
@@ -65,7 +82,7 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
         }
     }
     let [few, many] = best;
-    assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
+    assert!(is_linear(best), "{few:?} for 250, {many:?} for 1000");
 }
 
 /// A rollback of the savepoint in which a lease (`cache_acquire`) was acquired releases the lease. The release of that savepoint
@@ -75,7 +92,8 @@ fn rolling_back_a_savepoint_releases_only_its_own_leases() {
     let cluster = cluster(&Conf::preloaded());
     let (mut session, mut witness) = (cluster.connect("postgres"), cluster.connect("postgres"));
     let acquire = |session: &mut Client, key: &str| -> Option<i64> {
-        session.query_one("SELECT lease FROM cache_acquire($1)", &[&key]).expect("it is asked for").get(0)
+        let acquire = "SELECT lease FROM cache_acquire($1, hold => '1 hour')";
+        session.query_one(acquire, &[&key]).expect("it is asked for").get(0)
     };
     session.batch_execute("BEGIN").expect("it begins");
     for round in 0..200 {

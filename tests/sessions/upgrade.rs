@@ -63,7 +63,7 @@ fn objects(session: &mut Client) -> BTreeSet<String> {
 
 /// Checks that the extension in the session's database consists of the same objects as a new one of the same version.
 fn assert_is_like_new(session: &mut Client, cluster: &Cluster) {
-    session.batch_execute("DROP DATABASE IF EXISTS fresh").expect("no session is in it");
+    session.batch_execute("DROP DATABASE IF EXISTS fresh WITH (FORCE)").expect("it can be dropped");
     session.batch_execute("CREATE DATABASE fresh TEMPLATE template0").expect("it can be created");
     let mut fresh = cluster.connect("fresh");
     fresh.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");

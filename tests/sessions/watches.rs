@@ -111,7 +111,7 @@ fn uncommitted_watches_count_towards_the_limit_of_a_tag() {
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut one, "SET ROLE watches_open; BEGIN");
     assert_eq!(watch_all(&mut one, "watches_open", OF_OWNER, "open").0, OF_OWNER);
-    run(&mut two, "SET ROLE watches_open; SET lock_timeout = '1s'");
+    run(&mut two, "SET ROLE watches_open; SET lock_timeout = '5s'");
     let error = refused(&mut two, "SELECT cache_watch('watches_open20', '{open}')");
     assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED, "{error:?}");
     run(&mut one, "ROLLBACK");
@@ -213,8 +213,9 @@ fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
         ]
     };
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
-    // A short timeout is enough: a call must not wait unless the other transaction holds the same object.
-    run(&mut two, "SET lock_timeout = '200ms'");
+    // A call must not wait unless the other transaction holds the same object, and that transaction stays open. The server's own
+    // work may hold a lock for a moment.
+    run(&mut two, "SET lock_timeout = '5s'");
     let mut blocked = Vec::new();
     for open in calls("one") {
         run(&mut one, &format!("BEGIN; SELECT {open}"));
