@@ -16,9 +16,12 @@ const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
 /// A query that returns the content of `t`, summarized.
 const TRUTH: &str = "SELECT count(*) || ' of ' || coalesce(sum(v), 0) FROM t";
 
-/// The settings of the subscriber. The cache is small, because the tests check all of it many times.
+/// The settings of the subscriber. The cache is small, because the tests check all of it many times. No value expires during a test.
 fn conf() -> Conf {
-    Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
+    Conf::preloaded()
+        .set("pg_cache.hot_size", "4MB")
+        .set("pg_cache.fence_slots", "65536")
+        .set("pg_cache.default_ttl", "1h")
 }
 
 /// Two servers, each with a superuser's session. The publisher (session `source`) publishes its table `t`. The subscriber
