@@ -71,11 +71,11 @@ impl RedisConf {
     }
 
     /// Makes the server a node of a cluster, with a second free port on which it talks to the other nodes. A primary that is gone
-    /// for a second is replaced.
+    /// for two seconds is replaced.
     pub(super) fn node(self) -> Self {
         let bus = free_port().to_string();
         let conf = self.set("cluster-enabled", "yes").set("cluster-port", &bus);
-        let conf = conf.set("cluster-node-timeout", "1000").set("cluster-replica-validity-factor", "0");
+        let conf = conf.set("cluster-node-timeout", "2000").set("cluster-replica-validity-factor", "0");
         if conf.authority.is_some() {
             conf.set("tls-cluster", "yes").set("tls-replication", "yes")
         } else {

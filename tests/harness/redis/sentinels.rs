@@ -7,7 +7,8 @@ use crate::wait::wait_until;
 /// The name by which the sentinels know the servers.
 const SERVICE: &str = "cache";
 
-/// Two servers and three sentinels. A primary that is gone for half a second is replaced.
+/// Two servers and three sentinels. A primary that is gone for two seconds is replaced. On a busy machine, a server may get no
+/// processor for as long as a second.
 #[derive(Debug)]
 pub struct RedisSentinels {
     servers: [Redis; 2],
@@ -22,8 +23,8 @@ impl RedisSentinels {
         let replica = Redis::start_with(&conf.clone().on_free_port().replica_of(primary.port()));
         let mut watch = RedisConf::default()
             .set("sentinel", &format!("monitor {SERVICE} 127.0.0.1 {} 2", primary.port()))
-            .set("sentinel", &format!("down-after-milliseconds {SERVICE} 500"))
-            .set("sentinel", &format!("failover-timeout {SERVICE} 3000"));
+            .set("sentinel", &format!("down-after-milliseconds {SERVICE} 2000"))
+            .set("sentinel", &format!("failover-timeout {SERVICE} 5000"));
         if let Some(password) = conf.default_password() {
             watch = watch.set("sentinel", &format!("auth-pass {SERVICE} {password}"));
         }
