@@ -5,6 +5,7 @@ use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, Stop};
 use postgres::Client;
 use postgres::error::SqlState;
+use std::time::{Duration, Instant};
 
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
@@ -224,6 +225,9 @@ impl Twins {
     }
 }
 
+/// When the caches of both applications are emptied.
+const EMPTIED_AFTER: Duration = Duration::from_secs(30);
+
 /// Runs the same random sequence of reads and changes with plain statements and with `cache_query_json`, and compares each read:
 /// whether it was a hit, and if its result was not stored, why. `PG_CACHE_TEST_SEED` repeats a run. Without it, the long run draws
 /// a seed, and the short run always uses the same one.
@@ -249,7 +253,13 @@ fn it_counts_the_hits_and_refusals_of_cache_query() {
         refusals: 0,
     };
     twins.plain.iter_mut().for_each(|session| run(session, "SET pg_cache.observe = on"));
+    let mut began = Instant::now();
     for _ in 0..if long { 5000 } else { 300 } {
+        // A result that has read the clock expires after a minute, in one application some moments before the other.
+        if began.elapsed() > EMPTIED_AFTER {
+            twins.both(0, "SELECT cache_flush('*')");
+            began = Instant::now();
+        }
         twins.step(&mut chance);
     }
     let Twins { hits, misses, refusals, .. } = twins;
