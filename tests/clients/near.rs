@@ -284,15 +284,17 @@ fn changes_of_a_time_without_connections_are_applied(language: Language) {
 
     fill(&mut near);
     assert_eq!(near.compare(&mut session), 20);
-    let victim: i32 = cluster
-        .connect("postgres")
-        .query_one("SELECT pid FROM pg_stat_activity WHERE application_name = 'near' LIMIT 1", &[])
-        .expect("it is told")
-        .get(0);
-    cluster.crash(victim);
+    crash(&cluster);
     let mut session = cluster.connect("postgres");
     set(&mut session, 10, 4);
     assert_eq!(near.compare(&mut session), 0, "the cache was empty after the crash");
+}
+
+/// Crashes a session that does nothing else. The server then ends all sessions and recovers.
+fn crash(cluster: &Cluster) {
+    let mut victim = cluster.connect("postgres");
+    let process = victim.query_one("SELECT pg_backend_pid()", &[]).expect("it is told").get(0);
+    cluster.crash(process);
 }
 
 /// The counters that writers have committed, by place.
@@ -454,15 +456,8 @@ fn no_restart_and_no_crash_hides_a_change(language: Language) {
         std::thread::sleep(Duration::from_millis(500));
         cluster.stop(Stop::Fast);
         cluster.resume();
-        let victim =
-            cluster.connect("postgres").query_one("SELECT pg_backend_pid()", &[]).expect("it is told");
         std::thread::sleep(Duration::from_millis(500));
-        let mut witness = cluster.connect("postgres");
-        let victim: i32 = witness
-            .query_one("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> $1 LIMIT 1", &[&victim.get::<_, i32>(0)])
-            .expect("it is told")
-            .get(0);
-        cluster.crash(victim);
+        crash(&cluster);
     });
 }
 
