@@ -262,7 +262,8 @@ fn patterns_survive_a_restart() {
 
 /// Sessions invalidate more patterns than the server keeps, one in each transaction. Keys that no pattern matches stay hits,
 /// although no session reads them meanwhile, and matched keys stay gone. A thousand calls take a second on a quiet machine with an
-/// optimized build. The limit of this test is twenty times as long, or on a slow machine a hundred times as long as other commits take.
+/// optimized build. The limit of this test is twenty times as long, or on a slow machine a hundred times as long as other commits
+/// take.
 #[test]
 fn many_patterns_leave_other_keys_alone() {
     let database = Database::create();

@@ -16,7 +16,8 @@ const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
 /// A query that returns the content of `t`, summarized.
 const TRUTH: &str = "SELECT count(*) || ' of ' || coalesce(sum(v), 0) FROM t";
 
-/// The settings of the subscriber. The cache is small, because the tests check all of it many times. No value expires during a test.
+/// The settings of the subscriber. The cache is small, because the tests check all of it many times. No value expires during a
+/// test.
 fn conf() -> Conf {
     Conf::preloaded()
         .set("pg_cache.hot_size", "4MB")
@@ -99,7 +100,8 @@ impl Pair {
     }
 
     /// Stores values that depend on `t`, with `cache_fetch` and with a tag, and one that depends on `outside` only. An apply worker
-    /// lowers its fences a moment after its changes are visible, and what was stored before that is no hit. So all of it is repeated.
+    /// lowers its fences a moment after its changes are visible, and what was stored before that is no hit. So all of it is
+    /// repeated.
     fn fill(&mut self) {
         wait_until("the values to be stored", || {
             if !self.is_cached("tagged") {
@@ -331,9 +333,9 @@ fn applied_transactions_that_change_no_row_invalidate_nothing() {
     }
 }
 
-/// A session writes at the publisher, burst after burst, and another reads at the subscriber. No value may be older than the table's
-/// content before the read. After each burst, the writer waits until the reader has had a hit with the last change. So changes arrive
-/// between hits and while values are stored, on fast and on slow machines.
+/// A session writes at the publisher, burst after burst, and another reads at the subscriber. No value may be older than the
+/// table's content before the read. After each burst, the writer waits until the reader has had a hit with the last change. So
+/// changes arrive between hits and while values are stored, on fast and on slow machines.
 #[test]
 fn no_reader_gets_a_stale_value_while_changes_stream_in() {
     const BURSTS: i32 = 12;

@@ -469,8 +469,8 @@ fn saved_values_survive_a_clean_restart() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A touch brings a saved value back into memory first. It may lose one that the worker saves again before the commit, so a fifth of
-/// the values may be lost. On a machine with much else to do, chance decides about the first ten, so more values may follow.
+/// A touch brings a saved value back into memory first. It may lose one that the worker saves again before the commit, so a fifth
+/// of the values may be lost. On a machine with much else to do, chance decides about the first ten, so more values may follow.
 #[test]
 fn a_touch_keeps_a_saved_value() {
     let cluster = with_tables("8MB");

@@ -13,7 +13,8 @@ const LOWEST: u16 = 10_000;
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Returns a free port of 127.0.0.1, another one at each call. It is below the ports that the kernel gives to outgoing connections,
-/// so that it stays free until a server takes it, and while that server is down. Another process may choose the same port by chance.
+/// so that it stays free until a server takes it, and while that server is down. Another process may choose the same port by
+/// chance.
 pub fn free_port() -> u16 {
     let range = outgoing().min(30_000) - LOWEST;
     loop {

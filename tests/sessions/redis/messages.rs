@@ -12,8 +12,8 @@ fn subscribe(redis: &Redis, channel: &str) -> Connection {
     connection
 }
 
-/// Collects the keys of messages until one of them says that a key was set, or until three minutes have passed. Returns the keys that
-/// were set, and those that were removed. A refill may tell a key again, so the last key must be another one each time.
+/// Collects the keys of messages until one of them says that a key was set, or until three minutes have passed. Returns the keys
+/// that were set, and those that were removed. A refill may tell a key again, so the last key must be another one each time.
 fn told(connection: &mut Connection, until: &str) -> [BTreeSet<String>; 2] {
     let mut found = [BTreeSet::new(), BTreeSet::new()];
     let began = Instant::now();

@@ -89,7 +89,8 @@ fn no_path_leaves_the_entry_of_a_changed_row_and_most_leave_the_others() {
                 let found = truth(&mut session, table, column, id).expect("a table");
                 let rows = &found.rows;
                 let key = format!("{schema}.{table}:{id}");
-                // The first entry of a table may also depend on fences that other sessions raise, so it is stored until it is a hit.
+                // The first entry of a table may also depend on fences that other sessions raise, so it is stored until it is a
+                // hit.
                 let get = format!("SELECT cache_get_text('{key}')");
                 wait_until("an entry", || {
                     let set = format!("SELECT cache_set_text('{key}', '{rows}', tags => '{{{key}}}')");
