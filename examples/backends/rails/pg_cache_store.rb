@@ -181,10 +181,11 @@ class PgCacheStore < ActiveSupport::Cache::Store
     end
 
     def value(sql, *values)
-      @connection.call.exec_query(sql, "pg_cache", values).cast_values.first
+      rows(sql, *values).first
     end
 
+    # Active Record prepares the statement only if the configuration of the database allows it.
     def rows(sql, *values)
-      @connection.call.exec_query(sql, "pg_cache", values).cast_values
+      @connection.call.exec_query(sql, "pg_cache", values, prepare: true).cast_values
     end
 end
