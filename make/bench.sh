@@ -9,6 +9,7 @@
 # - a day with cached dashboards, beside other ways to serve them, 36 minutes;
 # - the table tier, next to a server without it, 10 minutes;
 # - the broadcast of changes with NOTIFY, and the copies of values in Redis, 4 minutes;
+# - the cache backends of Django, keyv and Rails, beside those of the frameworks, 6 minutes;
 # - the hot tier (the core without a server), 7 minutes: in 5 of them, entries are watched beside a writer.
 #
 #   QUICK=1 takes 15 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
@@ -16,6 +17,7 @@
 #   ONLY=day measures the day; DAY_SCALE=1 does not shorten its five minutes, and DAY_SESSIONS=N and DAY_SEED=N choose the
 #   number of sessions and the seed
 #   ONLY=outward measures the broadcast and the copies in Redis
+#   ONLY=frameworks measures the backends of frameworks, ONLY=frameworks-django those of one
 #   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server, but the extension is built
 set -euo pipefail
 # shellcheck source=make/lib.sh
@@ -36,6 +38,10 @@ need_packages redis
 [ -z "$(missing_package valgrind)" ] || (need_packages valgrind) || say "    going on without valgrind: no instructions will be counted"
 # PL/Python is needed only for the trigger that reaches Redis, for comparison.
 [ -z "$(missing_package plpython)" ] || (need_packages plpython) || say "    going on without PL/Python: triggers that reach Redis are left out"
+
+# The frameworks are fetched only for their own measurements. Those that cannot be had are left out.
+# shellcheck source=make/frameworks.sh
+. "$ROOT/make/frameworks.sh"
 
 # The build has a function that repeats the work of a commit (src/api/measure.rs). No other build has it.
 pg_config=$(PG_CACHE_FEATURES=measure "$ROOT/make/build.sh" release)

@@ -1,11 +1,13 @@
 # shellcheck shell=bash disable=SC2034  # the sourcing scripts use the variables
-# Functions that fetch drivers and frameworks of other languages into .pg/clients, once per checkout. make/clients.sh and
-# make/backends.sh source this file after make/lib.sh. Both must use the same versions of a framework.
+# Functions that fetch drivers and frameworks of other languages into .pg/clients, once per checkout. make/clients.sh,
+# make/backends.sh and make/frameworks.sh source this file after make/lib.sh. All must use the same versions of a
+# framework.
 
 home=$PG_CACHE_DIR/clients
 
-psycopg=3.2.13 psycopg_pool=3.3.3 django=5.2.9 dogpile=1.5.0
-pg=8.16.3 keyv=5.6.0
+psycopg=3.2.13 psycopg_pool=3.3.3 django=5.2.9 dogpile=1.5.0 redis_py=8.1.0 hiredis=3.5.0
+pg=8.16.3 keyv=5.6.0 keyv_postgres=2.2.3 keyv_redis=5.1.6
+rails=7.2.2.1 solid_cache=1.0.7
 
 # Fetches a driver, unless a complete copy is there. An interrupted fetch leaves no mark, so it is repeated.
 fetch() { # driver, directory, command that fills it...
@@ -38,4 +40,13 @@ fetch_node() { # name of the directory, package@version...
     with_npm() { npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$place" "$@"; }
     fetch "${*:2}" "$place" with_npm "${@:2}"
     modules=$place/node_modules
+}
+
+# Fetches Ruby gems, and stores the path of their directory in $gems. Ruby also uses the gems of the machine.
+fetch_gems() { # name of the directory, gem:version...
+    local place
+    place=$(directory_of "$1" "${@:2}")
+    with_gem() { GEM_HOME=$place gem install --quiet --no-document "$@"; }
+    fetch "${*:2}" "$place" with_gem "${@:2}"
+    gems=$place
 }

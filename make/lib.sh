@@ -220,6 +220,8 @@ missing_package() { # need
     ruby)
         ruby -e 'require "active_record"; require "pg"; require "minitest"' 2>/dev/null ||
             echo "ruby ruby-activerecord ruby-activesupport ruby-pg ruby-minitest" ;;
+    # The store of Rails for Redis uses hiredis if it is there.
+    ruby-redis) ruby -e 'require "redis"; require "hiredis"' 2>/dev/null || echo "ruby-redis ruby-hiredis" ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac
 }

@@ -3,10 +3,10 @@
 //!
 //! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`bed`] starts the servers
 //! and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an operation costs the
-//! server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`] and [`outward`] start their
-//! own servers, [`hot_tier`] measures the core alone in a [`tier_bed`], and [`eviction`] measures its hit ratio. [`pace`] says how
-//! often and how long everything is measured, and [`progress`] shows how far the run is. [`statistics`] computes medians and their
-//! intervals. [`machine`] describes the machine. [`report`] writes the results.
+//! server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`], [`outward`] and
+//! [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`tier_bed`], and [`eviction`] measures its
+//! hit ratio. [`pace`] says how often and how long everything is measured, and [`progress`] shows how far the run is.
+//! [`statistics`] computes medians and their intervals. [`machine`] describes the machine. [`report`] writes the results.
 
 mod bed;
 mod counters;
@@ -14,6 +14,7 @@ mod data;
 mod day;
 mod drive;
 mod eviction;
+mod frameworks;
 mod hot_tier;
 mod machine;
 mod outward;

@@ -15,6 +15,7 @@ use std::time::Duration;
 /// - the part day: 36 minutes and 1;
 /// - the parts about the table tier: 10 minutes and 4;
 /// - the parts about NOTIFY and Redis: 4 minutes and 1;
+/// - the parts about frameworks: 6 minutes and 1;
 /// - the core alone: 7 minutes and 1. In the full run, [`beside`](Self::beside) takes 5 of the 7 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -54,6 +55,8 @@ pub struct Pace {
     pub turns: usize,
     /// After how many of these pairs the servers are restarted.
     pub pairs_per_start: usize,
+    /// The duration of one turn of a backend in the parts about frameworks.
+    pub framework_turn: Duration,
     /// The factor by which the part day shortens the five minutes that a stale result may be served, that a row of the cache table
     /// lives, and that pass between two refreshes.
     pub day_scale: f64,
@@ -84,6 +87,7 @@ impl Pace {
         turn: Duration::from_millis(40),
         turns: 12,
         pairs_per_start: 1,
+        framework_turn: Duration::from_secs(1),
         day_scale: 2.5,
         day_rounds: 2,
         day_dashboards: 500,
@@ -107,6 +111,7 @@ impl Pace {
         turn: Duration::from_millis(20),
         turns: 2,
         pairs_per_start: 10,
+        framework_turn: Duration::from_millis(150),
         day_scale: 100.0,
         day_rounds: 1,
         day_dashboards: 50,

@@ -3,6 +3,7 @@
 
 use crate::day;
 use crate::eviction;
+use crate::frameworks::{self, DJANGO, KEYV, RAILS};
 use crate::hot_tier::{get, innocents, memory, put};
 use crate::outward;
 use crate::pace::Pace;
@@ -27,7 +28,7 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 26] = [
+pub const PARTS: [Part; 29] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
@@ -113,6 +114,24 @@ pub const PARTS: [Part; 26] = [
         served: true,
         measure: outward::calls::measure,
         estimate: outward::calls::estimate,
+    },
+    Part {
+        id: "frameworks-django",
+        served: true,
+        measure: |pace| DJANGO.measure(pace),
+        estimate: frameworks::estimate,
+    },
+    Part {
+        id: "frameworks-keyv",
+        served: true,
+        measure: |pace| KEYV.measure(pace),
+        estimate: frameworks::estimate,
+    },
+    Part {
+        id: "frameworks-rails",
+        served: true,
+        measure: |pace| RAILS.measure(pace),
+        estimate: frameworks::estimate,
     },
     Part { id: "core-get", served: false, measure: get::measure, estimate: get::estimate },
     Part { id: "core-put", served: false, measure: put::measure, estimate: put::estimate },

@@ -43,6 +43,16 @@ impl Race {
         Self { title: title.into(), runners: runners.collect() }
     }
 
+    /// Returns the title.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Returns the names of the contenders, in their order.
+    pub fn names(&self) -> Vec<&str> {
+        self.runners.iter().map(|runner| runner.name.as_str()).collect()
+    }
+
     /// Returns the nanoseconds of a contender, round by round.
     pub fn times(&self, name: &str) -> &[f64] {
         let runner = self.runners.iter().find(|runner| runner.name == name);

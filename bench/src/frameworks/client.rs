@@ -1,0 +1,167 @@
+//! The process of a framework: a script that has all contenders, and runs one of them when it is told to.
+//!
+//! The script connects and fills all contenders, and then writes its [`Roster`], one line of JSON. After that, it reads lines
+//! `CONTENDER OPERATION MILLISECONDS`, the contender by its number in the roster, and answers each with a line
+//! `CALLS NANOSECONDS`: how many calls it made, and how long they took. It ends when its input does.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// The first line of a script.
+#[derive(Debug, Deserialize)]
+pub struct Roster {
+    /// The names and versions of the framework and the drivers.
+    pub versions: String,
+    pub operations: Vec<Operation>,
+    /// The contenders. The first is pg_cache.
+    pub contenders: Vec<Contender>,
+    /// The contenders that cannot be had: their names, a colon, and the reasons.
+    pub missing: Vec<String>,
+    /// Sentences about the settings of the framework.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Operation {
+    /// The name in the lines of the script.
+    pub id: String,
+    /// The name as shown.
+    pub title: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Contender {
+    pub name: String,
+    /// The ids of the operations that the contender takes part in.
+    operations: Vec<String>,
+}
+
+impl Contender {
+    pub fn has(&self, operation: &str) -> bool {
+        self.operations.iter().any(|own| own == operation)
+    }
+}
+
+impl Roster {
+    fn parse(line: &str) -> Result<Self> {
+        let roster: Self = serde_json::from_str(line).with_context(|| format!("the script says: {line}"))?;
+        let first = roster.contenders.first().context("the script has no contenders")?;
+        ensure!(first.name == "pg_cache", "{} is the first contender", first.name);
+        let lonely = roster.operations.iter().find(|operation| !first.has(&operation.id));
+        ensure!(lonely.is_none(), "pg_cache has no operation {lonely:?}");
+        Ok(roster)
+    }
+}
+
+/// A running script. It ends when the value is dropped.
+pub struct Client {
+    child: Child,
+    /// `None` while the value is dropped.
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    /// Starts a script, and waits until it is ready. Its standard error is that of this process.
+    pub fn start(mut command: Command) -> Result<(Self, Roster)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().context("the output is a pipe")?);
+        let mut client = Self { child, input, output };
+        let roster = Roster::parse(&client.line()?)?;
+        Ok((client, roster))
+    }
+
+    /// Returns the ID of the process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Makes a contender do one operation for a while. Returns the nanoseconds of one call.
+    pub fn turn(&mut self, contender: usize, operation: &str, span: Duration) -> Result<f64> {
+        let input = self.input.as_mut().context("the script has no input")?;
+        writeln!(input, "{contender} {operation} {}", span.as_millis()).context("the script has ended")?;
+        nanoseconds(&self.line()?)
+    }
+
+    /// Reads the next line. Returns an error if the script has ended.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("the script writes no text")?;
+        ensure!(!line.is_empty(), "the script has ended early: see its error above");
+        Ok(line)
+    }
+}
+
+impl Drop for Client {
+    /// Closes the input, and waits for the end of the script.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        // The status of a script that has failed does not matter any more.
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns the nanoseconds of one call, from the answer of a script.
+fn nanoseconds(answer: &str) -> Result<f64> {
+    let parsed = answer
+        .trim()
+        .split_once(' ')
+        .and_then(|(calls, time)| Some((calls.parse::<u32>().ok()?, time.parse::<f64>().ok()?)));
+    let (calls, time) = parsed.with_context(|| format!("the script answers: {answer}"))?;
+    ensure!(calls > 0 && time > 0.0, "the script has done nothing: {answer}");
+    Ok(time / f64::from(calls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails if the two numbers are mixed up, or if an answer that is none becomes a time.
+    #[test]
+    fn an_answer_has_calls_and_their_time() {
+        assert!((nanoseconds("4 1000\n").expect("it is an answer") - 250.0).abs() < 1e-9);
+        for wrong in ["", "4", "4 x", "x 4", "0 1000", "4 0", "-1 5"] {
+            assert!(nanoseconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn roster(first: &str, operations: &str) -> Result<Roster> {
+        Roster::parse(&format!(
+            r#"{{"versions": "F 1", "operations": [{{"id": "get", "title": "`get`"}}], "missing": [], "notes": [],
+                "contenders": [{{"name": "{first}", "operations": [{operations}]}}, {{"name": "b", "operations": []}}]}}"#
+        ))
+    }
+
+    /// Fails if a contender takes part in an operation that it does not have, or if pg_cache need not be the first.
+    #[test]
+    fn a_roster_begins_with_pg_cache() {
+        let found = roster("pg_cache", r#""get""#).expect("it is a roster");
+        assert_eq!(found.contenders.iter().map(|one| one.has("get")).collect::<Vec<_>>(), [true, false]);
+        assert!(roster("b", r#""get""#).is_err() && roster("pg_cache", "").is_err());
+        assert!(Roster::parse("hello").is_err());
+    }
+
+    /// A shell stands in for a script. Fails if a turn is not told to the script, or if the end of a script is not noticed.
+    #[test]
+    fn a_script_is_told_its_turns() {
+        let roster = r#"{"versions": "", "operations": [], "missing": [], "notes": [],
+            "contenders": [{"name": "pg_cache", "operations": []}]}"#
+            .replace('\n', "");
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            r#"echo "$1"; read -r a b c; test "$a $b $c" = "2 get 30" && echo 10 20; read -r a"#,
+            "sh",
+            &roster,
+        ]);
+        let (mut client, _) = Client::start(command).expect("it starts");
+        let turn = |client: &mut Client| client.turn(2, "get", Duration::from_millis(30));
+        assert!((turn(&mut client).expect("it answers") - 2.0).abs() < 1e-9);
+        assert!(turn(&mut client).is_err());
+    }
+}
