@@ -36,12 +36,12 @@ if selects rails; then
     if (need_packages ruby ruby-redis); then
         PG_CACHE_BENCH_RUBY=ruby
         # solid_cache needs a newer Rails than Debian's. All stores then run in that one.
-        packages=("activerecord:$rails" "railties:$rails" "solid_cache:$solid_cache")
+        packages=("activerecord:$rails" "activejob:$rails" "railties:$rails" "solid_cache:$solid_cache")
         if (fetch_gems bench "${packages[@]}"); then
             fetch_gems bench "${packages[@]}"
             PG_CACHE_BENCH_GEMS=$gems
         else
-            without solid_cache
+            without "solid_cache (some of its gems need ruby-dev and a compiler)"
         fi
     else
         without Rails

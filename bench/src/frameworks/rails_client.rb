@@ -15,6 +15,13 @@ directory, socket, space, *numbers = ARGV
 key_count, value_bytes, many = numbers.map { |number| Integer(number) }
 require_relative "#{File.expand_path(directory)}/pg_cache_store"
 require "active_support/cache/redis_cache_store"
+begin
+  # Rails 6.1 does this itself.
+  require "redis/connection/hiredis"
+rescue LoadError
+  # Version 5 of redis-rb has another name for it.
+  nil
+end
 
 TTL_SECONDS = 86_400
 
