@@ -1,5 +1,6 @@
 //! Decides what a statement gains from the cache, and in which form it should be cached. The file is pure Rust without PostgreSQL,
-//! so that unit tests can use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into words.
+//! so that unit tests can use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into
+//! words.
 //!
 //! All times are in milliseconds, except those with `seconds` or `SECONDS` in their names.
 
