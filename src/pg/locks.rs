@@ -101,6 +101,14 @@ pub fn each_written(mut with: impl FnMut(WriteLock)) {
     each_held(WRITERS, WRITERS_IN_SLOTS, |oid, modes| with(WriteLock::new(oid, modes & STRONG_WRITERS == 0)));
 }
 
+/// Returns whether [`each_written`] would pass exactly these locks, in this order. Cannot fail.
+#[inline]
+pub fn are_written(locks: &[WriteLock]) -> bool {
+    let (mut are_same, mut rest) = (true, locks.iter());
+    each_written(|lock| are_same &= rest.next() == Some(&lock));
+    are_same && rest.len() == 0
+}
+
 /// Like [`each_written`], for locks in any mode: calls `with` for each relation that the transaction has accessed and still holds a
 /// lock on. A relation may come several times.
 pub fn each_seen(mut with: impl FnMut(u32)) {
@@ -246,7 +254,10 @@ unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut 
     // a PROCLOCK refers to it, and its tag is never changed meanwhile.
     unsafe {
         let mut link: *const Link = (*head).next;
-        while link != head && !link.is_null() {
+        while link != head {
+            if link.is_null() {
+                return;
+            }
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
             let mask = (&raw const (*held).holdMask).read_volatile();

@@ -100,7 +100,8 @@ impl Commit {
             ledger.fences().len() + written.len() + ledger.changes().len() + patterns,
         );
         memory::reserve(&mut self.patterns, patterns);
-        raised.extend(ledger.fences().iter().chain(written).map(|fence| Raised::from(*fence)));
+        raised.extend(ledger.fences().iter().map(|fence| Raised::from(*fence)));
+        raised.extend(written.iter().map(|fence| Raised::from(*fence)));
         let mut steps = Vec::new();
         if !ledger.changes().is_empty() {
             let invalidates = !ledger.fences().is_empty() || !ledger.patterns().is_empty();
@@ -358,7 +359,9 @@ impl Commit {
         }
         self.steps = Vec::new();
         self.announced = false;
-        self.late = [None; LATE_MAX];
+        if self.late[0].is_some() {
+            self.late = [None; LATE_MAX];
+        }
     }
 }
 

@@ -62,6 +62,8 @@ struct TableWrites {
     counters: Counters,
     /// The value of `row_changes::switches` from before the commit raised the fences.
     switches: u64,
+    /// The write locks at the last look, in the order in which the walk passed them, before they were sorted into `locks`.
+    passed: Vec<WriteLock>,
     /// The buffer into which the locks are read.
     found: Vec<WriteLock>,
 }
@@ -83,6 +85,7 @@ local! {
         raised: false,
         counters: Counters::NONE,
         switches: 0,
+        passed: Vec::new(),
         found: Vec::new(),
     });
 }
@@ -211,26 +214,28 @@ impl TableWrites {
     /// their inheritance, which of them have changed rows, or which relations have a record. Returns the counters. May raise
     /// errors.
     fn refresh(&mut self, tier: &HotTier) -> Counters {
-        self.found.clear();
-        let (mut counters, mut are_complete) = (Counters::NONE, false);
+        let (mut counters, mut are_complete, mut is_other) = (Counters::NONE, false, false);
         if locks::has_written() {
             self.renew_trees(tier);
-            let Self { found, .. } = self;
-            find(found, |passed| locks::each_written(|lock| passed.add(lock)));
-            found.sort_unstable();
-            found.dedup_by_key(|lock| lock.relation());
+            is_other = !locks::are_written(&self.passed) && self.read_locks();
             are_complete = row_changes::are_complete();
             if are_complete {
                 counters = Counters::find();
             }
+        } else if !self.passed.is_empty() {
+            self.passed.clear();
+            self.found.clear();
+            is_other = true;
         }
-        if self.found != self.locks
+        if is_other
             || self.generation != Some(relation::generation())
             || self.are_complete != are_complete
             || !counters.relations().eq(self.counted.iter().copied())
         {
             self.generation = None;
-            std::mem::swap(&mut self.found, &mut self.locks);
+            if is_other {
+                std::mem::swap(&mut self.found, &mut self.locks);
+            }
             self.are_complete = are_complete;
             counters.list(&mut self.counted);
             self.resolve(tier);
@@ -238,6 +243,20 @@ impl TableWrites {
             self.resolve(tier);
         }
         counters
+    }
+
+    /// Reads the locks into `passed` and, sorted, into `found`. Returns whether they differ from `locks`. May raise errors, before
+    /// it has changed `passed`.
+    #[cold]
+    fn read_locks(&mut self) -> bool {
+        let Self { passed, found, .. } = self;
+        find(found, |walk| locks::each_written(|lock| walk.add(lock)));
+        memory::reserve(passed, found.len());
+        passed.clear();
+        passed.extend_from_slice(found);
+        found.sort_unstable();
+        found.dedup_by_key(|lock| lock.relation());
+        self.found != self.locks
     }
 
     /// Finds the fences of the relations. `Fences::claims` and `relation::generation` must be read before the search. If a relation
@@ -281,11 +300,59 @@ impl TableWrites {
 
     /// Returns [`all_fences`](Self::all_fences), and notes in `spared` which bulk fences the commit does not raise. May raise
     /// errors.
-    fn fences_to_raise(&mut self, counters: Counters) -> Vec<FenceId> {
-        let reported = self.bulk.iter().filter(|(relation, _)| self.is_reported(*relation, counters));
-        let reported = memory::collect(reported.copied());
-        self.spared = reported;
-        self.all_fences(counters).into_owned()
+    fn fences_to_raise(&mut self) -> Cow<'_, [FenceId]> {
+        let reported = self.bulk.iter().filter(|(relation, _)| self.is_reported(*relation, self.counters));
+        self.spared = memory::collect(reported.copied());
+        self.all_fences(self.counters)
+    }
+
+    /// Returns whether the commit under way has raised the fences of every relation that the transaction has locked as a writer by
+    /// now: the locks are still those of the last look, and all of them count as changes. Cannot fail.
+    fn has_raised_all(&self) -> bool {
+        self.raised && self.unchanged.is_empty() && self.spared.is_empty() && locks::are_written(&self.passed)
+    }
+
+    /// Calls `with` with the fences of relations that were written after the commit has raised its fences. Returns whether one of
+    /// them has tables above it. Keeps the rules of the function of the same name.
+    #[cold]
+    fn each_late_fence(&self, tier: &HotTier, with: &mut impl FnMut(FenceId)) -> bool {
+        let (mut are_all_known, mut has_parts) = (true, false);
+        let mut add = |oid| match relation::remembered(oid) {
+            Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
+            Some(relation::Relation::Rows { ancestors, .. }) => {
+                has_parts |= !ancestors.is_empty();
+                for oid in std::iter::once(oid).chain(ancestors.iter().copied()) {
+                    with(fence_of(tier, oid));
+                    bulk_of(tier, oid).into_iter().for_each(&mut *with);
+                }
+            }
+            None => are_all_known &= relation::was_temporary(oid),
+        };
+        // A relation that was unchanged before the commit may have been changed since. The counters show it, unless they have been
+        // switched off.
+        let is_counted = self.raised && self.switches == row_changes::switches();
+        let was_unchanged = |oid: u32| is_counted && self.unchanged.binary_search(&oid).is_ok();
+        locks::each_written(|lock| {
+            let oid = lock.relation();
+            let was_raised = self.raised && self.relations.binary_search(&oid).is_ok();
+            let is_covered = was_raised || lock.is_weak() && was_unchanged(oid);
+            if !is_covered {
+                add(oid);
+            }
+        });
+        if is_counted {
+            self.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
+        }
+        // Other libraries may have changed rows since then without the trigger.
+        let spared = self.spared.iter().filter(|_| self.raised);
+        let is_reported = |oid| is_counted && self.is_reported(oid, self.counters);
+        spared.filter(|(oid, _)| !is_reported(*oid)).for_each(|(_, fence)| with(*fence));
+        if !are_all_known {
+            // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
+            // invalidated.
+            with(tier.fences().reserved(Reserved::Database(shared::database())));
+        }
+        has_parts
     }
 
     /// Divides the locked relations into those that count as changed and those that are unchanged. May raise errors.
@@ -409,9 +476,8 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
         written.switches = row_changes::switches();
         written.counters = written.refresh(tier);
         compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
-        let fences = written.fences_to_raise(written.counters);
         written.raised = true;
-        call(&fences)
+        call(&written.fences_to_raise())
     })
 }
 
@@ -423,9 +489,8 @@ pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
             return None;
         }
         written.resolve(tier);
-        let fences = written.fences_to_raise(written.counters);
         written.raised = true;
-        Some(fences)
+        Some(written.fences_to_raise().into_owned())
     })
 }
 
@@ -558,47 +623,10 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
         Broken::Never | Broken::Unseen | Broken::Uncounted => return,
     }
-    let database = shared::database();
-    let fence = |oid| fence_of(tier, oid);
     TABLE_WRITES.with_borrow(|written| {
-        let (mut are_all_known, mut has_parts) = (true, false);
-        let mut add = |oid| match relation::remembered(oid) {
-            Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
-            Some(relation::Relation::Rows { ancestors, .. }) => {
-                has_parts |= !ancestors.is_empty();
-                for oid in std::iter::once(oid).chain(ancestors.iter().copied()) {
-                    with(fence(oid));
-                    bulk_of(tier, oid).into_iter().for_each(&mut with);
-                }
-            }
-            None => are_all_known &= relation::was_temporary(oid),
-        };
-        // A relation that was unchanged before the commit may have been changed since. The counters show it, unless they have been
-        // switched off.
-        let is_counted = written.raised && written.switches == row_changes::switches();
-        let was_unchanged = |oid: u32| is_counted && written.unchanged.binary_search(&oid).is_ok();
-        locks::each_written(|lock| {
-            let oid = lock.relation();
-            let was_raised = written.raised && written.relations.binary_search(&oid).is_ok();
-            let is_covered = was_raised || lock.is_weak() && was_unchanged(oid);
-            if !is_covered {
-                add(oid);
-            }
-        });
-        if is_counted {
-            written.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
-        }
-        // Other libraries may have changed rows since then without the trigger.
-        let spared = written.spared.iter().filter(|_| written.raised);
-        let is_reported = |oid| is_counted && written.is_reported(oid, written.counters);
-        spared.filter(|(oid, _)| !is_reported(*oid)).for_each(|(_, fence)| with(*fence));
-        if !are_all_known {
-            // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
-            // invalidated.
-            with(tier.fences().reserved(Reserved::Database(database)));
-        }
+        let has_late_parts = !written.has_raised_all() && written.each_late_fence(tier, &mut with);
         // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
-        let has_parts = || has_parts || written.raised && written.has_parts();
+        let has_parts = || has_late_parts || written.raised && written.has_parts();
         if have_trees_grown(tier, written.trees, grows) && has_parts() {
             with(trees_fence(tier));
         }
