@@ -1,52 +1,53 @@
-//! A database of its own for each test, in a cluster that the tests of a process share. Tests that change roles use a
-//! second shared cluster, because a change of roles invalidates results of queries in all databases of a cluster.
+//! A database of its own for each test, in a cluster that no other test uses meanwhile (`clusters.rs`). So a test may also change
+//! roles, which belong to the cluster, but must remove them before it ends.
 
 use crate::cluster::{Cluster, Conf};
+use crate::clusters::{Clusters, Taken};
 use postgres::Client;
+use std::cell::RefCell;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-// The first test that needs a cluster starts it. A static is never dropped: the keeper stops the cluster when the
-// process ends.
-static SHARED: OnceLock<Cluster> = OnceLock::new();
-// The cluster for tests that change roles.
-static WHERE_ROLES_CHANGE: OnceLock<Cluster> = OnceLock::new();
+static CLUSTERS: Clusters = Clusters::new(Conf::preloaded);
+
+thread_local! {
+    /// The cluster of the databases that this thread has created, while one of them is left. Each test runs in a thread of its own.
+    static OF_THREAD: RefCell<Weak<Taken>> = const { RefCell::new(Weak::new()) };
+}
 
 /// A database that is dropped with this value. It has the extension, unless it was created empty.
 #[derive(Debug)]
 pub struct Database {
-    cluster: &'static Cluster,
+    // All databases that a test has at the same time are in one cluster.
+    cluster: Arc<Taken>,
     name: String,
 }
 
 impl Database {
-    /// Creates a database with the extension in the shared cluster.
+    /// Creates a database with the extension.
     pub fn create() -> Self {
         Self::create_empty().with_extension()
     }
 
-    /// Creates a database with the extension in the second cluster, for tests that change roles. Such a change
-    /// invalidates results of queries in all databases of that cluster.
-    pub fn create_where_roles_change() -> Self {
-        Self::create_empty_where_roles_change().with_extension()
-    }
-
-    /// Creates a database without the extension in the cluster for tests that change roles.
-    pub fn create_empty_where_roles_change() -> Self {
-        Self::create_as(&WHERE_ROLES_CHANGE, "")
-    }
-
-    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles, because one of the
-    /// tests of encodings creates roles.
+    /// Creates a database with this encoding and with the extension.
     pub fn create_encoded(encoding: &str) -> Self {
-        Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
-            .with_extension()
+        Self::create_as(&format!("ENCODING '{encoding}' TEMPLATE template0")).with_extension()
     }
 
-    /// Creates a database without the extension in the shared cluster.
+    /// Creates a database without the extension.
     pub fn create_empty() -> Self {
-        Self::create_as(&SHARED, "")
+        Self::create_as("")
+    }
+
+    /// Does the same as [`create`](Self::create).
+    pub fn create_where_roles_change() -> Self {
+        Self::create()
+    }
+
+    /// Does the same as [`create_empty`](Self::create_empty).
+    pub fn create_empty_where_roles_change() -> Self {
+        Self::create_empty()
     }
 
     fn with_extension(self) -> Self {
@@ -54,22 +55,30 @@ impl Database {
         self
     }
 
-    /// Creates a database with these options of `CREATE DATABASE`. Starts the cluster if this process has not started it yet.
-    fn create_as(cluster: &'static OnceLock<Cluster>, options: &str) -> Self {
+    /// Creates a database with these options of `CREATE DATABASE`, in the cluster of the other databases of this thread.
+    fn create_as(options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let database = Self { cluster: cluster.get_or_init(|| Cluster::start(&Conf::preloaded())), name };
+        let cluster = OF_THREAD.with_borrow_mut(|of_thread| {
+            of_thread.upgrade().unwrap_or_else(|| {
+                let taken = Arc::new(CLUSTERS.take());
+                *of_thread = Arc::downgrade(&taken);
+                taken
+            })
+        });
+        let database = Self { cluster, name };
         database
-            .cluster
+            .cluster()
             .connect("postgres")
             .batch_execute(&format!("CREATE DATABASE {} {options}", database.name))
             .expect("the database is created");
         database
     }
 
-    /// Returns its cluster, which also holds databases of other tests. A test must not stop it or change its settings.
+    /// Returns its cluster, which another test uses when this one has dropped its databases. A test must not stop it or change its
+    /// settings.
     pub fn cluster(&self) -> &'static Cluster {
-        self.cluster
+        self.cluster.cluster()
     }
 
     /// Returns its name.

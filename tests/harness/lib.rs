@@ -5,11 +5,13 @@
 //! - [`Installation`] is a copy of it, whose files of pg_cache a test may replace.
 //! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix
 //!   socket only, so clusters need no ports and any number of them can run side by side.
-//! - [`Database`] is a database of its own in the cluster that the tests of a process share.
+//! - [`Clusters`] are clusters that the tests of a process use one after the other.
+//! - [`Database`] is a database of its own, in a cluster that no other test uses meanwhile.
 //! - [`tpch`] has the tables and queries of the benchmark TPC-H.
 //! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] is a Redis server (the directory `redis/` has more of them).
 
 mod cluster;
+mod clusters;
 mod database;
 mod home;
 mod installation;
@@ -20,6 +22,7 @@ pub mod tpch;
 mod wait;
 
 pub use cluster::{Cluster, Conf, Stop};
+pub use clusters::{Clusters, Taken};
 pub use database::Database;
 pub use installation::Installation;
 pub use pooler::Pooler;
