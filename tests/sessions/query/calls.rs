@@ -119,7 +119,7 @@ pub fn assert_right(session: &mut Client, query: &str, columns: &str, expect: Ex
 
 /// Asserts that the query is cached from now on: this call, if the result is not stored yet, stores it, and the next is a hit.
 pub fn fill(session: &mut Client, query: &str, columns: &str) {
-    // The first result that depends on a table shares a fence with tables of other tests, whose commits may invalidate it.
+    // Tables that no result depends on yet share fences, so a commit to another table may invalidate the first result.
     wait_until(&format!("{query} to be cached"), || {
         assert_right(session, query, columns, Expect::Anything);
         compare(session, query, columns, Expect::Hit).is_none()

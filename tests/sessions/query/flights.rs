@@ -4,16 +4,15 @@
 
 use super::calls::{call, run, text};
 use super::slow::{
-    Outcome, Stand, ask, ask_all, ask_all_and_see_run, assert_all, cache, only, running, runs, rush, slow,
-    waiting,
+    Gate, Outcome, Stand, ask, ask_all, ask_all_at_gate, assert_all, cache, gated, locked, only, runs, rush,
+    slow, waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use postgres::Client;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Asserts that one of the calls ran the query, and that the others got its result.
 fn assert_one_has_run(outcomes: &[Outcome], case: &str) {
@@ -23,23 +22,23 @@ fn assert_one_has_run(outcomes: &[Outcome], case: &str) {
     assert!(misses.contains(&&*runners[0].status), "{case}: {runners:?}");
 }
 
-/// One of a hundred sessions runs a query that takes a second, and all sessions get its result. The same holds for a query whose
-/// result varies on settings, and for a thousand calls.
+/// One of a hundred sessions runs a slow query, and all sessions get its result. The same holds for a query whose result varies on
+/// settings, and for a thousand calls.
 #[test]
 fn of_a_hundred_sessions_one_runs_a_cold_query() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(100);
-    // The result of a query that calls `plpgsql_nap` varies on all settings, because that function is in PL/pgSQL.
-    let queries = [slow(1.0), slow(1.0).replace("nap", "plpgsql_nap")];
+    // The result of the second query varies on all settings, because it calls a function in PL/pgSQL.
+    let queries = [gated(), gated().replace("waits_for", "plpgsql_waits_for")];
     for query in &queries {
         let before = runs(&mut witness);
-        let outcomes = ask_all(&mut sessions, &cache(query));
+        let outcomes = ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 1);
         assert_all(&outcomes, &only("1"));
         assert_eq!(runs(&mut witness) - before, 1, "{query}");
         assert_one_has_run(&outcomes, query);
         let waited = outcomes.iter().filter(|outcome| outcome.status == "waited").count();
-        assert!(waited > 50, "{query}: only {waited} have waited");
+        assert_eq!(waited, 99, "{query}: {outcomes:?}");
     }
     let before = runs(&mut witness);
     let statement = cache(&slow(0.1));
@@ -64,14 +63,15 @@ fn the_next_session_leads_when_the_leader_ends() {
             .enumerate()
     {
         // Each round has another query text, so no round finds a result of an earlier one.
-        let statement = cache(&format!("{} WHERE one <> {}", slow(1.2), number + 10));
+        let statement = cache(&format!("{} WHERE one <> {}", gated(), number + 10));
         let before = runs(&mut witness);
         let mut leader = stand.connect();
         if end == "timeout" {
-            run(&mut leader, "SET statement_timeout = '900ms'");
+            run(&mut leader, "SET statement_timeout = '2s'");
         }
         let pid = text(&mut leader, "SELECT pg_backend_pid()");
         let (outcomes, error) = thread::scope(|threads| {
+            let gate = Gate::close(&stand);
             let leading = threads.spawn(|| {
                 let error = leader.simple_query(&statement).err();
                 // The statistics count the runs, so the leader reports its statistics. If it was terminated, this call fails, and
@@ -79,13 +79,17 @@ fn the_next_session_leads_when_the_leader_ends() {
                 let _ = leader.batch_execute("SELECT pg_stat_force_next_flush()");
                 error
             });
-            wait_until("the leader to run", || running(&mut witness) == 1);
+            wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
             let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
             wait_until("the others to wait", || waiting(&mut witness) == 20 || leading.is_finished());
             if end != "timeout" {
                 run(&mut witness, &format!("SELECT {end}({pid})"));
             }
             let error = leading.join().expect("it does not panic");
+            wait_until("the next leader to run", || {
+                (locked(&mut witness), waiting(&mut witness)) == (1, 19) || asking.is_finished()
+            });
+            drop(gate);
             (asking.join().expect("no session fails"), error.expect("the leader is told"))
         });
         // An empty code stands for any error.
@@ -138,70 +142,114 @@ fn an_open_transaction_of_the_leader_holds_up_no_session() {
 #[test]
 fn sessions_share_runs_while_a_writer_commits() {
     const WAVES: usize = 6;
+    const SESSIONS: usize = 20;
     let stand = Stand::new();
     let [mut writer, mut witness] = [(); 2].map(|()| stand.connect());
-    let mut sessions = stand.sessions(20);
+    let mut sessions = stand.sessions(SESSIONS);
     let (committed, over) = (AtomicI64::new(1), AtomicBool::new(false));
-    let statement = cache(&slow(0.4));
+    // The writer also commits while the runs after the first one of a wave sleep.
+    let statement = cache(&gated().replace(" AS v", " || nap(0.4) AS v"));
     let mut runs_of_waves = Vec::new();
+    let wait_for_commits = || {
+        let before = committed.load(Ordering::SeqCst);
+        // The first of them may have been visible before.
+        wait_until("two more commits", || committed.load(Ordering::SeqCst) >= before + 2);
+    };
     thread::scope(|threads| {
         threads.spawn(|| {
             let mut v = 1;
-            // The number is bounded, so that the thread also ends if the test fails.
-            while !over.load(Ordering::Relaxed) && v < 5_000 {
+            while !over.load(Ordering::Relaxed) {
                 v += 1;
                 run(&mut writer, &format!("UPDATE t SET v = {v}"));
                 committed.store(v, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(10));
             }
         });
+        let over = EndsWithThis(&over);
         for _ in 0..WAVES {
+            // The result of the wave before may have been valid when its run ended.
+            wait_for_commits();
             let before = runs(&mut witness);
-            let old = rush(&mut sessions, |_, session| {
-                let least = committed.load(Ordering::SeqCst);
-                let outcome = ask(session, &statement);
-                let found = match outcome.answer.as_deref() {
-                    Ok([row]) => row[0].as_ref().and_then(|v| v.parse::<i64>().ok()),
-                    _ => None,
-                };
-                found.is_none_or(|found| found < least).then_some((least, outcome))
+            let old = thread::scope(|threads| {
+                let gate = Gate::close(&stand);
+                let asking = threads.spawn(|| {
+                    rush(&mut sessions, |_, session| {
+                        let least = committed.load(Ordering::SeqCst);
+                        let outcome = ask(session, &statement);
+                        let found = match outcome.answer.as_deref() {
+                            Ok([row]) => row[0].as_ref().and_then(|v| v.parse::<i64>().ok()),
+                            _ => None,
+                        };
+                        found.is_none_or(|found| found < least).then_some((least, outcome))
+                    })
+                });
+                // Sessions that ask later, when the second run has begun, would need a third run.
+                wait_until("all sessions to ask", || {
+                    (locked(&mut witness), waiting(&mut witness)) == (1, SESSIONS as i64 - 1)
+                        || asking.is_finished()
+                });
+                wait_for_commits();
+                drop(gate);
+                asking.join().expect("no session fails")
             });
             let old: Vec<_> = old.into_iter().flatten().collect();
             assert!(old.is_empty(), "answers without a change that was committed before: {old:?}");
             runs_of_waves.push(runs(&mut witness) - before);
         }
-        over.store(true, Ordering::Relaxed);
+        drop(over);
     });
-    assert!(committed.load(Ordering::SeqCst) > 50, "the writer hardly commits");
-    assert!(runs_of_waves.iter().all(|runs| (1..=2).contains(runs)), "runs of each wave: {runs_of_waves:?}");
+    // The result of the first run is never valid at its end.
+    assert_eq!(runs_of_waves, [2; WAVES]);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Sets a flag when it is dropped, so that a thread that looks at the flag also ends if the test fails.
+struct EndsWithThis<'f>(&'f AtomicBool);
+
+impl Drop for EndsWithThis<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A query that always fails raises its error in each session. After two failed runs, no session waits for another.
 #[test]
 fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
-    const NAP: f64 = 0.7;
+    const SESSIONS: usize = 30;
     let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(30);
-    run(&mut witness, "CREATE TABLE divisors AS SELECT 0 AS d");
-    let query = format!("SELECT nap({NAP}) || (1 / (SELECT min(d) FROM divisors))::text AS v FROM runs");
+    let [mut witness, mut keeper] = [(); 2].map(|()| stand.connect());
+    let mut sessions = stand.sessions(SESSIONS);
+    // Each run waits for the lock that the table names when it begins. So each lock lets a known number of runs fail.
+    run(&mut witness, "CREATE TABLE divisors AS SELECT 0 AS d, 2 AS lock");
+    let query = "SELECT waits_for((SELECT min(lock) FROM divisors)) || (1 / (SELECT min(d) FROM divisors))::text AS v FROM runs";
     let error = Err("22012: division by zero".to_owned());
-    let begin = Instant::now();
-    let outcomes = ask_all(&mut sessions, &cache(&query));
-    let took = begin.elapsed();
+    run(&mut keeper, "SELECT pg_advisory_lock(2), pg_advisory_lock(3), pg_advisory_lock(4)");
+    let outcomes = thread::scope(|threads| {
+        // If the test fails, the end of this session lets the others go on.
+        let mut keeper = keeper;
+        let asking = threads.spawn(|| ask_all(&mut sessions, &cache(query)));
+        let mut left = SESSIONS as i64;
+        for (lock, at_once) in [(2, 1), (3, 1), (4, left - 2)] {
+            wait_until(&format!("{at_once} sessions to run, and the others to wait"), || {
+                (locked(&mut witness), waiting(&mut witness)) == (at_once, left - at_once)
+            });
+            left -= at_once;
+            run(&mut keeper, &format!("UPDATE divisors SET lock = {}", lock + 1));
+            run(&mut keeper, &format!("SELECT pg_advisory_unlock({lock})"));
+        }
+        asking.join().expect("no session fails")
+    });
     assert_all(&outcomes, &error);
-    // Three runs one after another, and some time for a slow machine.
-    assert!(took < Duration::from_secs_f64(5.0 * NAP), "{took:?}");
-    assert_all(&ask_all_and_see_run(&mut sessions, &mut witness, &cache(&query), 30), &error);
+    run(&mut witness, "UPDATE divisors SET lock = 1");
+    assert_all(&ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), SESSIONS), &error);
     // After a result is stored, sessions wait again.
     run(&mut witness, "UPDATE divisors SET d = 1");
-    let outcome = ask(&mut witness, &cache(&query));
+    let outcome = ask(&mut witness, &cache(query));
     assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
-    assert_eq!(ask(&mut witness, &cache(&query)).status, "hot");
+    assert_eq!(ask(&mut witness, &cache(query)).status, "hot");
     run(&mut witness, "UPDATE divisors SET d = 1");
     let before = runs(&mut witness);
-    assert_all(&ask_all(&mut sessions, &cache(&query)), &only("1"));
+    assert_all(&ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 1), &only("1"));
     assert_eq!(runs(&mut witness) - before, 1);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
@@ -214,12 +262,12 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(20);
     run(&mut witness, "SELECT cache_create_space('small', max_result_size => 1000)");
-    let text_of_2000 = "SELECT repeat('x', 2000) || nap(1) AS v FROM runs";
+    let text_of_2000 = "SELECT repeat('x', 2000) || waits_for(1) AS v FROM runs";
     for (query, options, status, expected) in [
         (
-            "SELECT '1' AS v FROM runs, pg_sleep(1)",
+            "SELECT '1' AS v FROM runs, pg_advisory_xact_lock_shared(1)",
             "",
-            "refused: function pg_sleep(double precision) is volatile",
+            "refused: function pg_advisory_xact_lock_shared(bigint) is volatile",
             only("1"),
         ),
         (text_of_2000, "space => 'small'", "refused: larger than max_result_size", only(&"x".repeat(2000))),
@@ -233,7 +281,7 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
         assert_all(&first, &expected);
         assert!(first.iter().all(is_told), "{query}: {first:?}");
         let before = runs(&mut witness);
-        let second = ask_all_and_see_run(&mut sessions, &mut witness, &statement, 20);
+        let second = ask_all_at_gate(&stand, &mut sessions, &mut witness, &statement, 20);
         assert_all(&second, &expected);
         assert!(second.iter().all(is_told), "{query}: {second:?}");
         assert_eq!(runs(&mut witness) - before, 20);
@@ -262,16 +310,16 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
     }
     for (query, expected_runs) in [
         // The plans of the first two queries show that they read settings, so the two tenants run the query at the same time.
-        ("SELECT current_setting('app.tenant') || nap(0.5) AS v FROM runs", 2..=2),
-        ("SELECT tenant || nap(0.5) AS v FROM seen, runs", 2..=2),
+        ("SELECT current_setting('app.tenant') || waits_for(1) AS v FROM runs", 2..=2),
+        ("SELECT tenant || waits_for(1) AS v FROM seen, runs", 2..=2),
         ("SELECT plpgsql_seen() || nap(0.5) AS v FROM runs", 2..=2),
         // Only the run of this query shows that it reads settings.
         ("SELECT hidden() || nap(0.5) AS v FROM runs", 2..=20),
     ] {
         for round in 0..2 {
             let before = runs(&mut witness);
-            let outcomes = if round == 0 && !query.contains("plpgsql_seen") && !query.contains("hidden") {
-                ask_all_and_see_run(&mut sessions, &mut witness, &cache(query), 2)
+            let outcomes = if round == 0 && query.contains("waits_for") {
+                ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 2)
             } else {
                 ask_all(&mut sessions, &cache(query))
             };
@@ -342,7 +390,7 @@ fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
     let stand = Stand::new();
     let [mut special, mut usual, mut witness] = [(); 3].map(|()| stand.connect());
     run(&mut witness, "CREATE TABLE other (v int)");
-    let statement = cache(&slow(1.0));
+    let statement = cache(&gated());
     for begin in [
         "BEGIN; INSERT INTO other VALUES (1)",
         "BEGIN ISOLATION LEVEL REPEATABLE READ",
@@ -355,11 +403,14 @@ fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
                 if special_is_first { (&mut special, &mut usual) } else { (&mut usual, &mut special) };
             let ask_one = |session: &mut Client| ask(session, &statement);
             thread::scope(|threads| {
+                let gate = Gate::close(&stand);
                 let first = threads.spawn(move || ask_one(first));
-                wait_until("the first to run", || running(&mut witness) == 1);
+                wait_until("the first to run", || locked(&mut witness) == 1 || first.is_finished());
                 let second = threads.spawn(move || ask_one(second));
-                wait_until("both to run", || running(&mut witness) == 2 || second.is_finished());
-                assert!(!second.is_finished(), "{begin}, {special_is_first}: the second waited");
+                wait_until(&format!("both to run: {begin}, {special_is_first}"), || {
+                    locked(&mut witness) == 2 || second.is_finished()
+                });
+                drop(gate);
                 for asking in [first, second] {
                     let outcome = asking.join().expect("it does not panic");
                     assert_eq!(outcome.answer, only("1"), "{begin}: {outcome:?}");
@@ -379,17 +430,20 @@ fn a_session_that_arrives_after_a_change_gets_a_result_with_the_change() {
     let stand = Stand::new();
     let [mut leader, mut writer, mut witness] = [(); 3].map(|()| stand.connect());
     let mut sessions = stand.sessions(10);
-    let statement = cache(&slow(1.0));
+    let statement = cache(&gated());
     let before = runs(&mut witness);
-    let found = Mutex::new(Vec::new());
-    thread::scope(|threads| {
+    let found = thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let leading = threads.spawn(|| ask(&mut leader, &statement));
-        wait_until("the leader to run", || running(&mut witness) == 1);
+        wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         run(&mut writer, "UPDATE t SET v = 2");
-        found.lock().expect("no thread panics").extend(ask_all(&mut sessions, &statement));
+        let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
+        wait_until("the others to wait", || waiting(&mut witness) == 10 || asking.is_finished());
+        drop(gate);
         assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
+        asking.join().expect("no session fails")
     });
-    assert_all(&found.into_inner().expect("no thread panics"), &only("2"));
+    assert_all(&found, &only("2"));
     assert_eq!(runs(&mut witness) - before, 2);
     let outcome = ask(&mut writer, &statement);
     assert_eq!((outcome.answer, &*outcome.status), (only("2"), "hot"));

@@ -2,7 +2,7 @@
 //! that session may wait for it.
 
 use super::calls::run;
-use super::slow::{Stand, ask, ask_all, assert_all, cache, only, running, runs, rush, slow};
+use super::slow::{Gate, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, slow};
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use std::thread;
@@ -28,7 +28,7 @@ fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
     for session in &mut sessions {
         run(
             session,
-            "SET deadlock_timeout = '1min'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '15s'",
+            "SET deadlock_timeout = '1min'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '50s'",
         );
     }
     sessions
@@ -100,7 +100,7 @@ fn an_inner_query_runs_once() {
 fn a_leader_waits_for_no_other_leader() {
     let stand = Stand::new();
     let mut witness = stand.connect();
-    let inner = slow(1.2);
+    let inner = gated();
     run(
         &mut witness,
         &format!(
@@ -111,11 +111,12 @@ fn a_leader_waits_for_no_other_leader() {
     let mut sessions = connect(&stand, 2);
     let [leader, outer] = &mut sessions[..] else { panic!("there are two sessions") };
     thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let leading = threads.spawn(|| ask(leader, &cache(&inner)));
-        wait_until("the leader to run", || running(&mut witness) == 1);
+        wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         let asking = threads.spawn(|| ask(outer, &cache("SELECT inner_call() AS v")));
-        wait_until("both to run", || running(&mut witness) == 2 || asking.is_finished());
-        assert!(!asking.is_finished(), "it waited");
+        wait_until("both to run", || locked(&mut witness) == 2 || asking.is_finished());
+        drop(gate);
         assert_eq!(asking.join().expect("it does not panic").answer, only("1"));
         assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
     });

@@ -2,10 +2,11 @@
 //! connection, so the waiting sessions can take up the whole pool. Clients that first ask with `cache_acquire` keep no connection.
 
 use super::calls::{answer, run, text};
-use super::slow::{Stand, assert_all_answers, cache, only, running, runs, rush, slow, waiting};
+use super::slow::{Gate, Stand, assert_all_answers, cache, gated, locked, only, runs, rush, waiting};
 use crate::memory::findings;
 use pg_cache_testbed::{Pooler, wait_until};
 use postgres::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -42,15 +43,27 @@ fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
 /// client is only served when the leader has finished.
 #[test]
 fn waiting_sessions_take_up_the_pool() {
-    let (_stand, pooler, mut witness, mut clients, mut other) = pooled();
-    let statement = cache(&slow(2.0));
+    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let statement = cache(&gated());
+    let may_finish = AtomicBool::new(false);
     thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let asking = threads.spawn(|| rush(&mut clients, |_, client| answer(client, &statement)));
         wait_until("the pool to be taken up", || {
-            (running(&mut witness), waiting(&mut witness)) == (1, i64::from(CONNECTIONS) - 1)
+            (locked(&mut witness), waiting(&mut witness)) == (1, i64::from(CONNECTIONS) - 1)
+                || asking.is_finished()
         });
-        assert_eq!(answer(&mut other, UNRELATED), only("value"));
-        assert_eq!(running(&mut witness), 0, "the leader has finished");
+        let unrelated = threads.spawn(|| {
+            let found = answer(&mut other, UNRELATED);
+            (found, may_finish.load(Ordering::SeqCst))
+        });
+        // If there were a free connection, it would serve the call in this time.
+        thread::sleep(Duration::from_millis(500));
+        may_finish.store(true, Ordering::SeqCst);
+        drop(gate);
+        let (found, was_after) = unrelated.join().expect("it does not panic");
+        assert_eq!(found, only("value"));
+        assert!(was_after, "the call was served before the leader had finished");
         assert_all_answers(&asking.join().expect("no client fails"), &only("1"));
     });
     drop((clients, other));
@@ -62,7 +75,7 @@ fn waiting_sessions_take_up_the_pool() {
 /// connection meanwhile, so a call of another client is served at once.
 #[test]
 fn clients_that_acquire_leave_the_pool_to_others() {
-    let (_stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
     let acquire =
         "SELECT status, value #>> '{}', lease FROM cache_acquire('report', wait => '0', hold => '1 min')";
     let get = |client: &mut Client| {
@@ -75,7 +88,7 @@ fn clients_that_acquire_leave_the_pool_to_others() {
                     has_computed = true;
                     let set = format!(
                         "SELECT cache_set('report', to_jsonb(v), lease => {lease}) FROM ({}) AS q",
-                        slow(2.0)
+                        gated()
                     );
                     assert_eq!(answer(client, &set), only("t"));
                 }
@@ -85,12 +98,14 @@ fn clients_that_acquire_leave_the_pool_to_others() {
         }
     };
     thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let asking = threads.spawn(|| rush(&mut clients, |_, client| get(client)));
-        wait_until("the leader to run", || running(&mut witness) == 1);
+        wait_until("the leader to run", || locked(&mut witness) == 1 || asking.is_finished());
         for _ in 0..5 {
             assert_eq!(answer(&mut other, UNRELATED), only("value"));
         }
-        assert_eq!(running(&mut witness), 1, "the leader has not finished");
+        assert_eq!(locked(&mut witness), 1, "the leader has not finished");
+        drop(gate);
         let found = asking.join().expect("no client fails");
         assert!(found.iter().all(|(value, _)| value == "1"), "{found:?}");
         assert_eq!(found.iter().filter(|(_, has_computed)| *has_computed).count(), 1);
@@ -104,17 +119,19 @@ fn clients_that_acquire_leave_the_pool_to_others() {
 #[test]
 fn callers_with_stale_ok_leave_the_pool_to_others() {
     let (stand, pooler, mut witness, mut clients, mut other) = pooled();
-    let statement = cache(&slow(2.0)).replace("$cached$)", "$cached$, stale_ok => '1 min')");
+    let statement = cache(&gated()).replace("$cached$)", "$cached$, stale_ok => '1 min')");
     let refresh = statement.replace("'1 min'", "'1 min', refresh => true");
     assert_eq!(answer(&mut witness, &statement), only("1"));
     run(&mut witness, "UPDATE t SET v = 2");
     let mut refresher = stand.connect();
     thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let refreshing = threads.spawn(|| answer(&mut refresher, &refresh));
-        wait_until("the query to run", || running(&mut witness) == 1);
+        wait_until("the query to run", || locked(&mut witness) == 1 || refreshing.is_finished());
         assert_all_answers(&rush(&mut clients, |_, client| answer(client, &statement)), &only("1"));
         assert_eq!(answer(&mut other, UNRELATED), only("value"));
-        assert_eq!(running(&mut witness), 1, "the query has not finished");
+        assert_eq!(locked(&mut witness), 1, "the query has not finished");
+        drop(gate);
         assert_eq!(refreshing.join().expect("it does not panic"), only("2"));
     });
     assert_all_answers(&rush(&mut clients, |_, client| answer(client, &statement)), &only("2"));

@@ -4,30 +4,35 @@
 //! its statistics after each call ([`ask`]), and at its end.
 
 use super::calls::{Answer, answer, call, run, text};
-use pg_cache_testbed::{Cluster, Conf, wait_until};
+use pg_cache_testbed::{Cluster, Clusters, Conf, Taken, wait_until};
 use postgres::Client;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// Rust never drops a static. The keeper process of the testbed stops the cluster when this process ends.
-static CROWDED: OnceLock<Cluster> = OnceLock::new();
+/// Clusters with room for hundreds of sessions. On a slow machine, a run may take long, and no session may lose its patience with
+/// it.
+static CROWDED: Clusters =
+    Clusters::new(|| Conf::preloaded().set("max_connections", "400").set("pg_cache.wait_timeout", "1min"));
 
 /// Creates the table `t` with one row, the table `runs`, and functions that take a while. The functions are declared `STABLE`, so
-/// results of queries that call them are stored. The result of a query that calls `plpgsql_nap` varies on all settings, because
-/// that function is in PL/pgSQL. The other functions are in SQL, so results do not vary because of them.
+/// results of queries that call them are stored. The result of a query that calls a function in PL/pgSQL varies on all settings.
+/// Results do not vary because of the functions in SQL.
 pub const SETUP: &str = "CREATE TABLE runs AS SELECT 1 AS one; CREATE TABLE t AS SELECT 1 AS v;
     CREATE FUNCTION nap(seconds float8) RETURNS text STABLE LANGUAGE sql AS $$ SELECT '' FROM pg_sleep($1) $$;
     CREATE FUNCTION plpgsql_nap(seconds float8) RETURNS text STABLE LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_sleep($1); RETURN ''; END $$;
     CREATE FUNCTION waits_for(lock bigint) RETURNS text STABLE LANGUAGE sql AS
-        $$ SELECT '' FROM pg_advisory_xact_lock_shared($1) $$";
+        $$ SELECT '' FROM pg_advisory_xact_lock_shared($1) $$;
+    CREATE FUNCTION plpgsql_waits_for(lock bigint) RETURNS text STABLE LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock_shared($1); RETURN ''; END $$";
 
-/// A database in a cluster with room for hundreds of sessions. It has the extension and [`SETUP`], and is dropped with this value.
+/// A database in a cluster with room for hundreds of sessions, which no other test uses meanwhile. It has the extension and
+/// [`SETUP`], and is dropped with this value.
 #[derive(Debug)]
 pub struct Stand {
-    cluster: &'static Cluster,
+    cluster: Taken,
     name: String,
 }
 
@@ -35,16 +40,15 @@ impl Stand {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("slow_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let conf = || Conf::preloaded().set("max_connections", "400");
-        let stand = Self { cluster: CROWDED.get_or_init(|| Cluster::start(&conf())), name };
-        run(&mut stand.cluster.connect("postgres"), &format!("CREATE DATABASE {}", stand.name));
+        let stand = Self { cluster: CROWDED.take(), name };
+        run(&mut stand.cluster().connect("postgres"), &format!("CREATE DATABASE {}", stand.name));
         run(&mut stand.connect(), &format!("CREATE EXTENSION pg_cache; {SETUP}"));
         stand
     }
 
-    /// Returns its cluster, which also holds databases of other tests.
+    /// Returns its cluster.
     pub fn cluster(&self) -> &'static Cluster {
-        self.cluster
+        self.cluster.cluster()
     }
 
     pub fn name(&self) -> &str {
@@ -52,7 +56,7 @@ impl Stand {
     }
 
     pub fn connect(&self) -> Client {
-        self.cluster.connect(&self.name)
+        self.cluster().connect(&self.name)
     }
 
     /// Opens this number of sessions.
@@ -63,7 +67,7 @@ impl Stand {
 
 impl Drop for Stand {
     fn drop(&mut self) {
-        if let Ok(mut session) = self.cluster.try_connect("postgres") {
+        if let Ok(mut session) = self.cluster().try_connect("postgres") {
             let _ = session.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
     }
@@ -77,6 +81,28 @@ pub fn is_long() -> bool {
 /// Returns a query that takes this number of seconds and returns the sum of `t`.
 pub fn slow(seconds: f64) -> String {
     format!("SELECT (SELECT sum(v) FROM t)::text || nap({seconds}) AS v FROM runs")
+}
+
+/// A gate, which holds up all runs of [`gated`] until this value is dropped. So a test decides how long a run takes, however slow
+/// the machine is. A test must drop it before it waits for a session at the gate, also if it fails: a scope of threads, for
+/// instance, waits for its threads.
+pub struct Gate {
+    /// Has the advisory lock 1.
+    _session: Client,
+}
+
+impl Gate {
+    pub fn close(stand: &Stand) -> Self {
+        let mut session = stand.connect();
+        run(&mut session, "SELECT pg_advisory_lock(1)");
+        Self { _session: session }
+    }
+}
+
+/// Returns a query that waits while there is a [`Gate`], and returns the sum of `t`. A session at the gate waits for a lock
+/// ([`locked`]).
+pub fn gated() -> String {
+    "SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs".to_owned()
 }
 
 /// Returns the call of `cache_query` for a query with one column of text.
@@ -141,19 +167,26 @@ pub fn ask_all(sessions: &mut [Client], statement: &str) -> Vec<Outcome> {
     rush(sessions, |_, session| ask(session, statement))
 }
 
-/// Does the same as [`ask_all`], and meanwhile waits until `witness` sees this number of sessions run the query at once.
-pub fn ask_all_and_see_run(
+/// Does the same as [`ask_all`] with a query that waits at the [`Gate`]. The gate opens when `witness` sees this number of sessions
+/// at the gate, and all others wait for them.
+pub fn ask_all_at_gate(
+    stand: &Stand,
     sessions: &mut [Client],
     witness: &mut Client,
     statement: &str,
     number: usize,
 ) -> Vec<Outcome> {
+    let expected = (number as i64, (sessions.len() - number) as i64);
     thread::scope(|threads| {
+        let gate = Gate::close(stand);
         let asking = threads.spawn(|| ask_all(sessions, statement));
-        wait_until("the sessions to run at once", || {
-            running(witness) == number as i64 || asking.is_finished()
+        let mut seen = (0, 0);
+        wait_until(&format!("{number} sessions to run at once: {statement}"), || {
+            seen = (locked(witness), waiting(witness));
+            seen == expected || asking.is_finished()
         });
-        assert!(!asking.is_finished(), "no {number} sessions ran at once: {statement}");
+        assert_eq!(seen, expected, "sessions that run and that wait: {statement}");
+        drop(gate);
         asking.join().expect("no session fails")
     })
 }

@@ -233,7 +233,6 @@ fn only_changes_of_rows_are_forgiven() {
         let options = format!("stale_ok => '1 h'{options}");
         let read = |session: &mut Client| cached_with(session, SUM, "v text", &options);
         for rows_change_first in [true, false] {
-            // Another test may change roles of the cluster, which is not forgiven either.
             wait_until("a result that is stored", || {
                 _ = read(&mut reader);
                 Expect::Hit.fits(&read(&mut reader).1)

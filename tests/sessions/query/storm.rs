@@ -5,7 +5,7 @@ use super::calls::{answer, run, text};
 use super::slow::{Stand, cache, slow};
 use crate::hunter::dice::{Dice, seed};
 use crate::memory::findings;
-use pg_cache_testbed::wait_until;
+use pg_cache_testbed::{wait_at_most, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -80,7 +80,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
         let mut dice = Dice(seed.wrapping_add(number as u64));
         let (mut session, mut wrong) = (None, Vec::new());
         // The time is bounded, so that the thread also ends if the test fails.
-        while !calm.load(Ordering::Relaxed) && begin.elapsed() < Duration::from_secs(70) {
+        while !calm.load(Ordering::Relaxed) && begin.elapsed() < Duration::from_secs(250) {
             let Some(current) = session.as_mut() else {
                 session = connect();
                 continue;
@@ -115,7 +115,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
             .collect();
         let mut round = 0;
         let enough = |count: &AtomicU64, least| count.load(Ordering::Relaxed) >= least;
-        wait_until("enough of everything", || {
+        wait_at_most(240, "enough of everything", || {
             round += 1;
             let how = if round % 5 == 0 { "pg_terminate_backend" } else { "pg_cancel_backend" };
             let disturb = format!(
@@ -137,7 +137,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
         text(&mut witness, left) == "0"
     });
     let mut session = stand.connect();
-    run(&mut session, "SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '10s'");
+    run(&mut session, "SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '50s'");
     for number in 0..3 {
         let statement = cache(&slow(0.01 + 0.02 * f64::from(number)));
         let direct = answer(&mut session, "SELECT sum(v)::text FROM t");

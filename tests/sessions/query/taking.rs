@@ -2,15 +2,15 @@
 
 use super::calls::{call, run};
 use super::slow::{
-    Outcome, SETUP, Stand, ask, ask_all, assert_all, cache, locked, only, running, runs, rush, slow, waiting,
+    Gate, Outcome, SETUP, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 use std::thread;
 
-/// Runs `calls` in all sessions while a leader runs the statement. Calls `then` when this number of sessions wait, or when all
-/// sessions have their answers.
+/// Runs `calls` in all sessions while a leader runs the statement, which waits at the gate. Calls `then` when this number of
+/// sessions wait, and then opens the gate.
 fn beside_a_leader(
     stand: &Stand,
     witness: &mut Client,
@@ -22,11 +22,13 @@ fn beside_a_leader(
 ) -> (Outcome, Vec<Outcome>) {
     let mut leader = stand.connect();
     thread::scope(|threads| {
+        let gate = Gate::close(stand);
         let leading = threads.spawn(|| ask(&mut leader, statement));
-        wait_until("the leader to run", || running(witness) > 0 || leading.is_finished());
+        wait_until("the leader to run", || locked(witness) > 0 || leading.is_finished());
         let asking = threads.spawn(|| rush(sessions, calls));
         wait_until("the others to wait", || waiting(witness) >= number || asking.is_finished());
         then(witness);
+        drop(gate);
         let others = asking.join().expect("no session fails");
         (leading.join().expect("it does not panic"), others)
     })
@@ -38,7 +40,7 @@ fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(6);
-    let query = slow(1.0);
+    let query = gated();
     let tagged = call(&query, "v text", "tags => '{x}'");
     let (leader, others) = beside_a_leader(
         &stand,
@@ -70,7 +72,7 @@ fn a_session_that_would_get_other_rows_does_not_take_the_result() {
     run(&mut sessions[2], "SET DateStyle = 'German'");
     run(&mut witness, "CREATE TABLE days AS SELECT '2026-01-02'::date AS day");
     let query =
-        "SELECT (SELECT sum(v) FROM t)::text || (SELECT day FROM days)::text || nap(1) AS v FROM runs";
+        "SELECT (SELECT sum(v) FROM t)::text || (SELECT day FROM days)::text || waits_for(1) AS v FROM runs";
     let (leader, others) = beside_a_leader(
         &stand,
         &mut witness,
@@ -119,7 +121,7 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(8);
-    let query = slow(0.5);
+    let query = gated();
     let statement = call(&query, "v text", "tags => '{x}'");
     for change in [
         "SELECT cache_flush()",
@@ -158,7 +160,9 @@ fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
          GRANT SELECT ON t, runs TO flight_reader",
     );
     let mut sessions: Vec<_> = (0..6).map(|_| database.connect()).collect();
-    sessions.iter_mut().for_each(|session| run(session, "SET ROLE flight_reader"));
+    sessions
+        .iter_mut()
+        .for_each(|session| run(session, "SET ROLE flight_reader; SET pg_cache.wait_timeout = '1min'"));
     let statement = cache("SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs");
     run(&mut witness, "SELECT pg_advisory_lock(1)");
     let (leader, others) = sessions.split_at_mut(1);
@@ -188,14 +192,15 @@ fn sessions_without_the_cache_do_not_wait() {
     let mut sessions = stand.sessions(2);
     run(&mut sessions[0], "SET pg_cache.enabled = off");
     run(&mut sessions[1], "SET pg_cache.bypass = on");
-    let statement = cache(&slow(1.5));
+    let statement = cache(&gated());
     let mut leader = stand.connect();
     thread::scope(|threads| {
+        let gate = Gate::close(&stand);
         let leading = threads.spawn(|| ask(&mut leader, &statement));
-        wait_until("the leader to run", || running(&mut witness) == 1);
+        wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
-        wait_until("all to run", || running(&mut witness) == 3 || asking.is_finished());
-        assert!(!asking.is_finished(), "they waited");
+        wait_until("all to run", || locked(&mut witness) == 3 || asking.is_finished());
+        drop(gate);
         assert_all(&asking.join().expect("no session fails"), &only("1"));
         assert_eq!(leading.join().expect("it does not panic").answer, only("1"));
     });

@@ -2,28 +2,30 @@
 
 use super::calls::{run, text};
 use super::slow::{
-    Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, running, runs, slow, waiting,
+    Gate, Outcome, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, slow, waiting,
 };
 use crate::memory::findings;
-use pg_cache_testbed::wait_until;
+use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 use std::thread;
 
 /// The status of a call that ran the query beside another session.
 const BESIDE: &str = "miss: another session is computing the value";
 
-/// Runs `meanwhile` while a leader runs the query of `statement`. Asserts that the leader is not disturbed.
+/// Runs `meanwhile` while a leader runs the query of `statement`, which waits at the gate. `meanwhile` must open the gate. Asserts
+/// that the leader is not disturbed.
 fn while_led<R>(
     stand: &Stand,
     witness: &mut Client,
     statement: &str,
-    meanwhile: impl FnOnce(&mut Client) -> R,
+    meanwhile: impl FnOnce(&mut Client, Gate) -> R,
 ) -> R {
     let mut leader = stand.connect();
     thread::scope(|threads| {
+        let gate = Gate::close(stand);
         let leading = threads.spawn(|| ask(&mut leader, statement));
-        wait_until("the leader to run", || running(witness) == 1);
-        let result = meanwhile(witness);
+        wait_until("the leader to run", || locked(witness) == 1 || leading.is_finished());
+        let result = meanwhile(witness, gate);
         let outcome = leading.join().expect("it does not panic");
         assert_eq!((outcome.answer, &*outcome.status), (only("1"), "miss: not there"));
         result
@@ -36,12 +38,12 @@ fn a_session_without_patience_runs_the_query_itself() {
     let stand = Stand::new();
     let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
     run(&mut session, "SET pg_cache.wait_timeout = 0");
-    let statement = cache(&slow(1.5));
-    let outcome = while_led(&stand, &mut witness, &statement, |witness| {
+    let statement = cache(&gated());
+    let outcome = while_led(&stand, &mut witness, &statement, |witness, gate| {
         thread::scope(|threads| {
             let asking = threads.spawn(|| ask(&mut session, &statement));
-            wait_until("both to run", || running(witness) == 2 || asking.is_finished());
-            assert!(!asking.is_finished(), "it waited");
+            wait_until("both to run", || locked(witness) == 2 || asking.is_finished());
+            drop(gate);
             asking.join().expect("it does not panic")
         })
     });
@@ -58,13 +60,21 @@ fn one_session_after_another_loses_patience() {
     let mut witness = stand.connect();
     let mut sessions = stand.sessions(30);
     sessions.iter_mut().for_each(|session| run(session, "SET pg_cache.wait_timeout = '200ms'"));
-    let statement = cache(&slow(2.0));
-    let outcomes = while_led(&stand, &mut witness, &statement, |_| ask_all(&mut sessions, &statement));
+    let statement = cache(&gated());
+    let outcomes = while_led(&stand, &mut witness, &statement, |witness, gate| {
+        thread::scope(|threads| {
+            let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
+            wait_until("three sessions to run it themselves", || locked(witness) > 3 || asking.is_finished());
+            drop(gate);
+            asking.join().expect("no session fails")
+        })
+    });
     assert_all(&outcomes, &only("1"));
     let beside = outcomes.iter().filter(|outcome| outcome.has_run()).count();
     assert!(outcomes.iter().all(|outcome| !outcome.has_run() || outcome.status == BESIDE), "{outcomes:?}");
-    // Even if the time did not double, at most one session would give up in each 200 ms of the two seconds.
-    assert!((1..=10).contains(&beside), "{beside} have run it themselves: {outcomes:?}");
+    // The next sessions would have given up after further 1.6 and 3.2 seconds, and so on. If the time did not double, this would be
+    // a session in each 200 ms. If it counted for each session alone, all of them would have given up at the same time.
+    assert!((3..=8).contains(&beside), "{beside} have run it themselves: {outcomes:?}");
     assert_eq!(runs(&mut witness), 1 + beside as i64);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
@@ -78,18 +88,18 @@ fn a_session_can_be_disturbed_while_it_waits() {
     for (number, (before, how, code)) in [
         ("", "pg_cancel_backend", "57014: canceling statement due to user request"),
         ("", "pg_terminate_backend", ""),
-        ("SET statement_timeout = '200ms'", "", "57014: canceling statement due to statement timeout"),
+        ("SET statement_timeout = '1s'", "", "57014: canceling statement due to statement timeout"),
         ("SET lock_timeout = '200ms'", "", "55P03: "),
     ]
     .into_iter()
     .enumerate()
     {
-        let statement = cache(&format!("{} WHERE one <> {}", slow(1.5), number + 10));
+        let statement = cache(&format!("{} WHERE one <> {}", gated(), number + 10));
         let runs_before = runs(&mut witness);
         let mut disturbed = stand.connect();
-        run(&mut disturbed, before);
         let pid = text(&mut disturbed, "SELECT pg_backend_pid()");
-        while_led(&stand, &mut witness, &statement, |witness| {
+        run(&mut disturbed, before);
+        while_led(&stand, &mut witness, &statement, |witness, gate| {
             thread::scope(|threads| {
                 let others = threads.spawn(|| ask_all(&mut patient, &statement));
                 wait_until("the others to wait", || waiting(witness) == 3 || others.is_finished());
@@ -103,7 +113,8 @@ fn a_session_can_be_disturbed_while_it_waits() {
                     error.as_db_error().map(|said| format!("{}: {}", said.code().code(), said.message()));
                 // The client of a terminated session may only see that the connection is closed.
                 assert!(code.is_empty() || said.is_some_and(|said| said.starts_with(code)), "{error:?}");
-                assert!(!others.is_finished(), "the others wait on");
+                wait_until("the others to wait on", || waiting(witness) == 3 || others.is_finished());
+                drop(gate);
                 let outcomes = others.join().expect("it does not panic");
                 assert_all(&outcomes, &only("1"));
                 let none_has_run = outcomes.iter().all(|outcome| !outcome.has_run());
@@ -112,6 +123,7 @@ fn a_session_can_be_disturbed_while_it_waits() {
         });
         assert_eq!(runs(&mut witness) - runs_before, 1);
         if how != "pg_terminate_backend" {
+            run(&mut disturbed, "RESET statement_timeout; RESET lock_timeout");
             assert_eq!(ask(&mut disturbed, &statement).status, "hot", "the session goes on");
         }
     }
@@ -123,13 +135,18 @@ fn a_session_can_be_disturbed_while_it_waits() {
 fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
     let stand = Stand::new();
     let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
-    let statement = cache(&slow(1.5));
-    while_led(&stand, &mut witness, &statement, |_| {
-        run(&mut session, "BEGIN; SET LOCAL statement_timeout = '200ms'; SAVEPOINT s");
+    let statement = cache(&gated());
+    while_led(&stand, &mut witness, &statement, |witness, gate| {
+        run(&mut session, "BEGIN; SET LOCAL statement_timeout = '1s'; SAVEPOINT s");
         let outcome = ask(&mut session, &statement);
         assert_eq!(outcome.answer, Err("57014: canceling statement due to statement timeout".to_owned()));
         run(&mut session, "ROLLBACK TO s; SET LOCAL statement_timeout = 0");
-        let Outcome { answer, status, .. } = ask(&mut session, &statement);
+        let Outcome { answer, status, .. } = thread::scope(|threads| {
+            let asking = threads.spawn(|| ask(&mut session, &statement));
+            wait_until("it to wait again", || waiting(witness) == 1 || asking.is_finished());
+            drop(gate);
+            asking.join().expect("it does not panic")
+        });
         assert_eq!((answer, &*status), (only("1"), "waited"));
         run(&mut session, "COMMIT");
     });
@@ -174,8 +191,8 @@ fn the_wait_has_a_name() {
     let stand = Stand::new();
     let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
     let name = if stand.cluster().server().major() >= 17 { "PgCacheLease" } else { "Extension" };
-    let statement = cache(&slow(1.0));
-    let outcome = while_led(&stand, &mut witness, &statement, |witness| {
+    let statement = cache(&gated());
+    let outcome = while_led(&stand, &mut witness, &statement, |witness, gate| {
         thread::scope(|threads| {
             let asking = threads.spawn(|| ask(&mut session, &statement));
             wait_until("the wait to be shown", || {
@@ -187,6 +204,7 @@ fn the_wait_has_a_name() {
                 shown == name || asking.is_finished()
             });
             assert!(!asking.is_finished(), "it was not shown");
+            drop(gate);
             asking.join().expect("it does not panic")
         })
     });
@@ -196,8 +214,8 @@ fn the_wait_has_a_name() {
 /// `pg_cache.wait_timeout` is a setting of the session with a default of three seconds.
 #[test]
 fn a_session_waits_three_seconds_by_default() {
-    let stand = Stand::new();
-    let mut session = stand.connect();
+    let database = Database::create();
+    let mut session = database.connect();
     assert_eq!(text(&mut session, "SHOW pg_cache.wait_timeout"), "3s");
     run(&mut session, "SET pg_cache.wait_timeout = '1min'");
     assert_eq!(text(&mut session, "SHOW pg_cache.wait_timeout"), "1min");
@@ -216,8 +234,7 @@ fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
     let statement = format!("SELECT cache_fetch('{key}', 'SELECT waits_for(7)')");
     thread::scope(|threads| {
         let fetch = threads.spawn(|| ask(&mut fetching, &statement));
-        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        wait_until("the fetch to run", || text(&mut witness, waits) == "1" || fetch.is_finished());
+        wait_until("the fetch to run", || locked(&mut witness) == 1 || fetch.is_finished());
         let (outcome, was_running) = (ask(&mut session, &cache(&query)), !fetch.is_finished());
         run(&mut witness, "SELECT pg_advisory_unlock(7)");
         let fetched = fetch.join().expect("it does not panic");
