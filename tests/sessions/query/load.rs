@@ -4,7 +4,7 @@
 
 use super::calls::{call, run};
 use super::seconds::Seconds;
-use super::slow::{Outcome, Stand, ask};
+use super::slow::{Outcome, Stand, ask, ensure};
 use postgres::Client;
 use std::sync::Mutex;
 use std::thread;
@@ -154,11 +154,12 @@ impl Record {
         assert!(older.is_empty(), "{} of {} are older than {age:?}: {first:?}", older.len(), found.len());
     }
 
-    /// Asserts that at most 5 % of the calls of a group ran the query.
-    pub fn assert_mostly_served(&self, group: usize) {
+    /// Returns an error unless there were enough calls of a group, and at most 5 % of them ran the query.
+    pub fn ensure_mostly_served(&self, group: usize) -> Result<(), String> {
         let (found, ran) = (&self.groups[group], self.runs(group));
-        assert!(found.len() > 200, "only {} calls", found.len());
-        assert!(ran.len() * 20 <= found.len(), "{} of {} have run: {ran:?}", ran.len(), found.len());
+        ensure(found.len() > 200, || format!("only {} calls", found.len()))?;
+        let is_right = ran.len() * 20 <= found.len();
+        ensure(is_right, || format!("{} of {} have run: {ran:?}", ran.len(), found.len()))
     }
 
     /// Returns the calls of a group that ran the query, in the order of their beginnings.

@@ -1,5 +1,6 @@
 //! The share of calls that got a stored result, for each second of a load, as numbers and as a picture.
 
+use super::slow::ensure;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -50,10 +51,11 @@ impl Seconds {
         self.counts.iter().map(|(calls, served)| 100.0 * f64::from(*served) / f64::from((*calls).max(1)))
     }
 
-    /// Asserts that at least this percentage of the calls was served in each second, except the first, in which the load begins.
-    pub fn assert_no_cliff(&self, least: f64) {
+    /// Returns an error unless at least this percentage of the calls was served in each second, except the first, in which the load
+    /// begins.
+    pub fn ensure_no_cliff(&self, least: f64) -> Result<(), String> {
         let low: Vec<_> = self.shares().enumerate().skip(1).filter(|(_, share)| *share < least).collect();
-        assert!(low.is_empty(), "seconds with less than {least} %: {low:?}\n{}", self.table());
+        ensure(low.is_empty(), || format!("seconds with less than {least} %: {low:?}\n{}", self.table()))
     }
 
     /// Returns the numbers as text: for each second, the calls, and the percentage of those that were served.

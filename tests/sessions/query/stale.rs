@@ -3,7 +3,9 @@
 
 use super::calls::{Answer, Expect, answer, cached_with, call, run, text};
 use super::load::{Course, Load, Record};
-use super::slow::{SETUP, Stand, ask, cache, is_long, locked, only, runs, rush, waiting};
+use super::slow::{
+    SETUP, Stand, ask, assert_in_an_attempt, cache, ensure, is_long, locked, only, runs, rush, waiting,
+};
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
@@ -32,28 +34,30 @@ const PACE: Duration = Duration::from_millis(20);
 /// renewal.
 #[test]
 fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let query = "SELECT v::text || nap(0.3) AS v FROM t, runs";
-    assert_is(&mut witness, &accept(query, "3 s"), "1", "miss: not there");
-    let load = Load {
-        query,
-        groups: &[(8, "stale_ok => '3 s'")],
-        pace: PACE,
-        written: &["t"],
-        time: Duration::from_secs(8),
-    };
-    let record = load.run(&stand, |_| ());
-    record.assert_mostly_served(0);
-    // The accepted age, a run, and some time for a slow machine.
-    record.assert_not_older(0, Duration::from_millis(3_000 + 300 + 500));
-    let found = &record.groups[0];
-    let stale = found.iter().filter(|read| read.outcome.status == "stale").count();
-    assert!(stale * 2 > found.len(), "{stale} of {} were stale", found.len());
-    // An early renewal hardly ever comes less than a second after the previous run.
-    let runs = runs(&mut witness);
-    assert!((2..=12).contains(&runs), "{runs} runs");
-    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    assert_in_an_attempt(|| {
+        let stand = Stand::new();
+        let mut witness = stand.connect();
+        let query = "SELECT v::text || nap(0.3) AS v FROM t, runs";
+        assert_is(&mut witness, &accept(query, "3 s"), "1", "miss: not there");
+        let load = Load {
+            query,
+            groups: &[(8, "stale_ok => '3 s'")],
+            pace: PACE,
+            written: &["t"],
+            time: Duration::from_secs(8),
+        };
+        let record = load.run(&stand, |_| ());
+        // The accepted age, a run, and some time for a slow machine.
+        record.assert_not_older(0, Duration::from_millis(3_000 + 300 + 500));
+        assert_eq!(findings(&mut witness), Vec::<String>::new());
+        record.ensure_mostly_served(0)?;
+        let found = &record.groups[0];
+        let stale = found.iter().filter(|read| read.outcome.status == "stale").count();
+        ensure(stale * 2 > found.len(), || format!("{stale} of {} were stale", found.len()))?;
+        // An early renewal hardly ever comes less than a second after the previous run.
+        let runs = runs(&mut witness);
+        ensure((2..=12).contains(&runs), || format!("{runs} runs"))
+    });
 }
 
 /// Returns whether an answer is right after a change. The number is the last value that was committed before the change.
@@ -164,7 +168,7 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     let seconds = record.by_second(0);
     seconds.write("stale_ok", "stale_ok => '1 min', 50 clients, a query of 5 s, a commit every 10 ms");
     assert!(tries > 100, "only {tries} changes");
-    record.assert_mostly_served(0);
+    record.ensure_mostly_served(0).unwrap_or_else(|wrong| panic!("{wrong}"));
     record.assert_not_older(0, Duration::from_secs(60 + 5));
     let runs: Vec<_> = record.runs(0).iter().map(|read| (read.asked, &read.outcome)).collect();
     // The result of a run may be used for a minute. A renewal in the first half of this time is very unlikely.
@@ -172,7 +176,7 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     let gaps: Vec<_> = runs.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert!(gaps.iter().all(|gap| gap.as_secs() >= 10), "two runs for one renewal: {gaps:?}");
     assert!(runs.iter().all(|(_, outcome)| outcome.status == "done"), "{runs:?}");
-    seconds.assert_no_cliff(95.0);
+    seconds.ensure_no_cliff(95.0).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
@@ -180,22 +184,24 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
 /// that the callers with it use.
 #[test]
 fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
-    let stand = Stand::new();
-    let load = Load {
-        query: "SELECT v::text || nap(0.2) AS v FROM t, runs",
-        groups: &[(6, "stale_ok => '3 s'"), (2, "")],
-        pace: PACE,
-        written: &["t"],
-        time: Duration::from_secs(5),
-    };
-    let record = load.run(&stand, |_| ());
-    let strict = &record.groups[1];
-    record.assert_not_older(1, Duration::ZERO);
-    assert!(strict.iter().all(|read| read.outcome.status != "stale"), "it was not asked for");
-    assert!(strict.len() > 2, "only {} calls: {strict:?}", strict.len());
-    record.assert_not_older(0, Duration::from_millis(3_000 + 200 + 500));
-    record.assert_mostly_served(0);
-    assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+    assert_in_an_attempt(|| {
+        let stand = Stand::new();
+        let load = Load {
+            query: "SELECT v::text || nap(0.2) AS v FROM t, runs",
+            groups: &[(6, "stale_ok => '3 s'"), (2, "")],
+            pace: PACE,
+            written: &["t"],
+            time: Duration::from_secs(5),
+        };
+        let record = load.run(&stand, |_| ());
+        let strict = &record.groups[1];
+        record.assert_not_older(1, Duration::ZERO);
+        assert!(strict.iter().all(|read| read.outcome.status != "stale"), "it was not asked for");
+        record.assert_not_older(0, Duration::from_millis(3_000 + 200 + 500));
+        assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+        ensure(strict.len() > 2, || format!("only {} calls: {strict:?}", strict.len()))?;
+        record.ensure_mostly_served(0)
+    });
 }
 
 /// The changes that `stale_ok` never forgives. Each line has the change, the statement that undoes it, and further options of the
@@ -384,11 +390,20 @@ fn a_result_is_served_up_to_the_accepted_age() {
 fn a_hit_proves_that_the_result_was_valid() {
     let stand = Stand::new();
     let [mut session, mut other] = [(); 2].map(|()| stand.connect());
-    assert_is(&mut session, &accept(SUM, "2 s"), "1", "miss: not there");
-    thread::sleep(Duration::from_millis(2300));
-    assert_is(&mut session, &cache(SUM), "1", "hot");
-    run(&mut other, "UPDATE t SET v = 2");
-    assert_is(&mut session, &accept(SUM, "2 s"), "1", "stale");
+    assert_in_an_attempt(|| {
+        run(&mut other, "SELECT cache_flush(); UPDATE t SET v = 1");
+        let outcome = ask(&mut session, &accept(SUM, "2 s"));
+        assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
+        thread::sleep(Duration::from_millis(2300));
+        let hit = Instant::now();
+        assert_is(&mut session, &cache(SUM), "1", "hot");
+        run(&mut other, "UPDATE t SET v = 2");
+        let outcome = ask(&mut session, &accept(SUM, "2 s"));
+        // On a slow machine, the result may be too old again.
+        ensure(hit.elapsed() < Duration::from_secs(1), || format!("it took {:?}", hit.elapsed()))?;
+        assert_eq!((outcome.answer, &*outcome.status), (only("1"), "stale"));
+        Ok(())
+    });
 }
 
 /// A result that became invalid while its query ran is stored for callers with `stale_ok`, if the call that computed it also has
@@ -505,7 +520,7 @@ const TTL: Duration = Duration::from_secs(2);
 
 /// Sessions read a result that lives two seconds, in about 13 calls a second each. Shortly before its end, one session computes it
 /// again, while the other sessions still get the old result.
-fn read_a_result_that_expires(sessions: usize, time: Duration) -> Record {
+fn read_a_result_that_expires(sessions: usize, time: Duration) -> Result<Record, String> {
     let stand = Stand::new();
     let mut witness = stand.connect();
     let (query, options) = ("SELECT v::text || nap(0.2) AS v FROM t, runs", "ttl => '2 s'");
@@ -517,24 +532,26 @@ fn read_a_result_that_expires(sessions: usize, time: Duration) -> Record {
     let found = &record.groups[0];
     let ran = (runs(&mut witness) - before) as usize;
     let seconds = time.as_secs() as usize;
-    assert!(found.len() > sessions * seconds * 4, "only {} calls", found.len());
     assert!(found.iter().all(|read| read.outcome.answer == only("1")));
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    ensure(found.len() > sessions * seconds * 2, || format!("only {} calls", found.len()))?;
     // The result is renewed about once in each life. On a slow machine the query takes longer, so the result is renewed earlier.
     let lives = seconds / TTL.as_secs() as usize;
-    assert!((lives - 1..=2 * lives + 6).contains(&ran), "{ran} runs in {lives} lives");
+    ensure((lives - 1..=2 * lives + 6).contains(&ran), || format!("{ran} runs in {lives} lives"))?;
     // Only the call that runs the query waits for a renewal. On a slow machine, the first call of the last moments may come late,
     // and a run may take much longer than the one before. Then the other sessions wait, too.
     let slow = record.runs(0).iter().filter(|read| read.outcome.took > Duration::from_millis(300)).count();
     let noticed: Vec<_> = found.iter().filter(|read| read.outcome.status != "hot").collect();
     let most = ran + (1 + slow) * (sessions - 1);
-    assert!(noticed.len() <= most, "{} calls have noticed {ran} runs, {slow} of them slow", noticed.len());
-    assert_eq!(findings(&mut witness), Vec::<String>::new());
-    record
+    ensure(noticed.len() <= most, || {
+        format!("{} calls have noticed {ran} runs, {slow} of them slow", noticed.len())
+    })?;
+    Ok(record)
 }
 
 #[test]
 fn one_caller_refreshes_a_result_before_it_expires() {
-    read_a_result_that_expires(8, Duration::from_secs(8));
+    assert_in_an_attempt(|| read_a_result_that_expires(8, Duration::from_secs(8)).map(|_| ()));
 }
 
 /// When the remaining time is enough for one run but not for two, the next call renews the result with any lot. This applies to the
@@ -570,10 +587,12 @@ fn no_other_caller_waits_for_a_refresh_under_load() {
     if !is_long() {
         return;
     }
-    let record = read_a_result_that_expires(16, Duration::from_secs(20));
-    let seconds = record.by_second(0);
-    seconds.write("early_renewal", "ttl => '2 s', a query of 0.2 s, about 200 calls a second");
-    seconds.assert_no_cliff(50.0);
+    assert_in_an_attempt(|| {
+        let record = read_a_result_that_expires(16, Duration::from_secs(20))?;
+        let seconds = record.by_second(0);
+        seconds.write("early_renewal", "ttl => '2 s', a query of 0.2 s, about 200 calls a second");
+        seconds.ensure_no_cliff(50.0)
+    });
 }
 
 /// A session with `stale_ok` that has waited may get a result from before its call, if a change has come in meanwhile. Its status
