@@ -51,8 +51,8 @@ fn ten_thousand_rows_of_ten_columns_are_a_hit() {
 /// A result that is too large to store streams through: the backend's memory stays within its limit, and the caller gets all rows.
 #[test]
 fn a_million_rows_stream_through_and_are_not_stored() {
-    // The small result must stay valid for seconds, so no other test may change roles or definitions in the server.
-    let cluster = cluster(&Conf::preloaded());
+    // The small result must outlive the large ones, which may take minutes on a slow machine.
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.default_ttl", "1h"));
     let mut session = cluster.connect("postgres");
     let query = "SELECT i, 'row ' || i, md5(i::text) FROM generate_series(1, 1000000) AS i";
     let columns = "i int, a text, b text";
@@ -407,7 +407,7 @@ fn a_query_that_ends_half_way_leaves_nothing() {
     // A cancelled query, by the timeout and by another session, and a terminated session.
     run(&mut other, "SELECT pg_advisory_lock(1)");
     let query = "SELECT sum(slow(v))::text AS v FROM t";
-    run(&mut session, "SET statement_timeout = '100ms'");
+    run(&mut session, "SET statement_timeout = '1s'");
     let (rows, _) = cached(&mut session, query, "v text");
     assert_eq!(rows, Err("57014: canceling statement due to statement timeout".to_owned()));
     run(&mut session, "RESET statement_timeout");

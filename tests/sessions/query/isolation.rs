@@ -174,9 +174,9 @@ fn prepare(session: &mut Client) {
     run(session, "RESET search_path");
 }
 
-/// Starts a cluster with room for all results.
+/// Starts a cluster with room for all results. No result expires, also if the visits take minutes on a slow machine.
 fn start() -> Cluster {
-    cluster(&Conf::preloaded().set("pg_cache.hot_size", "64MB"))
+    cluster(&Conf::preloaded().set("pg_cache.hot_size", "64MB").set("pg_cache.default_ttl", "1h"))
 }
 
 /// Opens a session as a role.

@@ -5,8 +5,10 @@
 //! keeping.
 
 use super::calls::{run, text};
+use super::slow::{assert_in_an_attempt, ensure};
+use super::warmers::PATIENCE;
 use crate::memory::findings;
-use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_at_most, wait_until};
 use postgres::{Client, NoTls};
 use std::time::{Duration, Instant};
 
@@ -72,7 +74,9 @@ fn state(admin: &mut Client, role: &str, query: &str) -> String {
 
 /// Waits until the stored result of a query that a role has run is valid.
 fn wait_valid(admin: &mut Client, role: &str, query: &str) {
-    wait_until(&format!("{query} of {role} to be valid"), || state(admin, role, query) == "valid");
+    wait_at_most(PATIENCE, &format!("{query} of {role} to be valid"), || {
+        state(admin, role, query) == "valid"
+    });
 }
 
 /// Changes the table `t`, and waits until the results of these queries of `app` are valid again. The change invalidates them at
@@ -103,6 +107,16 @@ fn the_most_valuable_results_are_renewed() {
     for query in [COSTLY, MIDDLE, CHEAP] {
         count(&mut app, query);
     }
+    // On a busy machine, the cheap query may take long.
+    let cost =
+        format!("SELECT cost < interval '0.1 s' FROM cache_queries WHERE form <> '' AND query = '{CHEAP}'");
+    wait_until("the cheap query to be cheap", || {
+        let is_cheap = text(&mut admin, &cost) == "t";
+        if !is_cheap {
+            text(&mut app, &format!("SELECT * FROM cache_query('{CHEAP}', refresh => true) AS (n bigint)"));
+        }
+        is_cheap
+    });
     for _ in 0..3 {
         change(&mut admin, &[MIDDLE, COSTLY]);
         assert_eq!(state(&mut admin, "app", CHEAP), OUTDATED);
@@ -157,7 +171,7 @@ fn results_of_any_form_and_role_are_kept() {
     let results = "SELECT count(*) FILTER (WHERE state = 'valid' AND rows IS NOT NULL) FROM cache_queries";
     for _ in 0..3 {
         run(&mut admin, "INSERT INTO t VALUES (0)");
-        wait_until("all results", || text(&mut admin, results) == "5");
+        wait_at_most(PATIENCE, "all results", || text(&mut admin, results) == "5");
     }
     let call = format!(
         "SELECT * FROM cache_query($q${with_args}$q$, '[1, 2]', tags => '{{b}}', ttl => '1 hour') AS (n text)"
@@ -186,7 +200,7 @@ fn a_changed_function_does_not_run() {
     let query = "SELECT count(*) + f() AS n FROM t";
     count(&mut app, query);
     change(&mut admin, &[query]);
-    wait_until("runs in the log", || cluster.log().matches("benign as app").count() >= 2);
+    wait_at_most(PATIENCE, "runs in the log", || cluster.log().matches("benign as app").count() >= 2);
     run(&mut other, &define("malicious"));
     count(&mut app, CHEAP);
     assert_not_renewed(&mut admin, query, &[CHEAP]);
@@ -194,7 +208,7 @@ fn a_changed_function_does_not_run() {
     // The role itself runs the new function, and the worker does so from then on.
     count(&mut app, query);
     change(&mut admin, &[query, CHEAP]);
-    wait_until("the worker to run it", || cluster.log().matches("malicious as app").count() >= 2);
+    wait_at_most(PATIENCE, "the worker to run it", || cluster.log().matches("malicious as app").count() >= 2);
 }
 
 /// No worker keeps the results of superusers, of sessions with other settings or another current role, of calls with `depends`, and
@@ -282,14 +296,19 @@ fn an_invalidation_ends_the_keeping() {
 fn a_result_does_not_expire() {
     let (cluster, mut admin) = start(100, "");
     let mut app = connect(&cluster, "app");
-    ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'");
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(15) {
-        assert_eq!(state(&mut admin, "app", "SELECT 'x' AS n"), "valid", "after {:?}", began.elapsed());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'"), "x");
-    assert_eq!(text(&mut app, "SELECT cache_status()"), "hot");
+    // The worker begins three seconds before the end. A busy machine may run it too late.
+    assert_in_an_attempt(|| {
+        ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'");
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(15) {
+            let state = state(&mut admin, "app", "SELECT 'x' AS n");
+            ensure(state == "valid", || format!("{state:?} after {:?}", began.elapsed()))?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(ask(&mut app, "SELECT 'x' AS n", ", ttl => '6 s'"), "x");
+        let status = text(&mut app, "SELECT cache_status()");
+        ensure(status == "hot", || status)
+    });
 }
 
 /// A query that fails, or that ends its process, does not stop the renewal of other results. Its own result is renewed when the
@@ -348,7 +367,8 @@ fn keeping_ends_with_the_option() {
     run(&mut admin, "SELECT cache_alter_space('default', keep_warm => 0)");
     assert_not_renewed(&mut admin, CHEAP, &[&of_space]);
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'";
-    assert_eq!(text(&mut admin, workers), "1");
+    // A worker leaves after a minute, and another one follows.
+    wait_until("a worker", || text(&mut admin, workers) == "1");
     run(&mut admin, "SELECT cache_drop_space('s')");
     wait_until("the end of the worker", || text(&mut admin, workers) == "0");
     run(&mut admin, "INSERT INTO t VALUES (0)");
@@ -406,7 +426,9 @@ fn the_planner_runs_no_code_of_an_index_or_statistics_of_another_role() {
         run(&mut other, &format!("INSERT INTO t{at} VALUES (1)"));
         let query = query(at);
         let kept = format!("SELECT keep_warm FROM cache_queries WHERE role = 'app' AND query = '{query}'");
-        wait_until("a look at the result", || text(&mut admin, &kept).starts_with("not stored: an index"));
+        wait_at_most(PATIENCE, "a look at the result", || {
+            text(&mut admin, &kept).starts_with("not stored: an index")
+        });
         assert_not_renewed(&mut admin, &query, &[CHEAP]);
     }
     assert!(!cluster.log().contains("idx runs as app"), "{}", cluster.log());
@@ -438,7 +460,7 @@ fn a_view_that_is_replaced_while_the_worker_waits_does_not_run() {
         change(&mut admin, &[query, CHEAP]);
         run(&mut other, "BEGIN; CREATE OR REPLACE VIEW ev AS SELECT count(*) + evv() AS n FROM t");
         run(&mut admin, "INSERT INTO t VALUES (0)");
-        wait_until("the worker to wait", || {
+        wait_at_most(PATIENCE, "the worker to wait", || {
             let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ev'::regclass";
             text(&mut admin, waits) == "1"
         });
@@ -468,13 +490,13 @@ fn dropped_roles_leave_room_for_others() {
         "SELECT count(*) FROM cache_health() WHERE finding = 'too many roles have warmers or kept results'";
     assert_eq!(text(&mut admin, is_full), "1");
     run(&mut admin, "DO $$ BEGIN FOR i IN 1..513 LOOP EXECUTE format('DROP ROLE r%s', i); END LOOP; END $$");
-    wait_until("room in the list", || text(&mut admin, is_full) == "0");
+    wait_at_most(PATIENCE, "room in the list", || text(&mut admin, is_full) == "0");
     let mut app = connect(&cluster, "app");
     count(&mut app, CHEAP);
     change(&mut admin, &[CHEAP]);
     // The roles do not take turns any more, so the worker stays.
     let worker = "SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'pg_cache warmer'";
-    wait_until("one worker for more than its turn", || {
+    wait_at_most(PATIENCE, "one worker for more than its turn", || {
         let before = text(&mut admin, worker);
         std::thread::sleep(Duration::from_secs(3));
         !before.is_empty() && before == text(&mut admin, worker)

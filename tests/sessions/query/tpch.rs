@@ -20,6 +20,10 @@ fn tpch_queries_are_right_and_hits_and_depend_on_what_they_read() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     let database = Database::create();
     let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    // On a slow machine, all queries together may take minutes.
+    [&mut session, &mut other]
+        .into_iter()
+        .for_each(|session| run(session, "SET pg_cache.default_ttl = '1h'"));
     let loaded = tpch::load(&mut session, if long { LONG_SCALE } else { SCALE });
     loaded.unwrap_or_else(|error| panic!("the tables cannot be filled: {error:?}"));
     let queries: Vec<_> = tpch::queries()

@@ -114,12 +114,12 @@ fn a_touch_does_not_prolong_a_result() {
 fn a_query_that_changes_while_it_runs_is_left_out() {
     let database = Database::create();
     let [mut gate, mut writer] = [(); 2].map(|()| database.connect());
-    // The time that the query takes decides for how long it is left out: five seconds.
+    // The time that the query takes decides for how long it is left out: ten seconds.
     run(
         &mut gate,
         "CREATE TABLE t AS SELECT 1 AS v;
          CREATE FUNCTION held(v int) RETURNS int STABLE LANGUAGE plpgsql AS
-             'BEGIN PERFORM pg_sleep(0.5), pg_advisory_xact_lock_shared(2); RETURN v; END'",
+             'BEGIN PERFORM pg_sleep(1), pg_advisory_xact_lock_shared(2); RETURN v; END'",
     );
     let query = "SELECT held(v)::text AS v FROM t";
     for _ in 0..2 {

@@ -420,12 +420,16 @@ impl Run {
     }
 }
 
+/// The least number of checks, so that the shares of failures and hits mean something on a slow machine, too.
+const CHECKS_MIN: u64 = 1_000;
+
 /// Compares until the number of checks, the time or the findings are reached.
 fn run(cluster: &Cluster, checks: u64, time: Duration, verifies: bool) -> Run {
     let (seed, began) = (seed(), Instant::now());
     println!("equivalence: seed = {seed}");
     let mut run = Run::new(cluster, seed, verifies);
-    while run.checks < checks && began.elapsed() < time && run.findings.len() < FINDINGS_MAX {
+    let goes_on = |made: u64| made < checks && (began.elapsed() < time || made < CHECKS_MIN);
+    while goes_on(run.checks) && run.findings.len() < FINDINGS_MAX {
         run.step();
     }
     run.report(seed, began);
@@ -475,6 +479,6 @@ fn verification_of_random_queries_finds_stale_results_if_fences_are_broken() {
         if different > 0 {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing was stale in {verified} verified hits");
+        assert!(began.elapsed() < Duration::from_secs(240), "nothing was stale in {verified} verified hits");
     }
 }
