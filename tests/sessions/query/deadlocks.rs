@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 const BESIDE: &str = "miss: another session is computing the value";
 
 /// The time after which a session has not noticed a deadlock soon, even on a slow machine.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Opens a session whose waits only the check for deadlocks ends. The statement timeout makes a test fail instead of hanging.
 fn connect(stand: &Stand) -> Client {
     let mut session = stand.connect();
     run(
         &mut session,
-        "SET deadlock_timeout = '200ms'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '50s'",
+        "SET deadlock_timeout = '200ms'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '2min'",
     );
     session
 }

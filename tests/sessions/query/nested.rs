@@ -28,7 +28,7 @@ fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
     for session in &mut sessions {
         run(
             session,
-            "SET deadlock_timeout = '1min'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '50s'",
+            "SET deadlock_timeout = '1min'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '2min'",
         );
     }
     sessions

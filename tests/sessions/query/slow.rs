@@ -82,8 +82,8 @@ pub fn slow(seconds: f64) -> String {
 }
 
 /// A gate, which holds up all runs of [`gated`] until this value is dropped. So a test decides how long a run takes, however slow
-/// the machine is. A test must drop it before it waits for a session at the gate, also if it fails: a scope of threads, for
-/// instance, waits for its threads.
+/// the machine is. A test must drop it before it waits for a session at the gate, also if the test fails: a scope of threads waits
+/// for its threads.
 pub struct Gate {
     /// Has the advisory lock 1.
     _session: Client,
@@ -189,8 +189,9 @@ pub fn ask_all_at_gate(
     })
 }
 
-/// Repeats a measurement until it succeeds, at most four times. A busy machine can spoil a measurement: if it runs nothing for a
-/// while, results expire, and callers wait that would have been served. An error of the measurement says what was wrong.
+/// Asserts that a measurement succeeds in one of four attempts. A busy machine can spoil a measurement: if the machine runs no
+/// session for a while, results expire, and callers wait that would have been served. An error of the measurement says what was
+/// wrong.
 pub fn assert_in_an_attempt(mut measure: impl FnMut() -> Result<(), String>) {
     let wrong: Vec<_> = (0..4).map_while(|_| measure().err()).collect();
     assert!(wrong.len() < 4, "{wrong:#?}");
