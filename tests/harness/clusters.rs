@@ -4,16 +4,20 @@
 //! all of them, tables that no result depends on yet share fences, and a full cache evicts entries of any database. So a test that
 //! expects hits needs a cluster in which no other test commits.
 
-use crate::cluster::{Cluster, Conf};
+use crate::cluster::{Cluster, Conf, Stop};
 use std::sync::{Mutex, PoisonError};
 
 /// Clusters with the same settings. There are as many of them as tests that needed one at the same time.
 #[derive(Debug)]
 pub struct Clusters {
     conf: fn() -> Conf,
-    /// The clusters that no test uses now.
-    idle: Mutex<Vec<&'static Cluster>>,
+    /// The clusters that no test uses now, each with the number of tests that have used it.
+    idle: Mutex<Vec<(&'static Cluster, u32)>>,
 }
+
+/// The most tests that use a cluster. Each database takes up to six places in shared memory, which are not given back, and a cluster
+/// has 1024.
+const USES_MAX: u32 = 64;
 
 impl Clusters {
     /// Makes an empty list of clusters. Put it into a static.
@@ -25,8 +29,9 @@ impl Clusters {
     pub fn take(&'static self) -> Taken {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // The cluster is never dropped: the keeper stops it when the process ends.
-        let cluster = idle.unwrap_or_else(|| Box::leak(Box::new(Cluster::start(&(self.conf)()))));
-        Taken { clusters: self, cluster }
+        let (cluster, uses) =
+            idle.unwrap_or_else(|| (Box::leak(Box::new(Cluster::start(&(self.conf)()))), 0));
+        Taken { clusters: self, cluster, uses: uses + 1 }
     }
 }
 
@@ -35,6 +40,8 @@ impl Clusters {
 pub struct Taken {
     clusters: &'static Clusters,
     cluster: &'static Cluster,
+    /// The number of tests that have used the cluster, with this one.
+    uses: u32,
 }
 
 impl Taken {
@@ -47,8 +54,13 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         // A test that fails may leave roles and prepared transactions, so no other test gets its cluster.
-        if !std::thread::panicking() {
-            self.clusters.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.cluster);
+        if std::thread::panicking() {
+            return;
         }
+        if self.uses == USES_MAX {
+            self.cluster.stop(Stop::Fast);
+            return;
+        }
+        self.clusters.idle.lock().unwrap_or_else(PoisonError::into_inner).push((self.cluster, self.uses));
     }
 }

@@ -40,16 +40,6 @@ impl Database {
         Self::create_as("")
     }
 
-    /// Does the same as [`create`](Self::create).
-    pub fn create_where_roles_change() -> Self {
-        Self::create()
-    }
-
-    /// Does the same as [`create_empty`](Self::create_empty).
-    pub fn create_empty_where_roles_change() -> Self {
-        Self::create_empty()
-    }
-
     fn with_extension(self) -> Self {
         self.connect().batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
         self

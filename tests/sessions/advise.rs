@@ -339,7 +339,7 @@ fn the_observing_mode_is_evidence() {
 /// A missing view, library or privilege becomes a note that says what to do, and never an error.
 #[test]
 fn what_is_missing_is_a_note() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     if Server::from_env().lacks("pg_stat_statements") {
         return;
     }

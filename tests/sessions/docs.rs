@@ -131,8 +131,7 @@ fn every_status_is_documented() {
 /// comment states, if it has one.
 #[test]
 fn examples_do_what_they_say() {
-    // The examples create a role, so they run in a cluster of their own. In a shared one, they would invalidate results
-    // of queries of other tests, and those would invalidate theirs.
+    // The examples need the database `postgres`, and leave roles, so they run in a cluster of their own.
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");

@@ -204,7 +204,7 @@ fn the_result_of_a_volatile_function_is_not_stored() {
 /// names belong to one database.
 #[test]
 fn a_renamed_role_invalidates_in_other_databases_and_a_renamed_table_does_not() {
-    let databases = [(); 2].map(|()| Database::create_where_roles_change());
+    let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut other] = [&databases[0], &databases[1]].map(Database::connect);
     one.batch_execute("CREATE TABLE t (); CREATE ROLE fetch_one").expect("a table and a role");
     // Returns whether a stored result is still a hit after a command. Other tests may change roles at the same time,

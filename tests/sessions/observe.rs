@@ -465,7 +465,7 @@ fn off_stores_nothing_and_databases_are_apart() {
 /// change the setting.
 #[test]
 fn texts_are_shown_to_the_role_and_to_readers_of_statistics() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = observed(&database);
     run(&mut session, "CREATE TABLE t (v int)");
     for role in ["observed_one", "observed_two"] {

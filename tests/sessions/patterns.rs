@@ -364,7 +364,7 @@ fn wrong_patterns_are_refused() {
 /// A pattern invalidates values of one space. In a space with values for each role, it invalidates only those of the current role.
 #[test]
 fn a_pattern_concerns_one_space_and_one_role() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE pattern_role; SELECT cache_create_space('mine', scope => 'role')");
     run(&mut session, "SELECT cache_grant('mine', 'pattern_role', 'write'); SELECT cache_create_space('s')");

@@ -8,7 +8,7 @@ use postgres::Client;
 /// Creates a database with two schemas, the roles `<name>_group` and `<name>`, and a space in which each role has its
 /// own entries. Roles belong to the whole cluster, so each test uses other names.
 fn database(name: &str) -> (Database, Client) {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut owner = database.connect();
     owner
         .batch_execute(&format!(
@@ -84,7 +84,7 @@ fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_coul
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_far_path");
-    let far = Database::create_where_roles_change();
+    let far = Database::create();
     let mut elsewhere = far.connect();
     owner
         .batch_execute(
@@ -106,7 +106,7 @@ fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_r
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_policies() {
     let (database, mut owner) = database("renewal_plan");
-    let far = Database::create_where_roles_change();
+    let far = Database::create();
     let mut elsewhere = far.connect();
     owner
         .batch_execute(

@@ -35,7 +35,7 @@ fn is_hit(session: &mut Client, tag: &str) -> bool {
 }
 
 /// Stores entries with the tags, each twice: the first one claims and marks the record of the table, so it also depends on fences
-/// that other tests raise.
+/// that commits to other tables raise.
 fn store<T: AsRef<str>>(session: &mut Client, tags: &[T]) {
     tags.iter().chain(tags).for_each(|tag| set(session, tag.as_ref()));
 }

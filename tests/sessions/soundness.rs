@@ -39,7 +39,7 @@ fn a_column_of_another_type_is_an_error() {
         ("grants ALTER privilege TYPE integer USING 1", &[resolve]),
         ("watches ALTER tags TYPE integer USING 1", &[set, watches]),
     ];
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(
         &mut session,

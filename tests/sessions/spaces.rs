@@ -19,7 +19,7 @@ fn run(session: &mut Client, statements: &str) {
 /// A session keeps copies of spaces and grants. It must read them again when another session has committed a change of them.
 #[test]
 fn changes_of_a_space_apply_to_the_next_transaction_of_other_sessions() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut one, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_reader; SELECT cache_grant('s', 'spaces_reader', 'read')");
@@ -52,7 +52,7 @@ fn changes_of_a_space_apply_to_the_next_transaction_of_other_sessions() {
 /// row of the extension's tables has changed.
 #[test]
 fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     let owned_by = |role| format!("ALTER DATABASE {} OWNER TO {role}", database.name());
     run(&mut session, "CREATE ROLE spaces_owner; CREATE ROLE spaces_heir");
@@ -70,7 +70,7 @@ fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
 /// A session reads the space and its grants one after the other. A change that commits in between must apply to the next call.
 #[test]
 fn a_change_during_the_lookup_of_a_space_is_not_missed() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
@@ -96,7 +96,7 @@ fn a_change_during_the_lookup_of_a_space_is_not_missed() {
 /// extension must be misses all the same.
 #[test]
 fn a_recreated_extension_finds_no_values_of_restored_spaces() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(&mut session, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut session, "SELECT cache_set_text('k', 'v')");
@@ -113,7 +113,7 @@ fn a_recreated_extension_finds_no_values_of_restored_spaces() {
 /// not get the values of the default space.
 #[test]
 fn a_restored_space_with_the_oid_of_the_spaces_table_is_not_the_default_space() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     let restored = "INSERT INTO pgcache.spaces (number, name) VALUES ('pgcache.spaces'::regclass, 'twin')";
     run(&mut session, restored);
@@ -124,7 +124,7 @@ fn a_restored_space_with_the_oid_of_the_spaces_table_is_not_the_default_space() 
 /// A scan for each of the 100 spaces would make the view slow in databases with many spaces.
 #[test]
 fn the_view_of_spaces_scans_the_grants_once() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_many");
     run(&mut session, "INSERT INTO pgcache.spaces (number, name) SELECT i, i FROM generate_series(1, 100) i");
@@ -147,7 +147,7 @@ fn the_view_of_spaces_scans_the_grants_once() {
 /// spaces.
 #[test]
 fn the_lookup_of_a_space_uses_only_indexes() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_one; SELECT cache_create_space('s'), cache_create_space('\u{e9}')");
     run(&mut session, "SELECT cache_grant('s', 'spaces_one', 'read'), cache_grant('\u{e9}', '-', 'read')");
@@ -169,7 +169,7 @@ fn the_lookup_of_a_space_uses_only_indexes() {
 /// reports changes of these tables must be one of them.
 #[test]
 fn sessions_see_the_spaces_and_grants_that_a_subscription_applies() {
-    let [from, to] = [(); 2].map(|()| Database::create_where_roles_change());
+    let [from, to] = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = [&from, &to].map(Database::connect);
     run(&mut one, "CREATE ROLE spaces_far; CREATE PUBLICATION p FOR ALL TABLES");
     run(&mut one, "SELECT pg_create_logical_replication_slot('spaces_far', 'pgoutput')");
@@ -204,7 +204,7 @@ fn sessions_see_the_spaces_and_grants_that_a_subscription_applies() {
 /// The number of a new space is an OID. It must be another than the numbers of spaces and grants that a restore has brought.
 #[test]
 fn a_new_space_gets_neither_the_number_nor_the_grants_of_a_restored_space() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     // The next object of the cluster gets the next OID, unless a concurrent test has taken it.
     run(
@@ -222,7 +222,7 @@ fn a_new_space_gets_neither_the_number_nor_the_grants_of_a_restored_space() {
 /// Invalidations of a tag, a space and all spaces must leave the values of the other database, which has the same names.
 #[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
-    let databases = [(); 2].map(|()| Database::create_where_roles_change());
+    let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
     for (session, value) in [(&mut one, "one"), (&mut two, "two")] {
         run(session, "SELECT cache_create_space('s')");
@@ -237,7 +237,7 @@ fn spaces_of_two_databases_have_nothing_in_common() {
 /// being restored.
 #[test]
 fn a_dump_carries_spaces_and_grants_but_no_values() {
-    let [from, to] = [(); 2].map(|()| Database::create_empty_where_roles_change());
+    let [from, to] = [(); 2].map(|()| Database::create_empty());
     let mut session = from.connect();
     run(&mut session, "CREATE EXTENSION pg_cache; CREATE ROLE spaces_dumped; CREATE ROLE spaces_dropped");
     run(

@@ -66,7 +66,7 @@ fn watch_all(session: &mut Client, role: &str, count: usize, tag: &str) -> (usiz
 /// roles.
 #[test]
 fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     with_tables(&mut session, "watches_many", 300);
     let mut attacker = database.connect();
@@ -105,7 +105,7 @@ fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused
 /// The limit must hold for two transactions that do not see each other's rows.
 #[test]
 fn uncommitted_watches_count_towards_the_limit_of_a_tag() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     with_tables(&mut session, "watches_open", 40);
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
@@ -181,7 +181,7 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
 /// of them may wait for a lock. Some calls also clean up rows that a drop has left behind.
 #[test]
 fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     let roles = ["watches_one", "watches_two", "watches_gone"];
     for role in roles {
@@ -240,7 +240,7 @@ fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
 /// deleted them, and must not fail because of them.
 #[test]
 fn rows_that_another_session_has_cleaned_up_fail_no_call_under_repeatable_read() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(
         &mut session,

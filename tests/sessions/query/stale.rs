@@ -223,7 +223,7 @@ const NEVER_FORGIVEN: &[(&str, &str, &str)] = &[
 /// not forgiven, neither before nor after a change of rows.
 #[test]
 fn only_changes_of_rows_are_forgiven() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let [mut admin, mut reader] = [(); 2].map(|()| database.connect());
     run(&mut admin, SETUP);
     run(

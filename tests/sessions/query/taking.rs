@@ -151,7 +151,7 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
 /// A session that asks after a `REVOKE` gets the error of the missing privilege, although the leader began before the `REVOKE`.
 #[test]
 fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut witness = database.connect();
     run(&mut witness, SETUP);
     run(

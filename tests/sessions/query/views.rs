@@ -68,7 +68,7 @@ fn a_write_makes_a_cached_view_fresh_for_every_session() {
 /// may have lost the role.
 #[test]
 fn a_token_of_another_session_or_role_is_refused() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let [mut owner, mut other] = [(); 2].map(|()| database.connect());
     run(
         &mut owner,
@@ -123,7 +123,7 @@ fn a_token_of_another_session_or_role_is_refused() {
 /// the reader may.
 #[test]
 fn functions_of_a_cached_view_run_as_the_reader() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(
         &mut session,
@@ -161,7 +161,7 @@ fn functions_of_a_cached_view_run_as_the_reader() {
 /// Where nothing is stored, a reader of a cached view still gets the rows, with the privileges of the owner.
 #[test]
 fn a_cached_view_works_where_nothing_is_stored() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let mut session = database.connect();
     run(
         &mut session,
@@ -208,8 +208,8 @@ fn a_cached_view_works_where_nothing_is_stored() {
 /// Cached views, what reads them, and wrappers survive a dump and its restore, with owners and grants.
 #[test]
 fn a_dump_carries_cached_views_and_wrappers() {
-    let from = Database::create_where_roles_change();
-    let to = Database::create_empty_where_roles_change();
+    let from = Database::create();
+    let to = Database::create_empty();
     let mut session = from.connect();
     run(
         &mut session,
@@ -272,7 +272,7 @@ fn a_dump_carries_cached_views_and_wrappers() {
 /// revoked.
 #[test]
 fn a_revoked_function_is_refused_on_a_hit() {
-    let database = Database::create_where_roles_change();
+    let database = Database::create();
     let [mut admin, mut caller] = [(); 2].map(|()| database.connect());
     run(
         &mut admin,

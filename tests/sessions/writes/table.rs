@@ -32,8 +32,8 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
 }
 
 /// Stores the value that depends on a table, and repeats this until the value is a hit. While the first value that depends on a
-/// table is stored, the table shares a fence with tables of other tests, so a commit of another test may invalidate the value. The
-/// later values depend on the table's own fence (`fence/mod.rs` of the core).
+/// table is stored, the table shares a fence with other tables, so a commit of a worker may invalidate the value. The later values
+/// depend on the table's own fence (`fence/mod.rs` of the core).
 fn settle(session: &mut Client, schema: &str, table: &str) {
     wait_until("a value that depends on the table", || {
         set(session, schema, table);
