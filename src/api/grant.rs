@@ -131,8 +131,7 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 }
 
 /// Writes a grant from a dump. If this cluster has no role with this name, warns and leaves the grant out, so that the other grants
-/// are restored. Checks no privilege: the trigger of `pgcache.dumped_grants` calls it, and into that table only the owner of the
-/// extension, superusers, and roles with the rights of `pg_write_all_data` may insert.
+/// are restored. The caller must have checked that the current role has the rights of the owner of the extension.
 fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
     let (space_name, privilege) = (shown(space_name), shown(privilege));
     if let Some(role) = Role::named(role) {
@@ -151,7 +150,9 @@ fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
 /// The function behind the view `cache_grants`, and the function of the trigger `restored` of `sql/spaces.sql`.
 #[pg_schema]
 mod pgcache {
+    use crate::pg::error::OrRaise;
     use crate::pg::memory;
+    use crate::pg::relation::RelationOid;
     use crate::pg::varlena::{OwnedText, Text, Varlena};
     use crate::store::space::{self, DEFAULT_OID};
     use pgrx::prelude::*;
@@ -162,6 +163,7 @@ mod pgcache {
     fn grant_restored<'a>(
         trigger: &'a PgTrigger<'a>,
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+        space::require_rights_of_owner(RelationOid::of(trigger.relation()?.oid().to_u32())).or_raise();
         if let Some(row) = trigger.new() {
             let text = |name| {
                 row.get_by_name::<OwnedText>(name).ok().flatten().map(|text| text.0).unwrap_or_default()

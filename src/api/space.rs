@@ -317,6 +317,7 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
 mod pgcache {
     use crate::api::arguments::TTL_MS_MAX;
     use crate::pg::catalog::{self, Table};
+    use crate::pg::error::OrRaise;
     use crate::pg::relation::RelationOid;
     use crate::pg::shared;
     use crate::pg::size::Size;
@@ -327,13 +328,14 @@ mod pgcache {
     use pgrx::datum::TryFromDatumError;
     use pgrx::prelude::*;
 
-    /// Announces to all sessions, with the commit, that the table of the trigger has changed. A change of the watches also
-    /// invalidates tags. After a change of the grants, the caches that follow the journal drop all values of the database.
+    /// Announces to all sessions, with the commit, that the table of the trigger has changed. Raises an error if the current role
+    /// must not write to the table. A change of the watches also invalidates tags. After a change of the grants, the caches that follow the journal drop all values of the database.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
         let table = trigger.relation()?.oid();
+        space::require_rights_of_owner(RelationOid::of(table.to_u32())).or_raise();
         catalog::announce_change(table);
         let is = |which| catalog::table_oid(which) == Some(table.to_u32());
         if is(Table::Watches) {

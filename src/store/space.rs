@@ -12,6 +12,7 @@ use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::local::local;
 use crate::pg::memory;
+use crate::pg::relation::RelationOid;
 use crate::pg::role::{self, Role};
 use crate::pg::settings;
 use crate::store::keyspace::{Keyspace, Tiers};
@@ -463,6 +464,19 @@ pub fn require_owner(what: &str) -> Result<(), Refused> {
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Err(Refused::new(code, format!("permission denied to {what}"))
         .detail(format!("Only the owner of the extension, {owner}, may do this.")))
+}
+
+/// Returns an error unless the current role has the rights of the owner of a table of the extension. For triggers: a role that may
+/// write to all tables (`pg_write_all_data`) could otherwise give itself every privilege. The owner of the table can disable the
+/// triggers.
+pub fn require_rights_of_owner(table: RelationOid) -> Result<(), Refused> {
+    let Some(owner) = table.owner().filter(|owner| !Role::current().has_rights_of(*owner)) else {
+        return Ok(());
+    };
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Err(Refused::new(code, "permission denied to write to the tables of pg_cache")
+        .detail(format!("Only the owner of the table, {}, may do this.", owner.quoted()))
+        .hint("Use the functions of the extension, such as cache_grant."))
 }
 
 /// Returns an error unless the current role may see statistics. `what` completes the message "permission denied to …".

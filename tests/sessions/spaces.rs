@@ -67,6 +67,37 @@ fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
     run(&mut session, "DROP ROLE spaces_owner; DROP ROLE spaces_heir");
 }
 
+/// A role that may write to all tables must not give itself a privilege, or change what others have created, by writing to the
+/// tables of the extension.
+#[test]
+fn a_role_that_writes_all_data_writes_no_grant() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE ROLE writer_of_all IN ROLE pg_write_all_data, pg_read_all_data;
+         SELECT cache_create_space('s'), cache_set_text('k', 'secret', space => 's');
+         CREATE TABLE t (i int);
+         SELECT cache_watch('t', '{a}'), cache_on_event('e', ARRAY['k'], space => 's');
+         SET ROLE writer_of_all",
+    );
+    for attack in [
+        "INSERT INTO pgcache.grants SELECT number, 'writer_of_all', 'read' FROM pgcache.spaces WHERE name = 's'",
+        "INSERT INTO pgcache.dumped_grants SELECT number, 's', 'writer_of_all', 'read' FROM pgcache.spaces WHERE name = 's'",
+        "UPDATE pgcache.spaces SET jitter = 0.5 WHERE name = 's'",
+        "DELETE FROM pgcache.watches",
+        "UPDATE pgcache.events SET targets = '{other}'",
+    ] {
+        let refused = session.batch_execute(attack).expect_err(attack);
+        assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{attack}: {refused}");
+    }
+    let refused = get(&mut session, "k", "s").expect_err("it has no privilege");
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    // The table's owner may write to it.
+    run(&mut session, "RESET ROLE; UPDATE pgcache.spaces SET jitter = 0.5 WHERE name = 's'");
+    run(&mut session, "DROP ROLE writer_of_all");
+}
+
 /// A session reads the space and its grants one after the other. A change that commits in between must apply to the next call.
 #[test]
 fn a_change_during_the_lookup_of_a_space_is_not_missed() {
