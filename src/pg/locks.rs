@@ -250,14 +250,26 @@ unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *c
 /// The list must be one of an entry of the process array, and no process may change it during the call.
 #[inline]
 unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32, i32)) {
+    // SAFETY: a list always has a head. A list without locks refers to its head only.
+    unsafe {
+        if (*head).next.cast_const() != head {
+            each_in_used_list(head, database, modes, with);
+        }
+    }
+}
+
+/// Does the same for a list that is not empty, or was never used. A separate function, because most lists are empty, and each walk
+/// looks at all of them.
+///
+/// # Safety
+/// As for [`each_in_list`].
+#[inline(never)]
+unsafe fn each_in_used_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32, i32)) {
     // SAFETY: a circular list of links inside of PROCLOCKs; a list that was never used has a null pointer. A LOCK exists as long as
     // a PROCLOCK refers to it, and its tag is never changed meanwhile.
     unsafe {
         let mut link: *const Link = (*head).next;
-        while link != head {
-            if link.is_null() {
-                return;
-            }
+        while link != head && !link.is_null() {
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
             let mask = (&raw const (*held).holdMask).read_volatile();

@@ -257,11 +257,15 @@ impl Commit {
 
     /// Writes to the journal what the commit has changed: the changes in the cache, and the written relations that must be named.
     fn journal(&self, tier: &HotTier, ledger: &Ledger) {
+        let relations = self.raised.iter().filter_map(|raised| journal::of_fence(tier, raised.fence));
+        if ledger.is_empty() && self.late[0].is_none() {
+            // Most commits have written tables only.
+            return journal::append(tier, relations);
+        }
         let changes = ledger.changes().iter().enumerate().filter(|(index, change)| {
             let key = change.action.key();
             key.is_none_or(|own| ledger.latest(&own.keyspace, &own.bytes, own.hash) == Some(*index))
         });
-        let relations = self.raised.iter().filter_map(|raised| journal::of_fence(tier, raised.fence));
         // Another fence than that of a relation is raised late only if it is not known what else has changed.
         let late = self.late.iter().map_while(|late| *late).filter_map(|fence| {
             match tier.fences().is_of_relation(fence) || tier.fences().is_of_unclaimed(fence) {

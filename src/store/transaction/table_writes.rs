@@ -287,6 +287,9 @@ impl TableWrites {
 
     /// Returns the fences of the relations and the bulk fences that must be raised, sorted. May raise errors.
     fn all_fences(&self, counters: Counters) -> Cow<'_, [FenceId]> {
+        if self.bulk.is_empty() {
+            return Cow::Borrowed(&self.fences);
+        }
         let unreported = self.bulk.iter().filter(|(relation, _)| !self.is_reported(*relation, counters));
         let unreported = memory::collect(unreported.map(|(_, fence)| *fence));
         if unreported.is_empty() {
@@ -301,8 +304,11 @@ impl TableWrites {
     /// Returns [`all_fences`](Self::all_fences), and notes in `spared` which bulk fences the commit does not raise. May raise
     /// errors.
     fn fences_to_raise(&mut self) -> Cow<'_, [FenceId]> {
-        let reported = self.bulk.iter().filter(|(relation, _)| self.is_reported(*relation, self.counters));
-        self.spared = memory::collect(reported.copied());
+        self.spared.clear();
+        if !self.bulk.is_empty() {
+            let is_reported = |(relation, _): &&(u32, FenceId)| self.is_reported(*relation, self.counters);
+            self.spared = memory::collect(self.bulk.iter().filter(is_reported).copied());
+        }
         self.all_fences(self.counters)
     }
 
