@@ -47,10 +47,7 @@ fn one_of(
     let known = words.iter().copied().find(|word| word.as_bytes() == given);
     known.map(Some).ok_or_else(|| {
         let refused = invalid(format!("invalid value for option \"{name}\": \"{}\"", shown(given)));
-        refused.hint(match words {
-            [word] => format!("Use {name} => '{word}', or leave the option out."),
-            words => format!("Available values: {}.", words.join(", ")),
-        })
+        refused.hint(format!("Available values: {}.", words.join(", ")))
     })
 }
 

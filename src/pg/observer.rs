@@ -1,8 +1,8 @@
 //! Collects what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of
 //! functions, and every function that a plan prepares to call.
 //!
-//! Only *fills* are observed: queries of `cache_fetch` whose results may be stored (`query/fetch.rs`). The query of a fill may call
-//! `cache_fetch` itself, so fills can be nested. `executor.rs` and `definition.rs` report what they notice, and this file keeps it
+//! Only *fills* are observed: queries whose results may be stored (`query/fill.rs`). The query of a fill may call `cache_fetch`
+//! itself, so fills can be nested. `executor.rs` and `definition.rs` report what they notice, and this file keeps it
 //! for the running fills. Each observed relation becomes a *fence* of the result (`docs/architecture.md`), by which a later change
 //! of the relation invalidates it.
 
