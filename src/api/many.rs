@@ -35,8 +35,11 @@ impl Buffer for Destination {
     }
 }
 
-/// Returns the values of this type that the keys have, in the order of the keys. The call stops before a row that would exceed
-/// [`RETURNED_BYTES_MAX`], unless it is the first row. The status then says that the result was cut off.
+/// Returns a row for each key whose value the type `T` can represent, in the order of the keys. Leaves out the other values. Stops
+/// before a row with which the result would exceed [`RETURNED_BYTES_MAX`], unless it is the first row.
+///
+/// The status says that the result was cut off, or else how many values were left out, or else that there are values. If no key has
+/// a value, the status says why the last key has none.
 fn get_many<T: Stored>(
     keys: Option<TextsArgument<'_>>,
     space: Option<TextArgument<'_>>,
@@ -63,7 +66,7 @@ fn get_many<T: Stored>(
         }
         match found.is_empty() {
             _ if left_out > 0 => status::set(Status::LeftOut(left_out)),
-            // The status of the last key stays: it says why there is no value.
+            // The read of the last key has set the status.
             true => {}
             false => status::set(Status::Hot),
         }
@@ -101,16 +104,17 @@ function_that_gets_many! {
     cache_get_many_bytes returns Bytea
 }
 
-/// The arguments that all functions that set many values have in common.
-struct Setting<'a> {
+/// The arguments that apply to all values of a call which sets many values.
+struct SetManyArguments<'a> {
     ttl: Option<Interval>,
     tags: Option<TextsArgument<'a>>,
     space: Option<TextArgument<'a>>,
 }
 
-impl<'a> Setting<'a> {
-    /// Records values of one kind, which the commit stores, and returns how many were recorded. If values are refused, the status
-    /// has the reason for the last refusal.
+impl<'a> SetManyArguments<'a> {
+    /// Sets values of one kind. Other sessions see them when the transaction commits. Returns the number of values that were not
+    /// refused. If a value is refused, the call goes on with the next one, and the status has the reason for the last refusal.
+    /// `entries` returns the keys with their values.
     fn set(self, kind: Kind, entries: impl FnOnce() -> Result<Vec<Member<'a>>, Refused>) -> i64 {
         let set = || -> Result<_, Refused> {
             let space = arguments::space(self.space, Privilege::Write)?;
@@ -142,7 +146,7 @@ fn cache_set_many(
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
-    Setting { ttl, tags, space }.set(JSONB, || arguments::entries(entries))
+    SetManyArguments { ttl, tags, space }.set(JSONB, || arguments::entries(entries))
 }
 
 /// Defines an SQL function that sets many values of one kind, from an array of keys and an array of values. `takes` names the type
@@ -159,7 +163,7 @@ macro_rules! function_that_sets_many {
             space: default!(Option<TextArgument<'_>>, "'default'"),
         ) -> i64 {
             let pairs = || arguments::pairs(keys, values.map(|values| values.0));
-            Setting { ttl, tags, space }.set($kind, pairs)
+            SetManyArguments { ttl, tags, space }.set($kind, pairs)
         }
     };
 }

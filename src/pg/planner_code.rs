@@ -1,5 +1,9 @@
-//! Code that the server runs as the current role while it plans a query: whether another role has written it. A worker asks this before
-//! it runs a query again without its role.
+//! Finds code of other roles that the server may run while it plans a query. The server runs such code with the privileges of the
+//! current role.
+//!
+//! A worker that keeps a result stored (`query/keep.rs`) runs its query again as the role that ran it before, although no session
+//! of that role asks for the result. So the worker first locks the query's relations with [`lock`], and does not run the query if
+//! [`may_be_foreign`] returns true.
 
 #![allow(unsafe_code)]
 
@@ -8,7 +12,8 @@ use super::{invalidations, memory, observer};
 use pgrx::pg_sys;
 
 /// Locks relations as a query that reads them does, until the end of the transaction. Then accepts the changes of definitions that
-/// other sessions have committed meanwhile. The relations need not exist. Raises an error if the wait for a lock ends.
+/// other sessions have committed meanwhile. The relations need not exist. Raises an error if it does not get a lock: after
+/// `lock_timeout`, because of a deadlock, or because the call is cancelled.
 pub fn lock(relations: impl Iterator<Item = u32>) {
     for relation in relations {
         // SAFETY: the server's own function, called within a transaction. It needs only the OID.
@@ -17,11 +22,19 @@ pub fn lock(relations: impl Iterator<Item = u32>) {
     invalidations::accept_messages();
 }
 
-/// Returns whether the planner may run a function of another role for a query of the current role on these relations. The planner
-/// computes constants in the predicates and expressions of indexes and of extended statistics, and in partition keys, and does so
-/// as the role of the query. Functions of superusers do not count.
+/// Returns whether the planner may run code of another role for a query of the current role on these relations. The planner
+/// evaluates constant parts of the predicates and expressions of indexes and extended statistics, and of partition keys. Returns
+/// true if one of these uses
+/// - a function of another role,
+/// - an operator whose function belongs to another role, or
+/// - a domain of another role, because the owner of a domain chooses the functions in its constraints.
+///
+/// Superusers do not count as other roles. The caller must hold locks on the relations ([`lock`]). Otherwise another role can
+/// change a definition after the check.
 pub fn may_be_foreign(relations: impl Iterator<Item = u32>) -> bool {
     let oids: Vec<String> = memory::collect(relations.map(|oid| oid.to_string()));
+    // `pg_depend` says which functions, operators and types the relations, their indexes and their statistics use. A dependency
+    // with `objsubid` above 0 belongs to a column. It is ignored for types: the domain of a column is no part of an expression.
     let statement = format!(
         "WITH tables AS MATERIALIZED (SELECT pg_catalog.unnest('{{{}}}'::pg_catalog.oid[]) AS oid),
              trusted AS MATERIALIZED (
@@ -54,6 +67,7 @@ pub fn may_be_foreign(relations: impl Iterator<Item = u32>) -> bool {
     observer::apart(|| {
         // A new snapshot sees what was committed before the locks were granted.
         query::within_spi(Snapshot::New, || {
+            // If the statement fails without an error, the answer is true, so that the query does not run.
             // SAFETY: a statement of one command without parameters, while the connection is open.
             unsafe {
                 let status = pg_sys::SPI_execute(statement.as_ptr(), true, 1);

@@ -1,7 +1,12 @@
-//! The statistics of spaces and relations, for the users of a tier. `figures/` has the structures and their access rules.
+//! The statistics of spaces and relations, for the users of a tier, the cache in shared memory. `figures/` has the structures and
+//! their access rules.
 //!
-//! The *record* of a relation holds its fences (`fence/mod.rs`). The *cell* of a space is the place of its counts in shared memory
-//! (`figures/statistics.rs`). A *scope* is the database, the space and the role of a key.
+//! A *fence* is a word in shared memory that says when something that entries depend on last changed (`fence/mod.rs`). The *record*
+//! of a relation holds its fences. *Reserved* fences are those of databases, spaces, definitions and the like, not of relations or
+//! tags (`fence/reserved.rs`). A *scope* is the database, the space and the role of a key.
+//!
+//! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`). A space has a cell of its own if it
+//! has a reserved fence. Their number is limited. The spaces that have found none free share the *last cell*.
 
 use super::Tier;
 
@@ -22,15 +27,15 @@ pub struct SampledHits {
 }
 
 impl SampledHits {
-    /// Returns about how many of the latest hits were hits of a key. Each backend remembers about one of 64 hits, and the last 128
-    /// of these: hits out of about its last 8 000.
+    /// Estimates how many of the latest hits were hits on a key. A backend samples about one of 64 hits, and remembers its last 128
+    /// samples. So the estimate covers about the last 8 000 hits of each backend.
     pub fn of(&self, key: &Key<'_>) -> u64 {
         let from = self.hashes.partition_point(|hash| *hash < key.hash);
         self.hashes[from..].iter().take_while(|hash| **hash == key.hash).count() as u64 * SAMPLED_EVERY
     }
 }
 
-/// Returns the event that is counted when a reserved fence is lowered. None if no entry is invalidated, or only by its tags.
+/// Returns the event to count when a reserved fence of this kind is lowered. Watches, inheritance trees and privileges have none.
 fn event_of(kind: ReservedKind) -> Option<Event> {
     match kind {
         ReservedKind::Database => Some(Event::ByDatabase),
@@ -43,20 +48,20 @@ fn event_of(kind: ReservedKind) -> Option<Event> {
 
 impl<H: Host> Tier<'_, H> {
     /// Returns the statistics of a space. None if no backend has made its [scope](Self::scope) yet, or if the space shares the last
-    /// cell with others. The last item of [`all_stats`](Self::all_stats) has those spaces' statistics together.
+    /// cell. The last item of [`all_stats`](Self::all_stats) has the sums of the spaces that share the last cell.
     pub fn space_stats(&self, database: u32, space: u32) -> Option<SpaceStats> {
         self.own_cell(database, space).map(|cell| self.statistics.stats(cell))
     }
 
-    /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has those of all spaces that
-    /// share the last cell.
+    /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has the sums of the spaces
+    /// that share the last cell.
     pub fn all_stats(&self) -> impl Iterator<Item = SpaceStats> {
         let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.is_named(*cell);
         self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
     }
 
-    /// Resets the counts of one space. Entries and bytes stay. Does nothing if the space has no statistics of its own, where
-    /// [`space_stats`](Self::space_stats) returns None.
+    /// Resets the counts of one space. The numbers of its entries and bytes stay. Does nothing if
+    /// [`space_stats`](Self::space_stats) returns None for the space.
     pub fn reset_stats(&self, database: u32, space: u32) {
         if let Some(cell) = self.own_cell(database, space) {
             self.statistics.reset(cell);
@@ -78,13 +83,13 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.count_event(event, by);
     }
 
-    /// Counts an operation that took so long.
+    /// Counts an operation and its duration.
     pub fn count_latency(&self, of: Operation, took: Duration) {
         self.statistics.count_latency(of, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Returns all figures since the region was formatted. It takes no lock, and its cost grows with the number of spaces and of
-    /// backends, not with that of entries.
+    /// Returns all figures since the region, the shared memory of the tier, was formatted. Takes no lock. The cost grows with the
+    /// number of spaces and of backends, not with the number of entries.
     pub fn figures(&self) -> Result<Figures, TryReserveError> {
         self.statistics.figures()
     }
@@ -110,38 +115,38 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.total(counter)
     }
 
-    /// Returns the bytes of blocks that a space has, for entries and for reservations. It is one load. For a space that shares the
-    /// last cell, it is the sum of all spaces that share it.
+    /// Returns the bytes of the blocks that a space has, for entries and for reservations. For a space that shares the last cell,
+    /// returns the sum of all spaces that share it. Costs one load.
     pub fn used_bytes(&self, scope: &Scope) -> u64 {
         self.statistics.blocks(scope.cell) * BLOCK_BYTES as u64
     }
 
-    /// Whether a space has statistics of its own, and so can have a quota. The first spaces have, as long as reserved fences are
-    /// left.
+    /// Returns whether a space has a cell of its own. Only such a space can have a quota.
     pub fn is_counted_alone(&self, scope: &Scope) -> bool {
         !self.statistics.is_shared(scope.cell)
     }
 
-    /// Returns the cell of a space, or None if it has none of its own.
+    /// Returns the cell of a space, or None if the space has no cell of its own.
     fn own_cell(&self, database: u32, space: u32) -> Option<u32> {
         Some(self.cell_of(u64::from(database) << 32 | u64::from(space)))
             .filter(|cell| !self.statistics.is_shared(*cell))
     }
 
-    /// Returns the cell of a space, which is given as an entry stores it: database and space in one word. It is the last cell if
-    /// the space has none of its own.
+    /// Returns the cell of a space, or the last cell if the space has none of its own. `space_id` is the word that an entry stores:
+    /// the database in the upper half, the space in the lower half.
     pub(crate) fn cell_of(&self, space_id: u64) -> u32 {
         let known = self.fences().known_space((space_id >> 32) as u32, space_id as u32);
         known.unwrap_or(self.layout.cells() - 1)
     }
 
-    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). It also counts the
-    /// change if the fence is reserved, or if it is the one that every write of a relation raises. It takes no lock, does not
-    /// allocate, and never fails.
+    /// Lowers a fence with the number that was drawn for the change ([`Fences::lower_as`](crate::Fences::lower_as)), and counts the
+    /// change if it is one of a relation with a record, or one of the reserved fences that have an [`Event`]. Takes no lock, does
+    /// not allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);
-        // The filter passes only one of the relation's two fences, so a change that raises both counts once.
+        // A record has two fences, and a change may raise both. `record_of_any` returns the record only for the fence that every
+        // change raises, so a change counts once.
         if let Some(record) = fences.record_of_any(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
             self.region.store(record + AT_LAST, self.host.now().into());
@@ -152,9 +157,9 @@ impl<H: Host> Tier<'_, H> {
         lowered
     }
 
-    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The records
-    /// that several relations of any databases share are summed up in one item without a name. It comes last, and only if its
-    /// counts are not all 0.
+    /// Returns the statistics of the relations of a database. Leaves out a relation if, since the last reset, it has not changed
+    /// and no entry was reclaimed that it had invalidated. Relations of any databases may share a record. The sum of the shared
+    /// records comes last, without the name of a relation, unless its counts are 0.
     pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
         let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
             relation: owner.map(|(_, relation)| relation),
