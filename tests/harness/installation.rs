@@ -1,19 +1,20 @@
-//! A copy of the installation under test, whose files of pg_cache a test may replace.
+//! A copy of the PostgreSQL installation under test. In the copy, a test may replace the files of pg_cache: its library, its
+//! scripts and its control file.
 
 use crate::home::Home;
 use crate::server::{Server, as_server_user, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A copy of an installation in a temporary directory. It is removed when the value is dropped, so a cluster of it must be dropped
-/// first.
+/// A copy of an installation in a temporary directory. Dropping the value removes the copy, so the clusters that run it must be
+/// dropped first.
 #[derive(Debug)]
 pub struct Installation {
-    /// The copy as an installation.
+    /// The paths and the version of the copy.
     server: Server,
     /// The directory of the scripts and control files of extensions in the copy.
     scripts: PathBuf,
-    // Dropped last.
+    /// The temporary directory. It removes itself when it is dropped.
     _home: Home,
 }
 
@@ -21,9 +22,11 @@ impl Installation {
     /// Copies the installation that the make target prepared.
     pub fn copy() -> Self {
         let original = Server::from_env();
+        // The directory needs no process to start or to stop.
         let home = Home::keep("", "", &[]);
         let share = original.scripts();
-        // The private installation is a tree whose parts find each other by relative paths (make/server.sh).
+        // Programs find scripts and libraries by relative paths (make/server.sh). So the whole tree is copied, from the common
+        // parent of programs and scripts on.
         let bin = original.program("");
         let top = bin.ancestors().find(|top| share.starts_with(top)).expect("they have a common parent");
         let copy = home.path().join("installation");
@@ -34,24 +37,24 @@ impl Installation {
         Self { scripts: moved(share), server, _home: home }
     }
 
-    /// Returns the copy.
+    /// Returns the copy, for the start of a cluster.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Returns a script or the control file of the extension.
+    /// Returns the text of a script or of the control file of the extension. `name` is the name of the file.
     pub fn read(&self, name: &str) -> String {
         let path = self.scripts.join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Writes a script or the control file of the extension.
+    /// Writes a script or the control file of the extension. Replaces a file with the same name.
     pub fn write(&self, name: &str, text: &str) {
         self.replace(&self.scripts.join(name), text.as_bytes());
     }
 
-    /// Puts a library with another version in the place of the library, as a package manager does: the old file keeps its content
-    /// for the processes that have loaded it. Only the text of the version differs.
+    /// Replaces the library of pg_cache with one that says that its version is `to` instead of `from`. Both must have the same
+    /// length. Nothing else in the library changes. As with a package manager, processes that have loaded the old library keep it.
     pub fn give_library_version(&self, from: &str, to: &str) {
         assert_eq!(from.len(), to.len(), "a text in a library cannot change its length");
         let path = self.server.libraries().join("pg_cache.so");
@@ -67,10 +70,12 @@ impl Installation {
         self.replace(&path, &bytes);
     }
 
-    /// Puts a file with this content in the place of another one. A process that has opened the old file keeps it.
+    /// Replaces a file, or creates it. The content goes to a new file that is then renamed: it must never be written into the old
+    /// file, because a server may have loaded that file.
     fn replace(&self, path: &Path, content: &[u8]) {
         let part = path.with_extension("part");
         std::fs::write(&part, content).expect("the copy can be written");
+        // The test may run as another account than the server, which must be able to read the file.
         run(Command::new("chmod").arg("755").arg(&part));
         std::fs::rename(&part, path).expect("the copy can be written");
     }

@@ -1,4 +1,5 @@
-//! The command `pg_cache_bench eviction`: runs the simulation of caches alone, on made traces or on traces from files.
+//! The command `pg_cache_bench eviction`: replays traces, sequences of requests, on our tier and on other caches, and compares
+//! their hit rates. Without the command, this simulation is one part of the report.
 
 use super::simulate;
 use super::traces::{self, Extent};
@@ -10,9 +11,11 @@ use std::str::FromStr;
 const USAGE: &str = "usage: pg_cache_bench eviction [--trace FILE.csv]... [--output DIRECTORY] [--keys NUMBER] \
                      [--requests NUMBER] [--shards NUMBER]";
 
-/// Simulates the traces that `words` ask for, the arguments after `eviction`. Prints the result, and with `--output` also writes it
-/// to `eviction.json` and `eviction.md`. `--keys` and `--requests` size the made traces. `--shards` 0, the default, lets our tier
-/// choose.
+/// Runs the command, prints the result, and writes it to files if there is `--output`. `words` are the arguments after `eviction`:
+/// - `--trace` reads a trace from a file. It may be repeated. Without it, the program makes the traces of the report.
+/// - `--output` writes `eviction.json` and `eviction.md` to a directory.
+/// - `--keys` and `--requests` are the size of the traces that the program makes.
+/// - `--shards` is the number of shards of our tier. With 0, the default, the tier chooses the number by its size.
 pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let (mut extent, mut shards) = (Pace::FULL.traces, 0);
     let mut files: Vec<PathBuf> = Vec::new();
@@ -28,8 +31,8 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
             other => bail!("what is {other}? {USAGE}"),
         }
     }
-    // With fewer keys, the smallest capacity of the simulation, 1 % of them, would be less than one value of the traces of equal
-    // values.
+    // The smallest capacity is 1 % of the working set. In the traces that the program makes of values of one size, the working
+    // set has one value for each key. So with fewer than 100 keys, the smallest cache could not hold a single value.
     let Extent { keys, requests } = extent;
     anyhow::ensure!(keys >= 100 && requests > 0, "that is too little to simulate");
     let traces = match files[..] {
@@ -44,7 +47,7 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     }
 }
 
-/// Returns the number that an option has as its value.
+/// Parses the value of an option, which must be a number.
 fn number<N: FromStr>(word: &str) -> Result<N> {
     word.parse().ok().with_context(|| format!("{word} is no number that fits. {USAGE}"))
 }

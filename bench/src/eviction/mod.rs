@@ -1,8 +1,10 @@
-//! The part `eviction`: measures how well the tier, the cache in shared memory, keeps the entries that will be requested. Compares
-//! its hit ratio with other caches, without a server.
+//! The part `eviction` of the report: measures how well our tier, the cache in shared memory, keeps the entries that will be
+//! requested. Replays *traces*, which are sequences of requests, on the tier and on other caches of the same capacity. Compares
+//! their hit rates. Needs no server.
 //!
-//! [`traces`] has the requests, `mixed` those for values of different sizes and costs, and `contenders` the caches that replay
-//! them. This file compares the outcomes. [`command`] runs the comparison alone.
+//! [`traces`] makes the traces whose values have one size, and reads traces from files. `mixed` makes the traces whose values have
+//! different sizes and costs. `contenders` has the caches: our tier, plain LRU, and the Rust crates moka and quick_cache. This file
+//! compares the outcomes. [`command`] runs the comparison alone.
 
 pub mod command;
 mod contenders;
@@ -20,13 +22,13 @@ use traces::{Extent, Trace};
 
 /// Capacities, in percent of the working set ([`Trace::working_set`]).
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
-/// How far our average may be below the average of the better of moka and quick_cache, in percentage points. This limit and the
-/// next one are goals of the project, not results.
+/// How far the average hit rate of our tier may be below that of moka or quick_cache, whichever is higher, in percentage points.
+/// This limit and the next one are goals of the project, not results.
 const BELOW_BEST_MAX: f64 = 0.5;
-/// How far our hit rate may be below that of LRU in any cell, in percentage points. A cell is one trace at one capacity.
+/// How far the hit rate of our tier may be below that of LRU for any trace at any capacity, in percentage points.
 const BELOW_LRU_MAX: f64 = 2.0;
-/// The goal for the average of mixed values counts capacities from here on, in percent. A smaller cache holds few of the largest
-/// values. The goal for LRU counts all capacities.
+/// The smallest capacity, in percent, that the goal for the average of mixed values counts. A smaller cache holds few of the
+/// largest values. The goal for LRU counts all capacities.
 const MIXED_PERCENT_MIN: u64 = 5;
 
 /// Simulates the traces of the report.
@@ -34,20 +36,22 @@ pub fn measure(pace: &Pace) -> Section {
     simulate(&made(pace.traces), 0)
 }
 
-/// Returns about how long the simulation takes. At each of the 4 capacities, all contenders with their trials take 2 µs for each
-/// request of the 6 traces of equal values, and 5 µs for each request of the 5 of mixed values, counted as if these had as many.
+/// Returns about how long the simulation takes. At each of the 4 capacities, a request takes 2 µs in one of the 6 traces of equal
+/// values, and 10 µs in one of the 5 traces of mixed values. This is the time of all caches together. It includes the replays that
+/// search for the size of our tier. The traces of mixed values have half as many requests, so each counts 5 µs for the full number.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_micros(u64::from(pace.traces.requests) * 4 * (6 * 2 + 5 * 5))
 }
 
-/// Returns all made traces, in the order of the report.
+/// Makes all traces, in the order of the report.
 fn made(extent: Extent) -> Vec<Trace> {
     let mut traces = traces::made(extent);
     traces.extend(mixed::made(extent));
     traces
 }
 
-/// The quantity whose share a hit rate is: the number of requests, the bytes of their values, or the cost of computing these.
+/// The quantity that a hit rate adds up: the requests themselves, the bytes of their values, or the cost of computing the values.
+/// The hit rate is the sum over all hits, in percent of the sum over all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Share {
     Requests,
@@ -64,7 +68,7 @@ impl Share {
         }
     }
 
-    /// Returns this share of an outcome, in percent. So are the shares that the functions of [`Cell`] return.
+    /// Returns this hit rate of an outcome, in percent.
     fn of(self, outcome: &Outcome) -> f64 {
         match self {
             Self::Requests => outcome.hit_percent,
@@ -74,7 +78,7 @@ impl Share {
     }
 }
 
-/// The results of all contenders for one trace at one capacity.
+/// The results of all contenders for one trace at one capacity. Functions that return a hit rate return percent.
 #[derive(Clone, Debug, Serialize)]
 struct Cell {
     trace: String,
@@ -82,17 +86,17 @@ struct Cell {
     percent: u64,
     /// The capacity, in bytes of values.
     capacity: u64,
-    /// The size of our tier's region that was found for this capacity.
+    /// The size of our tier's memory at which it kept as many bytes of values as this capacity, or the closest to that.
     region_bytes: usize,
-    /// The shares that are shown. With values of one size, the share of the bytes is that of the requests, and is left out. The
-    /// share of the cost is left out if the costs are not known.
+    /// The hit rates that the table shows. If all values have one size, the rates of the bytes and of the requests are equal, so
+    /// the rate of the bytes is left out. The rate of the cost is left out if no cost is known.
     shares: Vec<Share>,
     /// The outcomes, in the order of [`NAMES`].
     outcomes: Vec<Outcome>,
 }
 
 impl Cell {
-    /// Returns the share that the goals judge: that of the cost, if the costs are known, and else that of the requests.
+    /// Returns the hit rate that the goals judge: that of the cost if a cost is known, and otherwise that of the requests.
     fn goal(&self) -> Share {
         if self.shares.contains(&Share::Cost) { Share::Cost } else { Share::Requests }
     }
@@ -106,27 +110,28 @@ impl Cell {
     fn lru(&self, share: Share) -> f64 {
         share.of(&self.outcomes[1])
     }
-    /// Returns the greater of the shares of moka and quick_cache.
+    /// Returns the hit rate of moka or quick_cache, whichever is higher.
     fn best(&self, share: Share) -> f64 {
         share.of(&self.outcomes[2]).max(share.of(&self.outcomes[3]))
     }
-    /// Returns how far our tier is above LRU in the judged share, in percentage points.
+    /// Returns how far our tier is above LRU in the hit rate that the goals judge, in percentage points.
     fn above_lru(&self) -> f64 {
         self.ours(self.goal()) - self.lru(self.goal())
     }
-    /// Returns how much of the capacity our tier has filled. 1 is all of it; more is possible (see [`TOLERANCE`]).
+    /// Returns the bytes of values that our tier kept, divided by the capacity. It may be above 1 (see [`TOLERANCE`]).
     fn filled(&self) -> f64 {
         self.outcomes[0].held / self.capacity as f64
     }
-    /// Returns whether our tier kept about as much as the others may. Otherwise its hit rate proves little.
+    /// Returns whether our tier kept about as many bytes as the capacity allows the other caches. Otherwise its hit rate proves
+    /// little.
     fn is_comparable(&self) -> bool {
         (self.filled() - 1.0).abs() <= TOLERANCE
     }
 }
 
-/// Replays traces, at least one, at all capacities. `shards` is the number of shards of our tier (`contenders.rs`); with 0, the
-/// tier chooses it by its size. If there are two cores, two threads replay at once: no time is measured, so they may disturb each
-/// other.
+/// Replays traces, at least one, at all capacities. `shards` is the number of shards of our tier (`contenders.rs`). With 0, the
+/// tier chooses the number by its size. If there are two cores, two threads replay at the same time. They may disturb each other,
+/// because no time is measured.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();
@@ -151,7 +156,7 @@ pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     section(&cells)
 }
 
-/// Returns the cell of these outcomes, and chooses the shares that are shown.
+/// Returns the cell of these outcomes, and chooses the hit rates that the table shows.
 fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcomes: Vec<Outcome>) -> Cell {
     let mut shares = vec![Share::Requests];
     if trace.equal_size().is_none() {
@@ -163,7 +168,8 @@ fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcome
     Cell { trace: trace.name.clone(), percent, capacity, region_bytes, shares, outcomes }
 }
 
-/// Judges the cells and shows them, those of values of one size apart from the others. There must be at least one cell.
+/// Judges the cells and shows them in two tables: the [equal](Cell::is_equal) ones, and the others, which are *mixed*. There must
+/// be at least one cell.
 fn section(cells: &[Cell]) -> Section {
     let (equal, mixed): (Vec<&Cell>, Vec<&Cell>) = cells.iter().partition(|cell| cell.is_equal());
     let judged: Vec<&Cell> = mixed.iter().copied().filter(|cell| cell.percent >= MIXED_PERCENT_MIN).collect();
@@ -203,7 +209,8 @@ fn points(points: f64) -> String {
     format!("{points:+.2}").replace('-', "−")
 }
 
-/// Returns the goal that our average is near that of the better of moka and quick_cache. `what` names the average.
+/// Returns the goal for the average hit rate of our tier over some cells ([`BELOW_BEST_MAX`]). `what` names the average in the
+/// report.
 fn near_best(what: &str, cells: &[&Cell]) -> Goal {
     let averages = averages(cells, Cell::goal);
     let above_best = averages[0] - averages[2].max(averages[3]);
@@ -216,7 +223,7 @@ fn near_best(what: &str, cells: &[&Cell]) -> Goal {
     }
 }
 
-/// Returns the goal that no cell is far below LRU.
+/// Returns the goal that our tier is in no cell far below LRU ([`BELOW_LRU_MAX`]).
 fn above_lru(cells: &[Cell]) -> Goal {
     let worst = cells
         .iter()
@@ -236,8 +243,8 @@ fn above_lru(cells: &[Cell]) -> Goal {
     }
 }
 
-/// Returns the cells as a table, with averages at the end. A ⚠ before the entries marks a share far below LRU, and one behind the
-/// content a tier that kept too much or too little.
+/// Returns the cells as a table, with averages at the end. A ⚠ in the column before `entries` marks a hit rate far below LRU. A ⚠
+/// in the column `content` marks a cell in which our tier kept too much or too little ([`Cell::is_comparable`]).
 fn table(cells: &[&Cell]) -> Table {
     let mut head = vec!["trace".to_owned(), "capacity".into(), "share of".into()];
     head.extend(NAMES.map(str::to_owned));

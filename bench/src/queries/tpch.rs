@@ -1,4 +1,7 @@
-//! The part `queries-tpch`: measures the queries of TPC-H, each by itself, as a miss of `cache_query`, and as a hit.
+//! The part `queries-tpch` of the report. It measures each query of TPC-H in three ways:
+//! - the query itself, without the cache;
+//! - *cold*: a call of `cache_query` that runs the query and stores its rows;
+//! - *hit*: a call of `cache_query` that returns the stored rows.
 
 use super::race::{Race, at_least, summary, times};
 use super::stage::{Stage, cached};
@@ -14,25 +17,25 @@ use std::time::{Duration, Instant};
 /// The scale of the tables in a full and in a quick run. At scale 0.1, they have about 600 000 lines of orders.
 const SCALE: f64 = 0.1;
 const QUICK_SCALE: f64 = 0.01;
-/// How often each query is measured: the fewest rounds whose median has an interval of 95 %.
+/// The number of rounds of each query. With fewer than 6 rounds, the confidence of the median's interval would be below 95 %.
 const ROUNDS: usize = 6;
 /// How long the hits of one query are repeated in a round.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// The names of the contenders.
+/// The names of the contenders, the three ways to get the rows.
 const QUERY: &str = "the query itself";
 const COLD: &str = "cold";
 const HOT: &str = "hit";
 
 /// Returns about how long the part takes. All queries together take about 4 s at scale 0.1.
 pub fn estimate(pace: &Pace) -> Duration {
-    // The seconds of loading the tables, and those of all queries. Each round, also the one that does not count, runs each query
-    // twice: by itself, and as a miss.
+    // The seconds that it takes to load the tables, and to run all queries once. A race has one more round, which does not count.
+    // Each round runs each query twice: by itself, and in the cold call.
     let [loading, queries] = if is_full(pace) { [20, 4] } else { [6, 1] };
     Duration::from_secs(loading) + Duration::from_secs(queries) * (2 * (ROUNDS + 1)) as u32
 }
 
-/// Returns whether the tables have the scale of the full run. [`Pace::fillings`] decides, which is smaller in the quick run.
+/// Returns whether the tables have the scale of the full run. In the quick run, [`Pace::fillings`] is smaller.
 fn is_full(pace: &Pace) -> bool {
     pace.fillings >= Pace::FULL.fillings
 }
@@ -107,28 +110,30 @@ struct Measured {
     rows: u64,
     /// The size of the stored result.
     bytes: u64,
-    /// Whether the cached rows are those of the query itself, and the second call is a hit.
+    /// Whether two calls returned the rows of the query itself, and the second call was a hit.
     is_right: bool,
-    /// The times of the query itself, of a miss and of a hit.
+    /// The times of the query itself, of a cold call and of a hit.
     race: Race,
 }
 
 impl Measured {
-    /// Runs a query by itself, as a miss and as a hit, and compares the rows.
+    /// Compares the rows of a query with the rows of two calls, and then measures the three ways to get them.
     fn of(stage: &Stage, query: Query) -> Self {
         let explain = format!(
             "SELECT value FROM cache_explain($query${}$query$) WHERE property = 'columns'",
             query.text
         );
         let columns: String = stage.session().query_one(&explain, &[]).expect("it has columns").get(0);
-        let hit = format!("SELECT * FROM {}", cached(query.text, &columns, ""));
+        let call = format!("SELECT * FROM {}", cached(query.text, &columns, ""));
         let refresh = format!("SELECT * FROM {}", cached(query.text, &columns, ", refresh => true"));
 
         let mut session = stage.session();
         let direct = rows(&mut session, query.text);
-        let same = [rows(&mut session, &hit) == direct, rows(&mut session, &hit) == direct];
+        // The first call finds nothing stored, so it runs the query. The second must be a hit.
+        let same = [rows(&mut session, &call) == direct, rows(&mut session, &call) == direct];
         let status = rows(&mut session, "SELECT cache_status()");
         let is_right = same == [true; 2] && status == [[Some("hot".to_owned())]];
+        // The contenders borrow the session again.
         drop(session);
 
         let run = |statement: &str, span: Duration| timed(&mut stage.session(), statement, span);
@@ -138,7 +143,7 @@ impl Measured {
             vec![
                 Lane::new(QUERY, || run(query.text, Duration::ZERO)),
                 Lane::new(COLD, || run(&refresh, Duration::ZERO)),
-                Lane::new(HOT, || run(&hit, SPAN)),
+                Lane::new(HOT, || run(&call, SPAN)),
             ],
         );
         let size = format!(
@@ -149,7 +154,7 @@ impl Measured {
         Self { query, rows: direct.len() as u64, bytes, is_right, race }
     }
 
-    /// Returns the time of a miss, divided by that of a hit.
+    /// Returns the time of a cold call, divided by that of a hit.
     fn ratio(&self) -> Summary {
         self.race.ratio(COLD, HOT)
     }

@@ -1,5 +1,6 @@
-//! Draws the results of the plan as an SVG with horizontal bars and one panel for each group of measurements. The drawing is small
-//! enough to need no library.
+//! Draws the results of the plan (`plan.rs`), the measurements that compare pg_cache with a table and with Redis, as an SVG. Each
+//! group of measurements has a panel. Each contender has a horizontal bar for its speed, with the interval of the median as a
+//! *whisker*. The drawing is small enough to need no library.
 
 use super::notation::{rate, time, versions};
 use super::results::{Entry, Measured, Report};
@@ -27,11 +28,11 @@ const FAINT: &str = "#59636e";
 const LINE: &str = "#d1d9e0";
 
 /// The colour of each contender of the plan, chosen by the beginning of its name. Colour-blind readers can also distinguish the
-/// colours. A test checks that each name has one.
+/// colours. A test checks that each contender has a colour.
 const COLOURS: [(&str, &str); 4] =
     [("pg_cache", "#0969da"), ("table", "#e8a33d"), ("Redis", "#c4432b"), ("no-op", "#afb8c1")];
 
-/// Returns the colour of a contender. A name with an unknown beginning has a colour of its own, `#8250df`.
+/// Returns the colour of a contender. If the beginning of the name is unknown, the colour is `#8250df`, which no other name has.
 fn colour(name: &str) -> &'static str {
     COLOURS.iter().find(|(start, _)| name.starts_with(start)).map_or("#8250df", |(_, colour)| colour)
 }
@@ -226,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Fails if a character that has a meaning in XML reaches the picture as it is.
+    /// Fails if a character that has a meaning in XML is not escaped.
     #[test]
     fn text_cannot_break_the_picture() {
         assert_eq!(escaped("a<b & c"), "a&lt;b &amp; c");

@@ -1,5 +1,6 @@
-//! The results of a run: the contents of the JSON. [`Report::new`] computes those of the plan from the samples of the rounds; each
-//! part brings its own [`Section`].
+//! The results of a run, in the form in which the JSON file has them. A run makes the measurements of the *plan* (`plan.rs`), each
+//! of which compares *contenders*, and measures the other *parts* of the report (`parts.rs`). [`Report::new`] computes the results
+//! of the plan from the samples of its rounds. Each part computes its own [`Section`].
 
 use super::notation::{digits, with_interval};
 use super::section::{Goal, Section};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Whether the run had fewer and shorter rounds. Such results must not be quoted.
     pub quick: bool,
-    /// The text in the ids of the selected measurements and parts (`--only`). `None` if all were made.
+    /// The argument of `--only`: the run made only the measurements and parts whose id contains this text. `None` if it made all.
     pub only: Option<String>,
     /// Rounds of each reading measurement.
     pub read_rounds: usize,
@@ -104,7 +105,7 @@ pub struct Ratio {
 }
 
 impl Report {
-    /// Computes the summaries of all samples.
+    /// Returns the report. Computes the results of the plan's measurements from their samples.
     pub fn new(
         pace: &Pace,
         quick: bool,
@@ -138,7 +139,7 @@ impl Report {
 }
 
 impl Measured {
-    /// Computes the results of one measurement. `samples` has the order of its contenders.
+    /// Computes the results of one measurement from its samples, which have the order of its contenders.
     fn new(measurement: &Measurement, samples: &[Samples]) -> Self {
         let by_name = |name: &str| measurement.contenders.iter().position(|contender| contender.name == name);
         let figure = |own: &Samples, of: &dyn Fn(&Samples) -> Option<Vec<f64>>| {
@@ -183,10 +184,12 @@ impl Measured {
     }
 }
 
-/// Returns the goal for a contender, and whether its speed relative to the other contender meets the goal.
+/// Returns a goal and its result. `speed` is the speed of the contender that has the goal, divided by that of the contender it is
+/// compared with. `title` is the title of the measurement.
 fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
     let Wanted { of, to, limit } = wanted;
-    let (found, words, goal, floor, met, held) = match *limit {
+    // `floor` is the worst acceptable ratio: the lowest for speeds, the highest for times.
+    let (found, words, goal, floor, met, is_acceptable) = match *limit {
         Limit::FasterBy { goal, floor } => {
             let words = "speed, at least";
             (speed, words, goal, floor, speed.median >= goal, speed.median >= floor)
@@ -196,16 +199,16 @@ fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
             (time, "time, at most", goal, floor, time.median <= goal, time.median <= floor)
         }
     };
-    let below = if held { "" } else { ", which is beyond the acceptable limit" };
+    let warning = if is_acceptable { "" } else { ", which is beyond the acceptable limit" };
     Goal {
         wanted: format!("{title}: {of} over {to}, {words} {goal} times (acceptable: {floor})"),
-        found: format!("{}{below}", with_interval(found, digits)),
+        found: format!("{}{warning}", with_interval(found, digits)),
         met,
     }
 }
 
 impl Figure {
-    /// Computes the summary of the rounds, and the ratios to the references, which are given by name with the values of their
+    /// Computes the summary of the rounds, and the ratios to the references. Each reference is its name and the values of its
     /// rounds. Returns `None` if there are no rounds.
     fn new(rounds: Vec<f64>, references: impl Iterator<Item = (String, Vec<f64>)>) -> Option<Self> {
         let summary = Summary::of(&rounds)?;

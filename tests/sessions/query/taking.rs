@@ -1,4 +1,9 @@
-//! A waiting session takes only a result that its call would also find in the cache. Also tests changes while the leader runs.
+//! Sessions that wait while another session, the *leader*, runs the same query. A waiting session takes the leader's result only if
+//! its own call would find that result in the cache. Some tests change the cache, the tables or privileges while the leader runs.
+//! The last tests compute stored results again.
+//!
+//! `slow.rs` has the *gate*: a lock at which the query of the leader waits until the test opens it. So a test decides how long the
+//! leader runs.
 
 use super::calls::{call, run};
 use super::slow::{
@@ -9,8 +14,9 @@ use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 use std::thread;
 
-/// Runs `calls` in all sessions while a leader runs the statement, which waits at the gate. Calls `then` when this number of
-/// sessions wait, and then opens the gate.
+/// Runs `statement`, which must wait at the gate, in a new session: the leader. Meanwhile runs `calls` in all `sessions`, each with
+/// the number of its session. When at least `number` sessions wait for the leader, calls `then` and opens the gate. Returns the
+/// outcome of the leader, and those of the sessions in their order.
 fn beside_a_leader(
     stand: &Stand,
     witness: &mut Client,
@@ -34,7 +40,8 @@ fn beside_a_leader(
     })
 }
 
-/// The call of the leader has no tags, so callers with a tag cannot take its result. They need one more run.
+/// The call of the leader has no tags, so callers with a tag cannot take its result. Together they need one more run. The test
+/// tolerates two.
 #[test]
 fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
     let stand = Stand::new();
@@ -61,8 +68,8 @@ fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
     assert!(outcome.answer == only("1") && outcome.has_run(), "{outcome:?}");
 }
 
-/// Three sessions must not take the result: one has a temporary table of the same name, one has another column list, and one has
-/// other settings.
+/// Three sessions must not take the leader's result: the first has a temporary table of the same name, the second has another
+/// column list, and the third has another `DateStyle`. The fourth calls like the leader, and must get the result without a run.
 #[test]
 fn a_session_that_would_get_other_rows_does_not_take_the_result() {
     let stand = Stand::new();
@@ -114,8 +121,8 @@ fn callers_of_one_key_with_different_queries_get_their_own_values() {
     assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
 }
 
-/// While the leader runs, another session flushes the space, deletes the key, or invalidates a dependency. The waiting sessions get
-/// a result after at most three runs.
+/// While the leader runs, another session flushes spaces, deletes the key, invalidates a tag or a table, creates a table, or
+/// updates a row. All sessions still get the result. The query runs at most three times, and the run of the leader counts.
 #[test]
 fn changes_while_the_leader_runs_leave_no_session_waiting() {
     let stand = Stand::new();
@@ -148,7 +155,8 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A session that asks after a `REVOKE` gets the error of the missing privilege, although the leader began before the `REVOKE`.
+/// A session that asks after a `REVOKE` gets the error of the missing privilege. The leader began before the `REVOKE` and gets the
+/// result.
 #[test]
 fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
     let database = Database::create();
@@ -206,7 +214,8 @@ fn sessions_without_the_cache_do_not_wait() {
     });
 }
 
-/// Callers with `refresh` get a result that was computed after their call began. Meanwhile, other callers get the stored result.
+/// Callers with `refresh` get a result that was computed after their call began. Meanwhile, other callers do not wait: they get the
+/// stored result, which is the old one until the new one is stored.
 #[test]
 fn callers_that_refresh_get_a_new_result() {
     let stand = Stand::new();
@@ -233,9 +242,10 @@ fn callers_that_refresh_get_a_new_result() {
     }
 }
 
-/// A refresh writes the result with the dependencies and the tags of the new run.
+/// When the query runs again, the new result replaces the stored one, with the dependencies and the tags of the new run. A table
+/// that only the earlier run read does not invalidate the new result.
 #[test]
-fn a_refreshed_result_has_the_dependencies_of_its_run() {
+fn a_new_run_replaces_the_dependencies_of_the_stored_result() {
     let stand = Stand::new();
     let [mut session, mut other] = [(); 2].map(|()| stand.connect());
     run(
@@ -262,6 +272,7 @@ fn a_refreshed_result_has_the_dependencies_of_its_run() {
     run(&mut other, "UPDATE b SET v = 20");
     assert_is(&mut session, &accept, "10", "stale");
     assert_is(&mut session, &strict, "20", "invalidated: table b");
+    // `stale_ok` forgives changes of rows, but never the invalidation of a tag.
     run(&mut other, "SELECT cache_invalidate_tag('x')");
     assert_is(&mut session, &accept, "20", "invalidated: tag x");
 }
