@@ -1,4 +1,10 @@
-//! Looks for the stored result of a query under its key (`asked.rs`), and has the rules for storing one.
+//! Looks for the stored result of a query under its key (`asked.rs`), and decides whether the result of a run may be stored there
+//! ([`Rules`]).
+//!
+//! A *marker* is an entry without a result (`store/kind.rs`). A query that reads settings has two entries: a marker under the
+//! *basic key*, which leaves out most settings, and the result under the *full key*, which has all settings. So a search looks
+//! under the basic key first. If it finds the marker ([`VARIES`]), it continues with the full key. The *note* of an entry has its
+//! tags and some facts about the query (`store/note.rs`).
 
 use super::asked::Asked;
 use super::clock;
@@ -27,13 +33,15 @@ use std::rc::Rc;
 /// The longest time to live of a result that read the clock, in milliseconds, unless the caller has asked for another one.
 const CLOCK_MS_MAX: u64 = 60_000;
 
-/// Receives a stored result. With `NOTE`, also receives the note, to compare it with what the caller asks for.
+/// The buffer into which an entry is read. It accepts the entry if it is a marker, or a result that the call can use. With `NOTE`,
+/// it also receives the note. Only calls with tags, and sessions with a schema for temporary objects, need the note to decide.
 struct Candidate<'a, const NOTE: bool> {
     room: Room,
+    /// The kind of the result that the call can use.
     kind: Kind,
     search: &'a Search<'a>,
     note: Vec<u8>,
-    /// Why the value was not accepted.
+    /// Why the buffer has not accepted the result.
     unwanted: Option<Status>,
 }
 
@@ -64,6 +72,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
         let lacks = |tag: &&[u8]| !note::tags(meta.kind, &self.note).any(|own| own == *tag);
         let facts = || note::facts(meta.kind, &self.note);
         self.unwanted = if kind::is_mark(meta.kind) {
+            // `find_any` handles the marker.
             None
         } else if kind::behind(meta.kind).unwrap_or(meta.kind) != self.kind {
             Some(Status::Miss("the key holds another kind of value"))
@@ -76,6 +85,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
             && facts().is_none_or(|facts| facts.names_more)
             && environment::has_temporary_objects()
         {
+            // The names in the text are known (`may_be_temporary`), but the query may use further names.
             Some(Status::Miss(TEMPORARY))
         } else {
             None
@@ -84,39 +94,43 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
     }
 }
 
-/// The reason when the last result was invalid before it could be stored.
+/// Why there is no result if its key holds the marker [`LEFT_OUT`].
 const TOO_LATE: &str = "invalidated before it could be stored";
 
-/// The reason when a name may be that of a temporary object of this session.
+/// Why no result is found or stored if a name that the query uses may be that of a temporary object of this session.
 const TEMPORARY: &str = "the query may mean temporary objects of this session";
 
-/// A result that is looked for, and the key that it lies under.
+/// The search for the result of a query.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     pub(super) asked: &'a Asked<'a>,
     form: Form,
     known: Rc<Known>,
+    /// The key under which the search looks: the basic key, and the full key after the search has found [`VARIES`].
     pub(super) key: Vec<u8>,
-    /// Whether the key has the digest of the full environment.
+    /// Whether `key` is the full key.
     pub(super) is_full: bool,
-    /// The number of results in a row that were invalid before they could be stored. A marker under the key counts them.
+    /// The number of results in a row that were invalid before they could be stored. The marker [`LEFT_OUT`] has this number. 0 if
+    /// the search has not found that marker.
     times_left_out: u8,
-    /// Whether a marker under the key says that a stored result was wrong.
+    /// Whether the search has found the marker [`DIFFERED`]: a stored result was wrong, so no results of the query are stored.
     is_suspended: bool,
 }
 
 impl<'a> Search<'a> {
+    /// Makes a search that begins with the basic key.
     pub(super) fn new(asked: &'a Asked<'a>, form: Form) -> Result<Self, OutOfMemory> {
         let known = know(asked.text)?;
         let key = asked.key(form, &known, &environment::basic());
         Ok(Self { asked, form, known, key, is_full: false, times_left_out: 0, is_suspended: false })
     }
 
+    /// Returns the full key of the result for this session.
     pub(super) fn full_key(&self) -> Vec<u8> {
         self.asked.key(self.form, &self.known, &environment::full())
     }
 
-    /// Looks for a stored result of this kind.
+    /// Looks for a stored result of this kind that the call can use. Counts it (`counts.rs`), unless the call should renew it.
     pub(super) fn find(&mut self, space: &Space, kind: Kind, look: &Look) -> Found<(Meta, Room)> {
         let began = latency::begin(Short::Query);
         match self.find_any(space, kind, look) {
@@ -129,8 +143,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks for a stored result of this kind. Also returns a result that the call should renew. If there is no result, the status
-    /// says why.
+    /// Does the same as [`find`](Self::find), but also returns a result that the call should renew, and leaves out these counts.
+    /// If there is no result, the status says why.
     pub(super) fn find_any(&mut self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         if self.may_be_temporary() {
             status::set(Status::Miss(TEMPORARY));
@@ -152,8 +166,9 @@ impl<'a> Search<'a> {
             return None;
         }
         if kind::behind(meta.kind).is_some() {
-            room = inflated(&room, meta)?;
+            room = decompressed(&room, meta)?;
         }
+        // Under the full key, this marker leads nowhere.
         if meta.kind == VARIES {
             status::set(Status::Miss("the key holds another kind of value"));
             return None;
@@ -161,8 +176,9 @@ impl<'a> Search<'a> {
         Some((meta, room))
     }
 
-    /// Returns the metadata and the note of the stored result, with any tags and of any age. Does not count as a read. If there is
-    /// none, the status says why.
+    /// Returns the metadata and the note of the entry, which may be a marker. Does not check whether the call could use the entry
+    /// by its kind, tags and age. If the basic key holds [`VARIES`], looks under the full key, which is then the `key` of the
+    /// search. Does not count as a read. If there is no entry, or another marker, the status says why there is no result.
     pub(super) fn peek(&mut self, space: &Space) -> Option<(Meta, Vec<u8>)> {
         let look = |key: &[u8]| {
             let mut only_note = OnlyNote::new();
@@ -187,7 +203,7 @@ impl<'a> Search<'a> {
         self.peek(space).is_some_and(|(meta, _)| meta.kind == DIFFERED)
     }
 
-    /// Looks for a value under the key.
+    /// Looks under the key for a marker, or for a result of this kind that the call can use.
     fn look(&self, space: &Space, kind: Kind, look: &Look) -> Option<(Meta, Room)> {
         let (room, unwanted) = (Room::default(), None);
         if self.asked.tags.is_empty() && !environment::has_temporary_schema() {
@@ -216,17 +232,19 @@ impl<'a> Search<'a> {
         found.map(|meta| (meta, candidate.room))
     }
 
-    /// Returns whether the query may have meant a temporary object of this session, in its text or in a function.
+    /// Returns whether a name that the query has used may be that of a temporary object of this session: a name in its text, or one
+    /// that the run does not show, for instance in the text of a function.
     fn may_have_meant_temporary(&self, seen: &Seen) -> bool {
         self.may_be_temporary() || run::may_name_more(seen) && environment::has_temporary_objects()
     }
 
-    /// Returns whether a name in the query may be that of a temporary object of this session, which comes first in every search
-    /// path.
+    /// Returns whether a name in the text of the query may be that of a temporary relation or type of this session. The server
+    /// usually looks for these before it looks into the schemas of the search path. If the names are not known, the answer is yes
+    /// for each session that has a schema for temporary objects.
     pub(super) fn may_be_temporary(&self) -> bool {
-        let mean_temporary =
+        let are_temporary =
             |names: &BTreeSet<Vec<u8>>| environment::in_temporary_schema(names.iter().map(Vec::as_slice));
-        environment::has_temporary_schema() && self.known.text.identifiers.as_ref().is_none_or(mean_temporary)
+        environment::has_temporary_schema() && self.known.text.identifiers.as_ref().is_none_or(are_temporary)
     }
 }
 
@@ -246,7 +264,7 @@ impl Rules for Search<'_> {
         if seen.system_columns {
             return Err(Status::Refused("the query reads xmin, xmax, cmin or cmax"));
         }
-        // A volatile query has another status, which says that it is volatile.
+        // A volatile query is refused by `refusals.rs`, with a status that names the volatile function.
         let is_volatile = seen.volatile.is_some() && !is_declared;
         if let Some(function) = seen.server_state.filter(|_| !is_volatile) {
             return Err(Status::Of("refused: {} reads the state of the server", Object::Function(function)));
@@ -299,8 +317,8 @@ impl Rules for Search<'_> {
     }
 }
 
-/// Returns the value of a compressed one. If it is damaged, the status says so.
-fn inflated(room: &Room, meta: Meta) -> Option<Room> {
+/// Decompresses a value. If that is not possible, returns None, and the status says why.
+fn decompressed(room: &Room, meta: Meta) -> Option<Room> {
     let mut whole = Room::default();
     let length = compress::length(room.bytes());
     let is_whole = length.is_some_and(|value_len| {

@@ -1,6 +1,11 @@
 //! The destination of the rows of a query. A [`Sink`] receives the rows of a running query one by one (`receiver.rs`). It puts each
-//! into the result of the SQL function, and appends it to the bytes that are stored, until these exceed a limit. [`Sink::replay`]
-//! later puts the stored rows into the result of another call.
+//! row into its *result*, a tuplestore, and appends it to the bytes that are stored, until these exceed a limit. If another call
+//! finds the stored bytes, [`Sink::replay`] puts their rows into the result of that call.
+//!
+//! There are three kinds of sinks:
+//! - [`Sink::new`]: the result is that of a set-returning function, and must have the columns that its caller expects;
+//! - [`Sink::of_any_columns`]: the result has the columns of the query, and can become a jsonb ([`Sink::to_jsonb`]);
+//! - [`Sink::discarding`]: there is no result, only the bytes to store.
 
 #![allow(unsafe_code)]
 
@@ -17,27 +22,28 @@ use crate::pg::shared;
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 
-/// The destination of rows: the result of a set-returning function, and the bytes to store.
+/// The destination of rows: the result, and the bytes to store.
 #[derive(Debug)]
 pub struct Sink {
-    /// The store of the function's result.
+    /// The result. Null if there is none, or before [`require`](Self::require) has made it.
     store: *mut pg_sys::Tuplestorestate,
-    /// The descriptor of the result's rows.
+    /// The descriptor of the result's rows. Null before [`require`](Self::require) has taken that of the query.
     descriptor: pg_sys::TupleDesc,
-    /// A slot for tuples with the columns of the query.
+    /// A slot for tuples with the columns of the descriptor, without dropped ones. Null outside of a run or replay.
     slot: *mut pg_sys::TupleTableSlot,
     /// The bytes to store. None if nothing is to be stored, or if the rows exceed the limit.
     stored: Option<Vec<u8>>,
     /// The most bytes to store.
     most: usize,
-    /// The number of rows that were sent.
+    /// The number of rows that were received in the last run, or replayed.
     rows: u64,
-    /// The name of the first column whose type is an anonymous record.
+    /// The name of the first column whose type is an anonymous record, or an array of them.
     anonymous_record: Option<Vec<u8>>,
     /// Whether a column contains composite values.
     has_composites: bool,
+    /// A relation that the query reads as another role. The sink only carries it to the code that plans the query.
     reader: Option<Reader>,
-    /// Whether the rows go nowhere but into the bytes to store.
+    /// Whether there is no result: the rows only go into the bytes to store.
     discards: bool,
     /// The rows that were received, if they are to be compared with stored rows.
     content: Option<Multiset>,
@@ -46,7 +52,7 @@ pub struct Sink {
 /// What [`Sink::replay`] did with stored rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
-    /// The rows are in the result.
+    /// The rows are in the result, or the sink has no result.
     Sent,
     /// The rows do not have the columns that the caller of the function expects. Nothing was sent.
     OtherColumns,
@@ -66,7 +72,8 @@ impl Sink {
         Self::of(store, descriptor)
     }
 
-    /// Makes a sink that collects rows with any columns, until they are made a jsonb.
+    /// Makes a sink whose result has the columns of the query. It is also used to learn about the columns of a query that does not
+    /// run.
     pub fn of_any_columns() -> Self {
         Self::of(std::ptr::null_mut(), std::ptr::null_mut())
     }
@@ -87,16 +94,17 @@ impl Sink {
         }
     }
 
-    /// Makes a sink that only keeps the bytes to store of rows with any columns ([`keep`](Self::keep)).
+    /// Makes a sink without a result. It takes rows with any columns, and only makes the bytes to store ([`keep`](Self::keep)).
     pub fn discarding() -> Self {
         Self { discards: true, ..Self::of_any_columns() }
     }
 
-    /// Makes the query read a relation with the privileges of a role, as a view does with those of its owner.
+    /// Notes that the query must read a relation with the privileges of another role, as a view reads with those of its owner.
     pub fn read_as(&mut self, reader: Reader) {
         self.reader = Some(reader);
     }
 
+    /// Returns the relation and the role that [`read_as`](Self::read_as) has noted.
     pub fn reader(&self) -> Option<Reader> {
         self.reader
     }
@@ -111,8 +119,8 @@ impl Sink {
         self.content = Some(Multiset::default());
     }
 
-    /// Forgets all rows, so that stored rows can be put into the result. Must be called after a run that has failed, before the
-    /// next use of the sink.
+    /// Empties the result, so that stored rows can be put into it. Must be called after a run that has failed, before the next use
+    /// of the sink. Does not change the bytes to store.
     pub fn start_anew(&mut self) {
         // SAFETY: the store lives as long as the statement. The slot was in the memory of the run, which is gone.
         unsafe {
@@ -123,12 +131,14 @@ impl Sink {
         (self.slot, self.rows, self.content) = (std::ptr::null_mut(), 0, None);
     }
 
-    /// Returns the bytes to store. None if the rows exceed the limit, or if there was no memory.
+    /// Returns the bytes to store. None if [`keep`](Self::keep) was not called, if the rows exceed the limit, or if there was no
+    /// memory.
     pub fn stored(&self) -> Option<&[u8]> {
         self.stored.as_deref()
     }
 
-    /// Returns the name of a column of the query whose type is an anonymous record: another session could not read its values.
+    /// Returns the name of the first column of the query whose type is an anonymous record, or an array of them. The rows of such a
+    /// query must not be stored, because another session could not read the values.
     pub fn anonymous_record(&self) -> Option<&[u8]> {
         self.anonymous_record.as_deref()
     }
@@ -138,7 +148,7 @@ impl Sink {
         self.has_composites
     }
 
-    /// Returns the number of rows that were sent.
+    /// Returns the number of rows that were received in the last run, or replayed.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -149,7 +159,8 @@ impl Sink {
         unsafe { columns::columns(self.descriptor) }
     }
 
-    /// Prepares for the rows of a query. Returns an error unless they have the columns that the caller of the function expects.
+    /// Prepares for the rows of a query. If the sink has no descriptor yet, it takes that of the query. Otherwise returns an error
+    /// unless the query has the columns of the descriptor, which are those that the caller of the function expects.
     ///
     /// # Safety
     /// The descriptor must be valid.
@@ -281,8 +292,8 @@ impl Sink {
     #[allow(ffi_unwind_calls)] // A guard catches the error, and no value on this stack needs to be dropped.
     #[inline]
     pub(super) unsafe fn take(&mut self, slot: *mut pg_sys::TupleTableSlot, query: pg_sys::TupleDesc) {
-        // SAFETY: as the caller promises. The closure has no value that needs to be dropped. The tuple lives until the caller resets
-        // the memory.
+        // SAFETY: as the caller promises. The closure has no value that needs to be dropped. The tuple lives until the caller
+        // resets the memory.
         unsafe {
             let (target, compares) = (self.target(), self.content.is_some());
             let (tuple, print) = pg_sys::ffi::pg_guard_ffi_boundary(|| {

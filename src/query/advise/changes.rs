@@ -1,4 +1,6 @@
-//! Counts the changes of the tables that statements read.
+//! Estimates how often the tables that a statement reads have changed while the statements were counted. The *counted statements*
+//! are those of `pg_stat_statements` and of the observing mode. The *root* of a partition or of a child is the topmost table above
+//! it. All changes are summed up by roots.
 
 use super::statements::{LOCK_TIMEOUT_MS, Statement};
 use crate::pg::outline::{Outline, outline};
@@ -8,19 +10,22 @@ use crate::pg::{memory, relation, subtransaction};
 use crate::store::space;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The changes of a table and its partitions by the counted statements: at most so many calls and changed rows.
+/// The changes of a root, and of the tables below it, by the counted statements.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Writes {
+    /// An upper limit of the calls that have changed a row.
     pub calls: f64,
+    /// The changed rows, for the statements whose row count is the number of changed rows. Other statements add nothing.
     pub rows: f64,
 }
 
-/// Returns the topmost table that a relation is a part of.
+/// Returns the root of a relation: the topmost table above it, or the relation itself.
 pub fn root_of(relation: u32) -> u32 {
     relation::ancestors_now(relation).last().copied().unwrap_or(relation)
 }
 
-/// Returns what the statements have changed, by the topmost tables. A statement whose table is unknown in this session is left out.
+/// Returns the changes by the counted statements, for each root. Leaves out a statement if its text cannot be parsed, or if this
+/// session does not find its table by the name in the text.
 pub fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
     let verbs: [&[u8]; 7] = [b"insert", b"update", b"delete", b"merge", b"copy", b"refresh", b"truncate"];
     let mut writes = BTreeMap::new();
@@ -43,7 +48,8 @@ pub fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
         let (targets, counts_changes) = found.unwrap_or_default();
         for root in targets {
             let sum: &mut Writes = writes.entry(root).or_default();
-            // A call that changes no row invalidates nothing.
+            // A call that changes no row invalidates nothing. Each other call has changed at least one row, so the number of rows
+            // is a limit as well.
             sum.calls += if counts_changes { statement.calls.min(statement.rows) } else { statement.calls };
             sum.rows += if counts_changes { statement.rows } else { 0.0 };
         }
@@ -51,16 +57,20 @@ pub fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
     writes
 }
 
-/// The counted changes of tables.
+/// The changes of all tables, from several sources: the server's statistics of tables, the records of pg_cache, and the counted
+/// statements.
 pub struct Tables {
-    /// The rows that were changed in each table.
+    /// How many rows of each root, and of the tables below it, the server has counted as inserted, updated or deleted.
     pub changed: BTreeMap<u32, f64>,
     /// For tables that cached values have depended on: how many seconds ago the last change was.
     pub last_changes: BTreeMap<u32, f64>,
+    /// The changes of each root by the counted statements.
     pub writes: BTreeMap<u32, Writes>,
+    /// An upper limit of the calls of all statements that have changed rows of logged tables. None if it is not known.
     pub writing_calls: Option<f64>,
+    /// For how long the server has counted changed rows, and how many commits it has counted.
     pub windows: Windows,
-    /// For how long the statements were counted.
+    /// For how long the statements were counted, in seconds.
     pub seconds: f64,
 }
 
@@ -79,33 +89,41 @@ pub fn last_changes(tier: &HotTier) -> BTreeMap<u32, f64> {
     last
 }
 
-/// The changes of the tables of a statement.
+/// The changes of the tables that a statement reads.
 #[derive(Debug, Default)]
 pub struct Changes {
+    /// An upper limit of the commits that have changed one of the tables.
     pub commits: f64,
-    /// The table with the most commits, and an upper limit of these commits.
+    /// The root with the most commits, and an upper limit of these commits.
     pub most: Option<(u32, f64)>,
 }
 
 impl Tables {
-    /// Returns an upper limit of the commits that have changed one of these tables while the statements were counted. Each call of
-    /// a statement that writes to a table counts as one commit. Each changed row that these statements do not explain counts as one
-    /// commit, too, up to the number of calls that have changed rows of any table.
+    /// Returns an upper limit of the commits that have changed one of these roots while the statements were counted. For each root,
+    /// it adds two numbers:
+    /// - the calls of the counted statements that change the root, as if each call were a commit;
+    /// - the changed rows that these calls do not explain, for instance because a function has changed them, as if each row were a
+    ///   commit. This number is at most that of all commits of the database, and at most that of all writing calls.
+    ///
+    /// If the server has counted rows and commits for a longer time than the statements, only the share that falls into the shorter
+    /// time counts, as if changes were evenly spread.
     pub fn changes_of(&self, roots: &BTreeSet<u32>) -> Changes {
         let Windows { tables, commits, .. } = self.windows;
-        // It is not known since when tables without a reset were counted: a crash also begins the counts anew. So all counts count.
+        // The server notes when it was told to reset the counts of tables, and does not note when a crash has reset them. Without a
+        // noted time, it is not known for how long the server has counted, so the whole counts are used.
         let share = tables.map_or(1.0, |counted| (self.seconds / counted.max(1e-3)).min(1.0));
         let mut changes = Changes::default();
         for root in roots {
+            // The last change was before the statements were counted.
             if self.last_changes.get(root).is_some_and(|ago| *ago > self.seconds) {
                 continue;
             }
             let Writes { calls, rows } = self.writes.get(root).copied().unwrap_or_default();
             let changed = self.changed.get(root).copied().unwrap_or(0.0) * share;
-            // Changes of an unlogged table write no WAL, so the calls that make them are not counted as writing ones.
+            // A change of an unlogged table writes no WAL, so `writing_calls` may lack the call that has made it.
             let writing_calls = self.writing_calls.filter(|_| !relation::is_unlogged(*root));
-            let most = writing_calls.unwrap_or(f64::INFINITY).min(commits * share);
-            let of_table = calls + (changed - rows).clamp(0.0, most);
+            let limit = writing_calls.unwrap_or(f64::INFINITY).min(commits * share);
+            let of_table = calls + (changed - rows).clamp(0.0, limit);
             changes.commits += of_table;
             if of_table > changes.most.map_or(0.0, |(_, most)| most) {
                 changes.most = Some((*root, of_table));

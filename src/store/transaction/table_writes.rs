@@ -2,16 +2,21 @@
 //! that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
 //! (`docs/architecture.md`).
 //!
-//! This file collects nothing while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
-//! costs nothing before the commit, unless single rows of the table are watched (`store/row_tags.rs`), and every way of writing is
-//! covered. If the server counts the changed rows of a table, a
-//! ROW EXCLUSIVE lock alone is no change: the table counts as unchanged until a row was counted (`pg/row_changes.rs`).
+//! The session does not note its writes. Instead, this file reads the locks of the transaction, at the latest when it commits.
+//! Every way of writing to a table locks the table until then, so no write is missed (`pg/locks.rs`). A write itself costs nothing,
+//! unless single rows of the table are watched (`store/row_tags.rs`). If the server counts the changed rows of a table, a ROW
+//! EXCLUSIVE lock alone is no change: the table counts as unchanged until a row was counted (`pg/row_changes.rs`).
 //!
-//! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
-//! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
+//! A relation that cached values depend on has a *record*, and so a fence of its own; relations without a record share fences.
+//! Another session may give a relation a record while this session commits: after the commit has looked up the fence of the
+//! relation, and before it has raised that fence. An entry may then depend on the new fence alone. So the commit must look again
+//! after it has raised the fences.
+//!
+//! A record also has a *bulk fence*, for entries that depend on single rows of the relation. If there are such entries, a commit
+//! must raise the bulk fence, unless a trigger has reported all changed rows (`store/row_tags.rs`). In that case, the commit
+//! invalidates the tags of these rows instead.
+//!
 //! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
-//!
-//! The *bulk fence* of a relation is the fence of entries that depend on single rows of it.
 
 use super::reported_rows;
 use crate::pg::local::local;
@@ -35,15 +40,16 @@ struct TableWrites {
     /// The write locks of the transaction, sorted, one for each relation.
     locks: Vec<WriteLock>,
     /// The tables for which the server has counted changed rows, in the server's order. Empty if the counters are not complete.
-    counted: Vec<u32>,
+    counted_tables: Vec<u32>,
     /// Whether the counters have every change of the heap tables (`row_changes::are_complete`).
     are_complete: bool,
     /// The relations that the transaction has written: those that it has locked as a writer, except `unchanged`. Sorted.
     relations: Vec<u32>,
     /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and of which it has changed no rows. Sorted.
     unchanged: Vec<u32>,
-    /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and whose changed rows the server counts. Sorted.
-    counted_alone: Vec<u32>,
+    /// The relations that the transaction has locked in mode ROW EXCLUSIVE only, and for which the server can count changed rows
+    /// (`Evidence::Counters`), whether it has counted any or not. Sorted.
+    countable: Vec<u32>,
     /// The fences of `relations`, sorted, without bulk fences.
     fences: Vec<FenceId>,
     /// The bulk fences of `relations` and of the tables above them, each with the relation that was written.
@@ -71,11 +77,11 @@ struct TableWrites {
 local! {
     static TABLE_WRITES: RefCell<TableWrites> = RefCell::new(TableWrites {
         locks: Vec::new(),
-        counted: Vec::new(),
+        counted_tables: Vec::new(),
         are_complete: false,
         relations: Vec::new(),
         unchanged: Vec::new(),
-        counted_alone: Vec::new(),
+        countable: Vec::new(),
         fences: Vec::new(),
         bulk: Vec::new(),
         spared: Vec::new(),
@@ -214,10 +220,10 @@ impl TableWrites {
     /// their inheritance, which of them have changed rows, or which relations have a record. Returns the counters. May raise
     /// errors.
     fn refresh(&mut self, tier: &HotTier) -> Counters {
-        let (mut counters, mut are_complete, mut is_other) = (Counters::NONE, false, false);
+        let (mut counters, mut are_complete, mut locks_differ) = (Counters::NONE, false, false);
         if locks::has_written() {
             self.renew_trees(tier);
-            is_other = !locks::are_written(&self.passed) && self.read_locks();
+            locks_differ = !locks::are_written(&self.passed) && self.read_locks();
             are_complete = row_changes::are_complete();
             if are_complete {
                 counters = Counters::find();
@@ -225,19 +231,19 @@ impl TableWrites {
         } else if !self.passed.is_empty() {
             self.passed.clear();
             self.found.clear();
-            is_other = true;
+            locks_differ = true;
         }
-        if is_other
+        if locks_differ
             || self.generation != Some(relation::generation())
             || self.are_complete != are_complete
-            || !counters.relations().eq(self.counted.iter().copied())
+            || !counters.relations().eq(self.counted_tables.iter().copied())
         {
             self.generation = None;
-            if is_other {
+            if locks_differ {
                 std::mem::swap(&mut self.found, &mut self.locks);
             }
             self.are_complete = are_complete;
-            counters.list(&mut self.counted);
+            counters.list(&mut self.counted_tables);
             self.resolve(tier);
         } else if self.claims != tier.fences().claims() {
             self.resolve(tier);
@@ -267,7 +273,7 @@ impl TableWrites {
         (self.generation, self.raised) = (None, false);
         self.claims = tier.fences().claims();
         let generation = relation::generation();
-        self.judge();
+        self.divide_relations();
         self.fences.clear();
         add_fences(tier, &self.relations, |oid| Some(fence_of(tier, oid)), &mut self.fences);
         let Self { relations, bulk, .. } = self;
@@ -276,10 +282,11 @@ impl TableWrites {
         self.generation = Some(generation);
     }
 
-    /// Returns whether the trigger has reported all changed rows of a relation. Cannot fail.
+    /// Returns whether the trigger (`store/row_tags.rs`) has reported all changed rows of a relation: as many as the server has
+    /// counted. Cannot fail.
     fn is_reported(&self, relation: u32, counters: Counters) -> bool {
         self.are_complete
-            && self.counted_alone.binary_search(&relation).is_ok()
+            && self.countable.binary_search(&relation).is_ok()
             && (reported_rows::of(relation)
                 .is_some_and(|reported| counters.rows(relation) == Some((reported.old, reported.new)))
                 || settings::broken() == Broken::Unreported)
@@ -319,7 +326,7 @@ impl TableWrites {
     }
 
     /// Calls `with` with the fences of relations that were written after the commit has raised its fences. Returns whether one of
-    /// them has tables above it. Keeps the rules of the function of the same name.
+    /// them has tables above it. Like the function of the same name, it must not ask the server, allocate or fail.
     #[cold]
     fn each_late_fence(&self, tier: &HotTier, with: &mut impl FnMut(FenceId)) -> bool {
         let (mut are_all_known, mut has_parts) = (true, false);
@@ -349,7 +356,7 @@ impl TableWrites {
         if is_counted {
             self.counters.relations().filter(|oid| was_unchanged(*oid)).for_each(&mut add);
         }
-        // Other libraries may have changed rows since then without the trigger.
+        // Since the commit spared these bulk fences, other libraries may have changed rows without the trigger.
         let spared = self.spared.iter().filter(|_| self.raised);
         let is_reported = |oid| is_counted && self.is_reported(oid, self.counters);
         spared.filter(|(oid, _)| !is_reported(*oid)).for_each(|(_, fence)| with(*fence));
@@ -362,19 +369,19 @@ impl TableWrites {
     }
 
     /// Divides the locked relations into those that count as changed and those that are unchanged. May raise errors.
-    fn judge(&mut self) {
-        let mut counted = memory::copy(&self.counted);
+    fn divide_relations(&mut self) {
+        let mut counted = memory::copy(&self.counted_tables);
         counted.sort_unstable();
         self.relations.clear();
         self.unchanged.clear();
-        self.counted_alone.clear();
+        self.countable.clear();
         for lock in &self.locks {
             let oid = lock.relation();
             let of_relation = relation::of(oid);
             if lock.is_weak()
                 && matches!(of_relation, relation::Relation::Rows { evidence: Evidence::Counters, .. })
             {
-                memory::push(&mut self.counted_alone, oid);
+                memory::push(&mut self.countable, oid);
             }
             let is_unchanged = lock.is_weak()
                 && match of_relation {
@@ -511,9 +518,10 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
 /// the number of looks must have a limit.
 pub const LOOKS_MAX: u32 = 8;
 
-/// Returns the fences that a transaction that is prepared without a command must raise, and the stamp as of which this session
-/// knows the trees above its relations. Gives each relation a record, because the session does not look again. Relations that are
-/// unchanged so far also count, because callbacks of other libraries may still change them. May raise errors.
+/// Returns the fences that a transaction must raise if it is prepared by C code and not by a command, as for a subscription with
+/// `two_phase` (`prepared.rs`). Also returns the stamp as of which this session knows the trees above the relations. Gives each
+/// relation a record, because the session does not look again. Relations that are unchanged so far also count, because callbacks of
+/// other libraries may still change them. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         return (Vec::new(), Stamp::LATEST);
@@ -562,11 +570,13 @@ pub fn end() {
     }
 }
 
-/// Checks in debug builds that the fences include those of every relation that a statement has named as its target, except for
-/// relations of which no rows have changed (`_unchanged`). The number of rows that a statement has processed shows that its target
-/// has changed: then the target must have its fences in any case. `_as_of` has `Fences::claims` and `relation::generation` from
-/// before the fences were found. If a relation was given a record since, or the session has learned that a tree has grown, the
-/// fences cannot be compared: the commit looks again itself, or raises the fence of trees.
+/// Checks in debug builds that the fences include those of every relation that a statement has named as its target
+/// (`pg/targets.rs`). A target in `_unchanged` needs no fence, because none of its rows have changed. But if a statement has
+/// processed rows of the target, these rows have changed, so the target needs its fences even if it is in `_unchanged`.
+///
+/// `_as_of` has `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record
+/// since, or the session has learned that a tree has grown, the fences cannot be compared: the commit looks again itself, or raises
+/// the fence of trees.
 fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && ![Broken::Late, Broken::Never, Broken::Uncounted].contains(&settings::broken())
