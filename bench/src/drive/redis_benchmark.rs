@@ -7,6 +7,9 @@ use pg_cache_testbed::Redis;
 use std::process::Stdio;
 
 /// Sends `command` from all clients until about `operations` operations are done, but at least one full pipeline for each client.
+/// A request has `load.keys` keys, and each key counts as one operation. redis-benchmark counts requests, so the numbers are
+/// converted.
+///
 /// In the words of `command`, `{key}` stands for a random key and `{value}` for the value.
 ///
 /// redis-benchmark runs with one thread: with several threads, it checks only every 250 ms whether it is done.

@@ -1,8 +1,10 @@
-//! The process of a framework: a script that has all contenders, and runs one of them when it is told to.
+//! Starts the script of a framework and gives it commands. A script is a process with all contenders of one framework.
 //!
-//! The script connects and fills all contenders, and then writes its [`Roster`], one line of JSON. After that, it reads lines
-//! `CONTENDER OPERATION MILLISECONDS`, the contender by its number in the roster, and answers each with a line
-//! `CALLS NANOSECONDS`: how many calls it made, and how long they took. It ends when its input does.
+//! The script connects its contenders to their servers and fills their caches. Then it writes its [`Roster`] to its standard
+//! output, as one line of JSON. After that, it reads commands from its standard input, one a line:
+//! `CONTENDER OPERATION MILLISECONDS`. CONTENDER is the index in the roster, from 0, and OPERATION the id of an operation. The
+//! script repeats the operation with the contender for this time. It answers with a line `CALLS NANOSECONDS`: how many calls it
+//! made, and how long they took together. It ends when its input ends.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// The first line of a script.
+/// The first line of a script's output: its contenders and operations.
 #[derive(Debug, Deserialize)]
 pub struct Roster {
     /// The names and versions of the framework and the drivers.
@@ -18,7 +20,7 @@ pub struct Roster {
     pub operations: Vec<Operation>,
     /// The contenders. The first is pg_cache.
     pub contenders: Vec<Contender>,
-    /// The contenders that cannot be had: their names, a colon, and the reasons.
+    /// The contenders that are missing on this machine. Each string has a name, a colon, and the reason.
     pub missing: Vec<String>,
     /// Sentences about the settings of the framework.
     pub notes: Vec<String>,
@@ -26,9 +28,9 @@ pub struct Roster {
 
 #[derive(Debug, Deserialize)]
 pub struct Operation {
-    /// The name in the lines of the script.
+    /// The name in the commands to the script, and in the lists of the contenders.
     pub id: String,
-    /// The name as shown.
+    /// The name in the report.
     pub title: String,
 }
 
@@ -50,8 +52,8 @@ impl Roster {
         let roster: Self = serde_json::from_str(line).with_context(|| format!("the script says: {line}"))?;
         let first = roster.contenders.first().context("the script has no contenders")?;
         ensure!(first.name == "pg_cache", "{} is the first contender", first.name);
-        let lonely = roster.operations.iter().find(|operation| !first.has(&operation.id));
-        ensure!(lonely.is_none(), "pg_cache has no operation {lonely:?}");
+        let lacking = roster.operations.iter().find(|operation| !first.has(&operation.id));
+        ensure!(lacking.is_none(), "pg_cache has no operation {lacking:?}");
         Ok(roster)
     }
 }
@@ -81,7 +83,7 @@ impl Client {
         self.child.id()
     }
 
-    /// Makes a contender do one operation for a while. Returns the nanoseconds of one call.
+    /// Makes a contender repeat an operation for about `span`. Returns the mean time of a call, in nanoseconds.
     pub fn turn(&mut self, contender: usize, operation: &str, span: Duration) -> Result<f64> {
         let input = self.input.as_mut().context("the script has no input")?;
         writeln!(input, "{contender} {operation} {}", span.as_millis()).context("the script has ended")?;
@@ -106,7 +108,7 @@ impl Drop for Client {
     }
 }
 
-/// Returns the nanoseconds of one call, from the answer of a script.
+/// Returns the mean time of a call, in nanoseconds, from the answer of a script to a command.
 fn nanoseconds(answer: &str) -> Result<f64> {
     let parsed = answer
         .trim()
@@ -121,7 +123,7 @@ fn nanoseconds(answer: &str) -> Result<f64> {
 mod tests {
     use super::*;
 
-    /// Fails if the two numbers are mixed up, or if an answer that is none becomes a time.
+    /// Fails if the two numbers are mixed up, or if a malformed answer becomes a time.
     #[test]
     fn an_answer_has_calls_and_their_time() {
         assert!((nanoseconds("4 1000\n").expect("it is an answer") - 250.0).abs() < 1e-9);

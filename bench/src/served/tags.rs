@@ -1,5 +1,5 @@
-//! The part `tags`: measures how long the invalidation of a tag takes. It must take the same time for any number of entries. Most
-//! timed calls invalidate entries that are already invalid: see `TAGS`.
+//! The part `tags` of the report: measures how long the invalidation of a tag takes. It must take the same time for any number of
+//! entries. Of the timed calls after each filling, only the first invalidates entries that are still valid: see `TAGS`.
 
 use super::cluster;
 use crate::hot_tier::duel::{Duel, Lane, fight, table};
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 const FEW: u64 = 10;
 /// The number of entries that the other side invalidates.
 const MANY: u64 = 1_000_000;
-/// Tags of each entry, and timed invalidations after each filling. Every entry carries all of these tags, so the first invalidation
-/// already makes every entry invalid, and the other seven find no valid entry. The median of the eight times is therefore the time
-/// of an invalidation among invalid entries. It does not show whether the first one takes longer.
+/// The number of tags of each entry, and of timed invalidations after each filling: one for each tag. Every entry has all of these
+/// tags, so the first invalidation already makes every entry invalid. When the other seven run, their tags have no valid entries.
+/// The median of the eight times is therefore the time of an invalidation without valid entries. It does not show whether the first
+/// one takes longer.
 const TAGS: u64 = 8;
 /// Entries of one transaction: few enough to stay below `pg_cache.max_transaction_size`, the memory for changes that wait for the
 /// commit.
