@@ -220,28 +220,26 @@ impl TableWrites {
     /// their inheritance, which of them have changed rows, or which relations have a record. Returns the counters. May raise
     /// errors.
     fn refresh(&mut self, tier: &HotTier) -> Counters {
-        let (mut counters, mut are_complete, mut locks_differ) = (Counters::NONE, false, false);
+        let (mut counters, mut are_complete) = (Counters::NONE, false);
         if locks::has_written() {
             self.renew_trees(tier);
-            locks_differ = !locks::are_written(&self.passed) && self.read_locks();
+            if !locks::are_written(&self.passed) {
+                self.read_locks();
+            }
             are_complete = row_changes::are_complete();
             if are_complete {
                 counters = Counters::find();
             }
         } else if !self.passed.is_empty() {
             self.passed.clear();
-            self.found.clear();
-            locks_differ = true;
+            self.locks.clear();
+            self.forget_fences();
         }
-        if locks_differ
-            || self.generation != Some(relation::generation())
+        if self.generation != Some(relation::generation())
             || self.are_complete != are_complete
             || !counters.relations().eq(self.counted_tables.iter().copied())
         {
             self.generation = None;
-            if locks_differ {
-                std::mem::swap(&mut self.found, &mut self.locks);
-            }
             self.are_complete = are_complete;
             counters.list(&mut self.counted_tables);
             self.resolve(tier);
@@ -251,10 +249,10 @@ impl TableWrites {
         counters
     }
 
-    /// Reads the locks into `passed` and, sorted, into `found`. Returns whether they differ from `locks`. May raise errors, before
-    /// it has changed `passed`.
+    /// Reads the locks into `passed` and `locks`, and forgets the fences if `locks` has changed. May raise errors, before it has
+    /// changed anything.
     #[cold]
-    fn read_locks(&mut self) -> bool {
+    fn read_locks(&mut self) {
         let Self { passed, found, .. } = self;
         find(found, |walk| locks::each_written(|lock| walk.add(lock)));
         memory::reserve(passed, found.len());
@@ -262,7 +260,16 @@ impl TableWrites {
         passed.extend_from_slice(found);
         found.sort_unstable();
         found.dedup_by_key(|lock| lock.relation());
-        self.found != self.locks
+        if self.found != self.locks {
+            std::mem::swap(&mut self.found, &mut self.locks);
+            self.forget_fences();
+        }
+    }
+
+    /// Forgets the fences, because the locks have changed. Must be done together with that change: an error may end the look
+    /// before it has found the new fences, and the next look then finds the same locks.
+    fn forget_fences(&mut self) {
+        (self.generation, self.raised) = (None, false);
     }
 
     /// Finds the fences of the relations. `Fences::claims` and `relation::generation` must be read before the search. If a relation
