@@ -326,7 +326,8 @@ mod pgcache {
     use pgrx::prelude::*;
 
     /// Announces to all sessions, with the commit, that the table of the trigger has changed. Raises an error if the current role
-    /// must not write to the table. A change of the watches also invalidates tags. After a change of the grants, the caches that follow the journal drop all values of the database.
+    /// must not write to the table. A change of the watches also invalidates tags. After a change of the grants, the caches that
+    /// follow the journal drop all values of the database.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,

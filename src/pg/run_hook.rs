@@ -22,8 +22,8 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Defines the hook `$name`. It calls `$before` with the plan, then the hook in the static `$previous` or the server's own function,
-/// and then `$after` with the plan, the direction and the number of rows.
+/// Defines the hook `$name`. It calls `$before` with the plan, then the hook in the static `$previous` or the server's own
+/// function, and then `$after` with the plan, the direction and the number of rows.
 ///
 /// The hook has no guard, so that errors of the query pass through unchanged. No value on its stack needs to be dropped. This must
 /// also hold for `$before` and `$after`.

@@ -466,9 +466,8 @@ pub fn require_owner(what: &str) -> Result<(), Refused> {
         .detail(format!("Only the owner of the extension, {owner}, may do this.")))
 }
 
-/// Returns an error unless the current role has the rights of the owner of a table of the extension. For triggers: a role that may
-/// write to all tables (`pg_write_all_data`) could otherwise give itself every privilege. The owner of the table can disable the
-/// triggers.
+/// Returns an error unless the current role has the rights of the owner of a table of the extension. The triggers of these tables
+/// call this function: a role that may write to all tables (`pg_write_all_data`) could otherwise give itself every privilege.
 pub fn require_rights_of_owner(table: RelationOid) -> Result<(), Refused> {
     let Some(owner) = table.owner().filter(|owner| !Role::current().has_rights_of(*owner)) else {
         return Ok(());

@@ -15,8 +15,8 @@ pub struct Clusters {
     idle: Mutex<Vec<(&'static Cluster, u32)>>,
 }
 
-/// The most tests that use a cluster. Each database takes up to six places in shared memory, which are not given back, and a cluster
-/// has 1024.
+/// The most tests that use a cluster. Each database takes up to six places in shared memory, which are not given back. A cluster
+/// has 1024 of them.
 const USES_MAX: u32 = 64;
 
 impl Clusters {
