@@ -18,7 +18,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 /// The options of a space as the caller passes them. None stands for an option that was not passed. `sql/spaces.sql` explains the
-/// options in the comments of the view `cache_spaces`, and `Notify` in `store/space.rs` explains `notify`.
+/// options in the comments of the view `cache_spaces`, and `Notify` in `store/space/options.rs` explains `notify`.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,

@@ -1,6 +1,6 @@
 //! Prepared transactions: this library's records of them in shared memory, and the server's own data about them. A record holds the
 //! *fences* (`docs/architecture.md`) and the keys that COMMIT PREPARED will invalidate, and the relations whose locks it ignores.
-//! `store/transaction/prepared.rs` uses it.
+//! `store/transaction/prepared/` uses it.
 //!
 //! ```text
 //! head      number of records without a name                   a word

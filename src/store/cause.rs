@@ -81,7 +81,7 @@ fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
         (definitions::any(tier), "definitions in the database"),
         (definitions::other(tier), "definitions in the database"),
         (fences.reserved(Reserved::Roles), "roles of the cluster"),
-        (table_writes::trees_fence(tier), "inheritance trees in the database"),
+        (table_writes::trees::fence(tier), "inheritance trees in the database"),
     ];
     match fixed.iter().find(|(known, _)| *known == fence) {
         Some((_, name)) => (*name).to_owned(),

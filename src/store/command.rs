@@ -1,7 +1,7 @@
 //! The effects of utility commands and definition changes on the cache.
 //!
 //! `pg/command/` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
-//! of two-phase commits (`transaction/prepared.rs`) and safe stamps (`transaction/safe_stamp.rs`).
+//! of two-phase commits (`transaction/prepared/`) and safe stamps (`transaction/safe_stamp.rs`).
 //!
 //! The *journal* is a ring in shared memory whose records name what has changed. A *safe stamp* is a moment from before a
 //! transaction's snapshot.
@@ -102,7 +102,7 @@ impl Watcher for Commands {
             // A watched table may be an ancestor of the table that is attached. So the journal must say that everything in the
             // database has changed.
             let all = Named::Database(shared::database());
-            pending::invalidate_exactly(table_writes::trees_fence(tier), all);
+            pending::invalidate_exactly(table_writes::trees::fence(tier), all);
         }
     }
 

@@ -2,7 +2,7 @@
 //! tags, spaces and relations have changed (`journal/mod.rs` of the core).
 //!
 //! A record must be appended after its change is visible to all sessions. Every change of a key is appended here: by a commit
-//! (`transaction/commit.rs`), by COMMIT PREPARED (`transaction/prepared.rs`), by `cache_incr`, and when the result of a query is
+//! (`transaction/commit.rs`), by COMMIT PREPARED (`transaction/prepared/`), by `cache_incr`, and when the result of a query is
 //! stored under a key that the caller chose. An entry that is evicted or expires has no record: its value has not changed, so a
 //! copy outside of the database stays right.
 //!

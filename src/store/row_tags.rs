@@ -2,7 +2,7 @@
 //! (`pg/row_trigger.rs`) runs for each changed row, and the transaction invalidates the tags of the old and of the new row.
 //!
 //! Entries with such a tag also depend on the bulk fence of the relation (`fence/mod.rs` of the core). A transaction raises this
-//! fence at its commit, unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes.rs`).
+//! fence at its commit, unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes/`).
 
 use super::keyspace;
 use super::template::Template;

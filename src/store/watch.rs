@@ -169,7 +169,7 @@ fn add_trees(tier: &HotTier, relation: u32, fences: &mut Vec<FenceId>) {
     // A tree may grow while a commit is under way that writes below it. That commit then invalidates only by the fence of trees.
     table_writes::renew_trees(tier);
     if relation::is_inheritance_parent(relation) {
-        fences.push(table_writes::trees_fence(tier));
+        fences.push(table_writes::trees::fence(tier));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, settings, shared};
-use crate::store::table::saver::{Due, Saver};
+use crate::store::table::saver::{DueEntries, Saver};
 use pg_cache_core::Event;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Saving {
         if !self.due_in().is_zero() {
             return Some(false);
         }
-        let (mut is_busy, mut due) = (false, Due::None);
+        let (mut is_busy, mut due) = (false, DueEntries::None);
         let interval = Duration::from_millis(settings::sweep_interval_ms());
         if !self.copies || self.saver.needs_segment() || self.maintained.elapsed() >= interval {
             self.maintained = Instant::now();
@@ -62,7 +62,7 @@ impl Saving {
         }
         if settings::table_bytes() > 0 {
             due = background::in_transaction(|| self.saver.save_due());
-            is_busy |= due > Due::None;
+            is_busy |= due > DueEntries::None;
             let budget = (self.walked.elapsed().as_secs_f64() * settings::save_rate() as f64) as u64;
             self.walked = Instant::now();
             is_busy |= background::in_transaction(|| self.saver.save_rest(budget));
@@ -74,7 +74,7 @@ impl Saving {
         count(Event::Saved, saved - slot.saved.swap(saved, Relaxed));
         let outdated = self.outdated + self.saver.outdated;
         count(Event::SavedTooLate, outdated - slot.outdated.swap(outdated, Relaxed));
-        self.next = Instant::now() + if due == Due::Many { HURRIED_PASS } else { PASS };
+        self.next = Instant::now() + if due == DueEntries::Many { HURRIED_PASS } else { PASS };
         Some(is_busy)
     }
 }

@@ -8,9 +8,10 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header};
+use super::entry::Entry;
 use super::flight::{InFlight, Lease, Limit, Owner, Purpose};
 use super::guard::Guard;
+use super::header::Header;
 use crate::fence::Stamp;
 use crate::host::Host;
 use crate::key::Key;

@@ -10,11 +10,13 @@
 //! in other shards than that of its key.
 
 use super::Tier;
-use super::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
+use super::entry::Entry;
 use super::eviction;
 use super::freeing::{EVICTIONS_PER_HOLD, Unlinked};
 use super::guard::Guard;
+use super::header::{CHAINED, Header, SPREAD};
 use super::judge::Judge;
+use super::runs::{RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, blocks_of, link_at};
 use super::shard::Shard;
 use super::streak::{Queue, Streak, Victim};
 use crate::blocks::Run;

@@ -8,7 +8,7 @@
 
 use super::Tier;
 
-use super::entry::{HIDDEN, LINKED};
+use super::header::{HIDDEN, LINKED};
 use super::judge::Judge;
 use super::shard::Shard;
 use crate::host::Host;

@@ -3,7 +3,8 @@
 //! `figures/deltas.rs` has the reasons.
 
 use super::Tier;
-use super::entry::{Entry, Header};
+use super::entry::Entry;
+use super::header::Header;
 use crate::figures::{Counter, Delta, Deltas};
 use crate::host::Host;
 use crate::layout::AT_LAST;

@@ -1,251 +1,36 @@
-//! An entry: a header, followed by the dependencies, the key, the note and the value as one stream of bytes.
+//! An entry, the value of a key in shared memory: a header, followed by the dependencies, the key, the note and the value as one
+//! stream of bytes. `header.rs` has the header, and `runs.rs` says in which blocks the stream lies.
 //!
-//! ```text
-//! word 0   hash : 32      | next in the bucket : 32          under the lock; readers follow it
-//! word 1   newer : 32     | older in the queue : 32          under the lock
-//! word 2   database : 32  | space : 32                       never change while the entry lives
-//! word 3   role : 32      | noted : 1 | exported : 1 | length of note and value : 30       never change
-//! word 4   stamp : 46     | length of the key : 11 | flags : 7   stamp and flags under the lock
-//! word 5   expires : 32   | created : 32                     ticks; expires under the lock
-//! word 6   cost : 16      | kind : 8 | dependencies : 8 | rounds : 4 | rest at : 12 | blocks of the first run : 16
-//!                                                            rounds under the lock
-//! ```
+//! - A *dependency* is the number of a fence, in 4 bytes (`fence/mod.rs`). The dependencies are padded to a whole word, so that the
+//!   key begins at a word. The value follows the key directly, except for the value of a counter, which is a word of its own.
+//! - A *note* is bytes that the caller stores beside a value. It stands before the value of an entry that is *noted*: two bytes
+//!   with its length, and then its bytes. Readers of the value skip it. The note of a counter stands behind the value, so that the
+//!   place of its word does not depend on it.
+//! - An entry is *exported* if a store outside of the server gets a copy of its value (`exporting.rs`).
+//! - An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such
+//!   an entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The
+//!   second half is written under the lock. The word is not part of the header, so that other entries do not pay for it.
 //!
-//! "Under the lock" is the lock of the key's shard. "Rest at" is the offset of the note and the value in bytes from the start of
-//! the entry. "Blocks of the first run" is 0 unless the entry is chained (see below).
-//!
-//! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
-//! key directly, except for the value of a counter, which is a word of its own.
-//!
-//! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the
-//! value skip it. The note of a counter stands behind the value, so that the place of its word does not depend on it.
-//!
-//! An entry is *exported* if a store outside of the server gets a copy of its value (`exporting.rs`).
-//!
-//! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
-//! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second
-//! half is written under the lock. The word is not part of the header, so that other entries do not pay for it.
-//!
-//! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
-//! holds the first block and the length of the next run. So the tier can use scattered free space.
-//!
-//! Three kinds of readers may read an entry: the backend that owns it, before it is linked and after it was unlinked; a holder of
-//! the lock of its shard; and a reader that found it by the rules of `shard.rs` and checks afterwards whether it lived all the time
-//! (`Sighting::lived`). Only the owner of an entry that is not linked, or a holder of the lock, may call the functions that write.
-//!
-//! An entry is *dead* once it was removed. The bytes of a dead entry may be anything, so this code never trusts them: every loop
-//! must end by itself, and the number of a block that does not exist leads to the sink (`Layout::block_at`).
-//!
-//! The *region* is the shared memory of the tier, as words of 64 bits. An entry is *linked* while it is in the chain of its hash
-//! bucket, and *announced* while it hides the value of its key until a change is confirmed (`publishing.rs`).
+//! An entry is *linked* while it is in the chain of its hash bucket, and *dead* once it was removed. Access:
+//! - Three kinds of readers may read an entry: the backend that owns it, before it is linked and after it was unlinked; a holder of
+//!   the lock of its shard; and a reader that found it by the rules of `shard.rs` and checks afterwards whether it lived all the
+//!   time (`Sighting::lived`).
+//! - Only the owner of an entry that is not linked, or a holder of the lock, may call the functions that write.
+//! - The bytes of a dead entry may be anything, so this code never trusts them: every loop must end by itself, and the number of a
+//!   block that does not exist leads to the sink, a word that is never trusted (`Layout::block_at`).
 
+use super::header::{
+    CHAINED, COUNTER_BYTES, HEADER_BYTES, HEADER_WORDS, Header, MAY_BE_STALE, NOTE_HEADER_BYTES, ROUNDS_MAX,
+    ROUNDS_SHIFT, STAMP_SHIFT,
+};
+use super::runs::Runs;
 use crate::blocks::Run;
 use crate::fence::{FenceId, Stamp};
-use crate::figures::Cost;
 use crate::key::{KEY_BYTES_MAX, Key};
-use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
+use crate::layout::{BLOCK_BYTES, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NOTE_BYTES_MAX, NewValue, ReserveOptions, StaleOk};
-
-pub(crate) const HEADER_WORDS: usize = 7;
-pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
-/// The block number that means "no entry": block 0 lies in the region's header.
-pub(crate) const NONE: u32 = 0;
-/// The blocks of the shortest run: 64 bytes, room for a header and the link to the next run. No entry has fewer blocks.
-pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
-/// The blocks of the longest run: its length must fit into 16 bits of the header.
-pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
-
-/// A copy of an entry's header, read once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Header {
-    pub words: [u64; HEADER_WORDS],
-}
-
-const STAMP_SHIFT: u32 = 18;
-const KEY_SHIFT: u32 = 7;
-const KEY_MASK: u64 = (1 << 11) - 1;
-const ROUNDS_SHIFT: u32 = 28;
-const REST_SHIFT: u32 = 16;
-const REST_MASK: u64 = (1 << (ROUNDS_SHIFT - REST_SHIFT)) - 1;
-/// Bit of word 3: the entry has a note.
-const NOTED: u64 = 1 << 31;
-/// Bit of word 3: the entry is exported.
-const EXPORTED: u64 = 1 << 30;
-/// The most bytes of a note, with [`NOTE_HEADER_BYTES`], and a value together.
-pub(crate) const REST_BYTES_MAX: usize = EXPORTED as usize - 1;
-/// The bytes before a note that hold its length.
-pub(crate) const NOTE_HEADER_BYTES: usize = 2;
-/// The bytes of the value of a counter.
-pub(crate) const COUNTER_BYTES: usize = 8;
-/// The most rounds that an entry can be promised.
-pub(crate) const ROUNDS_MAX: u32 = 15;
-// The header, the dependencies, the key and the word of a stale value end before the place that the rest can have at most.
-const _: () = assert!(HEADER_BYTES + 4 * (DEPENDENCIES_MAX + 1) + KEY_BYTES_MAX + 16 <= REST_MASK as usize);
-const _: () = assert!(NOTE_BYTES_MAX <= u16::MAX as usize);
-
-/// Flag: the entry is in the main queue, not in the small one.
-pub(crate) const IN_MAIN: u64 = 1;
-/// Flag: the entry is chained: its bytes are in several runs, or in a run that ends with a link.
-pub(crate) const CHAINED: u64 = 2;
-/// Flag: the entry may have runs in other shards than the shard of its key.
-pub(crate) const SPREAD: u64 = 8;
-/// Flag: the entry announces the change of a transaction that is about to commit. A reader that finds it reports a miss.
-pub(crate) const HIDDEN: u64 = 16;
-/// Flag of an announcement: it has no value, because the transaction removes the key.
-pub(crate) const TOMBSTONE: u64 = 32;
-/// Flag of an entry that is not hidden: a saver has copied it, see `saving.rs`. It shares its bit with [`TOMBSTONE`]: an
-/// announcement with that flag never becomes visible.
-pub(crate) const MARKED: u64 = TOMBSTONE;
-/// Flag: the entry has a word before its value that says how long it may be served after it stopped being valid.
-pub(crate) const MAY_BE_STALE: u64 = 64;
-/// Flag: the entry is *linked*: it is in a bucket, and also in an eviction queue unless it is hidden. An entry without this flag is
-/// dead, or it is a reservation that only its owner uses.
-pub(crate) const LINKED: u64 = 4;
-
-impl Header {
-    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the
-    /// value have at most [`REST_BYTES_MAX`], and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note
-    /// must have a value of [`COUNTER_BYTES`].
-    pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, options: &ReserveOptions, created: u32) -> Self {
-        let may_be_stale = options.stale_ok.is_some();
-        let mut header = Self::default();
-        header.words[0] = u64::from(key.fingerprint()) << 32;
-        header.words[2] = u64::from(key.scope.database) << 32 | u64::from(key.scope.space);
-        let (noted, note_bytes) = match value.note.len() {
-            0 => (0, 0),
-            length => (NOTED, NOTE_HEADER_BYTES + length),
-        };
-        let exported = if options.is_exported { EXPORTED } else { 0 };
-        header.words[3] =
-            u64::from(key.scope.role) << 32 | noted | exported | (note_bytes + value.bytes.len()) as u64;
-        header.words[4] = value.stamp.as_u64() << STAMP_SHIFT | (key.bytes.len() as u64) << KEY_SHIFT;
-        header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
-        let behind_key = HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + key.bytes.len();
-        // A counter has a word of its own, so that it is read and written in one step.
-        let rest_at = match (may_be_stale, value.kind) {
-            (true, _) => behind_key.next_multiple_of(8) + 8,
-            (false, Kind::COUNTER) => behind_key.next_multiple_of(8),
-            (false, _) => behind_key,
-        };
-        if may_be_stale {
-            header.words[4] |= MAY_BE_STALE;
-        }
-        header.words[6] = u64::from(value.cost.bits()) << 48
-            | u64::from(value.kind.0) << 40
-            | (value.dependencies.len() as u64) << 32
-            | (rest_at as u64) << REST_SHIFT;
-        header
-    }
-
-    /// Reads a header from memory.
-    #[inline(always)]
-    pub(crate) fn load(words: &[AtomicU64; HEADER_WORDS]) -> Self {
-        Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
-    }
-
-    /// Returns the 32 bits of the key's hash that the entry keeps (`Key::fingerprint`).
-    pub(crate) fn hash(&self) -> u32 {
-        (self.words[0] >> 32) as u32
-    }
-    /// Returns database and space in one word.
-    pub(crate) fn space_id(&self) -> u64 {
-        self.words[2]
-    }
-    pub(crate) fn database(&self) -> u32 {
-        (self.words[2] >> 32) as u32
-    }
-    pub(crate) fn space(&self) -> u32 {
-        self.words[2] as u32
-    }
-    pub(crate) fn role(&self) -> u32 {
-        (self.words[3] >> 32) as u32
-    }
-    /// Returns whether a note stands before the value.
-    pub(crate) fn is_noted(&self) -> bool {
-        self.words[3] & NOTED != 0
-    }
-    /// Returns whether the entry is exported.
-    pub(crate) fn is_exported(&self) -> bool {
-        self.words[3] & EXPORTED != 0
-    }
-    /// Returns the length of the note and the value in bytes.
-    fn rest_len(&self) -> usize {
-        self.words[3] as usize & REST_BYTES_MAX
-    }
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::from_u64(self.words[4] >> STAMP_SHIFT)
-    }
-    pub(crate) fn key_len(&self) -> usize {
-        (self.words[4] >> KEY_SHIFT & KEY_MASK) as usize
-    }
-    pub(crate) fn has(&self, flag: u64) -> bool {
-        self.words[4] & flag != 0
-    }
-    pub(crate) fn expires(&self) -> u32 {
-        (self.words[5] >> 32) as u32
-    }
-    pub(crate) fn created(&self) -> u32 {
-        self.words[5] as u32
-    }
-    pub(crate) fn kind(&self) -> Kind {
-        Kind((self.words[6] >> 40) as u8)
-    }
-    /// Returns the number of dependencies.
-    pub(crate) fn dependency_count(&self) -> usize {
-        ((self.words[6] >> 32) as u8 as usize).min(DEPENDENCIES_MAX)
-    }
-    /// Returns how many rounds in the main queue the entry gets although no reader asks for it.
-    pub(crate) fn rounds(&self) -> u32 {
-        (self.words[6] >> ROUNDS_SHIFT) as u32 & ROUNDS_MAX
-    }
-    pub(crate) fn cost(&self) -> Cost {
-        Cost::from_bits((self.words[6] >> 48) as u16)
-    }
-    /// Returns how many blocks the first run of a chained entry has.
-    pub(crate) fn first_run(&self) -> u32 {
-        (self.words[6] as u16).into()
-    }
-    /// Returns the offset of the key in bytes, from the start of the entry.
-    pub(crate) fn key_at(&self) -> usize {
-        self.key_word() * 8
-    }
-    /// Returns the index of the word that the key begins with.
-    fn key_word(&self) -> usize {
-        HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
-    }
-    /// Returns the offset of the note and the value in bytes, from the start of the entry.
-    fn rest_at(&self) -> usize {
-        (self.words[6] >> REST_SHIFT & REST_MASK) as usize
-    }
-    /// Returns the length of the entry in bytes, with its header and without links.
-    pub(crate) fn byte_len(&self) -> usize {
-        self.rest_at() + self.rest_len()
-    }
-    /// Returns how many blocks the entry needs if it lies in one run.
-    pub(crate) fn blocks(&self) -> u32 {
-        blocks_of(self.byte_len())
-    }
-    /// Returns the properties of a value of this length.
-    fn meta(&self, value_len: usize) -> Meta {
-        Meta {
-            value_len,
-            kind: self.kind(),
-            stamp: self.stamp(),
-            created: self.created(),
-            expires: self.expires(),
-            cost: self.cost(),
-            valid_at: u32::MAX,
-        }
-    }
-}
-
-/// Returns how many blocks a run needs to hold this many bytes.
-pub(crate) fn blocks_of(bytes: usize) -> u32 {
-    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 1 GB, that is, 2^26 blocks.
-    bytes.div_ceil(BLOCK_BYTES) as u32
-}
+use crate::value::{Kind, Meta, NOTE_BYTES_MAX, StaleOk};
 
 /// An entry, identified by its first block.
 #[derive(Clone, Copy)]
@@ -343,17 +128,11 @@ impl<'m> Entry<'m> {
     /// Returns the entry's runs of blocks, in order.
     pub(crate) fn runs(&self, layout: &'m Layout, header: &Header) -> Runs<'m> {
         let chained = header.has(CHAINED);
-        Runs {
-            region: self.region,
-            layout,
-            next: Run {
-                first: self.block,
-                blocks: if chained { header.first_run() } else { header.blocks() },
-            },
-            chained,
-            // No entry is larger than all blocks together. The limit makes the walk end in time if the length is damaged.
-            bytes: header.byte_len().min(layout.blocks_total() as usize * BLOCK_BYTES),
-        }
+        let first =
+            Run { first: self.block, blocks: if chained { header.first_run() } else { header.blocks() } };
+        // No entry is larger than all blocks together. The limit makes the walk end in time if the length is damaged.
+        let bytes = header.byte_len().min(layout.blocks_total() as usize * BLOCK_BYTES);
+        Runs::new(self.region, layout, first, chained, bytes)
     }
 
     /// Returns whether this is the entry of `key`. `header` must have been read from this entry.
@@ -533,70 +312,4 @@ pub(crate) struct Part {
     pub at: usize,
     /// The length in bytes.
     pub length: usize,
-}
-
-/// A run of an entry. If the entry is chained, the last word of the run is the link and holds no data.
-#[derive(Clone, Copy)]
-pub(crate) struct DataRun {
-    /// The blocks.
-    pub run: Run,
-    /// Whether the last word is a link.
-    chained: bool,
-}
-
-impl DataRun {
-    /// Returns how many bytes of the stream fit into the run.
-    pub(crate) fn byte_len(&self) -> usize {
-        self.run.blocks as usize * BLOCK_BYTES - 8 * usize::from(self.chained)
-    }
-
-    /// Returns the words of the run that belong to the stream.
-    #[inline]
-    pub(crate) fn words<'m>(&self, region: Region<'m>, layout: &Layout) -> &'m [AtomicU64] {
-        let words = self.run.blocks as usize * BLOCK_WORDS - usize::from(self.chained);
-        region.slice_at(layout.block_at(self.run.first), words).unwrap_or(&[])
-    }
-}
-
-/// Iterates over the runs of an entry. It ends when the runs hold all bytes of the entry, so a damaged chain never loops forever.
-pub(crate) struct Runs<'m> {
-    /// The shared memory.
-    region: Region<'m>,
-    /// The positions of all structures in the region.
-    layout: &'m Layout,
-    /// The next run.
-    next: Run,
-    /// Whether the entry has several runs.
-    chained: bool,
-    /// Bytes not yet covered by the runs returned so far.
-    bytes: usize,
-}
-
-impl Iterator for Runs<'_> {
-    type Item = DataRun;
-
-    #[inline]
-    fn next(&mut self) -> Option<DataRun> {
-        if self.bytes == 0
-            || self.next.blocks == 0
-            || self.layout.shard_of_block(self.next.first) == self.layout.shards
-        {
-            return None;
-        }
-        let run = self.next;
-        let size = run.blocks as usize * BLOCK_BYTES;
-        if self.chained {
-            let link = self.region.load(link_at(self.layout, run));
-            self.next = Run { first: (link >> 32) as u32, blocks: (link as u32).min(RUN_BLOCKS_MAX) };
-            self.bytes = self.bytes.saturating_sub(size - 8);
-        } else {
-            self.bytes = 0;
-        }
-        Some(DataRun { run, chained: self.chained })
-    }
-}
-
-/// Returns the position of a run's link, the word in which a run of a chained entry names the next run.
-pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
-    layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
 }

@@ -29,8 +29,9 @@
 //! A *turn*, the unit of long times here, is the time in which a shard evicts as many blocks as it has. Only blocks of entries that
 //! are still of use count. A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
-use super::entry::{Entry, Header, ROUNDS_MAX};
+use super::entry::Entry;
 use super::guard::Guard;
+use super::header::{Header, ROUNDS_MAX};
 use super::streak::{Queue, Streak};
 use super::weight::{Averages, DOUBLING, in_steps, log};
 use crate::figures::Counter;

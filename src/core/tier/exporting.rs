@@ -7,7 +7,8 @@
 //! A *shard* is a part of the tier with a lock of its own.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, Part};
+use super::entry::{Entry, Part};
+use super::header::{HIDDEN, Header};
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::value::Meta;

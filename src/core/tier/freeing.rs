@@ -7,8 +7,9 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, SPREAD};
+use super::entry::Entry;
 use super::guard::Guard;
+use super::header::{Header, SPREAD};
 use super::shard::Shard;
 use super::streak::Victim;
 use crate::blocks::Run;

@@ -5,8 +5,10 @@
 //! the key's value until the change is confirmed (`tier/publishing.rs`). A *zone* is 64 KB of blocks with a version that moves when
 //! an entry in it dies (`tier/shard.rs`). A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
-use super::entry::{Entry, HIDDEN, Header, LINKED, NONE, RUN_BLOCKS_MIN};
+use super::entry::Entry;
 use super::flight::Flights;
+use super::header::{HIDDEN, Header, LINKED};
+use super::runs::{NONE, RUN_BLOCKS_MIN};
 use super::shard::{
     AT_CURSOR, AT_ENTRIES, AT_FLIGHTS, AT_FREE, AT_HIDDEN, AT_LEASES, AT_SWEPT, AT_VERSION, CHANGING,
     POISONED, STEPS_MAX, Shard,

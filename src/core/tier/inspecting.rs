@@ -6,8 +6,9 @@
 //! *note* is bytes that are stored beside a value.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, Part};
+use super::entry::{Entry, Part};
 use super::flight::{InFlight, Purpose};
+use super::header::{HIDDEN, Header};
 use super::judge::BUCKETS_PER_HOLD;
 use super::shard::Shard;
 use crate::host::Host;

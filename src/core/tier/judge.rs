@@ -5,7 +5,8 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, MAY_BE_STALE};
+use super::entry::Entry;
+use super::header::{Header, MAY_BE_STALE};
 use crate::fence::Stamp;
 use crate::figures::Counter;
 use crate::host::Host;

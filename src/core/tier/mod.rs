@@ -5,7 +5,7 @@
 //! it, or now and then for an entry that may be served stale (`reading.rs`). This file makes a [`Tier`] and the scopes of its keys.
 //! The operations are in files of their own:
 //!
-//! - A get: `reading.rs` finds an entry through `shard.rs`, and `entry.rs` says where its bytes are.
+//! - A get: `reading.rs` finds an entry through `shard.rs`. `entry.rs`, `header.rs` and `runs.rs` say where its bytes are.
 //! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry with `writer.rs`, and links it through
 //!   `guard.rs`.
 //! - When no block is free, `allocation.rs` asks `eviction.rs` for entries to evict. They are a streak (`streak.rs`): the oldest
@@ -20,7 +20,7 @@
 //! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
 //! - `page.rs` divides a walk through all entries into pages, one for each hold of a lock.
-//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
+//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check/` look through the
 //!   whole tier. `tests.rs` has the tests that need to see several of these parts.
 
 pub(crate) mod acquiring;
@@ -35,6 +35,7 @@ pub(crate) mod exporting;
 pub(crate) mod flight;
 mod freeing;
 mod guard;
+mod header;
 pub(crate) mod inspecting;
 mod judge;
 mod page;
@@ -46,6 +47,7 @@ mod quota;
 mod reading;
 mod removing;
 pub(crate) mod reviving;
+mod runs;
 pub(crate) mod saving;
 mod shard;
 pub(crate) mod statistics;
@@ -64,8 +66,8 @@ use crate::key::{Key, Scope};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::patterns::Patterns;
 use crate::region::{Region, RegionError};
-use entry::blocks_of;
 use guard::Guard;
+use runs::blocks_of;
 use shard::Shard;
 
 /// An entry may take at most the blocks of the tier divided by this, so that one value never evicts most other entries.

@@ -7,7 +7,8 @@
 //! the *floor*: it then gets the number of the retired pattern, so that older values of the space are refused.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, LINKED};
+use super::entry::Entry;
+use super::header::{HIDDEN, Header, LINKED};
 use super::shard::{Shard, Sighting};
 use crate::fence::{Reserved, Stamp};
 use crate::figures::Event;

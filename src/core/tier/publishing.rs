@@ -10,11 +10,12 @@
 
 use super::Tier;
 
-use super::entry::{COUNTER_BYTES, Entry, Header, NOTE_HEADER_BYTES, REST_BYTES_MAX, TOMBSTONE};
+use super::entry::Entry;
 use super::eviction;
 use super::flight::Ended;
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::header::{COUNTER_BYTES, Header, NOTE_HEADER_BYTES, REST_BYTES_MAX, TOMBSTONE};
 use super::writer::Writer;
 use crate::fence::Stamp;
 use crate::figures::{Cost, Counter};

@@ -4,8 +4,10 @@
 //! A *ghost* is the hash of an entry that was evicted lately. A *zone* is 64 KB of blocks with a version that moves when an entry
 //! in it dies (`tier/shard.rs`). The *visited bit* of an entry says that a reader has asked for it.
 
-use super::entry::{Entry, HEADER_WORDS, Header, IN_MAIN, LINKED, NONE};
+use super::entry::Entry;
 use super::guard::Guard;
+use super::header::{HEADER_WORDS, Header, IN_MAIN, LINKED};
+use super::runs::NONE;
 use super::shard::{
     AT_AVERAGES, AT_ENTRIES, AT_EVICTED, AT_MAIN_LAP, AT_POLICY, AT_QUEUES, QUEUE_WORDS, set_half,
 };

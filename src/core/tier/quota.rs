@@ -20,9 +20,9 @@
 //! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`).
 
 use super::Tier;
-use super::entry::{HIDDEN, Header, LINKED};
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::header::{HIDDEN, Header, LINKED};
 use super::judge::{BUCKETS_PER_HOLD, Judge};
 use super::shard::Shard;
 use crate::figures::Counter;

@@ -9,7 +9,8 @@
 //! changes after that stamp. A *hold* is the time from acquiring to releasing a lock.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
+use super::entry::Entry;
+use super::header::{HIDDEN, Header, MAY_BE_STALE};
 use super::shard::{Look, Shard};
 use crate::fence::{FenceId, Reserved, Stamp};
 use crate::figures::Counter;

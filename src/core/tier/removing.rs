@@ -7,9 +7,10 @@
 
 use super::Tier;
 
-use super::entry::{Entry, HIDDEN, Header, LINKED};
+use super::entry::Entry;
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::header::{HIDDEN, Header, LINKED};
 use super::judge::{BUCKETS_PER_HOLD, Judge};
 use super::shard::Shard;
 use crate::figures::Counter;

@@ -12,9 +12,10 @@
 //! the region meanwhile. The locks are taken only because the operations of a shard need a guard.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, LINKED};
+use super::entry::Entry;
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::header::{HIDDEN, Header, LINKED};
 use super::shard::{AT_FREE, AT_VERSION, CHANGING, POISONED};
 use crate::blocks::{Bitmap, Run};
 use crate::fence::{Dependents, FenceId};

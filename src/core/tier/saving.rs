@@ -16,9 +16,10 @@
 //! A *space* is a set of keys in one database.
 
 use super::Tier;
-use super::entry::{Entry, HEADER_BYTES, HIDDEN, Header, LINKED, MARKED};
+use super::entry::Entry;
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::header::{HEADER_BYTES, HIDDEN, Header, LINKED, MARKED};
 use super::judge::Judge;
 use super::shard::Shard;
 use super::streak::Queue;

@@ -23,7 +23,9 @@
 //! of its key until the change is confirmed (`publishing.rs`). A *location* says where the copy of a value is saved
 //! (`directory.rs`).
 
-use super::entry::{Entry, Header, NONE};
+use super::entry::Entry;
+use super::header::Header;
+use super::runs::NONE;
 use crate::hash::reduce;
 use crate::key::Key;
 use crate::layout::{LINE, Layout};

@@ -1,6 +1,8 @@
 //! The queues of a shard, and streaks: entries of one queue that are evicted together.
 
-use super::entry::{CHAINED, Entry, Header, NONE, SPREAD};
+use super::entry::Entry;
+use super::header::{CHAINED, Header, SPREAD};
+use super::runs::NONE;
 use crate::figures::Counter;
 
 /// The two eviction queues of a shard: see `eviction.rs`. Every linked entry that is not hidden is in one of them.

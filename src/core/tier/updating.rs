@@ -3,7 +3,8 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, MARKED};
+use super::entry::Entry;
+use super::header::{Header, MARKED};
 use crate::fence::FenceId;
 use crate::host::Host;
 use crate::key::Key;

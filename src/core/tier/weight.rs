@@ -8,7 +8,7 @@
 //!
 //! An entry whose cost is not known counts as one with an average cost.
 
-use super::entry::Header;
+use super::header::Header;
 
 /// The averages of the entries that the policy has looked at lately, as [logarithms](log). 0 means that there was none. Any value
 /// is harmless: it makes some decisions worse until the averages are right again.
@@ -85,7 +85,7 @@ pub(super) fn in_steps(log: i64, steps: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::HEADER_WORDS;
+    use super::super::header::HEADER_WORDS;
     use super::*;
     use crate::figures::Cost;
     use std::time::Duration;

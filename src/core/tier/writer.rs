@@ -1,7 +1,9 @@
 //! Writes an entry into its blocks: the header, and then the stream of bytes that `entry.rs` describes. Only the owner of a
 //! reservation may use a writer, before the entry is linked.
 
-use super::entry::{Entry, Header, Runs};
+use super::entry::Entry;
+use super::header::Header;
+use super::runs::Runs;
 use crate::layout::Layout;
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};

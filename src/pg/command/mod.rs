@@ -2,7 +2,7 @@
 //! reports in no other way:
 //!
 //! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command:
-//!   a subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
+//!   a subscription with `two_phase` does both in C (`store/transaction/prepared/`);
 //! - a transaction block begins and has no snapshot yet, or a transaction takes over the snapshot of another one;
 //! - definitions change. A command counts unless it is in the list of harmless ones (`kinds.rs`), the server reports its changes
 //!   one by one (`definition.rs`), or `hook.rs` treats its kind in another way. `definition.rs` also sees every dropped object;

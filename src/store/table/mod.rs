@@ -9,7 +9,7 @@
 //! holdings.rs   which segments each database has
 //! row.rs        the form of a value in rows
 //! reading.rs    a session reads a saved value, and brings it back into memory
-//! saver.rs      the worker of a database saves values, and frees tables
+//! saver/        the worker of a database saves values, and frees tables
 //! listing.rs    an operator looks at all saved values
 //! ```
 

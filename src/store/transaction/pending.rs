@@ -434,7 +434,7 @@ impl Pending {
     /// inheritance trees if a tree has grown since.
     fn raise_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
-        let grows = self.commit.has_raised(table_writes::trees_fence(tier));
+        let grows = self.commit.has_raised(table_writes::trees::fence(tier));
         table_writes::each_late_fence(tier, grows, |fence| self.commit.raise_late(tier, fence));
     }
 

@@ -1,7 +1,7 @@
 //! The protocol of a prepared transaction's name. A second transaction may get the name when the first has ended. A
 //! session that ends a transaction by its name ends the transaction that has the name at that moment.
 //!
-//! The first transaction is prepared. It has a record of what it has changed (`src/store/transaction/prepared.rs` in the
+//! The first transaction is prepared. It has a record of what it has changed (`src/store/transaction/prepared/` in the
 //! extension), unless it was prepared in an earlier life of the server, from which no cache was saved. An *ender* is a session that
 //! ends a transaction by its name. It asks the server which transaction has the name, looks for the record of that transaction,
 //! raises the recorded fence, or that of the database if there is no record, and lets the server end the transaction that has the

@@ -1,5 +1,5 @@
 //! A prepared transaction: its changes become visible by COMMIT PREPARED, which may run in another backend and after
-//! a restart of the server. `src/store/transaction/prepared.rs` of the extension has the rules.
+//! a restart of the server. `src/store/transaction/prepared/` of the extension has the rules.
 //!
 //! The fences of the transaction are kept in shared memory. A backend that tries to commit it raises them before the
 //! attempt. It lowers them with a new number whether the attempt succeeds or fails: an error may come after the

@@ -1,6 +1,7 @@
 //! The relations that this transaction has written, as the fences that its commit must raise. A *fence* is a word in shared memory
 //! that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
-//! (`docs/architecture.md`).
+//! (`docs/architecture.md`). `pending.rs` and `prepared/` call this file before a commit, and `store/watch.rs` when it stores an
+//! entry.
 //!
 //! The session does not note its writes. Instead, this file reads the locks of the transaction, at the latest when it commits.
 //! Every way of writing to a table locks the table until then, so no write is missed (`pg/locks.rs`). A write itself costs nothing,
@@ -17,6 +18,20 @@
 //! invalidates the tags of these rows instead.
 //!
 //! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
+//!
+//! ```text
+//! mod.rs      what the transaction has written, as of the last look at its locks
+//! fences.rs   the fences of a relation
+//! walks.rs    walks over the locks of the transaction
+//! trees.rs    the fence of inheritance trees
+//! ```
+
+mod fences;
+pub mod trees;
+mod walks;
+
+pub use fences::{LOOKS_MAX, Look, bulk_of, fence_of, fences_of_relation};
+pub use walks::{has_seen_foreign, has_written_foreign};
 
 use super::reported_rows;
 use crate::pg::local::local;
@@ -28,10 +43,11 @@ use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
 use crate::pg::{invalidations, memory, relation};
-use crate::store::{definitions, journal};
-use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
+use fences::{add_fences, each_bulk};
+use pg_cache_core::{FenceId, Reserved, Stamp};
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use walks::find_passed;
 
 /// The written relations as of the last look at the locks, and the fences that follow from them. A session usually writes to the
 /// same tables again and again, so most commits only have to look at the locks and the counters.
@@ -123,21 +139,6 @@ pub fn first_written(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> Option
     })
 }
 
-/// Returns whether the transaction has read or written a foreign table. May raise errors.
-pub fn has_seen_foreign() -> bool {
-    let mut seen = Vec::new();
-    find(&mut seen, |passed| locks::each_seen(|oid| passed.add(oid)));
-    seen.into_iter().any(relation::is_foreign)
-}
-
-/// Returns whether the transaction holds a write lock on a foreign table. A write to a foreign table does not change this
-/// database. May raise errors.
-pub fn has_written_foreign() -> bool {
-    let mut written = Vec::new();
-    find(&mut written, |passed| locks::each_written(|lock| passed.add(lock.relation())));
-    written.into_iter().any(relation::is_foreign)
-}
-
 /// Returns the fences that a write to these relations raises, sorted, and the stamp as of which this session knows the
 /// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. May raise errors.
 pub fn fences_of_relations(tier: &HotTier, relations: &[u32], look: Look) -> (Vec<FenceId>, Stamp) {
@@ -146,52 +147,6 @@ pub fn fences_of_relations(tier: &HotTier, relations: &[u32], look: Look) -> (Ve
     add_fences(tier, relations, |oid| look.fences(tier, oid), &mut fences);
     let has_parts = relations.iter().any(|oid| relation::may_be_part(*oid));
     (fences, if has_parts { trees } else { Stamp::LATEST })
-}
-
-/// Returns the fences of the relation and of the tables above it in inheritance trees, each with its table: the fence that a write
-/// to the table raises, and the bulk fence of the table, if it has one. May raise errors.
-pub fn fences_of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
-    let mut relations = vec![relation];
-    if let relation::Relation::Rows { ancestors, .. } = relation::of(relation) {
-        memory::reserve(&mut relations, ancestors.len());
-        relations.extend(ancestors.iter());
-    }
-    memory::collect(
-        relations.into_iter().flat_map(|oid| Look::Repeated.fences(tier, oid).map(move |fence| (oid, fence))),
-    )
-}
-
-/// Returns the fence that a write to the relation raises, without the fences of the tables above it. The result is valid until a
-/// relation is given a record (`Fences::claims`).
-pub fn fence_of(tier: &HotTier, relation: u32) -> FenceId {
-    tier.fences().write(shared::database(), relation)
-}
-
-/// How a session looks for the fences that a write to a relation raises. Another session may give the relation a record at any
-/// time, or mark the record for entries that depend on single rows.
-#[derive(Clone, Copy)]
-pub enum Look {
-    /// The session looks again if `Fences::claims` has changed after it has raised the fences.
-    Repeated,
-    /// The session does not look again. So it gives the relation a record, and raises the bulk fence even without a mark.
-    Final,
-}
-
-impl Look {
-    /// Returns the kind of the look with this number, counted from 1. The look with the number [`LOOKS_MAX`] is final.
-    pub fn of_number(number: u32) -> Self {
-        if number < LOOKS_MAX { Self::Repeated } else { Self::Final }
-    }
-
-    /// Returns the fences, without those of the tables above the relation.
-    pub fn fences(self, tier: &HotTier, relation: u32) -> impl Iterator<Item = FenceId> + use<> {
-        let claimed = |which| tier.fences().relation(shared::database(), relation, which);
-        let fences = match self {
-            Self::Repeated => [Some(fence_of(tier, relation)), bulk_of(tier, relation)],
-            Self::Final => [Relation::Any, Relation::Bulk].map(|which| Some(claimed(which))),
-        };
-        fences.into_iter().flatten()
-    }
 }
 
 /// Forgets what this session knows of inheritance if a tree has grown since it learned that. Returns the stamp as of which the
@@ -206,7 +161,7 @@ pub fn renew_trees(tier: &HotTier) -> Stamp {
 impl TableWrites {
     /// See the function of the same name. May raise errors.
     fn renew_trees(&mut self, tier: &HotTier) {
-        if have_trees_grown(tier, self.trees, false) {
+        if trees::have_grown(tier, self.trees, false) {
             // The stamp must be taken first: a tree that grows after it is then found to have grown. The session must forget the
             // trees itself, because no invalidation message may tell of the change: if a parent has no columns, its new child's
             // own catalog rows stay as they are.
@@ -254,7 +209,7 @@ impl TableWrites {
     #[cold]
     fn read_locks(&mut self) {
         let Self { passed, found, .. } = self;
-        find(found, |walk| locks::each_written(|lock| walk.add(lock)));
+        find_passed(found, |walk| locks::each_written(|lock| walk.add(lock)));
         memory::reserve(passed, found.len());
         passed.clear();
         passed.extend_from_slice(found);
@@ -410,81 +365,6 @@ impl TableWrites {
     }
 }
 
-/// The relations or locks that a walk over the locks passes. The list does not grow during the walk.
-struct Passed<'f, T> {
-    /// As many of them as there was room for.
-    found: &'f mut Vec<T>,
-    /// The number of all that were passed.
-    count: usize,
-}
-
-impl<T> Passed<'_, T> {
-    /// Adds a relation or a lock if there is room for it. Allocates nothing.
-    #[inline]
-    fn add(&mut self, item: T) {
-        self.count += 1;
-        if self.found.len() < self.found.capacity() {
-            self.found.push(item);
-        }
-    }
-}
-
-/// Lists the relations or locks that a walk over the locks passes. Allocates only between two walks, because nothing may fail
-/// during a walk. May raise errors.
-fn find<T>(found: &mut Vec<T>, walk: impl Fn(&mut Passed<'_, T>)) {
-    loop {
-        found.clear();
-        let mut passed = Passed { found, count: 0 };
-        walk(&mut passed);
-        let count = passed.count;
-        if count == found.len() {
-            return;
-        }
-        memory::reserve(found, count);
-    }
-}
-
-/// Adds the fences of these relations to `fences`, sorted. `fences_of` must return at most two for a relation. Must not be called
-/// during a walk over the locks, because it reads the server's catalogs. May raise errors.
-fn add_fences<F: IntoIterator<Item = FenceId>>(
-    tier: &HotTier,
-    relations: &[u32],
-    fences_of: impl Fn(u32) -> F,
-    fences: &mut Vec<FenceId>,
-) {
-    for oid in relations {
-        match relation::of(*oid) {
-            relation::Relation::Irrelevant => {}
-            relation::Relation::Catalog => {
-                memory::push(fences, definitions::any(tier));
-                memory::push(fences, definitions::other(tier));
-            }
-            relation::Relation::Rows { ancestors, .. } => {
-                let all = std::iter::once(oid).chain(ancestors.iter());
-                memory::reserve(fences, 2 * (1 + ancestors.len()));
-                fences.extend(all.flat_map(|oid| fences_of(*oid)));
-            }
-        }
-    }
-    fences.sort_unstable();
-    fences.dedup();
-}
-
-/// Calls `with` for each bulk fence of these relations and of the tables above them, with the relation. May raise errors.
-fn each_bulk(tier: &HotTier, relations: &[u32], mut with: impl FnMut(u32, FenceId)) {
-    for oid in relations {
-        if let relation::Relation::Rows { ancestors, .. } = relation::of(*oid) {
-            let all = std::iter::once(oid).chain(ancestors.iter());
-            all.filter_map(|above| bulk_of(tier, *above)).for_each(|fence| with(*oid, fence));
-        }
-    }
-}
-
-/// Returns the bulk fence of a relation, if an entry may depend on it. Cannot fail.
-pub fn bulk_of(tier: &HotTier, relation: u32) -> Option<FenceId> {
-    tier.fences().bulk(shared::database(), relation)
-}
-
 /// Calls `call` with the fences that a commit must raise, sorted. `call` must raise them, and must not use other functions of this
 /// file. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
@@ -520,10 +400,6 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
     let relations = TABLE_WRITES.with_borrow(|written| memory::copy(&written.relations));
     fences_of_relations(tier, &relations, Look::Final).0
 }
-
-/// How often a commit looks whether a relation was given a record since. Other sessions can give records to ever more relations, so
-/// the number of looks must have a limit.
-pub const LOOKS_MAX: u32 = 8;
 
 /// Returns the fences that a transaction must raise if it is prepared by C code and not by a command, as for a subscription with
 /// `two_phase` (`prepared.rs`). Also returns the stamp as of which this session knows the trees above the relations. Gives each
@@ -604,37 +480,6 @@ fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Opt
     }
 }
 
-/// Returns the fence of this database's inheritance trees.
-#[inline]
-pub fn trees_fence(tier: &HotTier) -> FenceId {
-    local! {
-        /// The fence of a database's trees never changes, so the session looks it up once.
-        static KNOWN: Cell<Option<FenceId>> = Cell::new(None);
-    }
-    KNOWN.get().unwrap_or_else(|| {
-        let fence = tier.fences().reserved(Reserved::Trees(shared::database()));
-        KNOWN.set(Some(fence));
-        fence
-    })
-}
-
-/// Returns whether an inheritance tree of the database has grown since, or is about to grow. `own` tells whether this transaction
-/// has raised the fence of trees itself.
-pub fn have_trees_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
-    let (fences, trees) = (tier.fences(), trees_fence(tier));
-    // `pending` must be read first: a change that is not pending any more has lowered the fence, so the second look finds it.
-    fences.pending(trees) > u64::from(own) || fences.has_changed_since(trees, since)
-}
-
-/// Immediately invalidates every entry that depends on an inheritance parent. Cannot fail.
-pub fn invalidate_trees(tier: &HotTier) {
-    let trees = trees_fence(tier);
-    tier.fences().raise(trees);
-    let _ = tier.lower_as(trees, tier.fences().draw());
-    // A watched table may be an inheritance parent.
-    journal::everything_changed(tier);
-}
-
 /// Calls `with` with the fences of relations that other libraries have written after [`before_commit`], and with the fence of
 /// trees if a tree has grown above the written relations since. Raising these fences is late, but better than not invalidating at
 /// all. `grows` tells whether the transaction has raised the fence of trees itself. Runs in the COMMIT callback: it must not ask
@@ -650,8 +495,8 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
         let has_late_parts = !written.has_raised_all() && written.each_late_fence(tier, &mut with);
         // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
         let has_parts = || has_late_parts || written.raised && written.has_parts();
-        if have_trees_grown(tier, written.trees, grows) && has_parts() {
-            with(trees_fence(tier));
+        if trees::have_grown(tier, written.trees, grows) && has_parts() {
+            with(trees::fence(tier));
         }
     });
 }
