@@ -44,7 +44,7 @@ mod pgcache {
             name!(hits, i64),
         ),
     > {
-        let entries = content::entries(|kind, is_valid| is_valid && !kind::is_mark(kind));
+        let entries = content::entries(|kind, is_valid| is_valid && !kind::is_marker(kind));
         TableIterator::new(entries.map(|entry| {
             memory::check();
             let Entry { space, key, note, meta, place, hits, .. } = entry;
@@ -103,7 +103,7 @@ mod pgcache {
             });
             let meta = &result.entry.meta;
             let tags = memory::collect(result.tags().map(text));
-            let has_value = !kind::is_mark(meta.kind);
+            let has_value = !kind::is_marker(meta.kind);
             (
                 result.entry.key.as_deref().map(text),
                 result.entry.space.to_string(),

@@ -54,7 +54,7 @@ fn cache_invalidate_pattern(
 fn cache_flush(space: default!(Option<TextArgument<'_>>, "'default'")) {
     let flush = || -> Result<_, Refused> {
         if space.is_some_and(|space| space.0 == b"*") {
-            return entry::flush(&*space::of_owner("flush all spaces")?, true);
+            return entry::flush(&*space::default_for_owner("flush all spaces")?, true);
         }
         entry::flush(&*arguments::space(space, Privilege::Admin)?, false)
     };

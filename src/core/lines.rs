@@ -107,7 +107,7 @@ fn a_relation_has_a_line_for_itself() {
             for number in 0..sizes.relation_fences {
                 let change = || {
                     let [any, bulk] =
-                        [Relation::Any, Relation::Bulk].map(|which| fences.relation(1, number, which));
+                        [Relation::Any, Relation::Bulk].map(|which| fences.claim_fence(1, number, which));
                     let scope = tier.scope(1, 1, 0);
                     let bytes = number.to_le_bytes();
                     let key = Key::new(scope, &bytes, 1).expect("a legal key");

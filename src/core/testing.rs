@@ -99,18 +99,18 @@ impl Host for &TestHost {
 }
 
 /// A host for many threads, whose locks spin. Its clock stands at tick 1.
-pub struct Spinning {
+pub struct SpinningHost {
     locks: Vec<AtomicBool>,
 }
 
-impl Spinning {
+impl SpinningHost {
     /// Creates the locks for this number of shards.
     pub fn new(shards: u32) -> Self {
         Self { locks: (0..shards).map(|_| AtomicBool::new(false)).collect() }
     }
 }
 
-impl Host for &Spinning {
+impl Host for &SpinningHost {
     fn now(&self) -> u32 {
         1
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 /// and the time of the search if it was timed.
 pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
     if let Some(began) = began {
-        entry::end(began, [Operation::QueryFromMemory, Operation::QueryFromTable]);
+        entry::count_time(began, [Operation::QueryFromMemory, Operation::QueryFromTable]);
     }
     let Some(keyspace) = space.keyspace() else { return };
     if found.cost != Cost::NONE {

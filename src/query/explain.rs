@@ -48,7 +48,7 @@ pub fn explain(space: &Space, asked: &Asked<'_>, text: &CStr) -> Result<Vec<Prop
         ("state", state.map_or_else(String::new, cause::in_words)),
     ];
     let facts = found.as_ref().and_then(|(meta, note)| Some((meta, note::facts(meta.kind, note)?)));
-    let facts = facts.filter(|(meta, _)| !kind::is_mark(meta.kind));
+    let facts = facts.filter(|(meta, _)| !kind::is_marker(meta.kind));
     if let Some((meta, facts)) = &facts {
         properties.extend(of_entry(meta, facts));
     }

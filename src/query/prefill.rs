@@ -37,7 +37,7 @@ pub fn stored(
     }
     let expected = if form == Form::Rows { ROWS } else { JSON };
     let is_usable = |meta: &Meta| {
-        kind::behind(meta.kind).unwrap_or(meta.kind) == expected
+        kind::decompressed(meta.kind).unwrap_or(meta.kind) == expected
             && asked.ttl_ms.is_none_or(|ttl_ms| shared::ms_since(meta.created) < ttl_ms)
     };
     let mut has_tags = |meta: &Meta| {

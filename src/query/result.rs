@@ -69,7 +69,7 @@ pub fn json_with_meta(
     let answer = obtain(space, asked, &mut job);
     let meta = job.meta.or_else(|| {
         let status = status::current();
-        let stored = job.search.peek(space).map(|(meta, _)| meta).filter(|meta| !kind::is_mark(meta.kind));
+        let stored = job.search.peek(space).map(|(meta, _)| meta).filter(|meta| !kind::is_marker(meta.kind));
         status.into_iter().for_each(status::set);
         stored
     });

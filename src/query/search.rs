@@ -63,7 +63,7 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
     }
 
     fn is_hit(&self, meta: &Meta) -> bool {
-        !kind::is_mark(meta.kind)
+        !kind::is_marker(meta.kind)
     }
 
     fn accepts(&mut self, meta: &Meta) -> bool {
@@ -71,10 +71,10 @@ impl<const NOTE: bool> Buffer for Candidate<'_, NOTE> {
         let is_older = |ttl_ms| shared::ms_since(meta.created) >= ttl_ms;
         let lacks = |tag: &&[u8]| !note::tags(meta.kind, &self.note).any(|own| own == *tag);
         let facts = || note::facts(meta.kind, &self.note);
-        self.unwanted = if kind::is_mark(meta.kind) {
+        self.unwanted = if kind::is_marker(meta.kind) {
             // `find_any` handles the marker.
             None
-        } else if kind::behind(meta.kind).unwrap_or(meta.kind) != self.kind {
+        } else if kind::decompressed(meta.kind).unwrap_or(meta.kind) != self.kind {
             Some(Status::Miss("the key holds another kind of value"))
         } else if asked.ttl_ms.is_some_and(is_older) {
             Some(Status::Miss("older than ttl"))
@@ -165,7 +165,7 @@ impl<'a> Search<'a> {
             status::set(Status::Miss(TOO_LATE));
             return None;
         }
-        if kind::behind(meta.kind).is_some() {
+        if kind::decompressed(meta.kind).is_some() {
             room = decompressed(&room, meta)?;
         }
         // Under the full key, this marker leads nowhere.

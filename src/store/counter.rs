@@ -106,7 +106,7 @@ fn try_add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncount
     match number {
         Some(number) => {
             let sum = number.checked_add(addition.by).ok_or(Uncounted::Overflow)?;
-            pending::count(own, sum).map_err(|why| Uncounted::NotRecorded(sum, why.into()))?;
+            pending::replace_by_counter(own, sum).map_err(|why| Uncounted::NotRecorded(sum, why.into()))?;
             Ok(sum)
         }
         None => {
@@ -205,7 +205,7 @@ fn add_at_once(
         };
         match outcome {
             Err(IncrError::OtherKind(kind)) => make_counter(keyspace, name, kind)?,
-            Err(IncrError::Saved(location)) => reading::settle(keyspace, name, location),
+            Err(IncrError::Saved(location)) => reading::bring_back_or_forget(keyspace, name, location),
             outcome => return Ok(outcome?),
         }
         // The value may have changed between two steps, then the addition begins again.

@@ -82,7 +82,7 @@ fn each(rows: Rows<'_>, mut with: impl FnMut(&[u8], u32, Vec<Option<&[u8]>>)) {
 /// Returns all events, ordered by name. Events of a space that does not exist are left out. May raise errors.
 fn read() -> BTreeMap<Vec<u8>, Vec<Registered>> {
     let mut spaces = BTreeMap::from([(DEFAULT_OID, DEFAULT.to_owned())]);
-    space::every(|oid, name, _| {
+    space::each_space(|oid, name, _| {
         memory::check();
         spaces.insert(oid, name.to_owned());
     });

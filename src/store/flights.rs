@@ -23,7 +23,7 @@ use pg_cache_core::{Acquired, FlightRequest, InFlight, Limit, Owner, Purpose, St
 pub fn prepare(keyspace: &Keyspace, key: &[u8]) -> Result<OwnKey, Status> {
     pending::make_room_for_lease()?;
     let own = OwnKey::new(*keyspace, key)?;
-    session::at_end(give_up);
+    session::at_end(release_leases_at_end);
     Ok(own)
 }
 
@@ -157,7 +157,7 @@ pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64
             keyspace.tier.claim(&name, (!despite_value).then_some(reader), owner())
         });
         let Err(Unclaimed::Saved(location)) = claimed else { break claimed };
-        reading::settle(keyspace, &name, location);
+        reading::bring_back_or_forget(keyspace, &name, location);
         shared::check_for_interrupts();
     };
     let number = claimed.map_err(|why| match why {
@@ -173,7 +173,7 @@ pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64
 /// Runs when the session ends. After an orderly end, the leases of the session stay for the clients that know their numbers,
 /// because a client behind a connection pooler may continue in another session. After another end, the leases are released, because
 /// no client will return to compute.
-fn give_up(in_order: bool) {
+fn release_leases_at_end(in_order: bool) {
     let Some(tier) = shared::tier() else { return };
     if in_order {
         tier.disown_leases_of(session::pid());

@@ -64,7 +64,7 @@ pub fn of_database(database: u32) -> Record<'static> {
 /// Returns the record for a fence that a writer has lowered. None if the fence belongs to no relation, or to a relation on which
 /// no cache outside of the database depends. If several relations share the fence, the record says that everything has changed.
 pub fn of_fence(tier: &HotTier, fence: FenceId) -> Option<Record<'static>> {
-    let named = tier.fences().named(fence)?;
+    let named = tier.fences().relation_to_name(fence)?;
     if tier.fences().is_bulk(fence) {
         // A bulk fence is raised by a write whose changed rows are unknown. So their tags are unknown, too.
         return Some(of_database(shared::database()));

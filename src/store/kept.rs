@@ -46,7 +46,7 @@ pub type Spaces = BTreeMap<u32, (Rc<str>, usize)>;
 pub fn spaces() -> Spaces {
     let mut found = Spaces::new();
     if catalog::is_of_extension(Table::Spaces) {
-        space::every(|oid, name, options| {
+        space::each_space(|oid, name, options| {
             memory::check();
             if options.keep_warm > 0 && options.enabled {
                 found.insert(oid, (Rc::from(name), options.keep_warm as usize));
@@ -85,7 +85,7 @@ pub struct Found {
 impl Found {
     /// Returns the facts about the result, and the terms of the call that stored it.
     pub fn facts(&self) -> Option<(Facts<'_>, Terms<'_>)> {
-        own(self.meta.kind, &self.note)
+        keepable(self.meta.kind, &self.note)
     }
 
     pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
@@ -94,7 +94,7 @@ impl Found {
 }
 
 /// Returns the facts about a result and the terms of its call, if the result can be kept.
-fn own(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
+fn keepable(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
     let facts = note::facts(kind, note).filter(|facts| facts.has_own_terms)?;
     Some((facts, facts.terms?))
 }
@@ -123,14 +123,14 @@ impl Kept {
     /// invalid for another reason than a change of rows: then its query must not run again.
     pub fn look(&self, keyspace: &Keyspace) -> Option<Found> {
         let key = keyspace.key(&self.key, hash(&self.key))?;
-        let found = found(keyspace.tier, &key)?;
+        let found = look_at(keyspace.tier, &key)?;
         let is_own = found.facts().is_some_and(|(facts, _)| facts.role == self.role);
         is_own.then_some(found)
     }
 }
 
 /// Looks at a result, without counting a read. Returns None if a worker must not run its query again, see [`Kept::look`].
-fn found(tier: &HotTier, key: &Key<'_>) -> Option<Found> {
+fn look_at(tier: &HotTier, key: &Key<'_>) -> Option<Found> {
     let reader = Reader { outdated_since: Some(0), repeats: true, ..Stamp::LATEST.into() };
     let mut note = OnlyNote::new();
     let meta = tier.get(key, reader, &mut note).ok()?;
@@ -144,7 +144,7 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
     let hits = tier.sampled_hits().or_raise();
     let mut best: BTreeMap<u32, Vec<Kept>> = BTreeMap::new();
     let wanted = |space: u32, kind: Kind| {
-        kind::has_query_key(kind) && !kind::is_mark(kind) && spaces.contains_key(&space)
+        kind::has_query_key(kind) && !kind::is_marker(kind) && spaces.contains_key(&space)
     };
     let mut bucket = 0;
     while let Some(page) = tier.entries_in(shared::database(), bucket, wanted).or_raise() {
@@ -153,9 +153,9 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
             let Some((space, most)) = spaces.get(&entry.space) else { continue };
             let scope = tier.scope(entry.database, entry.space, entry.role);
             let Some(key) = Key::new(scope, &entry.key, hash(&entry.key)) else { continue };
-            let Some((facts, _)) = own(entry.meta.kind, &entry.note) else { continue };
+            let Some((facts, _)) = keepable(entry.meta.kind, &entry.note) else { continue };
             // A result that no worker may renew must not take the place of one that a worker may renew.
-            if found(tier, &key).is_none() {
+            if look_at(tier, &key).is_none() {
                 continue;
             }
             let value = value(&hits, &key, &entry.meta);
@@ -166,14 +166,14 @@ pub fn best(spaces: &Spaces) -> Vec<Kept> {
             let of_space = best.entry(entry.space).or_default();
             memory::push(of_space, kept);
             if of_space.len() >= 2 * most {
-                cut(of_space, *most);
+                leave_most_valuable(of_space, *most);
             }
         }
         bucket = page.next;
     }
     let mut all = Vec::new();
     for (space, mut of_space) in best {
-        cut(&mut of_space, spaces.get(&space).map_or(0, |(_, most)| *most));
+        leave_most_valuable(&mut of_space, spaces.get(&space).map_or(0, |(_, most)| *most));
         memory::reserve(&mut all, of_space.len());
         all.append(&mut of_space);
     }
@@ -187,7 +187,7 @@ fn value(hits: &SampledHits, key: &Key<'_>, meta: &Meta) -> u128 {
 }
 
 /// Leaves only the most valuable results in a list.
-fn cut(results: &mut Vec<Kept>, most: usize) {
+fn leave_most_valuable(results: &mut Vec<Kept>, most: usize) {
     results.sort_unstable_by(|one, other| (other.value, &one.key).cmp(&(one.value, &other.key)));
     results.truncate(most);
 }

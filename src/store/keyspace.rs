@@ -175,7 +175,7 @@ pub fn is_of_query(key: &[u8]) -> bool {
 
 /// Returns why nothing can be stored under a key, or none if its length is valid.
 #[inline]
-pub fn unfit(key: &[u8]) -> Option<&'static str> {
+pub fn why_unfit(key: &[u8]) -> Option<&'static str> {
     match key.len() {
         0 => Some("the key is empty"),
         1..=KEY_BYTES_MAX => None,

@@ -57,12 +57,12 @@ pub fn compressed(kind: Kind) -> Option<Kind> {
 }
 
 /// Returns whether the entry has no value, but tells a query what to do.
-pub fn is_mark(kind: Kind) -> bool {
+pub fn is_marker(kind: Kind) -> bool {
     kind == VARIES || kind == LEFT_OUT || kind == DIFFERED
 }
 
 /// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
-pub fn behind(kind: Kind) -> Option<Kind> {
+pub fn decompressed(kind: Kind) -> Option<Kind> {
     match kind {
         COMPRESSED_JSON => Some(JSON),
         COMPRESSED_ROWS => Some(ROWS),

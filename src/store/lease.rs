@@ -215,7 +215,7 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
             false => keyspace.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
         });
         let Acquired::Saved(location) = acquired else { break acquired };
-        reading::settle(keyspace, name, location);
+        reading::bring_back_or_forget(keyspace, name, location);
         shared::check_for_interrupts();
     };
     match acquired {

@@ -37,7 +37,7 @@ impl Spaces {
 pub fn readable_by(role: Role) -> Spaces {
     let (all, granted) = (space::is_owner(role), space::granted_to(role));
     let mut found = Spaces::default();
-    space::every(|oid, name, _| found.add(oid, name, all || granted.contains(&oid)));
+    space::each_space(|oid, name, _| found.add(oid, name, all || granted.contains(&oid)));
     found
 }
 
@@ -55,7 +55,7 @@ pub struct Public {
 /// Returns the names that notifications may tell. May raise errors.
 pub fn public() -> Public {
     let (granted, mut found) = (space::granted_to_public(), Public::default());
-    space::every(|oid, name, options| {
+    space::each_space(|oid, name, options| {
         let is_public = granted.contains(&oid);
         let is_named = match options.notify {
             Notify::Auto => is_public,

@@ -67,12 +67,12 @@ const NAMED_MAX: usize = 4096;
 
 /// Makes sure that writers name changes of a relation in the journal. Returns false if this session remembers that it has done so
 /// before.
-fn name(tier: &HotTier, relation: u32) -> bool {
+fn mark_named(tier: &HotTier, relation: u32) -> bool {
     NAMED.with_borrow_mut(|named| {
         if named.contains(&relation) {
             return false;
         }
-        tier.fences().name(shared::database(), relation);
+        tier.fences().mark_named(shared::database(), relation);
         if named.len() >= NAMED_MAX {
             named.clear();
         }
@@ -97,7 +97,7 @@ pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
         if let Some(tier) = tier.filter(|_| may_be_kept) {
             // Writers name a relation only after it was marked, so the value must be read after that.
             let relations = watch::relations_of(tier, tags());
-            if relations.into_iter().fold(false, |is_new, oid| name(tier, oid) | is_new) {
+            if relations.into_iter().fold(false, |is_new, oid| mark_named(tier, oid) | is_new) {
                 continue;
             }
         }

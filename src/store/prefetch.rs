@@ -4,7 +4,7 @@
 //! known, the processor can fetch their buckets and entries while the session works on other keys. Only the bucket says where the
 //! entry is, so a key's bucket is prefetched two keys earlier than its entry. A wrong guess does no harm.
 
-use super::keyspace::{Keyspace, hash, unfit};
+use super::keyspace::{Keyspace, hash, why_unfit};
 use super::space::Space;
 use crate::pg::local::local;
 use crate::pg::scan;
@@ -58,7 +58,7 @@ pub fn of_scan(keyspace: &Keyspace, key: &[u8]) {
 pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(keyspace) = space.keyspace() else { return };
     // A key that cannot be stored may have a gigabyte, so it is never hashed.
-    let mark = |key: &&[u8]| match unfit(key) {
+    let mark = |key: &&[u8]| match why_unfit(key) {
         None => keyspace.key(key, hash(key)).map(|key| key.mark()),
         Some(_) => None,
     };

@@ -115,7 +115,7 @@ pub fn differed() -> impl Iterator<Item = StoredResult> {
 
 /// Does the same for all values that a read can return, whether they are results of queries or not.
 pub fn and_values() -> impl Iterator<Item = StoredResult> {
-    entries(|kind, is_valid| is_valid && !kind::is_mark(kind))
+    entries(|kind, is_valid| is_valid && !kind::is_marker(kind))
 }
 
 fn entries(wanted: fn(Kind, bool) -> bool) -> impl Iterator<Item = StoredResult> {

@@ -136,7 +136,7 @@ fn fence_of_prefix(tier: &HotTier, prefix: &[u8]) -> FenceId {
 /// most four. Must be called after the entry's `stamp` was taken. May raise errors.
 fn add_rows(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
     memory::reserve(fences, 4);
-    let (bulk, more) = tier.fences().bulk_dependency(shared::database(), relation, stamp);
+    let (bulk, more) = tier.fences().row_dependency_fences(shared::database(), relation, stamp);
     fences.push(bulk);
     fences.extend(more.into_iter().flatten());
     add_trees(tier, relation, fences);
@@ -158,7 +158,7 @@ pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
 /// May raise errors.
 pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
     memory::reserve(fences, 3);
-    let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
+    let (own, unclaimed) = tier.fences().dependency_fences(shared::database(), relation, stamp);
     fences.push(own);
     fences.extend(unclaimed);
     add_trees(tier, relation, fences);
@@ -177,7 +177,7 @@ fn add_trees(tier: &HotTier, relation: u32, fences: &mut Vec<FenceId>) {
 /// share fences, so writes to other relations, while the query runs, could make its result worthless.
 pub fn claim_record(tier: &HotTier, relation: u32) {
     if relation::is_followed(relation) {
-        tier.fences().dependency(shared::database(), relation, tier.fences().now());
+        tier.fences().dependency_fences(shared::database(), relation, tier.fences().now());
     }
 }
 

@@ -163,7 +163,9 @@ fn damaged_notes_are_read_without_panic() {
 fn results_of_queries_never_leave_the_server() {
     for kind in (0..=u8::MAX).map(Kind) {
         assert!(!(kind::is_of_query(kind) && kind::may_leave(kind)), "{kind:?}");
-        let behind = kind::behind(kind);
-        assert!(behind.is_none_or(|behind| kind::is_of_query(behind) && kind::behind(behind).is_none()));
+        let behind = kind::decompressed(kind);
+        assert!(
+            behind.is_none_or(|behind| kind::is_of_query(behind) && kind::decompressed(behind).is_none())
+        );
     }
 }

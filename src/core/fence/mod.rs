@@ -36,12 +36,12 @@
 //! fence would be wrong: the value would need the last of them, and that number also covers changes that other writers numbered in
 //! between. If a fence fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
-//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]) or
-//! when its changes must be named in the journal ([`Fences::name`]). A writer claims a record only if its commit has to look again
-//! and again ([`Fences::relation`]), so tables that are never cached do not use up the records. Other writers of a relation without
+//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency_fences`]) or
+//! when its changes must be named in the journal ([`Fences::mark_named`]). A writer claims a record only if its commit has to look again
+//! and again ([`Fences::claim_fence`]), so tables that are never cached do not use up the records. Other writers of a relation without
 //! a record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim
 //! safe:
-//! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
+//! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claim_count`]). If so, it must
 //!   also raise the fence of the record that its relation has by now.
 //! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer
 //!   that looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so
@@ -52,9 +52,9 @@
 //!   ([`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
 //!
 //! *Rows.* A record has two fences: the *first fence*, which every writer raises, and the *bulk fence*. An entry may depend on
-//! single rows of a relation only. Then it depends on the tags of these rows and on the bulk fence ([`Fences::bulk_dependency`]). A
+//! single rows of a relation only. Then it depends on the tags of these rows and on the bulk fence ([`Fences::row_dependency_fences`]). A
 //! writer that has invalidated the tags of all rows that it changes need not raise the bulk fence; any other writer must. The first
-//! such entry *marks* the record, and writers raise the bulk fence of marked records only ([`Fences::bulk`]). Four rules make the
+//! such entry *marks* the record, and writers raise the bulk fence of marked records only ([`Fences::bulk_fence_to_raise`]). Four rules make the
 //! mark safe:
 //! - A mark counts as a claim, so a writer that looked before the mark looks again.
 //! - A writer that will not look again, because it has claimed the record, must raise the bulk fence even if the record is not

@@ -32,9 +32,9 @@ fn identity(database: u32, relation: u32) -> u64 {
 impl<'m> Fences<'m> {
     /// Returns the fence of a relation's record, for a writer. Claims a record. If all records that the search looks at are taken,
     /// the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the fences
-    /// from [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence. A writer
+    /// from [`dependency_fences`](Self::dependency_fences) instead: a writer that does not know of the claim does not raise this fence. A writer
     /// that will not look again must raise both fences of the record.
-    pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
+    pub fn claim_fence(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
             None => self.tag(scatter(identity(database, relation))),
@@ -44,7 +44,12 @@ impl<'m> Fences<'m> {
     /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
     /// fence is returned only while the record is not settled: if a writer that does not know of the claim may be under way or may
     /// have committed after the stamp, or if the record does not have the number of such a writer's change yet.
-    pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
+    pub fn dependency_fences(
+        &self,
+        database: u32,
+        relation: u32,
+        stamp: Stamp,
+    ) -> (FenceId, Option<FenceId>) {
         let Some(claimed) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
         };
@@ -69,10 +74,10 @@ impl<'m> Fences<'m> {
         (own, depends.then_some(unclaimed))
     }
 
-    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)
+    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claim_count`](Self::claim_count)
     /// returns the same number, so the writer must read that number before it calls this. If the number differs after the writer
     /// has raised the fence, the writer must ask again and also raise the fence that it gets then.
-    pub fn write(&self, database: u32, relation: u32) -> FenceId {
+    pub fn fence_to_raise(&self, database: u32, relation: u32) -> FenceId {
         match self.find_record(database, relation) {
             _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
             Some(slot) => relation_fence(self.layout, slot, Relation::Any),
@@ -85,13 +90,13 @@ impl<'m> Fences<'m> {
     /// the fence of a tag that every write of the relation raises. The others are the unclaimed fence and the first fence of the
     /// record: a writer that does not know of the claim or of the mark raises only these. They are returned only while the record
     /// or the mark is not settled. Claims a record and marks it.
-    pub fn bulk_dependency(
+    pub fn row_dependency_fences(
         &self,
         database: u32,
         relation: u32,
         stamp: Stamp,
     ) -> (FenceId, [Option<FenceId>; 2]) {
-        let (any, unclaimed) = self.dependency(database, relation, stamp);
+        let (any, unclaimed) = self.dependency_fences(database, relation, stamp);
         let Some(record) = self.record_of(any) else { return (any, [unclaimed, None]) };
         let bulk = FenceId((record + AT_BULK) as u32);
         let state = self.region.word(record + AT_STATE);
@@ -115,9 +120,9 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the bulk fence that a writer of a relation must raise unless it has invalidated the tags of all rows that it
-    /// changes. None if no entry depends on it. The answer holds as long as that of [`write`](Self::write). A writer that will not
+    /// changes. None if no entry depends on it. The answer holds as long as that of [`fence_to_raise`](Self::fence_to_raise). A writer that will not
     /// look again must raise [`Relation::Bulk`] instead.
-    pub fn bulk(&self, database: u32, relation: u32) -> Option<FenceId> {
+    pub fn bulk_fence_to_raise(&self, database: u32, relation: u32) -> Option<FenceId> {
         if self.layout.sizes.relation_fences == 0 {
             return None;
         }
@@ -131,7 +136,7 @@ impl<'m> Fences<'m> {
         self.record_of(fence).is_some_and(|record| record + AT_BULK == fence.0 as usize)
     }
 
-    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether
+    /// From now on, writers of a relation must name it in the journal ([`relation_to_name`](Self::relation_to_name)). Claims a record. Returns whether
     /// this is new. If the region has no records, this does nothing and returns false.
     ///
     /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each
@@ -139,16 +144,16 @@ impl<'m> Fences<'m> {
     /// fence, or the unclaimed fence that the value then also depends on, before it asks whether the relation is named. So either
     /// the reader finds the fence raised or changed, or the writer finds the mark. A mark that another session has set may be
     /// younger than the read, so it does not replace a call before the read.
-    pub fn name(&self, database: u32, relation: u32) -> bool {
+    pub fn mark_named(&self, database: u32, relation: u32) -> bool {
         let Some(claimed) = self.claim_record(database, relation) else { return false };
         let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
         state.load(Ordering::SeqCst) & WATCHED == 0
             && state.fetch_or(WATCHED, Ordering::SeqCst) & WATCHED == 0
     }
 
-    /// Marks the relation that a fence belongs to as one that must be named, as [`name`](Self::name) does, and with it each
+    /// Marks the relation that a fence belongs to as one that must be named, as [`mark_named`](Self::mark_named) does, and with it each
     /// relation that shares its record. The caller must do this before it reads the value, too. Does nothing for other fences.
-    pub(crate) fn name_relation_of(&self, fence: FenceId) {
+    pub(crate) fn mark_relation_named(&self, fence: FenceId) {
         if let Some(at) = self.record_of(fence) {
             self.region.word(at + AT_STATE).fetch_or(WATCHED, Ordering::SeqCst);
         }
@@ -156,14 +161,14 @@ impl<'m> Fences<'m> {
 
     /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal.
     /// The outer None means that it need not. The inner None stands for a record that several relations share.
-    pub fn named(&self, fence: FenceId) -> Option<Option<(u32, u32)>> {
+    pub fn relation_to_name(&self, fence: FenceId) -> Option<Option<(u32, u32)>> {
         let at = self.record_of(fence)?;
         let is_named = self.region.word(at + AT_STATE).load(Ordering::SeqCst) & WATCHED != 0;
         is_named.then(|| self.relation_of(fence))
     }
 
-    /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of [`write`](Self::write).
-    pub fn claims(&self) -> u64 {
+    /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of [`fence_to_raise`](Self::fence_to_raise).
+    pub fn claim_count(&self) -> u64 {
         self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
     }
 

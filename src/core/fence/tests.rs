@@ -85,33 +85,40 @@ fn late_lowering_takes_nothing_back() {
     });
 }
 
-/// An entry claims a record, and [`Fences::write`] claims none. ([`Fences::relation`] also claims one.) A writer that looked before
+/// An entry claims a record, and [`Fences::fence_to_raise`] claims none. ([`Fences::claim_fence`] also claims one.) A writer that looked before
 /// the claim must be covered: by the unclaimed fence until it has ended, and by the number of claims, which tells it to look again.
 #[test]
 fn a_relation_has_a_record_once_an_entry_depends_on_it() {
     with_fences(|fences| {
-        let (stamp, claims) = (fences.now(), fences.claims());
-        let unclaimed = fences.write(1, 7);
-        assert!(!fences.is_of_relation(unclaimed) && unclaimed == fences.write(1, 8), "they share one");
-        assert_eq!(fences.claims(), claims, "to ask for the fence to raise claims nothing");
+        let (stamp, claims) = (fences.now(), fences.claim_count());
+        let unclaimed = fences.fence_to_raise(1, 7);
+        assert!(
+            !fences.is_of_relation(unclaimed) && unclaimed == fences.fence_to_raise(1, 8),
+            "they share one"
+        );
+        assert_eq!(fences.claim_count(), claims, "to ask for the fence to raise claims nothing");
         // A writer that has found no record is under way. An entry depends on both fences until that writer has ended.
         fences.raise(unclaimed);
-        let (record, beside) = fences.dependency(1, 7, stamp);
+        let (record, beside) = fences.dependency_fences(1, 7, stamp);
         assert_eq!(beside, Some(unclaimed));
-        assert_ne!(fences.claims(), claims, "the writer is told to look again");
-        assert_eq!(fences.write(1, 7), record);
+        assert_ne!(fences.claim_count(), claims, "the writer is told to look again");
+        assert_eq!(fences.fence_to_raise(1, 7), record);
         assert_eq!((fences.relation_of(record), fences.relation_of(unclaimed)), (Some((1, 7)), None));
         assert!(fences.is_of_unclaimed(unclaimed) && !fences.is_of_unclaimed(record));
         fences.lower(unclaimed);
-        assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
+        assert_eq!(
+            fences.dependency_fences(1, 7, stamp).1,
+            Some(unclaimed),
+            "older than that writer's change"
+        );
         let stamp = fences.now();
-        assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+        assert_eq!(fences.dependency_fences(1, 7, stamp), (record, None));
         // The record is settled. Entries do not look at the unclaimed fence any more. The record's fence excludes earlier stamps.
-        let claims = fences.claims();
+        let claims = fences.claim_count();
         fences.raise(unclaimed);
-        assert_eq!(fences.dependency(1, 7, stamp), (record, None));
-        assert_eq!(fences.dependency(1, 7, Stamp::VOID), (record, None));
-        assert_eq!(fences.claims(), claims);
+        assert_eq!(fences.dependency_fences(1, 7, stamp), (record, None));
+        assert_eq!(fences.dependency_fences(1, 7, Stamp::VOID), (record, None));
+        assert_eq!(fences.claim_count(), claims);
         assert!(!fences.holds(record, Stamp::VOID, Stamp::LATEST), "older than the writer's change");
     });
 }
@@ -124,7 +131,7 @@ fn a_relation_has_a_record_once_an_entry_depends_on_it() {
 fn horizons_from_before_a_claim_hold() {
     with_fences(|fences| {
         let change = |relation| {
-            let (horizon, fence) = (fences.now(), fences.write(1, relation));
+            let (horizon, fence) = (fences.now(), fences.fence_to_raise(1, relation));
             fences.raise(fence);
             fences.lower(fence);
             (horizon, fences.now())
@@ -133,17 +140,17 @@ fn horizons_from_before_a_claim_hold() {
             [Some(own), unclaimed].into_iter().flatten().all(|fence| fences.holds(fence, stamp, horizon))
         };
         let (horizon, stamp) = change(7);
-        let settled = fences.dependency(1, 7, stamp);
+        let settled = fences.dependency_fences(1, 7, stamp);
         assert_eq!(settled.1, None);
         assert!(holds(settled, stamp, Stamp::LATEST) && holds(settled, stamp, stamp));
         assert!(!holds(settled, stamp, horizon));
-        (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
+        (1..=4).for_each(|relation| _ = fences.dependency_fences(1, relation, fences.now()));
         let unclaimed = fences.unclaimed(1, 5);
         let horizon = fences.now();
         fences.raise(unclaimed);
         fences.lower(unclaimed);
         let stamp = fences.now();
-        let shared = fences.dependency(1, 5, stamp);
+        let shared = fences.dependency_fences(1, 5, stamp);
         assert!(holds(shared, stamp, Stamp::LATEST) && !holds(shared, stamp, horizon));
     });
 }
@@ -153,13 +160,13 @@ fn horizons_from_before_a_claim_hold() {
 #[test]
 fn relations_that_share_a_record_are_never_settled() {
     with_fences(|fences| {
-        (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
-        let (shared, beside) = fences.dependency(1, 5, fences.now());
-        assert_eq!((fences.write(1, 5), beside), (shared, None));
+        (1..=4).for_each(|relation| _ = fences.dependency_fences(1, relation, fences.now()));
+        let (shared, beside) = fences.dependency_fences(1, 5, fences.now());
+        assert_eq!((fences.fence_to_raise(1, 5), beside), (shared, None));
         assert_eq!(fences.relation_of(shared), None, "the record is that of several relations");
         let unclaimed = fences.unclaimed(1, 5);
         fences.raise(unclaimed);
-        assert_eq!(fences.dependency(1, 5, fences.now()), (shared, Some(unclaimed)));
+        assert_eq!(fences.dependency_fences(1, 5, fences.now()), (shared, Some(unclaimed)));
     });
 }
 
@@ -168,15 +175,15 @@ fn relations_that_share_a_record_are_never_settled() {
 #[test]
 fn relations_are_named_once_they_are_marked() {
     with_fences(|fences| {
-        let (record, _) = fences.dependency(1, 7, fences.now());
-        assert_eq!(fences.named(record), None);
-        assert!(fences.name(1, 7) && !fences.name(1, 7), "the second mark is not new");
-        assert_eq!(fences.named(record), Some(Some((1, 7))));
-        assert_eq!(fences.named(fences.tag(1)), None);
-        (1..=4).for_each(|relation| _ = fences.name(1, relation));
-        let shared = fences.write(1, 4);
-        assert_eq!(fences.named(shared), Some(None));
-        fences.name(1, 8);
-        assert!(fences.is_of_relation(fences.write(1, 8)), "a mark claims a record");
+        let (record, _) = fences.dependency_fences(1, 7, fences.now());
+        assert_eq!(fences.relation_to_name(record), None);
+        assert!(fences.mark_named(1, 7) && !fences.mark_named(1, 7), "the second mark is not new");
+        assert_eq!(fences.relation_to_name(record), Some(Some((1, 7))));
+        assert_eq!(fences.relation_to_name(fences.tag(1)), None);
+        (1..=4).for_each(|relation| _ = fences.mark_named(1, relation));
+        let shared = fences.fence_to_raise(1, 4);
+        assert_eq!(fences.relation_to_name(shared), Some(None));
+        fences.mark_named(1, 8);
+        assert!(fences.is_of_relation(fences.fence_to_raise(1, 8)), "a mark claims a record");
     });
 }

@@ -63,4 +63,4 @@ mod slots;
 mod tests;
 
 pub use slots::AnnouncedPattern;
-pub(crate) use slots::{Patterns, Question, STEPS_MAX, Settled};
+pub(crate) use slots::{Patterns, Question, STEPS_MAX, Verdict};

@@ -63,7 +63,7 @@ pub(crate) struct Question<'k> {
 
 /// The answer to a [`Question`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum Verdict {
     /// A pattern matches.
     Removed,
     /// No pattern matches.
@@ -193,7 +193,7 @@ impl<'m> Patterns<'m> {
     }
 
     /// Answers whether a pattern removes a key. Subtracts the steps that it needs from `steps`.
-    pub(crate) fn ask(&self, question: &Question<'_>, steps: &mut u32) -> Settled {
+    pub(crate) fn ask(&self, question: &Question<'_>, steps: &mut u32) -> Verdict {
         let first = first_bytes(question.key);
         for slot in 0..self.used() {
             let state = self.state(slot);
@@ -203,7 +203,7 @@ impl<'m> Patterns<'m> {
                 _ => false,
             };
             // A look at a slot costs about as much as a comparison of a byte.
-            let Some(left) = steps.checked_sub(1) else { return Settled::TooLong };
+            let Some(left) = steps.checked_sub(1) else { return Verdict::TooLong };
             *steps = left;
             if !counts {
                 continue;
@@ -224,13 +224,13 @@ impl<'m> Patterns<'m> {
             }
             match Glob::new(bytes).and_then(|glob| glob.matches_within(question.key, steps)) {
                 Some(false) => {}
-                Some(true) => return Settled::Removed,
+                Some(true) => return Verdict::Removed,
                 // There were too few steps, or the bytes are no pattern: it was retired while it was copied, or it is damaged.
-                None => return Settled::TooLong,
+                None => return Verdict::TooLong,
             }
         }
         fence(Ordering::Acquire);
-        Settled::Kept
+        Verdict::Kept
     }
 
     /// Makes the table usable after all processes that used it have ended: announced patterns count as committed with the number

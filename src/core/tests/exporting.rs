@@ -101,15 +101,15 @@ fn only_values_that_a_reader_would_get_are_exported() {
 fn the_relations_of_an_exported_value_are_named() {
     with_tier(|tier, _| {
         let scope = tier.scope(DATABASE, SPACE, 0);
-        let (fence, _) = tier.fences().dependency(DATABASE, 77, tier.fences().now());
+        let (fence, _) = tier.fences().dependency_fences(DATABASE, 77, tier.fences().now());
         let key = key(scope, b"key");
         let new = NewValue { stamp: tier.fences().now(), ..value(b"value", std::slice::from_ref(&fence)) };
         store(tier, &key, &new, true);
-        let written = tier.fences().relation(DATABASE, 77, Relation::Any);
-        assert_eq!(tier.fences().named(written), None);
+        let written = tier.fences().claim_fence(DATABASE, 77, Relation::Any);
+        assert_eq!(tier.fences().relation_to_name(written), None);
         let found = tier.export(&key).expect("there is memory").expect("it is valid");
         assert_eq!(found.relations, [(DATABASE, 77)]);
-        assert_eq!(tier.fences().named(written), Some(Some((DATABASE, 77))));
+        assert_eq!(tier.fences().relation_to_name(written), Some(Some((DATABASE, 77))));
     });
 }
 
@@ -118,7 +118,7 @@ fn the_relations_of_an_exported_value_are_named() {
 fn the_relation_of_exported_rows_is_named_and_left_out() {
     with_tier(|tier, _| {
         let fences = tier.fences();
-        let settled = || fences.bulk_dependency(DATABASE, 77, fences.now());
+        let settled = || fences.row_dependency_fences(DATABASE, 77, fences.now());
         settled();
         let (bulk, more) = settled();
         assert_eq!(more, [None, None]);
@@ -127,7 +127,7 @@ fn the_relation_of_exported_rows_is_named_and_left_out() {
         store(tier, &key, &new, true);
         let found = tier.export(&key).expect("there is memory").expect("it is valid");
         assert_eq!(found.relations, []);
-        assert_eq!(fences.named(bulk), Some(Some((DATABASE, 77))));
+        assert_eq!(fences.relation_to_name(bulk), Some(Some((DATABASE, 77))));
     });
 }
 

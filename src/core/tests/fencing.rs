@@ -70,14 +70,14 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
             fences.lower(fence);
             assert_eq!(why(latest), Some(InvalidBecause::Changed(fence)));
         }
-        let (record, _) = fences.dependency(1, 7, fences.now());
+        let (record, _) = fences.dependency_fences(1, 7, fences.now());
         put(tier, &key, &[record]);
         assert_eq!(why(Reader { tracked: true, ..latest }), Some(InvalidBecause::Tracked(record)));
         // A writer of relation 8 has found no record, and has raised the unclaimed fence (`fence/mod.rs`). So the entry depends on
         // that fence, too.
-        let (unclaimed, stamp) = (fences.write(1, 8), fences.now());
+        let (unclaimed, stamp) = (fences.fence_to_raise(1, 8), fences.now());
         fences.raise(unclaimed);
-        let (record, beside) = fences.dependency(1, 8, stamp);
+        let (record, beside) = fences.dependency_fences(1, 8, stamp);
         put(tier, &key, &[record, beside.expect("a writer is under way")]);
         assert_eq!(
             why(latest),

@@ -40,8 +40,8 @@ fn each_invalidation_is_counted_once_by_its_source() {
     let (database, scope) = (5, tiers[0].scope(5, 1, 0));
     let reserved = |which| fences.reserved(which);
     let lowered: [(FenceId, u64); 10] = [
-        (fences.relation(database, 7, Relation::Any), 1),
-        (fences.relation(database, 7, Relation::Bulk), 20),
+        (fences.claim_fence(database, 7, Relation::Any), 1),
+        (fences.claim_fence(database, 7, Relation::Bulk), 20),
         (fences.tag_of(database, 9), 20),
         (reserved(Reserved::Space { database, space: 1 }), 4),
         (reserved(Reserved::Database(database)), 5),

@@ -146,7 +146,7 @@ fn records_of_relations_without_entries_are_given_back() {
             let relations = restart * 1_000..restart * 1_000 + relations;
             for relation in relations.clone() {
                 let stamp = tier.fences().now();
-                let (own, beside) = tier.fences().dependency(1, relation, stamp);
+                let (own, beside) = tier.fences().dependency_fences(1, relation, stamp);
                 let dependencies: Vec<_> = [own].into_iter().chain(beside).collect();
                 // One relation in seven keeps its entry. The others store under one key, one after the other.
                 put(&tier, if relation % 7 == 0 { relation } else { u32::MAX }, &dependencies);
@@ -156,18 +156,18 @@ fn records_of_relations_without_entries_are_given_back() {
             let rounds = u32::saturating_sub(restart, 1)..=restart;
             for relation in rounds.flat_map(|round| round * 1_000..round * 1_000 + count) {
                 if get(&tier, relation).is_ok() {
-                    change(&tier, tier.fences().write(1, relation));
+                    change(&tier, tier.fences().fence_to_raise(1, relation));
                     assert_eq!(get(&tier, relation), Err(Miss::Fenced), "{relation} after restart {restart}");
                     with_key(&tier, relation, |key| tier.remove(key));
                 }
                 if relations.contains(&relation) && relation % 7 == 0 {
-                    let (own, beside) = tier.fences().dependency(1, relation, tier.fences().now());
+                    let (own, beside) = tier.fences().dependency_fences(1, relation, tier.fences().now());
                     put(&tier, relation, &[own].into_iter().chain(beside).collect::<Vec<_>>());
                 }
             }
             assert_eq!(tier.check(), Vec::<String>::new());
             let has_own = |relation: &u32| {
-                tier.fences().relation_of(tier.fences().write(1, *relation)) == Some((1, *relation))
+                tier.fences().relation_of(tier.fences().fence_to_raise(1, *relation)) == Some((1, *relation))
             };
             // With a third as many relations as records, at least half of the relations must have records of their own.
             let own = relations.clone().filter(has_own).count();
@@ -189,7 +189,7 @@ fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
     for with_entry in 0..4 {
         let (before, host) = (memory(BYTES), TestHost::default());
         let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
-        let fences = (1..=4).map(|relation| tier.fences().relation(1, relation, Relation::Any));
+        let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, Relation::Any));
         let fences: Vec<_> = fences.collect();
         let stamp = tier.fences().now();
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
@@ -209,12 +209,12 @@ fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
 fn records_of_raised_fences_are_not_given_back() {
     let (before, host) = (memory(BYTES), TestHost::default());
     let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
-    let fences = (1..=4).map(|relation| tier.fences().relation(1, relation, Relation::Any));
+    let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, Relation::Any));
     let fences: Vec<_> = fences.collect();
     let after = copy(&before);
     let revived = Tier::revive(Region::of_words(&after), SIZES, &host, [fences[2]]).expect("it is sound");
     assert_eq!(revived.fences().relation_of(fences[2]), Some((1, 3)));
-    assert_eq!(revived.fences().write(1, 3), fences[2]);
+    assert_eq!(revived.fences().fence_to_raise(1, 3), fences[2]);
     assert!(fences.iter().any(|fence| revived.fences().relation_of(*fence).is_none()), "none is given back");
 }
 

@@ -1,5 +1,5 @@
 //! Tests of entries that depend on single rows of a relation: on the tags of the rows and on the bulk fence
-//! (`Fences::bulk_dependency`). `tests/protocol/bulk.rs` tries every order of the steps.
+//! (`Fences::row_dependency_fences`). `tests/protocol/bulk.rs` tries every order of the steps.
 //!
 //! The *record* of a relation holds two fences: the *first fence*, which every writer raises, and the *bulk fence*, which a writer
 //! raises unless it has reported all rows that it changes. The record is *marked* once an entry depends on its bulk fence. Writers
@@ -38,7 +38,7 @@ fn key<'k>(tier: &TestTier<'_>) -> Key<'k> {
 
 /// Returns the fences that an entry depends on for rows of a relation, without those of tags.
 fn fences_of(tier: &TestTier<'_>, relation: u32, stamp: Stamp) -> Vec<FenceId> {
-    let (bulk, more) = tier.fences().bulk_dependency(1, relation, stamp);
+    let (bulk, more) = tier.fences().row_dependency_fences(1, relation, stamp);
     [Some(bulk)].into_iter().chain(more).flatten().collect()
 }
 
@@ -63,8 +63,8 @@ fn get_as_of(tier: &TestTier<'_>, safe_stamp: Stamp) -> Result<(), Miss> {
 /// Returns the fences of a writer of a relation that reports these rows: it raises the fences of their tags. Without rows, it
 /// reports none.
 fn fences_to_raise(tier: &TestTier<'_>, relation: u32, reported: &[u64]) -> Vec<FenceId> {
-    let first = tier.fences().write(1, relation);
-    let bulk = tier.fences().bulk(1, relation).filter(|_| reported.is_empty());
+    let first = tier.fences().fence_to_raise(1, relation);
+    let bulk = tier.fences().bulk_fence_to_raise(1, relation).filter(|_| reported.is_empty());
     [first].into_iter().chain(bulk).chain(reported.iter().map(|number| row(tier, *number))).collect()
 }
 
@@ -90,17 +90,21 @@ fn change(tier: &TestTier<'_>, relation: u32, reported: &[u64]) {
 fn an_entry_outlasts_reported_changes_of_other_rows_only() {
     with_tier(4, |tier| {
         let fences = tier.fences();
-        fences.dependency(1, RELATION, fences.now());
-        assert_eq!(fences.bulk(1, RELATION), None, "no entry depends on single rows");
-        let claims = fences.claims();
+        fences.dependency_fences(1, RELATION, fences.now());
+        assert_eq!(fences.bulk_fence_to_raise(1, RELATION), None, "no entry depends on single rows");
+        let claims = fences.claim_count();
         let bulk = put(tier, RELATION, fences.now());
-        assert_ne!(fences.claims(), claims, "writers must look again");
-        assert_eq!(bulk, Vec::from_iter(fences.bulk(1, RELATION)), "nothing but the bulk fence");
-        assert!(fences.is_bulk(bulk[0]) && !fences.is_bulk(fences.write(1, RELATION)));
+        assert_ne!(fences.claim_count(), claims, "writers must look again");
+        assert_eq!(
+            bulk,
+            Vec::from_iter(fences.bulk_fence_to_raise(1, RELATION)),
+            "nothing but the bulk fence"
+        );
+        assert!(fences.is_bulk(bulk[0]) && !fences.is_bulk(fences.fence_to_raise(1, RELATION)));
         for reported in [&[2, 3][..], &[1, 2], &[]] {
-            let claims = fences.claims();
+            let claims = fences.claim_count();
             assert_eq!(put(tier, RELATION, fences.now()), bulk);
-            assert_eq!(fences.claims(), claims, "the mark is settled, and not new");
+            assert_eq!(fences.claim_count(), claims, "the mark is settled, and not new");
             let changes = fences_to_raise(tier, RELATION, reported);
             raise(tier, &changes);
             let expected = if reported == [2, 3] { Ok(()) } else { Err(Miss::Fenced) };
@@ -111,7 +115,7 @@ fn an_entry_outlasts_reported_changes_of_other_rows_only() {
         let why = tier.why_fenced(&key(tier), Reader::from(Stamp::LATEST));
         assert_eq!(why, Some(InvalidBecause::Changed(bulk[0])));
         assert_eq!(fences.relation_of(bulk[0]), Some((1, RELATION)), "the explanation names the relation");
-        assert_eq!(fences.bulk(1, 8), None, "other relations are not marked");
+        assert_eq!(fences.bulk_fence_to_raise(1, 8), None, "other relations are not marked");
     });
 }
 
@@ -122,9 +126,9 @@ fn a_writer_that_looked_before_the_mark_invalidates() {
     with_tier(4, |tier| {
         let fences = tier.fences();
         let before = fences.now();
-        fences.dependency(1, RELATION, before);
+        fences.dependency_fences(1, RELATION, before);
         let changes = fences_to_raise(tier, RELATION, &[]);
-        assert_eq!(changes, [fences.write(1, RELATION)]);
+        assert_eq!(changes, [fences.fence_to_raise(1, RELATION)]);
         raise(tier, &changes);
         let both = put(tier, RELATION, before);
         assert_eq!(both[1..], changes, "the writer raises only this one");
@@ -145,12 +149,12 @@ fn a_writer_that_looked_before_the_mark_invalidates() {
 fn a_writer_that_looks_again_finds_the_mark() {
     with_tier(4, |tier| {
         let fences = tier.fences();
-        fences.dependency(1, RELATION, fences.now());
-        let (claims, first) = (fences.claims(), fences_to_raise(tier, RELATION, &[]));
+        fences.dependency_fences(1, RELATION, fences.now());
+        let (claims, first) = (fences.claim_count(), fences_to_raise(tier, RELATION, &[]));
         let bulk = put(tier, RELATION, fences.now());
         raise(tier, &first);
         assert_eq!(get(tier), Ok(()), "the change is not visible yet");
-        assert_ne!(fences.claims(), claims);
+        assert_ne!(fences.claim_count(), claims);
         assert_eq!(fences_to_raise(tier, RELATION, &[]), [&first[..], &bulk].concat());
         raise(tier, &bulk);
         assert_eq!(get(tier), Err(Miss::Fenced));
@@ -170,7 +174,7 @@ fn a_mark_is_settled_after_its_record() {
         raise(tier, &unclaimed);
         let all = put(tier, RELATION, before);
         assert_eq!(all.len(), 3);
-        assert_eq!((all[1], all[2]), (unclaimed[0], fences.write(1, RELATION)));
+        assert_eq!((all[1], all[2]), (unclaimed[0], fences.fence_to_raise(1, RELATION)));
         assert_eq!(get(tier), Err(Miss::Fenced), "it is not known which row that writer changes");
         assert_eq!(put(tier, RELATION, before), all, "a second look finds the same");
         lower(tier, &unclaimed);
@@ -195,7 +199,7 @@ fn entries_of_a_shared_record_depend_on_its_first_fence() {
         assert!(fences.is_of_unclaimed(unclaimed[0]));
         raise(tier, &unclaimed);
         let shared = put(tier, RELATION, fences.now());
-        assert_eq!(shared[1..], [unclaimed[0], fences.write(1, RELATION)]);
+        assert_eq!(shared[1..], [unclaimed[0], fences.fence_to_raise(1, RELATION)]);
         assert_eq!(get(tier), Err(Miss::Fenced), "a writer that looked before the claim");
         lower(tier, &unclaimed);
         assert_eq!(put(tier, RELATION, fences.now()), shared, "no other fence has the number of that writer");
@@ -205,7 +209,7 @@ fn entries_of_a_shared_record_depend_on_its_first_fence() {
         assert_eq!(put(tier, RELATION, fences.now()), [shared[0], shared[2]]);
         assert_eq!(get(tier), Ok(()));
         // The owner of the record has the same dependencies from now on.
-        let owner = (1..=4).find(|owner| fences.write(1, *owner) == shared[2]).expect("one of them");
+        let owner = (1..=4).find(|owner| fences.fence_to_raise(1, *owner) == shared[2]).expect("one of them");
         put(tier, owner, fences.now());
         assert_eq!(get(tier), Ok(()));
         change(tier, owner, &[]);
@@ -218,8 +222,8 @@ fn entries_of_a_shared_record_depend_on_its_first_fence() {
 fn without_records_every_change_invalidates() {
     with_tier(0, |tier| {
         let fences = tier.fences();
-        assert_eq!(put(tier, RELATION, fences.now()), [fences.write(1, RELATION)]);
-        assert_eq!((get(tier), fences.bulk(1, RELATION)), (Ok(()), None));
+        assert_eq!(put(tier, RELATION, fences.now()), [fences.fence_to_raise(1, RELATION)]);
+        assert_eq!((get(tier), fences.bulk_fence_to_raise(1, RELATION)), (Ok(()), None));
         change(tier, RELATION, &[2]);
         assert_eq!(get(tier), Err(Miss::Fenced));
     });
@@ -245,7 +249,7 @@ fn marks_survive_a_restart() {
     assert_eq!(bulk.len(), 1);
     for reported in [&[1][..], &[]] {
         with_revived(&before, |revived| {
-            assert_eq!(revived.fences().bulk(1, RELATION), Some(bulk[0]));
+            assert_eq!(revived.fences().bulk_fence_to_raise(1, RELATION), Some(bulk[0]));
             assert_eq!(get(revived), Ok(()));
             change(revived, RELATION, &[2]);
             assert_eq!(get(revived), Ok(()));
@@ -257,12 +261,12 @@ fn marks_survive_a_restart() {
     (1..=3).for_each(|other| assert_eq!(fences_of(&tier, other, tier.fences().now()).len(), 1));
     with_revived(&before, |revived| {
         let fences = revived.fences();
-        assert_eq!((fences.bulk(1, RELATION), get(revived)), (Some(bulk[0]), Ok(())));
+        assert_eq!((fences.bulk_fence_to_raise(1, RELATION), get(revived)), (Some(bulk[0]), Ok(())));
         for other in 1..=3 {
-            let is_given_back = fences.is_of_unclaimed(fences.write(1, other));
-            assert_eq!(fences.bulk(1, other).is_none(), is_given_back, "{other}");
+            let is_given_back = fences.is_of_unclaimed(fences.fence_to_raise(1, other));
+            assert_eq!(fences.bulk_fence_to_raise(1, other).is_none(), is_given_back, "{other}");
         }
-        assert!((1..=3).any(|other| fences.bulk(1, other).is_none()), "none is given back");
+        assert!((1..=3).any(|other| fences.bulk_fence_to_raise(1, other).is_none()), "none is given back");
         change(revived, RELATION, &[]);
         assert_eq!(get(revived), Err(Miss::Fenced));
     });
@@ -273,7 +277,7 @@ fn marks_survive_a_restart() {
 fn a_writer_under_way_at_a_restart_invalidates() {
     let (before, host) = (memory(BYTES), TestHost::default());
     let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
-    tier.fences().dependency(1, RELATION, tier.fences().now());
+    tier.fences().dependency_fences(1, RELATION, tier.fences().now());
     let changes = fences_to_raise(&tier, RELATION, &[]);
     raise(&tier, &changes);
     let stamp = tier.fences().now();

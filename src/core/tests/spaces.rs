@@ -5,7 +5,7 @@
 //! (`figures/statistics.rs`).
 #![cfg(not(any(loom, counting)))]
 
-use pg_cache_core::testing::{SIZES, Spinning, TestHost, memory, value};
+use pg_cache_core::testing::{SIZES, SpinningHost, TestHost, memory, value};
 use pg_cache_core::{
     Buffer, Census, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region,
     ReserveOptions, Reserved, Scope, Sizes, SpaceStats, Stamp, Tier,
@@ -280,7 +280,7 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     const ROUNDS: u64 = 3_000;
     const SPACES: u32 = 30;
     let memory = memory(256 * 1024);
-    let host = Spinning::new(MANY.shards);
+    let host = SpinningHost::new(MANY.shards);
     let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
     let named = (0..SPACES).filter(|space| tier.is_counted_alone(&tier.scope(1, *space, 0)));
     assert_eq!(named.count(), SPACES as usize);
@@ -452,7 +452,7 @@ fn several_backends_that_store_at_once_keep_to_the_quota() {
     const ENTRY: u64 = 160;
     const QUOTA: u64 = 50 * ENTRY;
     let memory = memory(256 * 1024);
-    let host = Spinning::new(MANY.shards);
+    let host = SpinningHost::new(MANY.shards);
     let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let working = AtomicU64::new(3);

@@ -13,7 +13,7 @@
 
 mod values;
 
-use pg_cache_core::testing::{self, Spinning, memory, value};
+use pg_cache_core::testing::{self, SpinningHost, memory, value};
 use pg_cache_core::{
     Acquired, Counter, FenceId, FlightRequest, Key, NewValue, Owner, Region, Sizes, Stamp, Stored, Tier,
 };
@@ -46,9 +46,9 @@ fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
 }
 
 /// Formats a tier of two shards, so small that every block is soon reused.
-fn small_tier() -> (Vec<AtomicU64>, Spinning) {
+fn small_tier() -> (Vec<AtomicU64>, SpinningHost) {
     let memory = memory(256 * 1024);
-    let host = Spinning::new(SIZES.shards);
+    let host = SpinningHost::new(SIZES.shards);
     Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     (memory, host)
 }
@@ -143,7 +143,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
 fn a_check_finds_nothing_in_a_sound_tier_while_writers_work() {
     const SHARDS: u32 = 16;
     let memory = memory(1024 * 1024);
-    let host = Spinning::new(SHARDS);
+    let host = SpinningHost::new(SHARDS);
     let sizes = Sizes { shards: SHARDS, ..SIZES };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let stop = AtomicBool::new(false);

@@ -27,7 +27,7 @@ fn with_bed(test: impl FnOnce(&Bed<'_>)) {
     host.now.set(1);
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
-    let (rows, _) = tier.fences().dependency(1, 7, tier.fences().now());
+    let (rows, _) = tier.fences().dependency_fences(1, 7, tier.fences().now());
     test(&Bed { tier: &tier, host: &host, key, rows });
     assert_eq!(tier.check(), Vec::<String>::new());
 }

@@ -59,7 +59,7 @@ pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header
         age.is_some_and(|age| is_recent(age, turn, stay, weight))
     };
     shard.set_policy_state(share.state());
-    promise(entry, header, if to_main { rounds_for(weight) } else { 0 });
+    set_rounds_left(entry, header, if to_main { rounds_for(weight) } else { 0 });
     shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
 }
 
@@ -75,7 +75,7 @@ fn rounds_for(weight: i64) -> u32 {
 }
 
 /// Writes into an entry how many rounds it has left.
-fn promise(entry: &Entry<'_>, header: &Header, rounds: u32) {
+fn set_rounds_left(entry: &Entry<'_>, header: &Header, rounds: u32) {
     if header.rounds() != rounds {
         entry.set_rounds(rounds);
     }
@@ -185,7 +185,7 @@ fn first_victim<'m, H: Host>(
         if queue == Queue::Main {
             lap.pass(header.blocks().into());
         }
-        promise(&entry, &header, rounds);
+        set_rounds_left(&entry, &header, rounds);
         shard.dequeue(&entry, &header);
         shard.enqueue(Queue::Main, &entry, &header);
     }

@@ -63,8 +63,8 @@ impl<H: Host> Tier<'_, H> {
         };
         let mut relations = Vec::new();
         for fence in self.dependencies_of(entry.block) {
-            // This must come before the look whether the entry is valid, see `Fences::name`.
-            self.fences().name_relation_of(fence);
+            // This must come before the look whether the entry is valid, see `Fences::mark_named`.
+            self.fences().mark_relation_named(fence);
             let relation = self.fences().relation_of(fence);
             if let Some(relation) = relation.filter(|_| !self.fences().is_bulk(fence)) {
                 relations.try_reserve(1)?;

@@ -15,7 +15,7 @@ use crate::figures::Event;
 use crate::glob::Glob;
 use crate::host::Host;
 use crate::key::{KEY_BYTES_MAX, Key, Scope};
-use crate::patterns::{AnnouncedPattern, Question, STEPS_MAX, Settled};
+use crate::patterns::{AnnouncedPattern, Question, STEPS_MAX, Verdict};
 use crate::reader::Reader;
 
 /// The number of new patterns during which all entries are swept once, if the slots are taken: a quarter of the slots of a server.
@@ -87,7 +87,7 @@ impl<H: Host> Tier<'_, H> {
     /// the number `except` do not count. The caller must check the fence of the space afterwards.
     pub fn is_removed_by_pattern(&self, key: &Key<'_>, stamp: Stamp, except: Option<Stamp>) -> bool {
         self.has_pattern_since(&key.scope, stamp, Stamp::LATEST)
-            && self.asks(&key.scope, key.bytes, stamp, except) != Settled::Kept
+            && self.compare_with_patterns(&key.scope, key.bytes, stamp, except) != Verdict::Kept
     }
 
     /// Whether the space has a pattern that is announced, or later than the stamp or the safe stamp.
@@ -97,7 +97,13 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Compares a key with the announced patterns and with those since a stamp.
-    fn asks(&self, scope: &Scope, key: &[u8], since: Stamp, except: Option<Stamp>) -> Settled {
+    fn compare_with_patterns(
+        &self,
+        scope: &Scope,
+        key: &[u8],
+        since: Stamp,
+        except: Option<Stamp>,
+    ) -> Verdict {
         let (space_id, role) = (scope.space_id(), scope.role);
         let question = Question { space_id, role, key, since, announced: true, except };
         self.patterns().ask(&question, &mut { STEPS_MAX })
@@ -118,7 +124,8 @@ impl<H: Host> Tier<'_, H> {
         if reader.arrived.is_some_and(|arrived| stamp >= arrived) {
             return Some(stamp);
         }
-        let is_kept = self.asks(scope, key, stamp.min(reader.safe_stamp), None) == Settled::Kept;
+        let is_kept =
+            self.compare_with_patterns(scope, key, stamp.min(reader.safe_stamp), None) == Verdict::Kept;
         // The floor must be checked after the slots.
         let holds = self.fences().holds(scope.fences[1], stamp, reader.safe_stamp);
         (is_kept && holds).then_some(as_of)
@@ -153,7 +160,7 @@ impl<H: Host> Tier<'_, H> {
             announced: false,
             except: None,
         };
-        self.patterns().ask(&question, steps) == Settled::Removed
+        self.patterns().ask(&question, steps) == Verdict::Removed
     }
 
     /// Answers whether a pattern that was committed has removed a saved value for good.
@@ -161,7 +168,7 @@ impl<H: Host> Tier<'_, H> {
         let (space_id, role) = (scope.space_id(), scope.role);
         let question = Question { space_id, role, key, since: stamp, announced: false, except: None };
         self.fences().has_changed_since(scope.patterns, stamp)
-            && self.patterns().ask(&question, &mut { STEPS_MAX }) == Settled::Removed
+            && self.patterns().ask(&question, &mut { STEPS_MAX }) == Verdict::Removed
     }
 
     /// Copies the key of an entry to `into`, and returns the copy.
@@ -211,7 +218,7 @@ impl<H: Host> Tier<'_, H> {
             announced: true,
             except: None,
         };
-        if self.patterns().ask(&question, steps) == Settled::Kept
+        if self.patterns().ask(&question, steps) == Verdict::Kept
             && self.holds_as_of(entry, header.stamp(), scope)
         {
             self.set_later_stamp(entry, as_of);

@@ -487,7 +487,7 @@ impl<H: Host> Tier<'_, H> {
             || header.dependency_count() > 0
                 && !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp)
         {
-            valid_at = self.forgiven(entry.block, scope, reader).ok_or(Miss::Fenced)?;
+            valid_at = self.valid_at_if_accepted(entry.block, scope, reader).ok_or(Miss::Fenced)?;
         }
         if self.has_pattern_since(scope, stamp, reader.safe_stamp) {
             *compared = Some(self.entry_outlasts_patterns(entry.block, scope, reader).ok_or(Miss::Fenced)?);
@@ -531,7 +531,7 @@ impl<H: Host> Tier<'_, H> {
     /// Returns the [`Meta::valid_at`] for the reader, or None if the reader does not accept the entry.
     #[cold]
     #[inline(never)]
-    fn forgiven(&self, block: u32, scope: &Scope, reader: Reader<'_>) -> Option<u32> {
+    fn valid_at_if_accepted(&self, block: u32, scope: &Scope, reader: Reader<'_>) -> Option<u32> {
         let entry = Entry::new(self.region, &self.layout, block);
         let header = entry.header();
         if reader.arrived.is_some_and(|arrived| header.stamp() >= arrived) {

@@ -8,7 +8,7 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};
-use crate::store::keyspace::{Keyspace, unfit};
+use crate::store::keyspace::{Keyspace, why_unfit};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::safe_stamp;
@@ -58,7 +58,7 @@ pub fn keyspace_to_change(space: &Space, key: &[u8]) -> Result<Keyspace, Status>
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
     let keyspace = keyspace_in_use(space)?;
-    unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
+    why_unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
 /// Does the same as [`keyspace_to_change`] for a value that is computed if it is not found. Also returns an error if the
@@ -73,7 +73,7 @@ pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status
 pub fn keyspace_to_count(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     let keyspace = keyspace_in_use(space)?;
-    unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
+    why_unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
 /// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache; the status then says why.

@@ -10,7 +10,7 @@ use crate::store::keyspace::{Keyspace, hash};
 use crate::store::kind;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
-use crate::store::table::reading::settle;
+use crate::store::table::reading::bring_back_or_forget;
 use crate::store::transaction::{OwnKey, pending};
 use pg_cache_core::{Miss, Stamp};
 
@@ -59,6 +59,6 @@ fn bring_back(keyspace: &Keyspace, key: &[u8]) {
     if let Some(name) = keyspace.key(key, hash(key))
         && let Err(Miss::Saved(location)) = keyspace.tier.peek(&name, Stamp::LATEST)
     {
-        settle(keyspace, &name, location);
+        bring_back_or_forget(keyspace, &name, location);
     }
 }

@@ -27,6 +27,6 @@ pub use access::{keyspace_for_reading, keyspace_to_compute, keyspace_to_count};
 pub use invalidating::{flush, invalidate_pattern, invalidate_relation, invalidate_tag};
 pub use lifetime::{NO_LIFE, expires, touch};
 pub use listing::{RETURNED_BYTES_MAX, keys};
-pub use reading::{Accepts, end, hit_of_own, peek, read, read_accepting};
+pub use reading::{Accepts, count_time, hit_of_own, peek, read, read_accepting};
 pub use removing::{remove, remove_previous};
 pub use writing::{Mode, NO_VALUE, NewEntry, set};

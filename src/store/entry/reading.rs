@@ -4,7 +4,7 @@
 
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};
-use crate::store::keyspace::{Keyspace, hash, unfit};
+use crate::store::keyspace::{Keyspace, hash, why_unfit};
 use crate::store::latency::{self, Short};
 use crate::store::prefetch;
 use crate::store::space::Space;
@@ -29,7 +29,7 @@ pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     let began = latency::begin(Short::Get);
     let found = read_accepting(space, key, Accepts::default(), into);
     if let Some(began) = began {
-        end(began, [Operation::GetFromMemory, Operation::GetFromTable]);
+        count_time(began, [Operation::GetFromMemory, Operation::GetFromTable]);
     }
     found
 }
@@ -38,7 +38,7 @@ pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
 /// a table.
 #[cold]
 #[inline(never)]
-pub fn end(began: Instant, operations: [Operation; 2]) {
+pub fn count_time(began: Instant, operations: [Operation; 2]) {
     match status::current() {
         Some(Status::Hot) => latency::end(began, operations[0]),
         Some(Status::Table) => latency::end(began, operations[1]),
@@ -126,7 +126,7 @@ fn look_accepting(
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
     // A key that cannot be stored may be a gigabyte long, so it is never hashed.
-    if let Some(why) = unfit(bytes) {
+    if let Some(why) = why_unfit(bytes) {
         return Err(Status::Miss(why));
     }
     let hash = hash(bytes);

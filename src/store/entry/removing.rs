@@ -6,7 +6,7 @@ use super::access::keyspace_for_invalidation;
 use super::reading::is_there;
 use crate::pg::error::Refused;
 use crate::pg::transaction;
-use crate::store::keyspace::{Keyspace, unfit};
+use crate::store::keyspace::{Keyspace, why_unfit};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::pending;
@@ -15,7 +15,7 @@ use crate::store::transaction::pending;
 /// removal cannot be recorded, invalidates the space instead.
 pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let Some(keyspace) = keyspace_for_invalidation(space)? else { return Ok(false) };
-    if let Some(why) = unfit(key) {
+    if let Some(why) = why_unfit(key) {
         status::set(Status::Refused(why));
         return Ok(false);
     }
@@ -38,7 +38,7 @@ pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     match is_there(keyspace, key) {
         true => pending::invalidate_space(keyspace),
         // A cache outside of the database may still have the value that was evicted here.
-        false => pending::name_space(keyspace),
+        false => pending::note_space_in_journal(keyspace),
     }
 }
 
@@ -47,7 +47,7 @@ pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
 #[cold]
 pub fn remove_while_disabled(space: &Space, key: &[u8]) {
     if !transaction::is_parallel_worker()
-        && unfit(key).is_none()
+        && why_unfit(key).is_none()
         && let Some(keyspace) = space.keyspace()
     {
         remove_previous(&keyspace, key);

@@ -20,7 +20,9 @@ pub use privileges::{
     require_rights_of_owner,
 };
 pub use resolving::{
-    Space, any_keyspace, observed, of_owner, require_tag_writer, with_privilege, with_privilege_of,
+    Space, any_keyspace, default_for_owner, observed, require_tag_writer, with_privilege, with_privilege_of,
     without_privilege,
 };
-pub use rows::{DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, each, each_name, every, options, unknown};
+pub use rows::{
+    DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, each_name, each_space, each_with_row, options, unknown,
+};

@@ -6,7 +6,7 @@
 //! every space.
 
 use super::options::Options;
-use super::rows::{DEFAULT, DEFAULT_OID, every, require_tables};
+use super::rows::{DEFAULT, DEFAULT_OID, each_space, require_tables};
 use crate::pg::catalog::{self, Rows, Table, spaces};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
@@ -131,7 +131,7 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
     let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
     granted.sort_unstable();
     let visible = |oid: u32| all || granted.binary_search_by_key(&oid, |(space, _)| *space).is_ok();
-    every(|oid, name, options| {
+    each_space(|oid, name, options| {
         if visible(oid) {
             with(oid, name, options);
         }

@@ -164,7 +164,7 @@ pub fn any_keyspace() -> Option<Keyspace> {
 }
 
 /// Returns the default space if the current role owns the extension. `what` is as for [`require_owner`].
-pub fn of_owner(what: &str) -> Result<Rc<Space>, Refused> {
+pub fn default_for_owner(what: &str) -> Result<Rc<Space>, Refused> {
     require_owner(what)?;
     resolve(DEFAULT.as_bytes(), Role::current())
 }

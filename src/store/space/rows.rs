@@ -49,7 +49,7 @@ pub fn unknown(name: &str) -> Refused {
 }
 
 /// Calls `with` with the OID, name and options of every space. The default space has no row if it was never altered.
-pub fn every(mut with: impl FnMut(u32, &str, &Options)) {
+pub fn each_space(mut with: impl FnMut(u32, &str, &Options)) {
     let mut is_altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
         let oid = row.oid(spaces::OID).unwrap_or_default();
@@ -62,7 +62,7 @@ pub fn every(mut with: impl FnMut(u32, &str, &Options)) {
     }
 }
 
-/// Calls `with` with the OID and the name of every space. It takes less time for each space than [`every`].
+/// Calls `with` with the OID and the name of every space. It takes less time for each space than [`each_space`].
 pub fn each_name(mut with: impl FnMut(u32, &str)) {
     let mut is_altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
@@ -76,7 +76,7 @@ pub fn each_name(mut with: impl FnMut(u32, &str)) {
 }
 
 /// Calls `with` with the OID and options of each space that has a row. The default space has none if it was never altered.
-pub fn each(mut with: impl FnMut(u32, &Options)) {
+pub fn each_with_row(mut with: impl FnMut(u32, &Options)) {
     catalog::read(Table::Spaces, Rows::All, |row| {
         with(row.oid(spaces::OID).unwrap_or_default(), &Options::of(row));
     });

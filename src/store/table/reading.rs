@@ -71,7 +71,7 @@ fn count(keyspace: &Keyspace, key: &Key<'_>, missed: Option<Miss>) {
 /// Brings a saved value back into memory, or forgets it, so that an operation that decides whether the key has a value can try
 /// again. The value is brought back even if its space keeps values in tables only. It is lost if there is no room in memory, or if
 /// the table cannot be locked at once. May raise an error if the disk cannot be read.
-pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
+pub fn bring_back_or_forget(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
     let mut copy = Vec::new();
     let judge = |saved: &SavedValue<'_>| match keyspace.tier.is_saved_useless(&keyspace.scope, saved) {
         true => Err(Miss::Expired),

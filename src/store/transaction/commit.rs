@@ -160,9 +160,9 @@ impl Commit {
                 Action::Touch(_, expires) => Ok(Some(Step::Touch(*expires))),
                 Action::Set(own, value) => {
                     let is_valid = ledger.is_valid(change, own, value, written, command_id);
-                    self.set(own, &key, value, is_valid)
+                    self.step_to_set(own, &key, value, is_valid)
                 }
-                Action::Remove(own) => self.remove(own, &key).map(Some),
+                Action::Remove(own) => self.step_to_remove(own, &key).map(Some),
                 Action::Invalidate(..) => Ok(None),
             };
             match step {
@@ -175,7 +175,7 @@ impl Commit {
 
     /// Returns the step that publishes a value. There is none if the value is a fill that cannot be stored. The error is the fence
     /// that must be raised instead.
-    fn set(
+    fn step_to_set(
         &self,
         own: &OwnKey,
         key: &Key<'_>,
@@ -188,12 +188,12 @@ impl Commit {
             (None, Basis::Lease(_)) => Ok(None),
             (Some(reservation), _) => Ok(Some(Step::Publish(reservation))),
             // The previous value must go even if there is no memory for the new one.
-            (None, _) => self.remove(own, key).map(Some),
+            (None, _) => self.step_to_remove(own, key).map(Some),
         }
     }
 
     /// Returns the step that removes a key. The error is the fence that must be raised instead.
-    fn remove(&self, own: &OwnKey, key: &Key<'_>) -> Result<Step, FenceId> {
+    fn step_to_remove(&self, own: &OwnKey, key: &Key<'_>) -> Result<Step, FenceId> {
         if !self.announced {
             return Ok(Step::Remove(None));
         }
@@ -289,7 +289,7 @@ impl Commit {
             };
             match (step, action) {
                 (Step::Publish(reservation), Action::Set(own, value)) => {
-                    let is_removed = ledger.patterns().remove(&own.keyspace, &own.bytes, None);
+                    let is_removed = ledger.patterns().have_removed(&own.keyspace, &own.bytes, None);
                     let stamp = || stamp_of(own, value, &key, is_removed, raised, lowered_at);
                     match (value.basis, *announced) {
                         (Basis::Claim(claim), true) => {

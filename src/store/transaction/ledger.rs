@@ -422,7 +422,7 @@ impl Ledger {
     #[cold]
     pub fn own(&self, keyspace: &Keyspace, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
         let Some(at) = self.latest(keyspace, key, hash) else {
-            let is_gone = self.patterns.remove(keyspace, key, None);
+            let is_gone = self.patterns.have_removed(keyspace, key, None);
             return if is_gone { Own::Gone } else { Own::Nothing };
         };
         let change = &self.changes[at];
@@ -434,7 +434,7 @@ impl Ledger {
             }
             Action::Touch(_, expires)
                 if *expires > shared::tick()
-                    && !self.patterns.remove(keyspace, key, Some(change.sequence)) =>
+                    && !self.patterns.have_removed(keyspace, key, Some(change.sequence)) =>
             {
                 Own::Touched(*expires)
             }
@@ -457,7 +457,7 @@ impl Ledger {
         written: &[FenceId],
         command_id: u32,
     ) -> bool {
-        if self.patterns.remove(&key.keyspace, &key.bytes, Some(change.sequence)) {
+        if self.patterns.have_removed(&key.keyspace, &key.bytes, Some(change.sequence)) {
             return false;
         }
         if value.command_id != command_id

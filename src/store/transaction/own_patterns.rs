@@ -112,7 +112,7 @@ impl OwnPatterns {
     /// only later patterns count. It is None if the transaction has not changed the key. A key that takes too long to compare
     /// counts as removed.
     #[inline]
-    pub fn remove(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
+    pub fn have_removed(&self, keyspace: &Keyspace, key: &[u8], changed_at: Option<u64>) -> bool {
         let is_later = |own: &&OwnPattern| changed_at.is_none_or(|at| own.sequence > at);
         if self.is_empty() {
             return false;

@@ -259,7 +259,7 @@ pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
 
 /// Replaces a value that the transaction has set by a counter with this number. The time to live and the dependencies stay. Does
 /// nothing if the latest change of the key did not set it.
-pub fn count(key: OwnKey, number: i64) -> Result<(), NotRecorded> {
+pub fn replace_by_counter(key: OwnKey, number: i64) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
         let Some(value) = pending.ledger.latest_set(&key) else { return Ok(()) };
         let bytes = memory::try_copy(&number.to_ne_bytes())?.into_boxed_slice();
@@ -319,7 +319,7 @@ pub fn invalidate_pattern(keyspace: &Keyspace, pattern: Glob<'_>) {
 
 /// Records that the journal must say that everything in the space of a keyspace has changed, although no entry is invalidated. May
 /// raise errors.
-pub fn name_space(keyspace: &Keyspace) {
+pub fn note_space_in_journal(keyspace: &Keyspace) {
     let fence = keyspace.tier.fences().reserved(Reserved::Grants(shared::database()));
     invalidate_exactly(fence, Named::Space(keyspace.scope.space()));
 }
@@ -420,11 +420,11 @@ impl Pending {
         }
         let relations = self.invalidated_relations();
         for look in 1..=LOOKS_MAX {
-            let claims = tier.fences().claims();
+            let claims = tier.fences().claim_count();
             let look = Look::of_number(look);
             let fences = memory::collect(relations.iter().flat_map(|oid| look.fences(tier, *oid)));
             self.commit.raise_more(tier, &fences);
-            if tier.fences().claims() == claims {
+            if tier.fences().claim_count() == claims {
                 return;
             }
         }

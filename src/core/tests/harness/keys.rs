@@ -51,7 +51,7 @@ pub fn dependencies(tier: &Tier<'_, &TestHost>, tags: u8) -> Vec<FenceId> {
 /// Returns the fence of a tag. Tag 0 is a relation: see [`RELATION`].
 pub fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
     if tag == RELATION {
-        return tier.fences().relation(1, 7, Relation::Any);
+        return tier.fences().claim_fence(1, 7, Relation::Any);
     }
     // The highest bits of a hash select the fence, so no two tags share one.
     tier.fences().tag(u64::from(tag) << 60)

@@ -93,7 +93,7 @@ impl Saver {
         let generation = catalog::generation();
         if self.spaces.0 != generation {
             let mut found = BTreeMap::new();
-            space::each(|oid, options| _ = found.insert(oid, options.tiers));
+            space::each_with_row(|oid, options| _ = found.insert(oid, options.tiers));
             self.spaces = (generation, found);
         }
     }

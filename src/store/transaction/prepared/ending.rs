@@ -114,7 +114,7 @@ impl Ending {
         self.has_changed_cache = self.changes_cache();
         let mut wanted = std::mem::take(&mut self.recorded);
         for look in 1..=LOOKS_MAX {
-            let claims = fences.claims();
+            let claims = fences.claim_count();
             let look = Look::of_number(look);
             let (relations, trees) = table_writes::fences_of_relations(tier, &self.relations, look);
             self.trees.get_or_insert(trees);
@@ -128,7 +128,7 @@ impl Ending {
                 fences.raise(fence);
                 self.raised.push(fence);
             }
-            if fences.claims() == claims {
+            if fences.claim_count() == claims {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! A relation that cached values depend on has a *record*, and so a fence of its own; relations without a record share fences. A
 //! record also has a *bulk fence*, for entries that depend on single rows of the relation. Another session may give a relation a
-//! record at any time, or mark the record as one whose bulk fence must be raised. `Fences::claims` then grows. So a session that
+//! record at any time, or mark the record as one whose bulk fence must be raised. `Fences::claim_count` then grows. So a session that
 //! has looked up fences must raise them, and then look again if that number has changed.
 
 use crate::pg::shared::{self, HotTier};
@@ -19,7 +19,7 @@ pub const LOOKS_MAX: u32 = 8;
 /// time, or mark the record for entries that depend on single rows.
 #[derive(Clone, Copy)]
 pub enum Look {
-    /// The session looks again if `Fences::claims` has changed after it has raised the fences.
+    /// The session looks again if `Fences::claim_count` has changed after it has raised the fences.
     Repeated,
     /// The session does not look again. So it gives the relation a record, and raises the bulk fence even without a mark.
     Final,
@@ -33,7 +33,7 @@ impl Look {
 
     /// Returns the fences, without those of the tables above the relation.
     pub fn fences(self, tier: &HotTier, relation: u32) -> impl Iterator<Item = FenceId> + use<> {
-        let claimed = |which| tier.fences().relation(shared::database(), relation, which);
+        let claimed = |which| tier.fences().claim_fence(shared::database(), relation, which);
         let fences = match self {
             Self::Repeated => [Some(fence_of(tier, relation)), bulk_of(tier, relation)],
             Self::Final => [Relation::Any, Relation::Bulk].map(|which| Some(claimed(which))),
@@ -43,14 +43,14 @@ impl Look {
 }
 
 /// Returns the fence that a write to the relation raises, without the fences of the tables above it. The result is valid until a
-/// relation is given a record (`Fences::claims`).
+/// relation is given a record (`Fences::claim_count`).
 pub fn fence_of(tier: &HotTier, relation: u32) -> FenceId {
-    tier.fences().write(shared::database(), relation)
+    tier.fences().fence_to_raise(shared::database(), relation)
 }
 
 /// Returns the bulk fence of a relation, if an entry may depend on it. Cannot fail.
 pub fn bulk_of(tier: &HotTier, relation: u32) -> Option<FenceId> {
-    tier.fences().bulk(shared::database(), relation)
+    tier.fences().bulk_fence_to_raise(shared::database(), relation)
 }
 
 /// Returns the fences of the relation and of the tables above it in inheritance trees, each with its table: the fence that a write

@@ -74,7 +74,7 @@ struct TableWrites {
     spared: Vec<(u32, FenceId)>,
     /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
     generation: Option<u64>,
-    /// The value of `Fences::claims`, which grows when a relation is given a record, from before the search for the fences.
+    /// The value of `Fences::claim_count`, which grows when a relation is given a record, from before the search for the fences.
     claims: u64,
     /// The stamp as of which this session knows the inheritance trees. Trees may have grown since.
     trees: Stamp,
@@ -198,7 +198,7 @@ impl TableWrites {
             self.are_complete = are_complete;
             counters.list(&mut self.counted_tables);
             self.resolve(tier);
-        } else if self.claims != tier.fences().claims() {
+        } else if self.claims != tier.fences().claim_count() {
             self.resolve(tier);
         }
         counters
@@ -227,13 +227,13 @@ impl TableWrites {
         (self.generation, self.raised) = (None, false);
     }
 
-    /// Finds the fences of the relations. `Fences::claims` and `relation::generation` must be read before the search. If a relation
+    /// Finds the fences of the relations. `Fences::claim_count` and `relation::generation` must be read before the search. If a relation
     /// is given a record or a message arrives during the search, the next look then finds the fences again; otherwise a commit
     /// would leave a fence out. May raise errors.
     #[cold]
     fn resolve(&mut self, tier: &HotTier) {
         (self.generation, self.raised) = (None, false);
-        self.claims = tier.fences().claims();
+        self.claims = tier.fences().claim_count();
         let generation = relation::generation();
         self.divide_relations();
         self.fences.clear();
@@ -369,13 +369,18 @@ impl TableWrites {
 /// file. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     if [Broken::Late, Broken::Never, Broken::Unseen].contains(&settings::broken()) {
-        compare(tier, &[], &[], None);
+        check_targets_are_fenced(tier, &[], &[], None);
         return call(&[]);
     }
     TABLE_WRITES.with_borrow_mut(|written| {
         written.switches = row_changes::switches();
         written.counters = written.refresh(tier);
-        compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
+        check_targets_are_fenced(
+            tier,
+            &written.fences,
+            &written.unchanged,
+            Some((written.claims, written.generation)),
+        );
         written.raised = true;
         call(&written.fences_to_raise())
     })
@@ -385,7 +390,7 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
 /// the fences were raised, and again until it returns none. May raise errors.
 pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
     TABLE_WRITES.with_borrow_mut(|written| {
-        if !written.raised || written.claims == tier.fences().claims() {
+        if !written.raised || written.claims == tier.fences().claim_count() {
             return None;
         }
         written.resolve(tier);
@@ -420,13 +425,18 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
 /// there is a fence for every other relation that its statements have named as their target. May raise errors.
 pub fn before_prepare(tier: &HotTier) -> Vec<u32> {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
-        compare(tier, &[], &[], None);
+        check_targets_are_fenced(tier, &[], &[], None);
         return Vec::new();
     }
     TABLE_WRITES.with_borrow_mut(|written| {
         written.switches = row_changes::switches();
         written.counters = written.refresh(tier);
-        compare(tier, &written.fences, &written.unchanged, Some((written.claims, written.generation)));
+        check_targets_are_fenced(
+            tier,
+            &written.fences,
+            &written.unchanged,
+            Some((written.claims, written.generation)),
+        );
         memory::copy(&written.unchanged)
     })
 }
@@ -457,10 +467,15 @@ pub fn end() {
 /// (`pg/targets.rs`). A target in `_unchanged` needs no fence, because none of its rows have changed. But if a statement has
 /// processed rows of the target, these rows have changed, so the target needs its fences even if it is in `_unchanged`.
 ///
-/// `_as_of` has `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record
+/// `_as_of` has `Fences::claim_count` and `relation::generation` from before the fences were found. If a relation was given a record
 /// since, or the session has learned that a tree has grown, the fences cannot be compared: the commit looks again itself, or raises
 /// the fence of trees.
-fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Option<(u64, Option<u64>)>) {
+fn check_targets_are_fenced(
+    _tier: &HotTier,
+    _fences: &[FenceId],
+    _unchanged: &[u32],
+    _as_of: Option<(u64, Option<u64>)>,
+) {
     #[cfg(debug_assertions)]
     if locks::has_written() && ![Broken::Late, Broken::Never, Broken::Uncounted].contains(&settings::broken())
     {
@@ -471,7 +486,7 @@ fn compare(_tier: &HotTier, _fences: &[FenceId], _unchanged: &[u32], _as_of: Opt
         };
         let named = targets::named().into_iter().filter(|oid| _unchanged.binary_search(oid).is_err());
         let missing = named.chain(targets::changed()).find(is_missing);
-        let now = || (_tier.fences().claims(), Some(relation::generation()));
+        let now = || (_tier.fences().claim_count(), Some(relation::generation()));
         let comparable = || _as_of.is_none_or(|as_of| as_of == now());
         if let Some(oid) = missing.filter(|_| comparable()) {
             let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;

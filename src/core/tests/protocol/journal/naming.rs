@@ -1,5 +1,5 @@
 //! The changes of relations that are *named*, that is, have a record in the journal: those of relations that are *marked*
-//! (`Fences::name` in `fence/records.rs`). A session marks a relation before it gives a value out of the database that depends on
+//! (`Fences::mark_named` in `fence/records.rs`). A session marks a relation before it gives a value out of the database that depends on
 //! it.
 //!
 //! In this file, a *record* is that of the relation in the table of fences, as in `claims.rs`. The model has one relation, which
