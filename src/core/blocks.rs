@@ -1,4 +1,5 @@
-//! Storage of a shard: blocks of 16 bytes, allocated in runs, with one bit for each block.
+//! Storage of a shard: blocks of 16 bytes, allocated in *runs* of neighbouring blocks, with one bit for each block. A *shard* is a
+//! part of the tier (the cache) with a lock of its own. The *region* is the shared memory of the tier, as words of 64 bits.
 //!
 //! A bit is set while its block is in use. There are no lists of free blocks that could be corrupted, and freed blocks need no
 //! merging: free blocks that are neighbours form one run. A search starts where the last search ended (next fit) and wraps around
@@ -7,8 +8,6 @@
 //! Access: while other processes use the region, the bitmap must only be read and written under the shard's lock, with one
 //! exception. A *spread* entry may have blocks in other shards than the shard of its key. The holder of the lock of the key's shard
 //! may also read the bits of these blocks. The lock keeps the entry in its hash bucket (*linked*), so its blocks stay in use.
-//!
-//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
 
 use crate::layout::Layout;
 use crate::region::Region;

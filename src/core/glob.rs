@@ -1,4 +1,5 @@
-//! Patterns over keys: `*` matches any bytes, `?` matches one character, and `\` makes the next byte literal.
+//! Patterns over keys, such as `user:42:*`: `*` matches any bytes, `?` matches one character, and `\` makes the next byte literal.
+//! Whole sets of keys are invalidated (`patterns/`) and listed by them.
 //!
 //! Keys are bytes. Where a key holds bytes in the form of a UTF-8 character, `?` matches the whole character, and `*` takes all of
 //! its bytes or none. Anywhere else, `?` matches one byte, and `*` any number of bytes.

@@ -1,4 +1,5 @@
-//! Functions that spread numbers over a range or over all bits: for slots, buckets, shards and checksums.
+//! Functions that spread numbers over a range or over all bits. The core uses them to choose slots, buckets and shards by a hash,
+//! and for checksums.
 
 /// Returns a number below `bound`, evenly distributed if the upper halves of the hashes are: the lower half is ignored. Returns 0
 /// if `bound` is 0.

@@ -1,6 +1,6 @@
-//! The host of a tier: the process that it runs in.
-//!
-//! A *tier* is a cache in memory that several processes share. A *shard* is a part of the tier with a lock of its own.
+//! The host of a tier: the process that the tier runs in. A *tier* is a cache in memory that several processes share, and a *shard*
+//! is a part of it with a lock of its own. The extension lends the tier the server's locks and its clock (`pg/shared/host.rs`);
+//! tests have hosts of their own (`testing.rs`).
 
 /// The services that the tier needs from its host, the process that it runs in. While the tier holds a lock, it calls only `now`,
 /// `moment`, `refuses_blocks` and `unlock`.

@@ -1,7 +1,9 @@
-//! The identity of an entry: a database, a space, a role, and the bytes of a key.
+//! The identity of an entry, a cached value: a database, a space, a role, and the bytes of a key. A *space* is a set of keys in one
+//! database, and a *scope* is the database, the space and the role together. A *mark* is a key without its bytes.
 //!
-//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *tier* is a cache in memory that
-//! several processes share.
+//! A scope carries what every access to its keys needs: the *fences* of the database and of the space, words in shared memory that
+//! say when all their entries were last invalidated, and the *cell*, the place where the space's statistics are counted. A *tier*
+//! is a cache in memory that several processes share; it consists of *shards*, each with a lock and hash buckets of its own.
 
 use crate::fence::FenceId;
 

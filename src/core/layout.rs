@@ -1,4 +1,5 @@
-//! The positions of all structures in the region.
+//! The positions of all structures in the region, the shared memory of the tier (the cache) as words of 64 bits. Every other file
+//! of the core finds its words through a [`Layout`].
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
@@ -14,8 +15,8 @@
 //! blocks   of the first shard, of the second one, ...            see tier/entry.rs
 //! ```
 //!
-//! Blocks are numbered from the start of the region. So a block's number gives the position of its words, in every shard.
-//! Block 0 lies in the header and never belongs to an entry.
+//! Blocks are numbered from the start of the region. So a block's number gives the position of its words, in every shard. Block 0
+//! lies in the header and never belongs to an entry.
 //!
 //! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
 //! them and keeps its own copy, so that later damage to the region cannot move anything.
@@ -45,7 +46,7 @@ const AT_TAGS: usize = 5;
 const AT_BACKENDS: usize = 6;
 const AT_SHARDS: usize = LINE;
 const AT_SWEEP: usize = LINE + 1;
-/// How many folds of rows of statistics have begun, and how many have ended.
+/// How many folds of rows of statistics have begun, and how many have ended (`figures/statistics.rs`).
 pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
 /// Grows whenever an entry depends on a relation whose record is not settled: see `fence/mod.rs`.
@@ -78,7 +79,8 @@ const SHARDS_MAX: usize = 1024;
 /// every order and do with less.
 const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
-/// A reserved fence has a cache line of its own, with an identity, the fence, and the pattern fence of a space.
+/// A reserved fence, that of a database, a space and the like (`fence/reserved.rs`), has a cache line of its own, with an identity,
+/// the fence, and the pattern fence of a space.
 pub(crate) const RESERVED_WORDS: usize = LINE;
 /// The words of the head of a slot for a pattern, and the words for the bytes of the pattern.
 pub(crate) const PATTERN_HEAD_WORDS: usize = 4;
@@ -95,7 +97,7 @@ pub(crate) const AT_BULK: usize = 3;
 pub(crate) const AT_CHANGES: usize = 4;
 /// The tick of the last change.
 pub(crate) const AT_LAST: usize = 5;
-/// How many entries the changes have killed.
+/// How many entries the changes have killed, that is, made invalid (`figures/relation_stats.rs`).
 pub(crate) const AT_KILLED: usize = 6;
 /// Flags: [`SETTLED`], [`WATCHED`], [`BULK`] and [`BULK_SETTLED`].
 pub(crate) const AT_STATE: usize = 7;
@@ -103,8 +105,8 @@ pub(crate) const AT_STATE: usize = 7;
 pub(crate) const SETTLED: u64 = 1;
 /// Changes of the relation are named in the journal: see `fence/records.rs`.
 pub(crate) const WATCHED: u64 = 2;
-/// Entries may depend on the second fence, so writers must raise it, and the second fence has taken over the changes of the first
-/// one from before: see `fence/mod.rs`.
+/// Entries may depend on the second fence, so writers must raise it ([`BULK`]). The second fence has taken over the changes of the
+/// first one from before ([`BULK_SETTLED`]). See `fence/mod.rs`.
 pub(crate) const BULK: u64 = 4;
 pub(crate) const BULK_SETTLED: u64 = 8;
 /// There is one unclaimed fence for this many records, up to a limit. Writers of relations that have claimed no record share them.
@@ -138,9 +140,9 @@ pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS + NAME_WORDS;
 pub(crate) const NAME_WORDS: usize = LINE;
 /// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// There is one slot for a flight for this many bytes of blocks, within limits. They take one to two and a half percent of a tier
-/// up to 2 GB, and less of a larger one. A model of interleavings has one key in flight, and each look at another slot would be one
-/// more step to interleave.
+/// There is one slot for a flight, a key that a session computes or claims (`tier/flight.rs`), for this many bytes of blocks,
+/// within limits. The slots take one to two and a half percent of a tier up to 2 GB, and less of a larger one. A model of
+/// interleavings has one key in flight, and each look at another slot would be one more step to interleave.
 const BYTES_PER_FLIGHT: usize = 2 << 10;
 const FLIGHTS_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
 const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };
@@ -148,7 +150,8 @@ const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };
 pub(crate) const SLOTS_OF_SET: u32 = 64;
 /// The words of a slot for a flight: a hash and a record.
 pub(crate) const FLIGHT_WORDS: usize = 6;
-/// The locations that a key may be in: one set of the directory, a cache line.
+/// The locations that a key may be in: one set of the directory, a cache line. A location says where a value is saved
+/// (`tier/directory.rs`).
 pub(crate) const LOCATIONS_OF_SET: usize = LINE;
 
 /// The sizes of a region's parts. The whole layout follows from them.

@@ -1,9 +1,9 @@
 //! The data structures of pg_cache: bytes and atomics, without any PostgreSQL code.
 //!
-//! A [`Tier`] stores entries in a block of memory that many processes share. An *entry* holds the value of a key. Each key belongs
-//! to a *space*, a set of keys in one database. A *dependency* of an entry is a relation, or something else, whose change makes the
-//! value invalid; a *fence* is the word that says when the dependency last changed. Reading takes no lock, unless writers disturb
-//! every attempt.
+//! A [`Tier`] stores entries in a block of memory that many processes share, the *region*. Its *host* is the process that uses it.
+//! An *entry* holds the value of a key. Each key belongs to a *space*, a set of keys in one database. A *dependency* of an entry is
+//! a relation, or something else, whose change makes the value invalid; a *fence* is the word that says when the dependency last
+//! changed. A *shard* is a part of the tier with a lock of its own. Reading takes no lock, unless writers disturb every attempt.
 //!
 //! # Memory map
 //!
@@ -25,8 +25,8 @@
 //!
 //! # Files
 //!
-//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import only
-//!   each other and `sync.rs`.
+//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import only each other and
+//!   `sync.rs`.
 //! - `sync.rs` chooses the atomics, and `counting.rs` has those that count writes. `hash.rs` spreads numbers.
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
@@ -58,11 +58,11 @@
 //! # Cost
 //!
 //! An entry takes 56 bytes of header, 4 bytes for each dependency (an odd number of them takes 4 more), its key and its value,
-//! rounded up to 16 bytes. An entry that may be served stale takes one more word. In such an entry, and in a
-//! counter, the key is also padded to whole words. An entry in several pieces takes 8 more bytes for
-//! each piece. In addition, each 256 bytes of blocks come with 4 bytes of buckets, 2 of ghosts, 2 of bitmap and half a byte of
-//! visited bits. So an entry with a key of 20 bytes and a value of 100 bytes takes 176 + 6 bytes: 62 more than its content. `make
-//! bench` prints the overhead in a full tier, and the size of fences, flights and statistics.
+//! rounded up to 16 bytes. An entry that may be served stale takes one more word. In such an entry, and in a counter, the key is
+//! also padded to whole words. An entry in several pieces takes 8 more bytes for each piece. In addition, each 256 bytes of blocks
+//! come with 4 bytes of buckets, 2 of ghosts, 2 of bitmap and half a byte of visited bits. So an entry with a key of 20 bytes and a
+//! value of 100 bytes takes 176 + 6 bytes: 62 more than its content. `make bench` prints the overhead in a full tier, and the size
+//! of fences, flights and statistics.
 //!
 //! Statistics take 5 376 bytes for each backend, whose slot has counts for eight spaces at a time, and 640 bytes for each reserved
 //! fence, which may belong to a space. With 120 backends and 1024 reserved fences that is 1.3 MB. The fences and figures of a

@@ -1,8 +1,9 @@
 //! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! Most tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word,
-//! not the position that the layout intends.
+//! Most tests change a fence or the clock of changes and look which word of the *region*, the shared memory, has changed. So they
+//! test the real position of a word, not the position that the layout intends.
 //!
+//! A *fence* is a word that says when a dependency of values last changed; it is *reserved* if it is that of a database or a space.
 //! The *record* of a relation holds its fences (`fence/mod.rs`).
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};

@@ -1,8 +1,10 @@
-//! The types of a read: the reader with the changes that it may see, the buffer for the value, and the reasons for a miss.
+//! The types of a read of one key: the reader with the changes that it may see, the buffer for the value, and the reasons for a
+//! miss. `tier/reading.rs` reads.
 //!
-//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *stamp* is a number of the clock of
-//! changes, which each committed change increments. A *tick* is the unit of time, which the host of the tier chooses. A *tier* is a
-//! cache in memory that several processes share.
+//! An entry, a cached value, is *valid* while it has not expired and none of its dependencies has changed. A *fence* is the word in
+//! shared memory that says when a dependency last changed, and a *stamp* is a number of the clock of changes, which each committed
+//! change increments. A *tick* is the unit of time of the tier, the cache; the process that the tier runs in chooses it. A *note*
+//! is bytes that are stored beside a value.
 
 use crate::fence::{FenceId, Stamp};
 use crate::location::Location;

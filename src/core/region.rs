@@ -1,4 +1,5 @@
-//! The shared memory as words: the only file that turns raw memory into a type that safe code can use.
+//! The region, the shared memory of the tier (the cache), as words: the only file of the core that turns raw memory into a type
+//! that safe code can use.
 //!
 //! Access rules:
 //! - All shared memory is accessed as atomic 64-bit words. A process that reads a word while another process writes it gets the old

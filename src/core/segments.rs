@@ -1,8 +1,9 @@
-//! The records of segments: four words for each segment, in which the saver notes what the segment is. A segment is a part of the
-//! place outside of the region where the saver keeps values (`location.rs`).
+//! The records of segments: four words for each segment, in which the saver notes what the segment is. The *saver* is the code
+//! outside of the core that copies values to a place outside of shared memory, and a *segment* is a part of that place
+//! (`location.rs`).
 //!
-//! The core gives the words no meaning. They lie in the region, so that they live and die with the locations that name the
-//! segments. All words of a record are 0 until the saver writes them after the region was formatted.
+//! The core gives the words no meaning. They lie in the *region*, the shared memory of the tier, so that they live and die with the
+//! locations that name the segments. All words of a record are 0 until the saver writes them after the region was formatted.
 
 use crate::layout::{Layout, SEGMENT_WORDS};
 use crate::location::SEGMENTS_MAX;

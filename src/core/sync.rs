@@ -1,5 +1,6 @@
-//! The atomics of the core. Only this file knows which ones they are: the standard library's, a model checker's (`--cfg loom`), or
-//! ones that count writes (`--cfg counting`).
+//! The atomics of the core. Only this file knows which ones they are: those of the standard library, those of a model checker that
+//! tries every order of steps (`--cfg loom`), or ones that count writes (`--cfg counting`). All other files of the core must take
+//! their atomics from here.
 
 #[cfg(counting)]
 pub(crate) use crate::counting::AtomicU64;

@@ -1,9 +1,11 @@
-//! The parts that the tests of this crate share: hosts, and the memory, the sizes and the values of a small tier.
+//! The parts that the tests of this crate share: hosts, and the memory, the sizes and the values of a small tier. A *tier* is the
+//! cache, and its *host* is the process that it runs in (`host.rs`), which lends it locks and a clock.
 //!
 //! Unit tests see the inside of the crate, and the tests in `tests/` only its interface. Both use this file, so it belongs to the
 //! crate. It exists only with the feature `testing`, which shipped builds do not have.
 //!
-//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own. A
+//! *flight* is the right to publish a value that is being computed (`tier/flight.rs`).
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Cost;

@@ -1,8 +1,9 @@
-//! The values of entries, and what becomes of a value that is to be stored.
+//! The values of entries: what a caller passes in to store a value, and what becomes of it. `tier/publishing.rs` stores values.
 //!
-//! A *tier* is a cache in memory that several processes share. A *space* is a set of keys in one database. A *fence* is a word in
-//! shared memory that says when a dependency of entries last changed. A *tick* is the unit of time, which the host of the tier
-//! chooses. A *location* says where the copy of a value is saved (`tier/directory.rs`).
+//! An *entry* is a cached value with its key. A *dependency* of a value is what makes it wrong when it changes; its *fence* is the
+//! word in shared memory that says when it last changed. A *stamp* is the moment, on the clock of changes, as of which a value is
+//! right. A *tick* is the unit of time of the tier, the cache; the process that the tier runs in chooses it. A *space* is a set of
+//! keys in one database. A *location* says where the copy of a value is saved outside of the memory (`tier/directory.rs`).
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Cost;
@@ -126,7 +127,8 @@ pub enum Stored {
     New,
     /// The value is stored and replaces a valid one.
     Replaced,
-    /// The value is dropped: its lease or claim was void or had ended, or the shard is switched off.
+    /// The value is dropped: its lease or claim (`tier/flight.rs`) had ended, or a change of the key had voided it, or the shard,
+    /// the part of the tier that the key belongs to, is switched off.
     Dropped,
 }
 
@@ -154,7 +156,7 @@ pub enum IncrError {
     Overflow,
     /// A new counter could not be stored.
     Refused(Refusal),
-    /// The key has no value in memory, but one may be saved at this location. The caller must promote the saved value or forget the
-    /// location, and try again.
+    /// The key has no value in memory, but one may be saved at this location. The caller must make the saved value an entry again
+    /// ([`promote`](crate::Tier::promote)) or forget the location, and try again.
     Saved(Location),
 }

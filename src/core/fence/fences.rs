@@ -1,8 +1,11 @@
-//! The words of fences, and the operations on them. `fence/mod.rs` has the layout of the word, the rules and the proof.
+//! The words of fences, and the operations on them. A commit raises the fences of what it has changed, and lowers them afterwards
+//! (`store/transaction/commit.rs` of the extension); a reader asks whether the fences of an entry hold (`tier/reading.rs`).
+//! `fence/mod.rs` has the layout of the word, the rules and the proof.
 //!
-//! The *region* is the shared memory of the tier, as words of 64 bits. A *stamp* is a number of the clock of changes, which each
-//! committed change increments. A *slot* is the place of a reserved fence or of a relation's record, and its *mark* is the word
-//! that says which one it holds.
+//! The *region* is the shared memory of the tier (the cache), as words of 64 bits. A *stamp* is a number of the clock of changes,
+//! which each committed change increments. A *slot* is the place of a reserved fence or of a relation's record, and its *mark* is
+//! the word that says which one it holds. A *space* is a set of keys in one database; its *pattern fence* says when keys were last
+//! invalidated by a pattern (`patterns/mod.rs`).
 
 use super::id::{FenceId, Relation, pattern_fence, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;

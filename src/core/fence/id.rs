@@ -1,8 +1,10 @@
-//! The names of fences: the positions of their words.
+//! The names of fences: the positions of their words in the *region*, the shared memory of the cache as words of 64 bits. A *fence*
+//! is a word that says when a dependency of entries last changed. The other files of this folder find a fence once and pass its
+//! name on, and each entry stores the names of its dependencies.
 //!
-//! The *region* is the shared memory of the tier, as words of 64 bits. A *space* is a set of keys in one database. The *record* of
-//! a relation holds its fences. A *reserved fence* has a *slot* for it and its pattern fence. The *cell* of a space is the place of
-//! its counts in shared memory (`figures/statistics.rs`).
+//! The *record* of a relation holds its two fences. A *reserved fence* is that of a database, a space (a set of keys in one
+//! database), or another object in `reserved.rs`. It has a *slot*: a cache line with its mark, which says whose fence it is, and
+//! with the pattern fence of a space. The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`).
 
 use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORDS};
 
@@ -25,8 +27,8 @@ impl FenceId {
         Self(number)
     }
 
-    /// Returns the cell with the statistics of the space that has this fence. The number of the cell is that of the fence's slot
-    /// (`reserved.rs`). Spaces that have found no slot share the last cell.
+    /// Returns the cell with the statistics of the space that has this fence. The cell has the same number as the slot of the
+    /// fence. Spaces that have found no slot share the last cell.
     pub(crate) fn cell(self, layout: &Layout) -> u32 {
         match (self.0 as usize).checked_sub(layout.reserved_at) {
             Some(words) => ((words / RESERVED_WORDS) as u32).min(layout.cells() - 1),

@@ -1,5 +1,6 @@
-//! Fences: one word for each dependency of entries, which says when the dependency last changed. A dependency is a relation, a tag
-//! that the user gave the entry, or one of those in `reserved.rs`. A *writer* is a transaction that changes a dependency.
+//! Fences: one word in shared memory for each dependency of entries, which says when the dependency last changed. An *entry* is a
+//! cached value with its key. A *dependency* is what makes the value wrong when it changes: a relation, a tag that the user gave
+//! the entry, or one of those in `reserved.rs`. A *writer* is a transaction that changes a dependency.
 //!
 //! A fence is `(seq : 46 | pending : 18)`. The *clock of changes* is a word that each committing writer increments; its value is
 //! the number of the writer's change. `seq` is the greatest number of a committed change of the dependency. `pending` counts the
@@ -12,9 +13,10 @@
 //!    and subtracts 1 from `pending`. A writer that aborts after step 1 [withdraws](Fences::withdraw) instead and leaves `seq` as
 //!    it was.
 //!
-//! The protocol of a session that computes a value to store (a *fill*): take a stamp with [`Fences::now`], *then* take a snapshot,
-//! then read the source. An entry is valid while, for each of its fences, `pending` is 0 and `seq` is not greater than the entry's
-//! stamp. A reader may have a limit, its *safe stamp*: then `seq` must not be greater than that either.
+//! The protocol of a session that computes a value to store (a *fill*): take a *stamp*, the present number of the clock, with
+//! [`Fences::now`], *then* take a snapshot, then read the source. An entry is valid while, for each of its fences, `pending` is 0
+//! and `seq` is not greater than the entry's stamp. A reader may have a limit, its *safe stamp*: then `seq` must not be greater
+//! than that either.
 //!
 //! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` that was drawn from the clock
 //! after step 2. A stamp at least as large was taken after that draw, so the snapshot of such a value saw the change. No lock
@@ -36,13 +38,13 @@
 //! fence would be wrong: the value would need the last of them, and that number also covers changes that other writers numbered in
 //! between. If a fence fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
-//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency_fences`]) or
-//! when its changes must be named in the journal ([`Fences::mark_named`]). A writer claims a record only if its commit has to look again
-//! and again ([`Fences::claim_fence`]), so tables that are never cached do not use up the records. Other writers of a relation without
-//! a record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim
-//! safe:
-//! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claim_count`]). If so, it must
-//!   also raise the fence of the record that its relation has by now.
+//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it
+//! ([`Fences::dependency_fences`]) or when its changes must be named in the journal, which tells caches outside of the database
+//! what has changed ([`Fences::mark_named`]). A writer claims a record only if its commit has to look again and again
+//! ([`Fences::claim_fence`]), so tables that are never cached do not use up the records. Other writers of a relation without a
+//! record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim safe:
+//! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claim_count`]). If so, it
+//!   must also raise the fence of the record that its relation has by now.
 //! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer
 //!   that looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so
 //!   if such a writer has ended since the entry's stamp. A record that relations share is never settled, so each new entry looks at
@@ -52,10 +54,10 @@
 //!   ([`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
 //!
 //! *Rows.* A record has two fences: the *first fence*, which every writer raises, and the *bulk fence*. An entry may depend on
-//! single rows of a relation only. Then it depends on the tags of these rows and on the bulk fence ([`Fences::row_dependency_fences`]). A
-//! writer that has invalidated the tags of all rows that it changes need not raise the bulk fence; any other writer must. The first
-//! such entry *marks* the record, and writers raise the bulk fence of marked records only ([`Fences::bulk_fence_to_raise`]). Four rules make the
-//! mark safe:
+//! single rows of a relation only. Then it depends on the tags of these rows and on the bulk fence
+//! ([`Fences::row_dependency_fences`]). A writer that has invalidated the tags of all rows that it changes need not raise the bulk
+//! fence; any other writer must. The first such entry *marks* the record, and writers raise the bulk fence of marked records only
+//! ([`Fences::bulk_fence_to_raise`]). Four rules make the mark safe:
 //! - A mark counts as a claim, so a writer that looked before the mark looks again.
 //! - A writer that will not look again, because it has claimed the record, must raise the bulk fence even if the record is not
 //!   marked. A fill may mark the record and look at its first fence before the writer raises that fence.

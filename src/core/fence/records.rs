@@ -1,10 +1,12 @@
-//! The records of relations: how a relation claims one, and which fences its writers and its entries use. `fence/mod.rs` has the
-//! rules.
+//! The records of relations: how a relation *claims* a record, and which fences its writers and its entries use. A record is a
+//! cache line with two fences, the words that say when the relation last changed. `fence/mod.rs` has the rules. The methods of
+//! `Fences` here are for commits (`…_to_raise`), for values that are about to be stored (`…dependency_fences`), and for the journal
+//! (`…named`).
 //!
 //! An entry depends on the *first fence* of a record, which every writer raises, or on the *bulk fence*, if it depends on single
 //! rows only. The record is *marked* once an entry depends on the bulk fence. It is *settled* once no writer can be at work that
-//! does not know of the claim. A *stamp* is a number of the clock of changes, which each committed change increments. The *journal*
-//! is a ring of records in shared memory that name changes.
+//! does not know of the claim. Relations without a record share *unclaimed* fences. A *stamp* is a number of the clock of changes,
+//! which each committed change increments. The *journal* is a ring of records in shared memory that name changes.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
@@ -30,10 +32,10 @@ fn identity(database: u32, relation: u32) -> u64 {
 }
 
 impl<'m> Fences<'m> {
-    /// Returns the fence of a relation's record, for a writer. Claims a record. If all records that the search looks at are taken,
-    /// the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the fences
-    /// from [`dependency_fences`](Self::dependency_fences) instead: a writer that does not know of the claim does not raise this fence. A writer
-    /// that will not look again must raise both fences of the record.
+    /// Claims the record of a relation, and returns one of its fences, for a writer. If all records that the search looks at are
+    /// taken, the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the
+    /// fences from [`dependency_fences`](Self::dependency_fences) instead: a writer that does not know of the claim does not raise
+    /// this fence. A writer that will not look again must raise both fences of the record.
     pub fn claim_fence(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
@@ -74,9 +76,9 @@ impl<'m> Fences<'m> {
         (own, depends.then_some(unclaimed))
     }
 
-    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claim_count`](Self::claim_count)
-    /// returns the same number, so the writer must read that number before it calls this. If the number differs after the writer
-    /// has raised the fence, the writer must ask again and also raise the fence that it gets then.
+    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while
+    /// [`claim_count`](Self::claim_count) returns the same number, so the writer must read that number before it calls this. If the
+    /// number differs after the writer has raised the fence, the writer must ask again and also raise the fence that it gets then.
     pub fn fence_to_raise(&self, database: u32, relation: u32) -> FenceId {
         match self.find_record(database, relation) {
             _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
@@ -120,8 +122,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the bulk fence that a writer of a relation must raise unless it has invalidated the tags of all rows that it
-    /// changes. None if no entry depends on it. The answer holds as long as that of [`fence_to_raise`](Self::fence_to_raise). A writer that will not
-    /// look again must raise [`Relation::Bulk`] instead.
+    /// changes. None if no entry depends on it. The answer holds as long as that of [`fence_to_raise`](Self::fence_to_raise). A
+    /// writer that will not look again must raise [`Relation::Bulk`] instead.
     pub fn bulk_fence_to_raise(&self, database: u32, relation: u32) -> Option<FenceId> {
         if self.layout.sizes.relation_fences == 0 {
             return None;
@@ -136,8 +138,8 @@ impl<'m> Fences<'m> {
         self.record_of(fence).is_some_and(|record| record + AT_BULK == fence.0 as usize)
     }
 
-    /// From now on, writers of a relation must name it in the journal ([`relation_to_name`](Self::relation_to_name)). Claims a record. Returns whether
-    /// this is new. If the region has no records, this does nothing and returns false.
+    /// From now on, writers of a relation must name it in the journal ([`relation_to_name`](Self::relation_to_name)). Claims a
+    /// record. Returns whether this is new. If the region has no records, this does nothing and returns false.
     ///
     /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each
     /// relation that the value depends on, and then read the value with all its fences. A writer raises and lowers the relation's
@@ -151,8 +153,8 @@ impl<'m> Fences<'m> {
             && state.fetch_or(WATCHED, Ordering::SeqCst) & WATCHED == 0
     }
 
-    /// Marks the relation that a fence belongs to as one that must be named, as [`mark_named`](Self::mark_named) does, and with it each
-    /// relation that shares its record. The caller must do this before it reads the value, too. Does nothing for other fences.
+    /// Marks the relation that a fence belongs to as one that must be named, as [`mark_named`](Self::mark_named) does, and with it
+    /// each relation that shares its record. The caller must do this before it reads the value, too. Does nothing for other fences.
     pub(crate) fn mark_relation_named(&self, fence: FenceId) {
         if let Some(at) = self.record_of(fence) {
             self.region.word(at + AT_STATE).fetch_or(WATCHED, Ordering::SeqCst);
@@ -167,7 +169,8 @@ impl<'m> Fences<'m> {
         is_named.then(|| self.relation_of(fence))
     }
 
-    /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of [`fence_to_raise`](Self::fence_to_raise).
+    /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of
+    /// [`fence_to_raise`](Self::fence_to_raise).
     pub fn claim_count(&self) -> u64 {
         self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
     }

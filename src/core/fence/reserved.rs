@@ -1,9 +1,13 @@
-//! Reserved fences: those that are neither of a relation nor of a tag. [`Reserved`] lists them.
+//! Reserved fences: the fences of databases, spaces, definitions, roles and the like ([`Reserved`] lists them), and not of
+//! relations or tags. A *fence* is a word in shared memory that says when something that entries depend on last changed
+//! (`fence/mod.rs`).
 //!
-//! A reserved fence has a slot with a mark of its identity. A fence claims its slot when a session first asks for it, and keeps it
-//! until the region is formatted again.
+//! A reserved fence has a *slot*, a cache line of its own, with a *mark*: the hash of its identity. A fence takes (*claims*) a slot
+//! when a session first asks for it, and keeps it until the region, the shared memory of the cache, is formatted again. If no slot
+//! is free, it shares the fence of a tag.
 //!
-//! A *space* is a set of keys in one database. The *journal* is a ring of records in shared memory that name changes.
+//! A *space* is a set of keys in one database. A *watch* makes a tag stand for a relation. The *journal* is a ring of records in
+//! shared memory that name changes.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, reserved_fence};

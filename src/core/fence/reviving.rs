@@ -1,12 +1,14 @@
 //! Makes the fences of a region usable again after all processes that used it have ended. `tier/reviving.rs` calls this for a
-//! region that was copied from a file.
+//! region, the shared memory of the cache, that was saved in a file. A *fence* is a word that says when a dependency of entries
+//! last changed; it is *raised* while a *writer*, a transaction that changes the dependency, commits (`fence/mod.rs`).
 //!
 //! A fence that is still raised belongs to a writer that has ended, and it is unknown whether its change was committed. So the
 //! fence counts as changed: it gets a new number, and no writer is left that would lower it.
 //!
-//! A relation keeps its record while sessions use the region, so the records of dropped relations would fill the table in the long
-//! run. When more than a quarter of the records is claimed, this gives back the records that no entry depends on and that the
-//! journal does not name. While fewer are claimed, there is room enough. Three rules make it safe to give a record back:
+//! A relation keeps its *record*, the place of its fences, while sessions use the region, so the records of dropped relations would
+//! fill the table in the long run. When more than a quarter of the records is claimed, this gives back the records that no entry
+//! depends on and that the journal does not name. While fewer are claimed, there is room enough. Three rules make it safe to give a
+//! record back:
 //! - No session may exist. A session could still use the fence of a record that is given away.
 //! - A search for a relation ends at the first free record. So a record must stay claimed if the search for a relation with
 //!   dependents passes it, also if the relation has no place of its own and shares the record that its hash selects.

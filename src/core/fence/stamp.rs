@@ -1,8 +1,9 @@
-//! Moments on the clock of changes: a number that each committing writer increments. A fence stores 46 bits of it. A reader
-//! with a *safe stamp* may not see changes after that moment.
+//! Moments on the clock of changes, a number that each committing writer increments. A value carries a stamp that was taken before
+//! the value was computed. A *fence*, the word that says when a dependency of values last changed, stores 46 bits of such a number
+//! (`fence/mod.rs`). A reader with a *safe stamp* may not see changes after that moment.
 
 /// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years. Beyond it, the
-/// rules of fences do not hold. A region whose clock has reached it is not revived (`reviving.rs`).
+/// rules of fences do not hold. So a saved cache whose clock has reached it is not used again (`reviving.rs`).
 pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
 
 /// A moment on the clock of changes.

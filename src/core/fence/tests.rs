@@ -3,6 +3,9 @@
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A relation *claims* a *record*, which
 //! holds its fences; until then, its writers raise an *unclaimed* fence that relations share. A record is *settled* once no writer
 //! can be at work that does not know of it.
+//!
+//! A reader with a *safe stamp* may not see changes after that stamp. A relation is *marked* when the journal, which tells caches
+//! outside of the database what has changed, must name its changes.
 
 use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};
@@ -85,8 +88,9 @@ fn late_lowering_takes_nothing_back() {
     });
 }
 
-/// An entry claims a record, and [`Fences::fence_to_raise`] claims none. ([`Fences::claim_fence`] also claims one.) A writer that looked before
-/// the claim must be covered: by the unclaimed fence until it has ended, and by the number of claims, which tells it to look again.
+/// An entry claims a record, and [`Fences::fence_to_raise`] claims none. ([`Fences::claim_fence`] also claims one.) A writer that
+/// looked before the claim must be covered: by the unclaimed fence until it has ended, and by the number of claims, which tells it
+/// to look again.
 #[test]
 fn a_relation_has_a_record_once_an_entry_depends_on_it() {
     with_fences(|fences| {

@@ -1,4 +1,5 @@
-//! How long the value of an entry took to compute, in a compact form.
+//! How long the value of an entry took to compute, in a compact form: the header of an entry has 16 bits for it (`tier/header.rs`).
+//! Evictions keep expensive entries longer (`tier/weight.rs`).
 
 use std::time::Duration;
 

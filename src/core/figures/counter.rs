@@ -1,7 +1,9 @@
-//! The events that are counted for each space. `statistics.rs` keeps the counts.
+//! The events that are counted for each *space*, a set of keys in one database. `statistics.rs` keeps the counts. The tier counts
+//! most events itself; the comment of an event says if the caller must do it.
 //!
-//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. The *saver* copies entries
-//! to a place outside of the region (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*.
+//! A *dependency* of an entry is what makes its value wrong when it changes. A *shard* is a part of the tier, the cache, with a
+//! lock of its own. A *lease* and a *claim* are rights to set a key (`tier/flight.rs`). The *saver* copies entries to a place
+//! outside of the memory (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*.
 
 use crate::layout::ROW_WORDS;
 
@@ -26,8 +28,8 @@ pub enum Counter {
     Retry,
     /// A value was stored.
     Stored,
-    /// A value was not made visible: the key had a value already, the lease or claim was void or had ended, the value was not right
-    /// as of its commit, or the shard was switched off.
+    /// A value was not made visible. Either the key had a value already, or the lease or claim was void or had ended. Or the value
+    /// was not right as of its commit (`fence/mod.rs`, *set and fence*), or the shard was switched off.
     Dropped,
     /// A value was not stored because not enough blocks were free or could be freed.
     RefusedFull,

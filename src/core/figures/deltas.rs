@@ -1,11 +1,15 @@
-//! Deltas: the changes that one *hold* of a lock, from acquiring to releasing it, makes to the figures of spaces and relations.
-//! They are added to shared memory after the hold, and some of them already during the hold if it concerns more than a few spaces,
-//! or several relations.
+//! Deltas: the changes that one *hold* of a lock, from acquiring to releasing it, makes to the figures of spaces and relations. A
+//! *space* is a set of keys in one database, and its *cell* is the place of its counts in shared memory. `tier/deltas.rs` notes the
+//! changes here. They are added to shared memory after the hold, and some of them already during the hold if it concerns more than
+//! a few spaces, or several relations.
 //!
 //! One hold may evict dozens of entries, mostly of few spaces. The cells of the spaces are words that all backends write to. So a
 //! hold writes each cell once, not once for every entry. The blocks of a space are added to its cell after they were taken, and
 //! before any backend can give them back; they are subtracted after they were given back. So a cell never shows fewer blocks than
 //! the space has, except for the blocks that backends are taking at this moment.
+//!
+//! A change of a relation *kills* an entry that depends on it: the entry is not valid any more (`relation_stats.rs`). To *settle*
+//! deltas is to add them to shared memory.
 
 use super::counter::Counter;
 use super::relation_stats::Kills;
@@ -94,7 +98,7 @@ impl Deltas {
 }
 
 impl Delta {
-    /// Notes that `times` entries of the space have gone. A counter that is not among the fates of an entry is ignored.
+    /// Notes that `times` entries of the space have gone. A counter that is none of the ways in which an entry ends is ignored.
     #[inline]
     pub(crate) fn note_gone(&mut self, how: Counter, times: u32) {
         if let Some(count) = (how as usize).checked_sub(FIRST).and_then(|way| self.ways.get_mut(way)) {

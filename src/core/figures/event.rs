@@ -1,6 +1,10 @@
-//! Events that are counted for the whole server, and not for each space of keys. Each backend counts in a slot of its own in the
-//! region, the shared memory of the tier (`statistics.rs`). So backends do not write to the same words. When a backend ends, its
-//! counts stay in the slot.
+//! Events that are counted for the whole server, and not for each space of keys. Each backend counts in a *slot*, a part of its own
+//! in the region, which is the shared memory of the tier (`statistics.rs`). So backends do not write to the same words. When a
+//! backend ends, its counts stay in the slot.
+//!
+//! A *tier* is the cache. A *fence* is a word in shared memory that says when something that values depend on last changed
+//! (`fence/mod.rs`). A hit is *verified* if its query is run again and the results are compared (`query/verify.rs` of the
+//! extension).
 
 use crate::layout::EVENT_WORDS;
 
@@ -41,7 +45,8 @@ pub enum Event {
     VerifiedSame,
     /// The query of a hit was run again, and returned another result.
     VerifiedDifferent,
-    /// A hit that was to be verified was not, because the caller accepts outdated results and the stored result was outdated.
+    /// A hit that was to be verified was not, because the caller accepts outdated results (those that only changes of rows have
+    /// made invalid) and the stored result was outdated.
     UnverifiedStale,
     /// The same, because a dependency of the result changed meanwhile.
     UnverifiedChanged,

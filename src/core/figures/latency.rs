@@ -1,4 +1,5 @@
-//! How long operations took: a histogram for each kind of operation, in the slot of each backend (`statistics.rs`).
+//! How long operations took: a histogram for each kind of operation, in the *slot* of each backend, its own part of the shared
+//! memory (`statistics.rs`). `store/latency.rs` of the extension measures the times.
 //!
 //! ```text
 //! histogram   sum of nanoseconds | counts of the buckets, from the shortest times to the longest

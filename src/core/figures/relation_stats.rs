@@ -1,7 +1,8 @@
 //! The figures of relations: how often each relation has changed, when it changed last, and how many entries its changes *killed*.
 //! A change of a relation kills an entry that depends on the relation: the entry is no longer valid.
 //!
-//! The figures are in the relation's record, on the same cache line as the relation's fences (`fence/mod.rs`). Access rules:
+//! The figures are in the relation's *record*, on the same cache line as the relation's *fences*, the words that say when the
+//! relation last changed (`fence/mod.rs`). A *hold* is the time from acquiring to releasing a lock. Access rules:
 //! - A writer that lowers a relation's fence with [`lower_as`](crate::Tier::lower_as) also increments the number of changes and
 //!   stores the time. The writer has just changed another word of the same line, so this touches no additional line. A writer of a
 //!   relation that has no record yet lowers another fence, and counts nothing.

@@ -1,12 +1,13 @@
-//! A sample of the hits of each backend, from which the hits of a key are estimated.
+//! A sample of the hits of each backend, from which the hits of a key are estimated: `cache_top` and the view `cache_entries` show
+//! the estimate, and workers keep the results with the most hits warm.
 //!
 //! ```text
 //! in the slot of a backend:   number of samples, on a line of its own | hashes of keys, the oldest is overwritten
 //! ```
 //!
-//! A backend remembers about one of 64 hits: it stores the hash of the key. Only the backend itself writes its samples, so a hit on
-//! an entry never writes to a word that other backends write. A later backend with the same slot continues with the samples that it
-//! finds.
+//! A backend remembers about one of 64 hits: it stores the hash of the key. Its *slot* is a part of the shared memory that only the
+//! backend itself writes (`statistics.rs`), so a hit on an entry never writes to a word that other backends write. A later backend
+//! with the same slot continues with the samples that it finds.
 
 use crate::layout::{AT_SAMPLED, LINE, SAMPLES};
 use crate::region::Region;

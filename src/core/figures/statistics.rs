@@ -1,4 +1,5 @@
-//! Statistics: counts of events for each space. No backend waits for another one to count.
+//! Statistics: counts of events for each space, a set of keys in one database. No backend waits for another one to count. The tier
+//! (the cache) counts here, and `tier/statistics.rs` returns the counts.
 //!
 //! ```text
 //! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts | sampled hits, see `samples.rs`

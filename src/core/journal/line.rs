@@ -1,4 +1,5 @@
-//! The lines of the journal, and the records in them.
+//! The lines of the journal, and the records in them. The *journal* is a ring in shared memory whose *records* name what has
+//! changed (`mod.rs`). `ring.rs` writes records through this file, and `reading.rs` reads them.
 //!
 //! ```text
 //! header   lap : 32 | checksum : 18 | kind : 3 | length of the name : 11

@@ -1,5 +1,6 @@
-//! The journal: a ring of records that name what has changed. It is for readers outside of the changing transactions: sessions that
-//! tell caches outside of the database which keys, tags or relations have changed.
+//! The journal: a ring of records that name what has changed. It is for readers outside of the changing transactions: sessions and
+//! workers that tell caches outside of the database which keys, tags or relations have changed. `store/journal.rs` of the extension
+//! appends the records.
 //!
 //! A writer appends a record *after* its change is visible to other sessions. So a reader that has taken the number of the last
 //! record, and then looks at the database, finds everything that a record up to this number names.

@@ -1,7 +1,8 @@
-//! The ring of the journal, and how records are appended to it. `mod.rs` has the rules.
+//! The ring of the journal, and how records are appended to it. The *journal* names what has changed, for caches outside of the
+//! database. `mod.rs` has the rules for writers.
 //!
-//! A *record* names one change. The *lap* of a line counts how often the ring has been gone around. A *batch* is the records of one
-//! commit.
+//! A *record* names one change, and takes one or more *lines* of the ring. The *lap* of a line counts how often the ring has been
+//! gone around. A *batch* is the records of one commit.
 
 use super::line::{Line, Record};
 use crate::layout::{JOURNAL_HEAD_WORDS, LINE, Layout};

@@ -1,5 +1,5 @@
-//! Tests of the journal with one thread, for the rules in `mod.rs`. `Journal::reserve` stands for a writer that was interrupted
-//! before it wrote.
+//! Tests of the journal with one thread, for the rules in `mod.rs`. The *journal* is a ring in shared memory whose *records* name
+//! what has changed. `Journal::reserve` stands for a writer that was interrupted before it wrote.
 
 use super::line::{Record, What};
 use super::reading::Lost;

@@ -1,14 +1,16 @@
-//! Invalidations by a pattern over keys, such as `user:42:*`.
+//! Invalidations by a pattern over keys, such as `user:42:*` (`cache_invalidate_pattern`). `slots.rs` has the table of patterns,
+//! and `tier/patterns.rs` announces patterns and compares keys with them.
 //!
-//! A pattern ([`Glob`](crate::Glob)) invalidates the keys of one space and one role that it matches. It would take too long to find
-//! their entries in memory and their saved values. So the tier keeps the pattern itself, in a table with a fixed number of *slots*,
-//! and each reader compares its key with the patterns that are later than the entry. A *writer* is a transaction that invalidates
-//! by a pattern.
+//! A pattern ([`Glob`](crate::Glob)) invalidates the keys of one space (a set of keys in one database) and one role that it
+//! matches. It would take too long to find their entries in memory and their saved values. So the tier keeps the pattern itself, in
+//! a table with a fixed number of *slots*, and each reader compares its key with the patterns that are later than the entry. A
+//! *writer* is a transaction that invalidates by a pattern.
 //!
 //! Each space has a *pattern fence*, beside the fence of the space on the same cache line. It is a fence like any other
-//! (`fence/mod.rs`): it is raised while the pattern of a committing transaction is announced, and has the number of the last
-//! pattern of the space. If the entry's stamp is not below that number, the reader compares nothing. So in a space without
-//! patterns, a hit pays only for a look at this fence.
+//! (`fence/mod.rs`), a word that says when its dependency last changed: it is raised while the pattern of a committing transaction
+//! is announced, and has the number of the last pattern of the space. An entry's *stamp* is the number of the clock of changes as
+//! of which its value is right. If the stamp is not below that number, the reader compares nothing. So in a space without patterns,
+//! a hit pays only for a look at this fence.
 //!
 //! The protocol of a writer. The order of these steps matters:
 //! 1. It takes a slot, writes the pattern, and marks the slot as *announced*.

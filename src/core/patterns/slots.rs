@@ -3,6 +3,8 @@
 //! A *slot* holds one pattern. It is *announced* while the transaction of the pattern commits, *live* after that, and *retired*
 //! when another pattern needs it. A *fence* is a word in shared memory that says when a dependency of entries last changed. A
 //! *space* is a set of keys in one database.
+//!
+//! The *region* is the shared memory of the tier, the cache. `tier/patterns.rs` is the only caller.
 
 use crate::fence::{FenceId, Stamp};
 use crate::glob::Glob;

@@ -1,7 +1,7 @@
 //! Tests of invalidations by a pattern: which keys they remove, when a slot is retired, and when an entry is renewed.
 //!
-//! A *space* is a set of keys in one database. An *announced* change of a key hides the key's value until the change is confirmed
-//! (`tier/publishing.rs`).
+//! Each pattern is kept in a *slot* of shared memory until it is *retired* for a newer one. A *space* is a set of keys in one
+//! database. An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`).
 
 use crate::fence::{Reserved, Stamp};
 use crate::glob::Glob;

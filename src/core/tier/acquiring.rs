@@ -1,10 +1,13 @@
-//! Begins and ends flights: leases, fills and claims. `flight.rs` explains them. The functions here take the lock of the shard; the
-//! caller must not hold a lock.
+//! Begins and ends *flights*, the rights to publish a value for a key: a *lease* (a caller computes the value), a *fill* (a session
+//! runs a query and stores its result), or a *claim* (a transaction sets a key that has no value). `flight.rs` has their rules.
+//! `store/flights.rs` of the extension calls the functions here. They take the lock of the key's shard; the caller must not hold a
+//! lock.
 //!
-//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
-//! changes after that stamp. A *tick* is the unit of time, which the host of the tier chooses. A *location* says where the copy of
-//! a value is saved (`tier/directory.rs`). A flight takes a *slot* of the shard of its key. It is *void* once the key has changed:
-//! its value will be refused. To *promote* a saved value is to make it an entry again.
+//! A flight takes a *slot* of the shard, the part of the tier that the key belongs to. It is *void* once the key has changed: its
+//! value will be refused. A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a
+//! *safe stamp* may not see changes after that stamp. A *tick* is the unit of time, which the host of the tier chooses. A
+//! *location* says where the copy of a value is saved (`tier/directory.rs`); to *promote* a saved value is to make it an entry
+//! again.
 
 use super::Tier;
 

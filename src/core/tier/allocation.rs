@@ -1,4 +1,5 @@
-//! Allocates blocks for entries: finds free blocks, and evicts entries if too few are free.
+//! Allocates blocks for entries: finds free blocks, and evicts entries if too few are free. `publishing.rs` calls it for each value
+//! that is to be stored. A *shard* is a part of the tier with a lock and blocks of its own.
 //!
 //! - A shard's blocks must only be taken and given back under the lock of that shard. A backend never holds two shard locks at
 //!   once.

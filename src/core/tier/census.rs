@@ -1,10 +1,12 @@
-//! Counts what is in the tier, for the views of an operator: the entries of each space, and how full the tables of fixed size are.
+//! Counts what is in the tier, the cache, for the views of an operator: the entries of each space, and how full the tables of fixed
+//! size are.
 //!
-//! A count of entries reads the header of every entry of the tier. It holds the lock of one shard for a few buckets at a time, so
-//! other backends never wait long. Entries that are stored or removed meanwhile may be counted or not.
+//! A count of entries reads the header of every entry of the tier. It holds the lock of one *shard*, a part of the tier, for a few
+//! hash buckets at a time, so other backends never wait long. Entries that are stored or removed meanwhile may be counted or not.
 //!
 //! A *space* is a set of keys in one database. A *fence* is a word in shared memory that says when a dependency of entries last
-//! changed.
+//! changed. A *flight* is the right to publish a value that is being computed. A *stale* value is one that is not valid any more
+//! but may still be served.
 
 use super::Tier;
 

@@ -1,6 +1,8 @@
-//! Notes, in the `Deltas` of the caller, the effect of a hold of a shard's lock on the figures of spaces and relations. A hold is
-//! the time from acquiring to releasing a lock. The caller settles the `Deltas` after the hold: adds them to the shared memory.
-//! `figures/deltas.rs` has the reasons.
+//! Notes, in the `Deltas` of the caller, the effect of a hold of a shard's lock on the figures of spaces and relations. A *shard*
+//! is a part of the tier, a *space* is a set of keys in one database, and a *hold* is the time from acquiring to releasing a lock.
+//! The caller settles the `Deltas` after the hold: adds them to the shared memory. `figures/deltas.rs` has the reasons.
+//!
+//! A change of a relation *kills* an entry that depends on it: the entry is not valid any more (`figures/relation_stats.rs`).
 
 use super::Tier;
 use super::entry::Entry;

@@ -1,7 +1,8 @@
 //! The directory of a shard: where values are saved outside of the region.
 //!
 //! A saver copies entries to a place of its own, for example to rows of a table, and tells the directory the *location* of each
-//! copy. After the entry has been evicted, a reader finds the copy by its location. The core does not know what a location means.
+//! copy. After the entry has been evicted, a reader finds the copy by its location: a *segment* and a position in it. The core does
+//! not know what they mean. A *shard* is a part of the tier with a lock of its own.
 //!
 //! ```text
 //! word     fingerprint : 20 | asked for : 1 | segment : 10 | position : 33      0 if the slot is empty

@@ -1,6 +1,9 @@
 //! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, a small queue that grows when
 //! it is too small, and weights.
 //!
+//! `allocation.rs` asks this file for entries to evict when no block is free, and `publishing.rs` for the queue of a new entry.
+//! Each *shard*, a part of the tier with a lock of its own, has two eviction queues and evicts for itself.
+//!
 //! In a full shard, new entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted
 //! at the end of the small queue, so a scan does not displace other entries. Entries that a reader asked for move from that end to
 //! the *main* queue. If an entry at the end of the main queue was asked for, it gets another round. The policy remembers for a
@@ -192,8 +195,8 @@ fn first_victim<'m, H: Host>(
     None
 }
 
-/// The share of both queues that the small queue may take, and the measure from which it follows. Both are fractions of [`WHOLE`];
-/// the state fits into one word of the shard.
+/// The share of the blocks that the small queue may take, and the measure from which it follows: how many of the new entries
+/// *return*, that is, were evicted shortly before. Both are fractions of [`WHOLE`]; the state fits into one word of the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SmallShare {
     /// The share of those recent new entries whose keys had been evicted shortly before: within half a turn.
@@ -262,7 +265,7 @@ impl SmallShare {
     }
 }
 
-/// How fast the main queue moves: numbers of blocks, counted lately.
+/// How fast the main queue moves: numbers of blocks, counted over the last turns (see the head of this file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MainLap {
     /// The blocks of entries that have reached the end of the main queue, whether they were evicted or got another round.

@@ -1,10 +1,12 @@
-//! Finds the values of which a store outside of the server gets copies, and the names of their spaces.
+//! Finds the values of which a store outside of the server, such as Redis, gets copies, and the names of their spaces. A *space* is
+//! a set of keys in one database.
 //!
-//! An entry is exported if it was stored with `ReserveOptions::is_exported`. A process that follows the journal keeps the copies:
-//! after each change of a key it looks at the key again, by [`Tier::export`]. So it always copies the present value, and
-//! the order of the records does not matter.
+//! An entry is *exported* if it was stored with `ReserveOptions::is_exported`. A process that follows the *journal*, the ring of
+//! records that name changes (`journal/mod.rs`), keeps the copies: after each change of a key it looks at the key again, by
+//! [`Tier::export`]. So it always copies the present value, and the order of the records does not matter.
 //!
-//! A *shard* is a part of the tier with a lock of its own.
+//! A *shard* is a part of the tier with a lock of its own. A *note* is bytes that are stored beside a value. The *record* of a
+//! relation holds its fences, the words that say when it last changed (`fence/mod.rs`).
 
 use super::Tier;
 use super::entry::{Entry, Part};

@@ -1,9 +1,11 @@
-//! Flights: which session computes the value of which key, and which transaction has claimed a key.
+//! Flights: which session computes the value of which key, and which transaction has claimed a key. `acquiring.rs` and
+//! `publishing.rs` call this file.
 //!
 //! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
-//! published with the stamp from the beginning of the flight. A change of the key's value *voids* the flight, so a value that was
-//! computed before a change is never published after it. A key has at most one flight. So the next caller learns that another
-//! session is already computing the value. A flight has one of three [purposes](Purpose):
+//! published with the *stamp* from the beginning of the flight: the number of the last committed change at that time. A change of
+//! the key's value *voids* the flight, so a value that was computed before a change is never published after it. A key has at most
+//! one flight. So the next caller learns that another session is already computing the value. A flight has one of three
+//! [purposes](Purpose):
 //!
 //! - A *lease* belongs to a caller that computes the value outside of the cache, until the lease's deadline.
 //! - A *fill* belongs to a session that runs a query and stores its result. A fill has priority over leases: it replaces the lease
@@ -243,7 +245,8 @@ impl<'m> Flights<'m> {
         self.slot_of_key(hash).filter(|slot| slot.id() == id && !slot.has_ended())
     }
 
-    /// Returns the flight of a key, if it is not over. It may be void.
+    /// Returns the flight of a key, if it is not over. Its session is the *leader*: other sessions give way to it or wait for it.
+    /// The flight may be void.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
         self.slot_of_key(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
     }

@@ -1,9 +1,11 @@
-//! Gives the blocks of unlinked entries back. In an entry of several runs, each run holds the link to the next run, so the link
-//! must be read before the run is given back.
+//! Gives the blocks of *unlinked* entries back: those that are not in the chain of their hash bucket any more. A *run* is a row of
+//! neighbouring blocks. In an entry of several runs, each run holds the link to the next run, so the link must be read before the
+//! run is given back.
 //!
-//! An entry is *unlinked* once it is not in the chain of its hash bucket any more. It is *spread* if it may have blocks in other
-//! shards than that of its key. A *space* is a set of keys in one database. A *zone* is 64 KB of blocks with a version that moves
-//! when an entry in it dies (`tier/shard.rs`).
+//! An entry is *spread* if it may have blocks in other shards than that of its key; a *shard* is a part of the tier with a lock of
+//! its own. A *hold* is the time from acquiring to releasing a shard's lock. A *space* is a set of keys in one database. A *zone*
+//! is 64 KB of blocks with a version that moves when an entry in it dies (`tier/shard.rs`). *Deltas* are changes of figures that
+//! are written after a hold (`figures/deltas.rs`).
 
 use super::Tier;
 

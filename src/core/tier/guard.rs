@@ -1,9 +1,11 @@
-//! A shard whose lock this process holds: its buckets, its blocks and its flights. `queues.rs` has its queues, and `shard.rs` the
-//! rules.
+//! A shard whose lock this process holds: its buckets, its blocks and its flights. A *shard* is a part of the tier, the cache, with
+//! a lock of its own. Each operation that changes links, queues or blocks gets a [`Guard`] first. `shard.rs` has the rules, and
+//! `queues.rs` the eviction queues.
 //!
-//! An entry is *linked* while it is in the chain of its hash bucket, where readers find it. An *announced* change of a key hides
-//! the key's value until the change is confirmed (`tier/publishing.rs`). A *zone* is 64 KB of blocks with a version that moves when
-//! an entry in it dies (`tier/shard.rs`). A *fence* is a word in shared memory that says when a dependency of entries last changed.
+//! An entry is *linked* while it is in the chain of its hash bucket, where readers find it. An *announced* change of a key is a
+//! *hidden* entry that hides the key's value until the change is confirmed (`tier/publishing.rs`). A *zone* is 64 KB of blocks with
+//! a version that moves when an entry in it dies (`tier/shard.rs`). A *flight* is the right to publish a value that is being
+//! computed, and a *lease* is one of its kinds (`tier/flight.rs`). A *run* is a row of neighbouring blocks.
 
 use super::entry::Entry;
 use super::flight::Flights;

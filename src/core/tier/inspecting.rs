@@ -1,9 +1,11 @@
-//! Shows the content of a tier: its entries, and how full it is.
+//! Shows the content of a tier, the cache: its entries, and how full it is. The view `cache_entries` and the function `cache_keys`,
+//! for instance, use it. It walks through the hash buckets of one *shard* after the other, a part of the tier with a lock of its
+//! own.
 //!
-//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *scope* is the database,
-//! the space and the role of a key. A *flight* is the right to publish a value for a key: a lease, a fill or a claim
-//! (`tier/flight.rs`). A *hidden* entry is an announced change: it hides the value of its key until the change is confirmed. A
-//! *note* is bytes that are stored beside a value.
+//! A *space* is a set of keys in one database. A *scope* is the database, the space and the role of a key. A *flight* is the right
+//! to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). A *hidden* entry is an announced change: it hides
+//! the value of its key until the change is confirmed. A *note* is bytes that are stored beside a value. A *reservation* is blocks
+//! with a value that is not published yet.
 
 use super::Tier;
 use super::entry::{Entry, Part};

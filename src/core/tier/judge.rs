@@ -1,7 +1,10 @@
-//! Judges entries: whether an entry can ever be served again. Evictions, quotas, the sweep, the census and the saver ask this.
+//! Judges entries: whether an entry can ever be served again. Evictions, quotas, the sweep, the census and the saver ask this,
+//! always under the lock of the entry's *shard*, the part of the tier that its key belongs to.
 //!
-//! A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database. A *hold* is the time from
-//! acquiring to releasing a lock. A *tick* is the unit of time, which the host of the tier chooses.
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *pattern* invalidates all keys that
+//! it matches (`patterns/mod.rs`). A *stale* value is not valid any more but may still be served to readers that accept one. A
+//! *scope* is the database, the space (a set of keys in one database) and the role of a key. A *hold* is the time from acquiring to
+//! releasing a lock. A *tick* is the unit of time, which the host of the tier chooses.
 
 use super::Tier;
 

@@ -1,4 +1,5 @@
-//! The tier as its users see it: a map from keys to values that may evict entries at any time.
+//! The tier, the cache in shared memory, as its users see it: a map from keys to values that may evict entries at any time. The
+//! extension makes one tier for the server, and each backend attaches to it.
 //!
 //! A *shard* is a part of the tier with a lock of its own (`shard.rs`). An operation that changes a key holds the lock of the key's
 //! shard. It gives blocks in other shards back after it has released that lock. A read holds a lock only if writers keep disturbing

@@ -1,10 +1,13 @@
-//! Invalidations by a pattern: announces and confirms them, and compares keys with them. `patterns/mod.rs` has the protocol. No
-//! function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
+//! Invalidations by a pattern over keys, such as `user:42:*`: announces and confirms them, and compares keys with them.
+//! `patterns/mod.rs` has the protocol. Commits announce and confirm patterns; `reading.rs`, `promoting.rs` and `judge.rs` compare.
+//! No function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
 //!
 //! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
-//! increments. A *fence* is *raised* while a change is pending, and then has the number of the change. A *slot* holds one pattern,
-//! which is *announced* while its transaction commits, and *retired* when another pattern needs the slot. The fence of the space is
-//! the *floor*: it then gets the number of the retired pattern, so that older values of the space are refused.
+//! increments; a reader with a *safe stamp* may not see changes after that stamp. A *fence* is *raised* while a change is pending,
+//! and then has the number of the change. A *slot* holds one pattern, which is *announced* while its transaction commits, and
+//! *retired* when another pattern needs the slot. The fence of the space is the *floor*: it then gets the number of the retired
+//! pattern, so that older values of the space are refused. To *renew* an entry that no pattern matches is to give it a later stamp,
+//! so that the next reader compares nothing.
 
 use super::Tier;
 use super::entry::Entry;

@@ -1,7 +1,11 @@
-//! Brings saved values back: judges a saved copy as if it were an entry, and makes it an entry again.
+//! Brings saved values back: judges a saved copy as if it were an entry, and makes it an entry again, which is called *promoting*.
+//! A value is *saved* if a copy of it is outside of the memory. `store/table/reading.rs` of the extension reads the copies and
+//! calls the functions here.
 //!
 //! A *location* says where the copy of a value is saved (`tier/directory.rs`). A *fence* is a word in shared memory that says when
-//! a dependency of entries last changed.
+//! a dependency of entries last changed; it *holds* for a value if that was not after the value's stamp. A *scope* is the database,
+//! the space and the role of a key. A value is *stale* if it is not valid any more, and *outdated* if only changes of rows have
+//! made it invalid. A *flight* says which session computes the value of a key (`tier/flight.rs`).
 
 use super::Tier;
 use super::entry::Entry;
@@ -114,7 +118,7 @@ impl<H: Host> Tier<'_, H> {
                 && self.judge_saved_stale(scope, saved, Stamp::LATEST).is_err()
     }
 
-    /// Whether no pattern has removed a saved value. The fence of the space must be checked afterwards.
+    /// Whether no pattern (`patterns/mod.rs`) has removed a saved value. The caller must check the fence of the space afterwards.
     fn outlasts_patterns_saved(&self, scope: &Scope, saved: &SavedValue<'_>, reader: Reader<'_>) -> bool {
         let (stamp, reader) = (saved.meta.stamp, Reader { arrived: None, ..reader });
         !self.has_pattern_since(scope, stamp, reader.safe_stamp)

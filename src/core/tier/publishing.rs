@@ -1,12 +1,15 @@
 //! Stores values: reserves memory for a value, publishes it, or announces it and confirms it when its transaction is visible.
+//! Commits (`store/transaction/commit.rs` of the extension) and fills call it. The functions here take locks; the caller must not
+//! hold one.
 //!
-//! An *announcement* is a hidden entry at the front of its bucket. While it stands, its key is a miss for every reader. So from the
-//! announcement until [`Tier::confirm`], no reader sees the old value or the new one. The functions here take locks; the caller
-//! must not hold one.
+//! A *reservation* is blocks with a value that no reader can find yet. It can always be published, so a commit that has reserved
+//! everything cannot fail any more. An *announcement* is a hidden entry at the front of its hash bucket. While it stands, its key
+//! is a miss for every reader. So from the announcement until [`Tier::confirm`], no reader sees the old value or the new one.
 //!
 //! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
 //! increments. A *fence* is a word in shared memory that says when a dependency of entries last changed. A *flight* is the right to
-//! publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`).
+//! publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). A change of the key *voids* its flight: the value of
+//! that flight will be refused.
 
 use super::Tier;
 

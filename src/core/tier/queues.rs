@@ -1,8 +1,10 @@
-//! The eviction queues of a shard, its visited bits and its ghosts, for the holder of the lock. `eviction.rs` has the policy that
-//! uses them. A queue is a doubly linked list of entries, from the oldest to the newest.
+//! The eviction queues of a shard, its visited bits and its ghosts, for the holder of the lock. A *shard* is a part of the tier,
+//! the cache. A queue is a doubly linked list of entries, from the oldest to the newest; its links are in the headers of the
+//! entries. `eviction.rs` has the policy that uses them.
 //!
-//! A *ghost* is the hash of an entry that was evicted lately. A *zone* is 64 KB of blocks with a version that moves when an entry
-//! in it dies (`tier/shard.rs`). The *visited bit* of an entry says that a reader has asked for it.
+//! A *ghost* is the hash of an entry that was evicted lately. The *visited bit* of an entry says that a reader has asked for it.
+//! The *weight* of an entry is what it costs to lose, in relation to its size (`weight.rs`). A *zone* is 64 KB of blocks with a
+//! version that moves when an entry in it dies (`tier/shard.rs`). A *hold* is the time from acquiring to releasing the lock.
 
 use super::entry::Entry;
 use super::guard::Guard;

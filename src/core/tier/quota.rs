@@ -1,10 +1,11 @@
-//! Quotas: a space with a limit on its bytes frees memory within itself, by evicting its own entries.
+//! Quotas: a space with a limit on its bytes frees memory within itself, by evicting its own entries. A *space* is a set of keys in
+//! one database. `publishing.rs` calls [`Tier::reserve_within`] for each value of such a space.
 //!
-//! Each space with a cell of its own has a clock hand that goes round over the buckets of all shards. The hand removes entries of
-//! the space that are of no use any more, and other entries whose visited bit is clear, except counters. It clears the bits that it
-//! passes, so it removes an entry in the next round unless a reader asks for the entry in between. The position of the hand is
-//! stored in the space's cell (`figures/statistics.rs`) and is written under the lock of the shard that the hand stands in. The
-//! position is taken modulo the number of buckets, so a damaged position does no harm.
+//! Each space with a cell of its own has a clock hand that goes round over the hash buckets of all shards, the parts of the tier.
+//! The hand removes entries of the space that are of no use any more, and other entries whose visited bit is clear, except
+//! counters. It clears the bits that it passes, so it removes an entry in the next round unless a reader asks for the entry in
+//! between. The position of the hand is stored in the space's cell (`figures/statistics.rs`) and is written under the lock of the
+//! shard that the hand stands in. The position is taken modulo the number of buckets, so a damaged position does no harm.
 //!
 //! The guarantee of a quota: the blocks of a space are counted from the moment they are taken until they are given back. A
 //! reservation within a quota succeeds only if, after its own blocks were counted, the count of the space fits in the quota. So

@@ -1,12 +1,15 @@
-//! Reading an entry without a lock.
+//! Reading an entry without a lock, for `cache_get` and all other functions that look for a value.
 //!
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry lived during
-//! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the
-//! shard's lock. [`Reader`] says which entries a reader may get. A read writes only the visited bit, the counts and the sample of
-//! hits of its backend, and at most once a second the tick at which the entry was known to be valid.
+//! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the lock
+//! of the key's *shard*, the part of the tier that the key belongs to. [`Reader`] says which entries a reader may get. A read
+//! writes only the visited bit, the counts and the sample of hits of its backend, and at most once a second the tick at which the
+//! entry was known to be valid.
 //!
-//! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
-//! changes after that stamp. A *hold* is the time from acquiring to releasing a lock.
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed; it *holds* for an entry if that was
+//! not after the entry's *stamp*, a number of the clock of changes (`fence/mod.rs`). A reader with a *safe stamp* may not see
+//! changes after that stamp. The *visited bit* of an entry says that a reader has asked for it. A *tick* is the unit of time. A
+//! *note* is bytes that are stored beside a value.
 
 use super::Tier;
 use super::entry::Entry;
@@ -21,7 +24,8 @@ use crate::value::{Meta, StaleOk};
 
 /// How often a reader repeats a read without a lock before it takes the lock. Other loops of this file use the same limit.
 const RETRIES: u32 = 8;
-/// The least age, in ticks, at which the note that an entry was valid is renewed: one second, if a tick is a twentieth of a second.
+/// The least age, in ticks, at which the word that says when an entry was last known to be valid is written again: one second, if a
+/// tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
 /// The most bytes of a value that are compared. The number is limited because the comparison holds the lock.
@@ -230,8 +234,8 @@ impl<H: Host> Tier<'_, H> {
         found.and_then(|(entry, header)| entry.stale_ok(&self.layout, &header)).map_or(0, |noted| noted.ticks)
     }
 
-    /// Notes that an entry is valid now, unless a note of less than [`NOTED_EVERY`] ticks ago says so. The function takes the lock,
-    /// because the entry may have died since it was read. The word for the note may then belong to another entry.
+    /// Writes into an entry that it is valid now, unless that was written less than [`NOTED_EVERY`] ticks ago. The function takes
+    /// the lock, because the entry may have died since it was read, and its words may then belong to another entry.
     #[cold]
     #[inline(never)]
     fn note_valid(&self, key: &Key<'_>, block: u32, now: u32) {
@@ -527,8 +531,9 @@ impl<H: Host> Tier<'_, H> {
     // that the fast path can keep the header in registers.
 
     /// Decides whether the reader accepts an entry although a fence does not hold. It may accept the entry because it
-    /// [arrived](Reader::arrived) before the value was computed, or because it accepts [outdated](Reader::outdated_since) values.
-    /// Returns the [`Meta::valid_at`] for the reader, or None if the reader does not accept the entry.
+    /// [arrived](Reader::arrived) before the value was computed, or because it accepts [outdated](Reader::outdated_since) values:
+    /// those that only changes of rows have made invalid. Returns the [`Meta::valid_at`] for the reader, or None if the reader does
+    /// not accept the entry.
     #[cold]
     #[inline(never)]
     fn valid_at_if_accepted(&self, block: u32, scope: &Scope, reader: Reader<'_>) -> Option<u32> {
@@ -543,7 +548,7 @@ impl<H: Host> Tier<'_, H> {
             let is_of_rows = fences.is_of_relation(fence) || fences.is_of_unclaimed(fence);
             is_of_rows || fences.holds(fence, header.stamp(), reader.safe_stamp)
         };
-        // Without a note, the value was valid when it was stored.
+        // An entry that may not be served stale has no word for that. It was valid when it was stored.
         let noted = entry.stale_ok(&self.layout, &header).map(|noted| noted.valid_at);
         let valid_at = noted.unwrap_or_else(|| header.created());
         let holds = scope.fences.into_iter().chain(self.dependencies_of(block)).all(is_forgiven);

@@ -1,4 +1,5 @@
-//! Makes a region usable again that was copied byte by byte after the last process that used it had ended in order.
+//! Makes a region, the shared memory of a tier, usable again. It was copied byte by byte after the last process that used it had
+//! ended in order: the extension saves it in a file at a shutdown, and calls [`Tier::revive`] at the next start.
 //!
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
@@ -10,6 +11,10 @@
 //! A sound region has no other remains: a process changes the links of a shard only while it holds the shard's lock, and then it
 //! ends the change. So everything else that is not in order is damage, and the region is refused. Access: no other process may use
 //! the region meanwhile. The locks are taken only because the operations of a shard need a guard.
+//!
+//! A *fence* is a word that says when a dependency of entries last changed; it is *raised* while a transaction commits a change. A
+//! change of a key is *announced* while its transaction commits (`publishing.rs`). A *shard* is a part of the tier with a lock of
+//! its own.
 
 use super::Tier;
 use super::entry::Entry;

@@ -13,7 +13,8 @@
 //! few changes of a hot key. (A later note that the entry was valid, `reading.rs`, leaves the mark: the copy may then be served
 //! stale for a shorter time.)
 //!
-//! A *space* is a set of keys in one database.
+//! A *shard* is a part of the tier with a lock of its own. The *saver* is the worker of the extension that copies the values of a
+//! database to tables (`store/table/saver/`). The *directory* of a shard has the location of each copy (`directory.rs`).
 
 use super::Tier;
 use super::entry::Entry;

@@ -1,4 +1,5 @@
-//! A shard: a lock, a hash index over the entries whose keys hash to it, their eviction queues, and a share of the blocks.
+//! A shard, a part of the tier: a lock, a hash index over the entries whose keys hash to it, their eviction queues, and a share of
+//! the blocks. This file finds entries without the lock; `guard.rs` works under it.
 //!
 //! Access rules:
 //! - *Writers* hold the shard's lock. Every change to the links of a bucket must happen inside `Guard::change`, during which the
@@ -15,13 +16,15 @@
 //! Why a reader never accepts the bytes of a dead entry: a writer that frees an entry must first move the zone version, and then
 //! give the blocks back under a lock. The next writer that takes these blocks under that lock executes a release fence before it
 //! stores the first word. A reader that saw such a word executes an acquire fence before it reads the zone version again, and
-//! therefore sees that it moved. (Boehm, "Can seqlocks get along with programming language memory models?", 2012.)
+//! therefore sees that it moved. (Boehm, "Can seqlocks get along with programming language memory models?", 2012. These fences are
+//! instructions of the processor, not those of `fence/`.)
 //!
-//! A panic while the lock is held poisons the shard: reads miss, writes are refused, and [`crate::Tier::try_check`] reports it.
+//! A panic while the lock is held *poisons* the shard: it is switched off. Reads miss, writes are refused, and
+//! [`crate::Tier::try_check`] reports it.
 //!
 //! An entry is *linked* while it is in the chain of its hash bucket. A *hidden* entry is an announced change, which hides the value
-//! of its key until the change is confirmed (`publishing.rs`). A *location* says where the copy of a value is saved
-//! (`directory.rs`).
+//! of its key until the change is confirmed (`publishing.rs`). A *flight* says which session computes the value of a key
+//! (`flight.rs`). A *location* says where the copy of a value is saved (`directory.rs`).
 
 use super::entry::Entry;
 use super::header::Header;

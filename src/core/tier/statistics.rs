@@ -1,5 +1,5 @@
-//! The statistics of spaces and relations, for the users of a tier, the cache in shared memory. `figures/` has the structures and
-//! their access rules.
+//! The statistics of spaces and relations, for the users of a tier, the cache in shared memory. A *space* is a set of keys in one
+//! database. `figures/` has the structures and their access rules.
 //!
 //! A *fence* is a word in shared memory that says when something that entries depend on last changed (`fence/mod.rs`). The *record*
 //! of a relation holds its fences. *Reserved* fences are those of databases, spaces, definitions and the like, not of relations or

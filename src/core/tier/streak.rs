@@ -1,4 +1,7 @@
-//! The queues of a shard, and streaks: entries of one queue that are evicted together.
+//! The names of the two eviction queues, and streaks. A *streak* is some of the oldest entries of one queue, which are evicted
+//! together in one hold of the lock: `eviction.rs` chooses them, `queues.rs` takes them out of the queue, and `freeing.rs` gives
+//! their blocks back. A *hold* is the time from acquiring to releasing the lock of a *shard*, a part of the tier with a lock and
+//! eviction queues of its own.
 
 use super::entry::Entry;
 use super::header::{CHAINED, Header, SPREAD};

@@ -1,6 +1,7 @@
-//! Unit tests of a tier that need to see its parts.
+//! Unit tests of a tier, the cache, that need to see its parts: what readers and evictions do at the edges of damage.
 //!
-//! A *zone* is 64 KB of blocks with a version that moves when an entry in it dies (`tier/shard.rs`).
+//! A *shard* is a part of the tier with a lock of its own. The *visited bit* of an entry says that a reader has asked for it. A
+//! *zone* is 64 KB of blocks with a version that moves when an entry in it dies (`tier/shard.rs`).
 
 use super::Tier;
 use super::shard::Shard;

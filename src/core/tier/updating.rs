@@ -1,5 +1,10 @@
 //! Changes living entries in place: their time to live, and the value of a counter. It also makes a counter of another value. The
-//! functions here take locks; the caller must not hold one.
+//! functions here take the lock of the key's *shard*, the part of the tier that the key belongs to; the caller must not hold a
+//! lock.
+//!
+//! A *location* says where the copy of a value is saved (`tier/directory.rs`), and an entry that the saver has copied is *marked*
+//! (`saving.rs`). A *flight* is the right to publish a value that is being computed (`tier/flight.rs`). A change of the key *voids*
+//! it: its value will be refused. A *tick* is the unit of time, which the host of the tier chooses.
 
 use super::Tier;
 

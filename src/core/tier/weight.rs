@@ -1,10 +1,10 @@
-//! The weight of an entry: what it costs to lose, in relation to the room that it takes.
+//! The weight of an entry: what it costs to lose, in relation to the room that it takes. `eviction.rs` keeps heavy entries longer.
 //!
 //! An eviction policy that knows neither size nor cost is right only if all entries are alike. GreedyDual-Size-Frequency
 //! (Cherkasova, 1998) therefore compares what entries cost per byte. The weight of an entry is its cost per block, divided by that
 //! of the entry to which an average block belongs. This is a large entry: a block counts, and not an entry, because an eviction is
 //! to free blocks. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large value
-//! must not move an average much. `eviction.rs` uses the weights.
+//! must not move an average much.
 //!
 //! An entry whose cost is not known counts as one with an average cost.
 

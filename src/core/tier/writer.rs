@@ -1,5 +1,6 @@
 //! Writes an entry into its blocks: the header, and then the stream of bytes that `entry.rs` describes. Only the owner of a
-//! reservation may use a writer, before the entry is linked.
+//! *reservation*, blocks that no reader can find yet, may use a writer. It must be done before the entry is linked into its hash
+//! bucket. A *run* is a row of neighbouring blocks; an entry may have several (`runs.rs`).
 
 use super::entry::Entry;
 use super::header::Header;
@@ -59,7 +60,7 @@ impl<'m> Writer<'m> {
         self.filled = tail.len();
     }
 
-    /// Appends a note, if there is one.
+    /// Appends a note, the bytes that are stored beside a value, if there is one.
     pub(crate) fn write_note(&mut self, note: &[u8]) {
         if !note.is_empty() {
             self.write(&(note.len() as u16).to_ne_bytes());
