@@ -1,15 +1,14 @@
-//! Notifications about the changes in a database: which changes they tell, and how.
+//! Notifications about the changes in a database: which changes they tell, and how. The worker of the database reads the *journal*,
+//! the ring in shared memory whose *records* name what has changed, and sends the payloads that this file makes.
 //!
 //! A payload is a JSON object:
 //! ```json
 //! {"seq": [17, 21], "keys": {"default": ["a", "b"]}, "tags": ["news"], "spaces": ["shop"], "all": true}
 //! ```
 //! `seq` has the number before the first change and that of the last one. The other members are there only if there is something to
-//! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed, or if
-//! privileges have. Any role may listen, so a payload names only what every role may know ([`names::public`]); of the other changes
-//! it has the numbers. A payload is a hint: the truth is in the journal.
-//!
-//! A *record* of the journal names one change.
+//! name: keys by their *space* (a named cache), tags, spaces that were flushed, and `all` if everything in the database may have
+//! changed, or if privileges have. Any role may listen, so a payload names only what every role may know ([`names::public`]); of
+//! the other changes it has the numbers. A payload is a hint: the truth is in the journal.
 
 use super::names::{self, Public};
 use super::watch;

@@ -1,10 +1,11 @@
-//! The status of the session (`status.rs`) in words, with the names of the objects that it is about. A status names what has
-//! invalidated a value by its *fence* (`docs/architecture.md`).
+//! The status of the session (`status.rs`), the outcome of its last operation, in words: with the names of the objects that it is
+//! about. A status names what has invalidated a value by its *fence*, a number that stands for something on which values depend
+//! (`docs/architecture.md`).
 //!
 //! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that
-//! may read it, a function to roles that may call it, a tag to roles that may write in every space of the database, a space to
-//! roles that may read it. (Two tags may share a fence, so the tag may be one that only entries of another space have.) Members of
-//! `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
+//! may read it, a function to roles that may call it, a tag to roles that may write in every *space* (named cache) of the database,
+//! a space to roles that may read it. (Two tags may share a fence, so the tag may be one that only entries of another space have.)
+//! Members of `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
 
 use crate::pg::encoding::shown;
 use crate::pg::role::Role;

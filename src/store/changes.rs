@@ -1,12 +1,14 @@
-//! The journal as a session sees it: the changes in its database that its role may know.
+//! The journal as a session sees it: the changes in its database that its role may know. The *journal* is a ring in shared memory
+//! that names what has changed; each *record* names one change. `cache_changes` returns what this file reads.
 //!
-//! The journal names spaces and relations by their OIDs. A session finds their names when it reads the journal:
+//! The journal names spaces (named caches) and relations by their OIDs. A session finds their names when it reads the journal:
 //! - A key is shown if the role may read its space, and if the key belongs to all roles or to this one.
-//! - A tag is shown if the role may read any space. A watched relation is shown as its tags.
+//! - A tag is shown if the role may read any space. A *watched* relation, one that tags stand for (`watch.rs`), is shown as its
+//!   tags.
 //! - A change of a whole space is shown if the role may read the space. A space that does not exist any more has no name, so it is
 //!   shown as a change of the whole database. So is a change of privileges: the role may have missed changes that it could not see.
 //!
-//! A *record* of the journal names one change. A *tick* is a time on the clock of `pg/clock.rs`.
+//! A *tick* is a time on the clock of `pg/clock.rs`.
 
 use super::journal;
 use super::names::{self, Spaces};

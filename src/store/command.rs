@@ -1,10 +1,12 @@
 //! The effects of utility commands and definition changes on the cache.
 //!
-//! `pg/command/` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps
-//! of two-phase commits (`transaction/prepared/`) and safe stamps (`transaction/safe_stamp.rs`).
+//! `pg/command/` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations, steps of
+//! two-phase commits (`transaction/prepared/`) and safe stamps (`transaction/safe_stamp.rs`). An invalidation takes effect when the
+//! transaction commits: the commit raises the *fence*, the word in shared memory that says when something that values depend on
+//! last changed.
 //!
-//! The *journal* is a ring in shared memory whose records name what has changed. A *safe stamp* is a moment from before a
-//! transaction's snapshot.
+//! The *journal* is a ring in shared memory whose records name what has changed, for caches outside of the database. A *safe stamp*
+//! is a moment from before a transaction's snapshot. A table is *watched* if tags stand for it (`watch.rs`).
 
 use crate::pg::altered::Changed;
 use crate::pg::command::{self, Watcher};

@@ -1,8 +1,9 @@
-//! The entries that a session may see, one by one, for views. They come by *shards*, the parts of the cache in shared memory: from
-//! each shard, first the entries in memory, then those that are only in a table. The uncommitted changes of the own transaction are
-//! left out.
+//! The entries that a session may see, one by one, for the views `cache_entries`, `cache_queries` and `cache_dependencies`. They
+//! come by *shards*, the parts of the cache in shared memory: from each shard, first the entries in memory, then those that are
+//! only in a table. The uncommitted changes of the own transaction are left out.
 //!
-//! A *space* is a named cache with its own options.
+//! A *space* is a named cache with its own options. A *note* is bytes that are stored beside a value: its tags, and the facts about
+//! a query result (`note.rs`).
 
 use super::keyspace::hash;
 use super::space;
@@ -96,7 +97,7 @@ impl View {
             for found in page.entries {
                 let scope = self.tier.scope(found.database, found.space, found.role);
                 let Some(key) = Key::new(scope, &found.key, hash(&found.key)) else { continue };
-                // A counter is never saved. The location of another key may look like its own.
+                // A counter is never saved in a table. The place of another key's saved value may look like its own.
                 let is_saved = found.meta.kind != Kind::COUNTER && self.tier.location(&key).is_some();
                 let place = if is_saved { Place::Both } else { Place::Memory };
                 memory::check();

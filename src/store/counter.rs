@@ -1,4 +1,4 @@
-//! Counters: integers under a key that sessions add to.
+//! Counters: integers under a key that sessions add to (`cache_incr`).
 //!
 //! An addition takes effect at once, for all sessions, like `nextval`: it neither waits for other transactions nor is undone by a
 //! rollback. There is one exception. If the own transaction has set, removed or invalidated the key before, its number is not the

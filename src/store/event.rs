@@ -1,8 +1,9 @@
-//! Events: names for things that happen in an application, such as `order_paid`. Each event has targets in spaces: the keys,
-//! patterns and tags that become invalid with the event. A target is a template (`template.rs`) whose placeholders get the values
-//! of the event.
+//! Events: names for things that happen in an application, such as `order_paid`. Each event has *targets* in spaces (named caches):
+//! the keys, patterns and tags that become invalid with the event. A target is a *template* (`template.rs`), a text with
+//! placeholders in braces, which get the values of the event. `cache_on_event` registers targets, and `cache_emit` calls [`emit`].
 //!
-//! Each session remembers all events of the database until it learns that a table of pg_cache has changed (`pg/catalog.rs`).
+//! Each session remembers all events of the database until it learns that a table of pg_cache has changed (`catalog::generation` in
+//! `pg/catalog.rs`).
 
 use super::entry;
 use super::note::TAG_BYTES_MAX;

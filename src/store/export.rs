@@ -1,4 +1,5 @@
-//! Copies of values for Redis: which values can be copied, and their form in Redis, which is JSON text.
+//! Copies of values for Redis: which values can be copied, and their form in Redis, which is JSON text. The worker of Redis looks
+//! at each changed key through this file (`workers/redis/batches.rs`).
 //!
 //! | value | in Redis |
 //! |---|---|

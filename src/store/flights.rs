@@ -4,10 +4,12 @@
 //! changes (`docs/architecture.md`) before its value is computed. The value gets this stamp, so that it counts as invalid if
 //! something that it depends on has changed since.
 //!
-//! The *tier*, the cache in shared memory, records which session computes which key (`flight.rs` of the core) and has its own
-//! number for each flight. The number of a lease that callers get has the epoch of shared memory in front of it. The epoch is drawn
-//! at random when the server starts, and again after a crash. So a lease from before a restart is almost certainly not mistaken for
-//! a current one.
+//! The *tier*, the cache in shared memory, records which session computes which key (`tier/flight.rs` of the core) and has its own
+//! number for each flight. The number of a lease that callers get has the *epoch* of shared memory in front of it. The epoch is
+//! drawn at random when the server starts, and again after a crash. So a lease from before a restart is almost certainly not
+//! mistaken for a current one.
+//!
+//! Rule: a session must never have a flight that its transaction cannot record, because a rollback must end it.
 
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;

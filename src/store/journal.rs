@@ -1,15 +1,14 @@
-//! Appends records to the journal of changes: a ring in shared memory, from which caches outside of the database learn which keys,
-//! tags, spaces and relations have changed (`journal/mod.rs` of the core).
+//! Appends *records* to the journal of changes: a ring in shared memory, from which caches outside of the database learn which
+//! keys, tags, spaces and relations have changed (`journal/mod.rs` of the core). Each record names one change.
 //!
 //! A record must be appended after its change is visible to all sessions. Every change of a key is appended here: by a commit
 //! (`transaction/commit.rs`), by COMMIT PREPARED (`transaction/prepared/`), by `cache_incr`, and when the result of a query is
 //! stored under a key that the caller chose. An entry that is evicted or expires has no record: its value has not changed, so a
-//! copy outside of the database stays right.
+//! copy outside of the database stays right. The functions of this file neither fail nor allocate, because they run after a commit.
 //!
-//! The functions of this file neither fail nor allocate, because they run after a commit. A *fence* is a word in shared memory that
-//! says when something that values depend on last changed (`docs/architecture.md`).
-//!
-//! A *life* of the journal begins when it is first used, and ends when its memory is formatted or damaged.
+//! A *life* of the journal begins when it is first used, and ends when its memory is formatted or damaged. A *space* is a named
+//! cache. A *fence* is a word in shared memory that says when something that values depend on last changed
+//! (`docs/architecture.md`).
 
 use crate::pg::clock;
 use crate::pg::shared::{self, HotTier};

@@ -1,4 +1,9 @@
-//! Keyspaces: the keys of a space in the tier, with their hashes, the fences that they depend on, and the limits of their values.
+//! Keyspaces: the keys of a space in the tier, with their hashes, the fences that they depend on, and the limits of their values. A
+//! space (`space/`) makes its keyspace once; the other files of the store pass it on to reach the space's entries.
+//!
+//! A *space* is a named cache with its own options, and the *tier* is the cache in shared memory. A *fence* is a word in shared
+//! memory that says when something that values depend on last changed (`docs/architecture.md`). The file also has the hash of keys
+//! and tags, and the form of the keys of query results.
 
 use crate::pg::memory;
 use crate::pg::shared::{self, HotTier};
@@ -121,8 +126,8 @@ impl Keyspace {
         self.tier.to_counter(key, value, number, |new, stale_ok| self.reserve(key, new, stale_ok))
     }
 
-    /// Counts a value that was served after it had stopped being valid. `valid_at` is the tick at which it was last known to be
-    /// valid.
+    /// Counts a *stale* value: one that was served after it had stopped being valid. `valid_at` is the tick (`pg/clock.rs`) at
+    /// which it was last known to be valid.
     #[cold]
     pub fn count_stale(&self, valid_at: u32) {
         self.tier.note(&self.scope, Counter::Stale, 1);
@@ -173,7 +178,7 @@ pub fn is_of_query(key: &[u8]) -> bool {
     hash.is_some_and(|hash| hash.iter().all(is_digit))
 }
 
-/// Returns why nothing can be stored under a key, or none if its length is valid.
+/// Returns the reason why nothing can be stored under a key: its length. None if the length is valid.
 #[inline]
 pub fn why_unfit(key: &[u8]) -> Option<&'static str> {
     match key.len() {

@@ -1,6 +1,8 @@
-//! The kinds of values: those that callers set, and results of queries. The core has `Kind::COUNTER`.
+//! The kinds of values: those that callers set, and results of queries. An entry stores its kind as a number, so a number must
+//! never get another meaning while saved values may exist. The core has `Kind::COUNTER`.
 //!
-//! A *marker* is an entry without a result, which tells a caller where to look or why there is no result.
+//! A *marker* is an entry without a result, which tells a query where to look or why there is no result. A *note* is bytes that are
+//! stored beside a value, and has the facts about a query result (`note.rs`).
 
 use pg_cache_core::Kind;
 
@@ -32,7 +34,7 @@ pub const COMPRESSED_JSON: Kind = Kind(11);
 pub const DIFFERED: Kind = Kind(12);
 
 /// Returns whether a value of a kind may be copied to a store outside of the server. The result of a query may not: it also depends
-/// on definitions, whose changes the journal does not name.
+/// on definitions, whose changes the journal of changes (`journal.rs`) does not name.
 pub fn may_leave(kind: Kind) -> bool {
     [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&kind)
 }
@@ -56,12 +58,12 @@ pub fn compressed(kind: Kind) -> Option<Kind> {
     }
 }
 
-/// Returns whether the entry has no value, but tells a query what to do.
+/// Returns whether the entry is a marker: it has no value, but tells a query what to do.
 pub fn is_marker(kind: Kind) -> bool {
     kind == VARIES || kind == LEFT_OUT || kind == DIFFERED
 }
 
-/// Returns the kind of the value behind a compressed value. None if values of the kind are not compressed.
+/// Returns the kind that a compressed value has after decompression. None if the kind is not a compressed one.
 pub fn decompressed(kind: Kind) -> Option<Kind> {
     match kind {
         COMPRESSED_JSON => Some(JSON),

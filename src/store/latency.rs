@@ -1,8 +1,8 @@
 //! Times some of the operations of a session, for `cache_latency` and the metrics.
 //!
 //! Reading the clock twice takes about a fifth of the time of a hit. So a session does not time each short operation, but one of
-//! every 64 (`pg_cache.track_latency`). The times are in the slot of the session's own backend in shared memory
-//! (`figures/latency.rs` of the core), so timing writes to no word that other backends write.
+//! every 64 (`pg_cache.track_latency`). The times are in the *slot* of the session's own backend, its part of the statistics in
+//! shared memory (`figures/latency.rs` of the core), so timing writes to no word that other backends write.
 
 use crate::pg::local::local;
 use crate::pg::{settings, shared};

@@ -1,9 +1,10 @@
-//! The logic of the cache: entries, transactions, leases and spaces.
+//! The logic of the cache: entries, transactions, leases and spaces. A *space* is a named cache with its own options, a set of keys
+//! in one database.
 //!
 //! The layers `api` and `query` call this one. It uses `pg/` for the server, and the crate `pg_cache_core` for the *tier*: the
 //! entries in shared memory. A *fence* is a word in shared memory that says when something that values depend on last changed, a
-//! *stamp* is a number on the clock of changes, a *flight* is the right to compute the value of a key, and the *ledger* is the list
-//! of the transaction's changes (`docs/architecture.md`).
+//! *stamp* is a number on the clock of changes, a *flight* is the right to compute the value of a key (a *lease* is one), and the
+//! *ledger* is the list of the transaction's changes (`docs/architecture.md`).
 
 pub mod broadcast;
 pub mod cause;

@@ -1,4 +1,5 @@
-//! The names that a role may be told of spaces, and those that notifications may tell to any role.
+//! The names that a role may be told of spaces, and those that notifications may tell to any role. A *space* is a named cache with
+//! its own options and privileges. `changes.rs` and `broadcast.rs` ask this file before they show a name.
 
 use super::space::{self, Notify};
 use crate::pg::memory;

@@ -1,8 +1,9 @@
-//! Values for caches outside of the database, which follow the journal.
+//! Values for caches outside of the database, which follow the journal: `cache_get_near` returns them. The *journal* is a ring in
+//! shared memory that names what has changed (`journal.rs`).
 //!
 //! Such a cache may keep a value if the journal names every change that makes the value wrong: of its key, of its tags, of the
-//! relations that the tags stand for, of its space and its database. It may not keep the result of a query, which also depends on
-//! definitions and on relations that no tag stands for.
+//! relations that the tags stand for, of its space (the named cache that its key is in) and its database. It may not keep the
+//! result of a query, which also depends on definitions and on relations that no tag stands for.
 
 use super::entry;
 use super::kind;

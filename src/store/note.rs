@@ -1,15 +1,18 @@
-//! The note of an entry: its tags, and what is known of a query result besides its value. Hits do not read it: it is for the views,
-//! for `cache_explain`, and for copies of values outside of the database.
+//! The note of an entry: bytes that are stored beside its value, with its tags, and with the *facts*, what is known of a query
+//! result besides its value. Hits do not read it: it is for the views, for `cache_explain`, and for copies of values outside of the
+//! database.
 //!
-//! An entry depends on the fences of its tags (`docs/architecture.md`), and fences have no names. So the note has the names.
+//! An entry depends on the fences of its tags, words in shared memory that say when a tag was last invalidated
+//! (`docs/architecture.md`). Fences have no names, so the note has the names.
 //!
 //! | part | bytes |
 //! |---|---|
 //! | number of tags | 1; only in the notes of query results |
 //! | each tag | 1 for its length minus one, followed by the tag: no tag is empty or longer than 256 bytes |
-//! | facts | only in notes of query results: a head of fixed length, the OIDs of relations, optional terms, the query text |
+//! | facts | only in notes of query results: a head of fixed length, the OIDs of relations, optional *terms*, the query text |
 //!
-//! The kind of the entry tells whether it is a query result ([`kind::is_of_query`]). The note of another entry ends with its tags.
+//! The *terms* are the rest of the call that has stored the result, by which a worker can make the call again (`kept.rs`). The kind
+//! of the entry tells whether it is a query result ([`kind::is_of_query`]). The note of another entry ends with its tags.
 
 use super::kind;
 use crate::pg::encoding;
@@ -102,7 +105,8 @@ impl Buffer for OnlyNote {
     }
 }
 
-/// The bytes of facts before the relations: the number of rows, the environment, the role, both numbers of relations, and the flags.
+/// The bytes of facts before the relations: the number of rows, the environment, the role, both numbers of relations, and the
+/// flags.
 const HEAD_BYTES: usize = 8 + 8 + 4 + 2 + 2 + 1;
 
 /// The bits of the byte with the flags. Its two lowest bits are the form.

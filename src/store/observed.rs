@@ -1,6 +1,9 @@
-//! The figures of observed statements, and what a role may know of them. A role sees its own statements. Roles that may read the
-//! queries of other roles (`pg_read_all_stats`) see all statements. So do roles that may see statistics (`pg_monitor`), but without
-//! texts and reasons if `pg_read_all_stats` was revoked from `pg_monitor`.
+//! The figures of observed statements, and what a role may know of them. A statement is *observed* if pg_cache finds out, without
+//! changing it, how often `cache_query` would have had its result stored (`pg_cache.observe`, `query/observe.rs`).
+//!
+//! A role sees its own statements. Roles that may read the queries of other roles (`pg_read_all_stats`) see all statements. So do
+//! roles that may see statistics (`pg_monitor`), but without texts and reasons if `pg_read_all_stats` was revoked from
+//! `pg_monitor`.
 
 use super::keyspace::hash;
 use super::space;

@@ -1,4 +1,5 @@
-//! Prefetches the memory of keys that will be asked for next: the keys of a table scan, and the keys of a list.
+//! Prefetches the memory of keys that will be asked for next: the keys of a table scan (for `entry/reading.rs`), and the keys of a
+//! list (for functions with many keys).
 //!
 //! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
 //! known, the processor can fetch their buckets and entries while the session works on other keys. Only the bucket says where the

@@ -1,10 +1,13 @@
 //! The stored results of queries and what the current role may know of each, for the views `cache_queries` and
-//! `cache_dependencies`.
+//! `cache_dependencies`, for `cache_top` and for `cache_health`.
 //!
-//! Numbers and the name of the role are shown with the entry (`content.rs`). Everything else needs the privilege read in the space,
-//! and that the entry does not belong to another role. The text of a query is shown to the role that ran it, and to roles that may
-//! read the queries of all (`pg_read_all_stats`), as in `pg_stat_statements`. A relation is named to roles that may know its name
-//! (`cause.rs`).
+//! Numbers and the name of the role are shown with the entry (`content.rs`). Everything else needs the privilege read in the
+//! *space* (the named cache that the result is in), and that the entry does not belong to another role. The text of a query is
+//! shown to the role that ran it, and to roles that may read the queries of all (`pg_read_all_stats`), as in `pg_stat_statements`.
+//! A relation is named to roles that may know its name (`cause.rs`).
+//!
+//! A *note* is bytes that are stored beside a value, and has the facts about a query result (`note.rs`). A *marker* is an entry
+//! without a result, which says why there is none (`kind.rs`).
 
 use super::content::{self, Entry};
 use super::kept::{self, Kept};

@@ -1,8 +1,10 @@
-//! The tags of changed rows. A watch may have tags with placeholders for columns, such as `order:{id}`. Then a trigger
-//! (`pg/row_trigger.rs`) runs for each changed row, and the transaction invalidates the tags of the old and of the new row.
+//! The tags of changed rows. A *watch* makes a tag stand for a table (`watch.rs`). It may have tags with placeholders for columns,
+//! such as `order:{id}`: *templates* (`template.rs`). Then a trigger (`pg/row_trigger.rs`) calls this file for each changed row,
+//! and the transaction invalidates the tags of the old and of the new row.
 //!
-//! Entries with such a tag also depend on the bulk fence of the relation (`fence/mod.rs` of the core). A transaction raises this
-//! fence at its commit, unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes/`).
+//! Entries with such a tag also depend on the *bulk fence* of the relation, a word in shared memory that says when the relation was
+//! last changed in a way that did not report each row (`fence/mod.rs` of the core). A transaction raises this fence at its commit,
+//! unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes/`).
 
 use super::keyspace;
 use super::template::Template;
@@ -15,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The templates of a relation, with the columns of their placeholders.
+/// The templates of a relation, with the columns of their placeholders, as the session has prepared them.
 struct Prepared {
     /// The session's list of templates from which this was prepared.
     of: Rc<watch::Templates>,

@@ -1,5 +1,6 @@
-//! The status of the session: the outcome of its last operation, and the reason for it. The *tier* is the cache in shared memory,
-//! and a *fence* stands for something on which values depend (`docs/architecture.md`).
+//! The status of the session: the outcome of its last operation, and the reason for it, as `cache_status()` returns it. The *tier*
+//! is the cache in shared memory, a *fence* stands for something on which values depend, and a *stale* value is one that is not
+//! valid any more but may still be served (`docs/architecture.md`).
 //!
 //! A status is a small plain record: setting it costs a store and looks nothing up. `cause.rs` turns it into words when the caller
 //! asks for it. To add a reason, use `Status::Refused("…")` and the like for a text without a name, and [`Status::Of`] for a text

@@ -1,5 +1,6 @@
-//! Templates: texts with placeholders in braces, such as `order:{id}`, that become keys, patterns or tags. Two braces stand for
-//! one.
+//! Templates: texts with *placeholders* in braces, such as `order:{id}`. Two braces stand for one. A template becomes a key, a
+//! pattern or a tag when each placeholder gets a value: that of a column of a changed row (`row_tags.rs`), or a member of an event
+//! (`event.rs`).
 
 use crate::pg::memory;
 

@@ -1,4 +1,5 @@
-//! The values and the tables of this database that an operator should know first, for `cache_top`.
+//! The values and the tables of this database that an operator should know first, for `cache_top`: rankings of the values by hits,
+//! by size and by cost, and of the tables by the values that their changes have invalidated.
 
 use super::results::{self, StoredResult};
 use super::space;

@@ -1,6 +1,5 @@
-//! The content of the cache and how full it is, as the views `cache_stats` and `cache_usage` show it.
-//!
-//! A *space* is a named cache with its own options.
+//! The content of the cache and how full it is, as the views `cache_stats` and `cache_usage` show it: live and dead entries of each
+//! *space* (a named cache), and the used parts of the resources whose size is fixed.
 
 use super::space;
 use super::table::record;

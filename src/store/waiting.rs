@@ -1,4 +1,9 @@
-//! Waiting for another session, the *leader*, to finish its work on a key.
+//! Waiting for another session, the *leader*, to finish its work on a key. `lease.rs` (`cache_acquire`) and `query/flight.rs`
+//! (`cache_query`) wait through a [`Wait`]: they look for the value in a loop, and sleep in between until a session that changes
+//! the key wakes them.
+//!
+//! The waiting sessions of a key form a queue (`pg/queue.rs`). A wait must end if the leader waits for this session
+//! (`pg/deadlock.rs`), and after `lock_timeout`.
 
 use crate::pg::deadlock::{self, Note};
 use crate::pg::error::Refused;
@@ -33,7 +38,7 @@ pub struct Wait {
     slept: Option<(Keyspace, Instant)>,
 }
 
-/// The session that another one waits for.
+/// The session that this one waits for.
 #[derive(Debug)]
 struct Leader {
     /// The process id of the leader.

@@ -1,5 +1,10 @@
 //! Warmers: named queries whose results a background worker keeps stored. A *warmer* is a row of `pgcache.warmers`, and belongs to
-//! the role that added it, its *owner*. The outcome of its latest run is in shared memory (`pg/warm_list.rs`).
+//! the role that added it, its *owner*. `api/warmer.rs` adds and drops them, and `workers/warming.rs` runs them. The outcome of the
+//! latest run is in a list in shared memory (`pg/warm_list.rs`), which also has the runs of *kept results*: those that workers
+//! renew in spaces with the option `keep_warm` (`kept.rs`).
+//!
+//! A worker runs these queries as the owner. So a role may write a row only if it has the rights of the row's owner
+//! ([`require_rights_of`]). The *launcher* is the background worker that starts the others.
 
 use crate::pg::catalog::{self, Row, Rows, Table, warmers};
 use crate::pg::encoding::shown;

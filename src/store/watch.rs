@@ -1,6 +1,7 @@
-//! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too. A *fence* is a word
-//! in shared memory that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
-//! (`docs/architecture.md`).
+//! Watched relations: a *watch* makes a tag stand for tables, and an entry with that tag then depends on these tables too.
+//! `cache_watch` adds watches. A *fence* is a word in shared memory that says when something that values depend on last changed,
+//! and a *stamp* is a number on the clock of changes (`docs/architecture.md`). The *record* of a relation in shared memory holds
+//! its fences.
 //!
 //! A session looks up the list of watches when it stores an entry with tags, or when it serves caches outside of the database
 //! (`near.rs`, `changes.rs`, `broadcast.rs`). A session that writes to a table does so only if the table has the trigger for
@@ -8,13 +9,12 @@
 //!
 //! A transaction that begins or ends a watch invalidates the tags of the watch: an entry with such a tag may get or lose a
 //! dependency. The storing session reads the list after it has taken the entry's stamp, and the entry depends on the fence of the
-//! tag. So a watch that commits after the stamp was taken makes the entry a miss. A tag with placeholders can become many tags, so
-//! a watch with such a tag invalidates all tags with the same prefix, by one fence (`fence_of_prefix`). Entries depend on it, too.
+//! tag. So a watch that commits after the stamp was taken makes the entry a miss. A tag with placeholders, such as `order:{id}`, is
+//! a *template* (`template.rs`) and stands for the rows of a table. It can become many tags, so a watch with such a tag invalidates
+//! all tags with the same prefix, by one fence (`fence_of_prefix`). Entries depend on it, too.
 //!
 //! Each session keeps a copy of the list. The list has a fence of its own, which every change of the list raises, too. The stamp of
 //! the copy is taken before the list is read, and the copy is valid as long as the list's fence has not changed since that stamp.
-//!
-//! The *record* of a relation in shared memory holds its fences.
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;

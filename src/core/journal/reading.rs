@@ -1,5 +1,5 @@
 //! Reading the journal, the ring of records that name what has changed, and finding its oldest record. `mod.rs` has the rules for
-//! readers. `store/changes.rs`, `store/broadcast.rs` and the worker of Redis read it.
+//! readers. `store/changes.rs`, `store/broadcast.rs` and background workers of the extension read it.
 //!
 //! A *life* of the journal begins when it is first used, and ends when its memory is formatted or damaged. Numbers of another life
 //! are of no use.

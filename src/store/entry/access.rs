@@ -1,10 +1,12 @@
-//! Whether the session and the space may use the cache for an operation. Each function returns the keyspace, the part of the cache
-//! that holds the keys of the space (`store/keyspace.rs`), for one kind of operation, or says why the operation must do without the
-//! cache: a setting, a parallel worker, recovery, a snapshot of unknown age, or a key that cannot be stored. The functions for
-//! changes and counters also count as a use of the cache for a query of `cache_fetch` that is running (`pg/observer.rs`);
-//! `reading.rs` and `listing.rs` count reads themselves. The caller must have checked the privilege of the role.
+//! Whether the session and the space may use the cache for an operation. Each function returns the *keyspace*, the part of the
+//! cache that holds the keys of the space (`store/keyspace.rs`), for one kind of operation, or says why the operation must do
+//! without the cache: a setting, a parallel worker, recovery, a snapshot of unknown age, or a key that cannot be stored. The
+//! functions for changes and counters also count as a use of the cache for a query of `cache_fetch` that is running
+//! (`pg/observer.rs`); `reading.rs` and `listing.rs` count reads themselves. The caller must have checked the privilege of the
+//! role.
 //!
-//! A *stamp* is a number on the clock of changes (`docs/architecture.md`).
+//! A *space* is a named cache with its own options. A *stamp* is a number on the clock of changes (`docs/architecture.md`). The
+//! *safe stamp* of a transaction that keeps one snapshot is a stamp from before that snapshot (`transaction/safe_stamp.rs`).
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};

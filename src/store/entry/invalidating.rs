@@ -1,6 +1,10 @@
-//! Invalidates what depends on a tag, a relation, a space or the whole database, or has a key that a pattern matches, when the
-//! transaction commits. If there is no cache, these functions do nothing and return Ok, and the status says why. During recovery
-//! and in a parallel worker, they return an error (`access.rs`). The caller must have checked the privilege of the role.
+//! Invalidates what depends on a tag, a relation, a *space* (a named cache) or the whole database, or has a key that a pattern
+//! matches, when the transaction commits. `cache_invalidate_tag`, `cache_flush` and the like call this file, and events
+//! (`store/event.rs`). If there is no cache, these functions do nothing and return Ok, and the status says why. During recovery and
+//! in a parallel worker, they return an error (`access.rs`). The caller must have checked the privilege of the role.
+//!
+//! What depends on something has its *fence*, a word in shared memory that says when it last changed (`docs/architecture.md`). The
+//! functions here record which fences the commit must raise.
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};

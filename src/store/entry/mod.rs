@@ -1,9 +1,10 @@
-//! Reading and changing entries: the operations behind the SQL functions.
+//! Reading and changing entries: the operations behind the SQL functions. The layer `api` calls them for the values that users set,
+//! and `query` for stored results.
 //!
 //! Each operation first asks whether the cache may be used for it at all. Then it looks at what the own transaction has changed,
-//! and then at the tier. Changes go into the ledger and take effect for other sessions when the transaction commits. Counters are
-//! in `store/counter.rs`. Each operation sets the status of the session. The *tier* is the cache in shared memory, and the *ledger*
-//! is the list of the transaction's changes.
+//! and then at the *tier*, the cache in shared memory. Changes go into the *ledger*, the list of the transaction's changes, and
+//! take effect for other sessions when the transaction commits. Each operation sets the status of the session (`store/status.rs`).
+//! Counters are in `store/counter.rs`.
 //!
 //! ```text
 //! access.rs         whether the session and the space may use the cache for an operation

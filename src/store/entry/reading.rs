@@ -1,6 +1,10 @@
 //! Finds the value of a key as this session must see it: a change of the own transaction, an entry of the memory, or a value that
-//! is saved in a table. The *tier* is the cache in shared memory. A *fence* is a word in shared memory that says when something
-//! that values depend on last changed (`docs/architecture.md`).
+//! is saved in a table. `cache_get` and stored queries read through this file.
+//!
+//! The *tier* is the cache in shared memory. A *fence* is a word in shared memory that says when something that values depend on
+//! last changed, and a *stamp* is a number on the clock of changes (`docs/architecture.md`). The *safe stamp* of a transaction is a
+//! stamp from before its snapshot: the transaction must not see later changes (`transaction/safe_stamp.rs`). An *outdated* value is
+//! one that only changes of rows have made invalid.
 
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};

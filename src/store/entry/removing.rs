@@ -1,6 +1,8 @@
-//! Removes keys: because the caller asks for it, or because the new value of a key is refused.
+//! Removes keys: because the caller asks for it, or because the new value of a key is refused. A refused value must not leave the
+//! previous one behind, because that one is outdated.
 //!
-//! The removal is recorded in the *ledger*, the list of the transaction's changes.
+//! The removal is recorded in the *ledger*, the list of the transaction's changes. If that cannot be done, the whole *space*, the
+//! named cache that the key is in, is invalidated.
 
 use super::access::keyspace_for_invalidation;
 use super::reading::is_there;

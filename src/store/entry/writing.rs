@@ -1,6 +1,7 @@
-//! Sets values. Records each value with its dependencies in the ledger, the list of the transaction's changes, until the
-//! transaction commits. A *fence* is a word in shared memory that says when something that values depend on last changed, and a
-//! *stamp* is a number on the clock of changes (`docs/architecture.md`).
+//! Sets values (`cache_set`). Records each value with its dependencies in the *ledger*, the list of the transaction's changes,
+//! until the transaction commits. A *fence* is a word in shared memory that says when something that values depend on last changed,
+//! and a *stamp* is a number on the clock of changes (`docs/architecture.md`). A *lease* is the right to compute the value of a
+//! key, and a *claim* is the right to set a key that has no value (`store/flights.rs`).
 //!
 //! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
 //! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because
@@ -87,7 +88,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         Mode::Always => true,
         Mode::Present if is_there(&keyspace, key) => true,
         Mode::Present => return Err(NO_VALUE),
-        // The value of a lease is a fill: it does not make the previous value wrong.
+        // The value of a lease is computed from what the database already says: it does not make the previous value wrong.
         Mode::Absent | Mode::Lease(_) => false,
     };
     hold_back(space, &keyspace, key, new).inspect_err(|_| {
@@ -117,7 +118,7 @@ fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> 
 /// refused.
 fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     admit(space, keyspace, key, new)?;
-    // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
+    // The stamp must be taken first: a watch (`watch.rs`) that commits after the stamp then makes the value a miss.
     let now = keyspace.tier.fences().now();
     let as_of = match new.mode {
         Mode::Lease(lease) => flights::lease_stamp(keyspace, key, lease)?,

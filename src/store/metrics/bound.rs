@@ -1,4 +1,5 @@
-//! Computes from the number of verified hits how many of all hits may be wrong.
+//! Computes from the number of verified hits how many of all hits may be wrong, for the view `cache_verification`. A hit is
+//! *verified* if its query was run again and the results were compared (`query/verify.rs`).
 //!
 //! If no hit of `n` was wrong, the share of wrong hits is at most 3/n with a confidence of 95 %: the *rule of three*. If `d` hits
 //! were wrong, the upper limit of a Poisson distribution takes the place of 3, in the approximation of Wilson and Hilferty.

@@ -1,4 +1,6 @@
-//! The parts of a metric.
+//! The parts of a metric, in the terms of Prometheus: a *family* is all metrics with the same name, and *labels* tell them apart.
+//! `server.rs` and `spaces.rs` make metrics of these parts and pass them to a [`Sink`]: the text for Prometheus (`text.rs`), or the
+//! rows of the view `cache_metrics`.
 
 use serde_json::Value as Json;
 

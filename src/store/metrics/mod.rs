@@ -1,4 +1,5 @@
 //! The metrics of the server and of the spaces of this database, as the view `cache_metrics` and the text for Prometheus show them.
+//! A *space* is a named cache.
 //!
 //! One call reads the figures of all spaces and backends once (`Tier::figures`), so the samples of one call agree with each other.
 //! It takes no lock of the cache, and its cost does not grow with the number of entries. Figures of spaces have the labels

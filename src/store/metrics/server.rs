@@ -1,4 +1,6 @@
-//! The metrics of the whole server.
+//! The metrics of the whole server: one function for each group of metrics, which passes them to a *sink*, the receiver of metrics
+//! (`family.rs`). The *tier* is the cache in shared memory. The *journal* is a ring in shared memory that names what has changed;
+//! workers follow it and may lag behind.
 
 use super::family::{Family, Owner, Sink, Type, Value};
 use crate::pg::redis_state::RedisState;

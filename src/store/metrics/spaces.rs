@@ -1,4 +1,6 @@
-//! The metrics of spaces: reads, values, queries and memory.
+//! The metrics of spaces: reads, values, queries and memory. A *space* is a named cache, whose counts are in shared memory
+//! (`SpaceStats` of the core). [`ALL`] lists the metrics; each goes to a *sink*, the receiver of metrics (`family.rs`). A new
+//! counter needs a line there.
 
 use super::family::{Family, Label, Owner, Sink, Type, Value};
 use crate::pg::{background, memory, shared};

@@ -1,4 +1,5 @@
-//! The text format of Prometheus, version 0.0.4.
+//! The text format of Prometheus, version 0.0.4: a sink of metrics that writes them as lines of text. `cache_metrics_text` returns
+//! the text.
 
 use super::family::{Family, Label, Owner, Sink, Value};
 use crate::pg::memory;

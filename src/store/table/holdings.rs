@@ -1,6 +1,8 @@
-//! The segments (`record.rs`) that each database has: found in one walk through all records.
+//! The segments that each database has: found in one walk through the records of all segments (`record.rs`). The launcher, the
+//! background worker that starts the others, reads this to decide which databases need a saver, and `cache_health` does.
 //!
-//! A *segment* is a table of saved values. The *saver* is the worker of a database that copies entries to its segments.
+//! A *segment* is a table of saved values. The *saver* is the worker of a database that copies entries to its segments. A segment
+//! is *retired* while its values are misses and its table waits to be emptied.
 
 use super::record::{self, Record};
 use crate::pg::memory;

@@ -1,7 +1,8 @@
-//! Walks through the saved values of this database, for operators. It reads each row, so it is not meant for frequent calls.
-//! `reading.rs` has the rules for reading a row.
+//! Walks through the saved values of this database: for views, and for `cache_keys`. It reads each row, so it is not meant for
+//! frequent calls. `reading.rs` has the rules for reading a row.
 //!
-//! The *directory* in shared memory says in which row each saved value is.
+//! The *directory* in shared memory has the *location* of each saved value: the *segment*, which is a table, and the position of
+//! the row in it. A *note* is bytes that are stored beside a value (`store/note.rs`).
 
 use super::reading::{AfterError, copy};
 use super::record::Record;

@@ -1,8 +1,9 @@
-//! The table tier: values that are saved in tables, so that they outlive their eviction from memory.
+//! The table tier: values that are saved in tables, so that they outlive their eviction from memory. `sql/segments.sql` creates the
+//! tables in each database; each is a *segment*.
 //!
-//! An entry's value lies in memory, in a row, or in both. Only shared memory knows: the directory of the memory tier has the
-//! location of each row that is in use (`tier/directory.rs` of the core). A row without a location does not exist. So nothing is
-//! ever deleted from the tables: a table whose rows are no longer needed is truncated as a whole.
+//! An entry's value lies in memory, in a row, or in both. Only shared memory knows: the *directory* of the memory tier has the
+//! *location* (segment and position) of each row that is in use (`tier/directory.rs` of the core). A row without a location does
+//! not exist. So nothing is ever deleted from the tables: a table whose rows are no longer needed is truncated as a whole.
 //!
 //! ```text
 //! record.rs     which table a segment is, and how full it is

@@ -1,12 +1,12 @@
-//! Reading a saved value, and bringing it back into memory. A *location* names the row in which the value begins: a *segment*,
-//! which is a table, and the position of the row in it. The directory in shared memory has the locations
-//! (`core/tier/directory.rs`).
+//! Reading a saved value, and bringing it back into memory. `entry/reading.rs` calls this after the memory has no entry of the key.
+//! A *location* names the row in which the value begins: a *segment*, which is a table, and the position of the row in it. The
+//! *directory* in shared memory has the locations (`core/tier/directory.rs`).
 //!
 //! The order of the steps keeps a reader from ever getting an old value:
 //! 1. The memory tier has answered that the key has no entry, and where a value may be saved.
 //! 2. Lock the table, without waiting. Then its rows stay until the lock is released.
-//! 3. Ask for the location again. If it is the same, the row is the present value of this key, or of another key with the same
-//!    bits in the directory.
+//! 3. Ask for the location again. If it is the same, the row is the present value of this key, or of another key with the same bits
+//!    in the directory.
 //! 4. Compare the whole key with that of the row, and judge the row as the memory tier judges an entry.
 //!
 //! If a row is wrong for good, its location is forgotten. If the table cannot be locked at once, the read is a miss.

@@ -9,11 +9,12 @@
 //!
 //! A tick is a time on the clock of `pg/clock.rs`. A *segment* is a table of saved values, one of `pgcache.segment_1` to
 //! `segment_8` in some database. Segments are numbered for the whole server, from 0. A number without a table is *free*. A segment
-//! with a table is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied
-//! when no other session has a lock on it, which may take as long as a transaction of that session.
+//! with a table is *in use*, *retired* or *empty*. Retiring it drops its *locations*, the words in shared memory that lead to its
+//! rows, which is always possible. Its table is emptied when no other session has a lock on it, which may take as long as a
+//! transaction of that session.
 //!
-//! The saver of the table's database writes the record (`saver.rs`). Other processes may read it, and may only ask for the segment
-//! ([`Record::ask_to_free`]) or do what a function here allows while that saver does not run.
+//! The *saver*, the worker of the table's database, writes the record (`saver/`). Other processes may read it, and may only ask for
+//! the segment ([`Record::ask_to_free`]) or do what a function here allows while that saver does not run.
 
 use crate::pg::shared::{self, HotTier};
 use pg_cache_core::{SEGMENTS_MAX, SegmentRecord};

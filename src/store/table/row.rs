@@ -4,6 +4,9 @@
 //!
 //! Everything in a row may be wrong (`pg/segment.rs`). A caller must not use the properties or the dependencies of a row unless
 //! [`is_current`] accepts the row.
+//!
+//! A *segment* is a table of saved values. A *note* is bytes that are stored beside a value. The *fences* of a value are numbers
+//! that stand for what it depends on (`docs/architecture.md`).
 
 use crate::pg::memory;
 use crate::pg::segment::SegmentRow;

@@ -1,7 +1,10 @@
-//! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
+//! One change that a transaction has made in the cache. The session keeps it in the *ledger* (`ledger.rs`), the list of its changes
+//! in its own memory, until the transaction commits.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of values last changed. The *tier* is the cache in shared
-//! memory.
+//! memory. A *keyspace* is the part of it that holds the keys of a space, a named cache (`store/keyspace.rs`). A *stale* value is
+//! not valid any more but may still be served. A *tick* is a time on the clock of `pg/clock.rs`. The *journal* is a ring in shared
+//! memory that names what has changed.
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::shared;
@@ -66,8 +69,8 @@ pub enum Basis {
     /// The key had no value, and the transaction claimed it with this number. If another session sets the key meanwhile, that
     /// session's value is the later one and stays.
     Claim(u64),
-    /// The value was computed under the lease with this number. It is a fill, not a change: it does not make the previous value
-    /// wrong, and it never replaces a change that was made since.
+    /// The value was computed under the lease with this number, from what the database says. So it is not a change: it does not
+    /// make the previous value wrong, and it never replaces a change that was made since.
     Lease(u64),
 }
 

@@ -1,12 +1,14 @@
-//! The steps of a commit in the cache, and how they are undone.
+//! The steps of a commit in the cache, and how they are undone. `pending.rs` calls them at the events of the transaction.
 //!
 //! `begin` does everything that can fail and raises the fences, before the transaction can become visible. `finish` lowers the
 //! fences and publishes the values, after the transaction has become visible to all sessions. `take_back` undoes `begin` after an
 //! abort. Only `begin` and `raise_more` may allocate or raise errors.
 //!
-//! A *fence* is a word in shared memory that says when a dependency of values last changed. The *ledger* is the list of the
-//! transaction's changes. A key is *announced* while its value is hidden from all readers until the change is confirmed. The
-//! *journal* is a ring in shared memory whose records name what has changed.
+//! A *fence* is a word in shared memory that says when a dependency of values last changed; while it is *raised*, no value that
+//! depends on it is valid. A *stamp* is a number on the clock of changes. The *ledger* is the list of the transaction's changes. A
+//! key is *announced* while its value is hidden from all readers until the change is confirmed. The *tier* is the cache in shared
+//! memory, and a *reservation* is memory in it with a value that no reader can find yet. The *journal* is a ring in shared memory
+//! whose records name what has changed.
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::ledger::Ledger;
@@ -48,7 +50,8 @@ struct Raised {
 #[derive(Debug)]
 enum Step {
     Publish(Reservation),
-    /// Publishes a value that was computed under the lease with this number. It is never announced.
+    /// Publishes a value that was computed under the lease with this number. It is never announced: the previous value is not
+    /// wrong.
     Fill(Reservation, u64),
     /// Removes the key. The reservation is present if the removal was announced.
     Remove(Option<Reservation>),
@@ -173,7 +176,7 @@ impl Commit {
         steps
     }
 
-    /// Returns the step that publishes a value. There is none if the value is a fill that cannot be stored. The error is the fence
+    /// Returns the step that publishes a value. There is none if the value of a lease cannot be stored. The error is the fence
     /// that must be raised instead.
     fn step_to_set(
         &self,
@@ -386,7 +389,7 @@ pub fn catch_up(changes: &[Change], patterns: &[OwnPattern]) {
                     let _ = tier.lower_as(*fence, tier.fences().draw());
                 }
             }
-            // A fill does not make the previous value wrong, so there is nothing to remove.
+            // The value of a lease does not make the previous value wrong, so there is nothing to remove.
             Action::Set(_, Value { basis: Basis::Lease(_), .. }) => {}
             Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
                 let Some(key) = own.key() else { continue };

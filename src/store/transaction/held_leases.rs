@@ -1,12 +1,12 @@
 //! The leases that a transaction holds: those that it has acquired, the keys that it has claimed, and the leases with which it has
-//! set a value. The last two end when it commits.
+//! set a value. The last two end when it commits. `pending.rs` owns the list.
 //!
-//! A lease takes effect at once. It is released when the transaction, or the savepoint in which it was acquired, is rolled back. An
-//! acquired lease outlives the commit of its transaction, because its holder may compute the value in a later transaction or in
-//! another session.
+//! A *lease* is the right to compute the value of a key. It takes effect at once. It is released when the transaction, or the
+//! savepoint in which it was acquired, is rolled back. An acquired lease outlives the commit of its transaction, because its holder
+//! may compute the value in a later transaction or in another session.
 //!
-//! A *claim* is the right of a transaction to set a key that has no value; the tier, the cache in shared memory, counts it and a
-//! lease as *flights*.
+//! A *claim* is the right of a transaction to set a key that has no value, and a *fill* the right of a session to store the result
+//! of a query that it runs. The tier, the cache in shared memory, counts them and leases as *flights* (`store/flights.rs`).
 
 use super::change::OwnKey;
 use super::savepoint::SavepointMarks;

@@ -1,9 +1,11 @@
-//! The ledger: the changes that a transaction has made in the cache, in order, and how the transaction sees them itself.
+//! The *ledger*: the changes that a transaction has made in the cache, in order, and how the transaction sees them itself.
+//! `pending.rs` owns it and gives it to `commit.rs`.
 //!
 //! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
-//! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed. The
-//! *tier* is the cache in shared memory. A *fence* is a word in shared memory that says when something that values depend on last
-//! changed (`docs/architecture.md`).
+//! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
+//!
+//! The *tier* is the cache in shared memory, and a *space* is a named cache, a set of keys in it. A *fence* is a word in shared
+//! memory that says when something that values depend on last changed (`docs/architecture.md`).
 
 use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::own_patterns::OwnPatterns;

@@ -2,14 +2,15 @@
 //!
 //! A transaction holds its changes back until it commits. The other files of the store use this module in four ways:
 //! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
-//!   list of changes (`ledger.rs`, `change.rs`, `own_patterns.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of
-//!   a commit (`commit.rs`);
+//!   *ledger*, the list of changes (`ledger.rs`, `change.rs`, `own_patterns.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and
+//!   the steps of a commit (`commit.rs`);
 //! - [`table_writes`] knows the tables that the transaction has written, by the fences that its commit must raise;
 //! - [`safe_stamp`] knows which cached values the transaction may read;
 //! - [`prepared`] handles transactions that are prepared for a two-phase commit.
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed, and a *stamp* is a number on
-//! the clock of changes. `docs/architecture.md` follows a commit through these files.
+//! the clock of changes. A *lease* is the right to compute the value of a key, and a *claim* the right to set a key that has no
+//! value. `docs/architecture.md` follows a commit through these files.
 
 mod change;
 mod commit;

@@ -1,5 +1,8 @@
-//! The patterns that a transaction has invalidated. They decide which keys are gone for the transaction itself, and its commit
-//! announces them.
+//! The patterns that a transaction has invalidated, such as `user:42:*`. They decide which keys are gone for the transaction
+//! itself, and its commit announces them, so that other sessions compare their keys with them (`patterns/mod.rs` of the core). They
+//! are a part of the ledger (`ledger.rs`), the list of the transaction's changes.
+//!
+//! A *keyspace* is the part of the cache that holds the keys of a space, a named cache (`store/keyspace.rs`).
 
 use super::savepoint::SavepointMarks;
 use crate::pg::local::local;

@@ -1,7 +1,8 @@
-//! The pending changes of this session's transaction, and how they are committed or rolled back.
+//! The pending changes of this session's transaction, and how they are committed or rolled back. All operations that change the
+//! cache record their changes here.
 //!
-//! The session collects its changes in its own memory, in order, and marks where the changes of each savepoint begin.
-//! The session sees its own changes at once. Other sessions see them when the transaction commits:
+//! The session collects its changes in its own memory, in order, and marks where the changes of each savepoint begin. The session
+//! sees its own changes at once. Other sessions see them when the transaction commits:
 //! - *before commit* does everything that can fail. It copies values to memory that no other session can see yet, and raises
 //!   fences. If the transaction has also changed the database or invalidated anything, it announces the changed keys, because other
 //!   sessions can see the commit before the server calls our callback;
@@ -10,12 +11,16 @@
 //!   with old catalogs and store it with a new stamp;
 //! - *aborted* undoes everything after an abort of any kind.
 //!
-//! `prepared.rs` handles transactions that are prepared for a two-phase commit.
+//! `prepared/` handles transactions that are prepared for a two-phase commit.
 //!
 //! While `PENDING` is borrowed, code must never report to the client or wait for a lock: the server may terminate the session at
 //! such a point.
 //!
-//! The *ledger* is the list of these changes. A *claim* is the right of a transaction to set a key that has no value.
+//! A *fence* is a word in shared memory that says when something that values depend on last changed; while it is *raised*, no value
+//! that depends on it is valid. A *stamp* is a number on the clock of changes. A relation that values depend on has a *record* with
+//! fences of its own. A key is *announced* while its value is hidden from all readers. The *ledger* is the list of the changes. A
+//! *lease* is the right to compute the value of a key, a *fill* one that a session has while it runs a query, and a *claim* is the
+//! right of a transaction to set a key that has no value.
 
 use super::change::{Action, Named, OwnKey, Value};
 use super::commit::{self, Commit};

@@ -1,7 +1,9 @@
-//! The changed rows that the trigger has reported (`store/row_tags.rs`), counted for each relation. The transaction invalidates the
-//! tags of each reported row.
+//! The changed rows that the trigger of a watched table has reported (`store/row_tags.rs`), counted for each relation. The
+//! transaction invalidates the tags of each reported row.
 //!
 //! If the number of reported rows equals the number that the server has counted, then all changed rows were reported.
+//! `table_writes/` compares both at the commit: if they differ, it invalidates all values that depend on single rows of the
+//! relation.
 
 use crate::pg::error::OrRaise;
 use crate::pg::local::local;

@@ -1,5 +1,6 @@
-//! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot. A *stamp* is a
-//! number on the clock of changes (`docs/architecture.md`).
+//! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot (REPEATABLE READ
+//! or SERIALIZABLE). A *stamp* is a number on the clock of changes (`docs/architecture.md`). All reads of the cache ask this file
+//! for it.
 //!
 //! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the value
 //! has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session keeps a
@@ -7,8 +8,8 @@
 //! there was no snapshot yet. In a transaction without a block, which has the session's default isolation level, it is the end of
 //! the session's last transaction.
 //!
-//! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in a transaction that began while the server
-//! was in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.
+//! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in a transaction that began while the server was
+//! in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.
 
 use crate::pg::local::local;
 use crate::pg::{shared, transaction};

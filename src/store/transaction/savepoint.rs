@@ -1,5 +1,6 @@
 //! Marks the element of a list at which each open savepoint begins. The list grows while savepoints are open. The ledger
-//! (`ledger.rs`) and the list of held leases (`held_leases.rs`) are such lists.
+//! (`ledger.rs`, the changes of the transaction), its patterns (`own_patterns.rs`) and the list of held leases (`held_leases.rs`)
+//! are such lists.
 //!
 //! A *depth* is the nesting depth of a savepoint, as PostgreSQL counts it: 1 is outside of all savepoints, 2 is the outermost
 //! savepoint. Releasing a savepoint changes one mark and no element of the list, so its time does not depend on the length of the

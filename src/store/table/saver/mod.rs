@@ -1,5 +1,5 @@
-//! The saver of a database: copies entries to its segments, the tables of saved values (`record.rs`), and frees segments. The
-//! worker of the database (`workers/`) calls it about once a second.
+//! The saver of a database: copies entries to its segments, the tables of saved values (`record.rs`), and frees segments.
+//! `workers/saving.rs` calls it about every 100 milliseconds, and more often while many entries are evicted.
 //!
 //! Rules:
 //! - Only the worker of the database runs this code, so there is one saver for a database.

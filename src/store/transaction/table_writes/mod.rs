@@ -227,9 +227,9 @@ impl TableWrites {
         (self.generation, self.raised) = (None, false);
     }
 
-    /// Finds the fences of the relations. `Fences::claim_count` and `relation::generation` must be read before the search. If a relation
-    /// is given a record or a message arrives during the search, the next look then finds the fences again; otherwise a commit
-    /// would leave a fence out. May raise errors.
+    /// Finds the fences of the relations. `Fences::claim_count` and `relation::generation` must be read before the search. If a
+    /// relation is given a record or a message arrives during the search, the next look then finds the fences again; otherwise a
+    /// commit would leave a fence out. May raise errors.
     #[cold]
     fn resolve(&mut self, tier: &HotTier) {
         (self.generation, self.raised) = (None, false);
@@ -407,9 +407,9 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
 }
 
 /// Returns the fences that a transaction must raise if it is prepared by C code and not by a command, as for a subscription with
-/// `two_phase` (`prepared.rs`). Also returns the stamp as of which this session knows the trees above the relations. Gives each
-/// relation a record, because the session does not look again. Relations that are unchanged so far also count, because callbacks of
-/// other libraries may still change them. May raise errors.
+/// `two_phase` (`prepared/unnamed.rs`). Also returns the stamp as of which this session knows the trees above the relations. Gives
+/// each relation a record, because the session does not look again. Relations that are unchanged so far also count, because
+/// callbacks of other libraries may still change them. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         return (Vec::new(), Stamp::LATEST);
@@ -467,9 +467,9 @@ pub fn end() {
 /// (`pg/targets.rs`). A target in `_unchanged` needs no fence, because none of its rows have changed. But if a statement has
 /// processed rows of the target, these rows have changed, so the target needs its fences even if it is in `_unchanged`.
 ///
-/// `_as_of` has `Fences::claim_count` and `relation::generation` from before the fences were found. If a relation was given a record
-/// since, or the session has learned that a tree has grown, the fences cannot be compared: the commit looks again itself, or raises
-/// the fence of trees.
+/// `_as_of` has `Fences::claim_count` and `relation::generation` from before the fences were found. If a relation was given a
+/// record since, or the session has learned that a tree has grown, the fences cannot be compared: the commit looks again itself, or
+/// raises the fence of trees.
 fn check_targets_are_fenced(
     _tier: &HotTier,
     _fences: &[FenceId],
