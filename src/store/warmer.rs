@@ -28,7 +28,7 @@ pub const TEXT_BYTES_MAX: usize = 1 << 16;
 /// The most bytes of a name.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// The shortest rest of a warmer after a run.
+/// The shortest rest of a warmer after a run: no worker runs a warmer while it rests.
 const REST_MIN: Duration = Duration::from_secs(1);
 /// The longest rest because of failures. A warmer whose run took longer rests longer.
 const REST_MAX: Duration = Duration::from_secs(60);

@@ -3,8 +3,8 @@
 //! (`store/event.rs`). If there is no cache, these functions do nothing and return Ok, and the status says why. During recovery and
 //! in a parallel worker, they return an error (`access.rs`). The caller must have checked the privilege of the role.
 //!
-//! What depends on something has its *fence*, a word in shared memory that says when it last changed (`docs/architecture.md`). The
-//! functions here record which fences the commit must raise.
+//! A value depends on *fences*, words in shared memory that say when a tag, a relation or a space last changed
+//! (`docs/architecture.md`). The functions here record which fences the commit must raise.
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};

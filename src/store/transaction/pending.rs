@@ -1,5 +1,5 @@
-//! The pending changes of this session's transaction, and how they are committed or rolled back. All operations that change the
-//! cache record their changes here.
+//! The pending changes of this session's transaction, and how they are committed or rolled back. Operations whose changes
+//! wait for the commit record them here.
 //!
 //! The session collects its changes in its own memory, in order, and marks where the changes of each savepoint begin. The session
 //! sees its own changes at once. Other sessions see them when the transaction commits:

@@ -1,5 +1,5 @@
 //! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot (REPEATABLE READ
-//! or SERIALIZABLE). A *stamp* is a number on the clock of changes (`docs/architecture.md`). All reads of the cache ask this file
+//! or SERIALIZABLE). A *stamp* is a number on the clock of changes (`docs/architecture.md`). Reads of the cache ask this file
 //! for it.
 //!
 //! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the value
