@@ -96,10 +96,10 @@ pub fn lag(number: u64) -> Option<Lag> {
 }
 
 /// Returns the changes behind a number. It stops after the record with which it has `most` changes. A record of a watched relation
-/// gives one change for each of its tags, all with the same number, so the result may be longer than `most`. If the journal does
-/// not reach back to the number, if there is no journal, or if the writer of the next record has been stopped for longer than
-/// [`PATIENCE`], returns only a reset. A result with fewer than `most` changes has all up to the last change at the time of the
-/// call, as far as they are written. May raise errors.
+/// gives one change for each of its tags, all with the same number, so the result may be longer than `most`. Returns only a reset
+/// if there is no journal, or if the journal does not reach back to the number. It does the same if the writer of the next record
+/// has been stopped for longer than [`PATIENCE`]. A result with fewer than `most` changes has all up to the last change at the time
+/// of the call, as far as they are written. May raise errors.
 pub fn since(number: u64, most: usize) -> Vec<Change> {
     let reset = |number| vec![Change::number_only(number, Kind::Reset)];
     // Must be read before the journal: what the caller reads after a reset must not be older than this number.

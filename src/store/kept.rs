@@ -2,10 +2,10 @@
 //! over all roles. A *space* is a named cache. The value of a result is about the time that its latest hits have saved: their
 //! number plus one, times the duration of its query. `workers/keeping.rs` renews these results, and the views show them.
 //!
-//! A result can be kept if its *note*, the bytes that are stored beside it, has everything that is needed to run the query again
-//! ([`Terms`]), and if the role that ran it had logged in as itself and is no superuser: a worker of this role then runs the query
-//! in the same way. A worker must run only queries and code that the role itself has run. So it renews a result only while nothing
-//! but rows has changed ([`Kept::look`]).
+//! Two conditions decide whether a result can be kept. Its *note*, the bytes that are stored beside it, must have everything that
+//! is needed to run the query again ([`Terms`]). And the role that ran it must have logged in as itself and be no superuser: a
+//! worker of this role then runs the query in the same way. A worker must run only queries and code that the role itself has run.
+//! So it renews a result only while nothing but rows has changed ([`Kept::look`]).
 //!
 //! An entry of such a space stays for a while after a change of rows ([`LEFT_FOR_MS`]), so that a worker can find it. The
 //! *launcher* is the background worker that starts the others.

@@ -6,7 +6,7 @@
 
 use pg_cache_core::Kind;
 
-// `is_readable_as` in `api/value.rs` says which kind can be read as which type.
+// The values that users set, by their SQL type. `is_readable_as` in `api/value.rs` says which kind can be read as which type.
 pub const JSONB: Kind = Kind(1);
 pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);

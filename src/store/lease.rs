@@ -1,5 +1,5 @@
-//! Leases: one caller computes a value, inside or outside of the database, and the other callers wait for it or take a *stale*
-//! value, one that is not valid any more but may still be served. `cache_acquire` and `cache_release` call this file.
+//! Leases: one caller computes a value, inside or outside of the database. The other callers wait for it, or take a *stale* value,
+//! one that is not valid any more but may still be served. `cache_acquire` and `cache_release` call this file.
 //!
 //! A lease is a *flight* of the core (`flights.rs`): the right to publish the value of a key. A session that runs a query for the
 //! key has a *fill*, and a *claim* is the right of a transaction to set a key that has no value. The *tier* is the cache in shared

@@ -2,8 +2,8 @@
 //! in one database.
 //!
 //! The layers `api` and `query` call this one. It uses `pg/` for the server, and the crate `pg_cache_core` for the *tier*: the
-//! entries in shared memory. A *fence* is a word in shared memory that says when something that values depend on last changed, a
-//! *stamp* is a number on the clock of changes, a *flight* is the right to compute the value of a key (a *lease* is one), and the
+//! entries in shared memory. A *fence* is a word in shared memory that says when something that values depend on last changed, and
+//! a *stamp* is a number on the clock of changes. A *flight* is the right to compute the value of a key; a *lease* is one. The
 //! *ledger* is the list of the transaction's changes (`docs/architecture.md`).
 
 pub mod broadcast;

@@ -115,7 +115,9 @@ const CLOCK: u8 = 1 << 2;
 const SETTINGS: u8 = 1 << 3;
 const CUT: u8 = 1 << 4;
 const NAMES_MORE: u8 = 1 << 5;
+/// The note has terms.
 const TERMS: u8 = 1 << 6;
+/// The terms are those of the session that ran the query ([`Facts::has_own_terms`]).
 const OWN_TERMS: u8 = 1 << 7;
 
 /// The bytes of terms before the arguments: the length of the arguments, and the time to live, which is `u64::MAX` for none.

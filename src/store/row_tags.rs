@@ -2,9 +2,9 @@
 //! such as `order:{id}`: *templates* (`template.rs`). Then a trigger (`pg/row_trigger.rs`) calls this file for each changed row,
 //! and the transaction invalidates the tags of the old and of the new row.
 //!
-//! Entries with such a tag also depend on the *bulk fence* of the relation, a word in shared memory that says when the relation was
-//! last changed in a way that did not report each row (`fence/mod.rs` of the core). A transaction raises this fence at its commit,
-//! unless the trigger has run for all rows that the transaction has changed (`transaction/table_writes/`).
+//! Entries with such a tag also depend on the *bulk fence* of the relation (`fence/mod.rs` of the core). This word in shared memory
+//! says when the relation was last changed without a report of each row. A transaction raises this fence at its commit, unless the
+//! trigger has run for all rows that the transaction has changed (`transaction/table_writes/`).
 
 use super::keyspace;
 use super::template::Template;

@@ -39,10 +39,11 @@
 //! between. If a fence fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
 //! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it
-//! ([`Fences::dependency_fences`]) or when its changes must be named in the journal, which tells caches outside of the database
-//! what has changed ([`Fences::mark_named`]). A writer claims a record only if its commit has to look again and again
-//! ([`Fences::claim_fence`]), so tables that are never cached do not use up the records. Other writers of a relation without a
-//! record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim safe:
+//! ([`Fences::dependency_fences`]). It also claims one when the journal must name its changes ([`Fences::mark_named`]); the
+//! *journal* tells caches outside of the database what has changed. A writer claims a record only if its commit has to look again
+//! and again ([`Fences::claim_fence`]), so tables that are never cached do not use up the records. Other writers of a relation
+//! without a record raise an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the
+//! claim safe:
 //! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claim_count`]). If so, it
 //!   must also raise the fence of the record that its relation has by now.
 //! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer

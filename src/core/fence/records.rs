@@ -44,8 +44,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
-    /// fence is returned only while the record is not settled: if a writer that does not know of the claim may be under way or may
-    /// have committed after the stamp, or if the record does not have the number of such a writer's change yet.
+    /// fence is returned only while the record is not settled. Then a writer that does not know of the claim may be under way, or
+    /// may have committed after the stamp. Or the record does not have the number of such a writer's change yet.
     pub fn dependency_fences(
         &self,
         database: u32,
@@ -141,7 +141,7 @@ impl<'m> Fences<'m> {
     /// From now on, writers of a relation must name it in the journal ([`relation_to_name`](Self::relation_to_name)). Claims a
     /// record. Returns whether this is new. If the region has no records, this does nothing and returns false.
     ///
-    /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each
+    /// A session may give a stored value out of the database, to a cache that follows the journal. It must first call this for each
     /// relation that the value depends on, and then read the value with all its fences. A writer raises and lowers the relation's
     /// fence, or the unclaimed fence that the value then also depends on, before it asks whether the relation is named. So either
     /// the reader finds the fence raised or changed, or the writer finds the mark. A mark that another session has set may be

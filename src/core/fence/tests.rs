@@ -127,10 +127,10 @@ fn a_relation_has_a_record_once_an_entry_depends_on_it() {
     });
 }
 
-/// A value that includes a change must not be served to a reader whose horizon (its safe stamp) is before the change, even if the
-/// relation had no record at the time of the change. The test fails if the record's fence does not take over the number of the
-/// unclaimed fence and the entry does not depend on the unclaimed fence either. The second half does the same for a relation that
-/// shares a record: relations 7 and 1 to 3 have taken all four.
+/// A value that includes a change must not be served to a reader whose horizon (its safe stamp) is before the change. That also
+/// holds if the relation had no record at the time of the change. The test fails if the record's fence does not take over the
+/// number of the unclaimed fence and the entry does not depend on the unclaimed fence either. The second half does the same for a
+/// relation that shares a record: relations 7 and 1 to 3 have taken all four.
 #[test]
 fn horizons_from_before_a_claim_hold() {
     with_fences(|fences| {

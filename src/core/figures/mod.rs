@@ -1,8 +1,8 @@
-//! Figures: the counts of each *space*, a set of keys in one database (`statistics.rs`), and of each relation
-//! (`relation_stats.rs`), counts of the whole server (`event.rs`), how long operations took (`latency.rs`), a sample of the hits
-//! (`samples.rs`), and how long values took to compute (`cost.rs`). `counter.rs` lists the events of a space, and `deltas.rs`
-//! collects changes that are added to shared memory together. `statistics.rs`, `relation_stats.rs` and `samples.rs` have access
-//! rules. `tier/statistics.rs` is the interface for users.
+//! Figures for operators and for evictions. There are counts of each *space*, a set of keys in one database (`statistics.rs`), of
+//! each relation (`relation_stats.rs`), and of the whole server (`event.rs`). Others tell how long operations took (`latency.rs`),
+//! which keys were hit, by a sample (`samples.rs`), and how long values took to compute (`cost.rs`). `counter.rs` lists the events
+//! of a space, and `deltas.rs` collects changes that are added to shared memory together. `statistics.rs`, `relation_stats.rs` and
+//! `samples.rs` have access rules. `tier/statistics.rs` is the interface for users.
 
 mod cost;
 mod counter;

@@ -42,7 +42,7 @@ use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence};
 use std::collections::TryReserveError;
 
-// The words of a cell.
+// The words of a cell, in the order of the head of this file.
 const AT_SPACE: usize = 0;
 const AT_BLOCKS: usize = 1;
 const AT_HAND: usize = 2;

@@ -85,9 +85,9 @@ fn set_rounds_left(entry: &Entry<'_>, header: &Header, rounds: u32) {
 }
 
 /// Returns the next entries to evict: the oldest entries of one queue. The search stops when the entries have `wanted` blocks
-/// together, when there are `most` of them, when it is the other queue's turn, or at an entry that deserves another round.
-/// `useless` returns the reason if an entry is of no use any more; such an entry gets no other round. `most` must be at least 1.
-/// The streak is empty only if the shard has no entry.
+/// together, or when there are `most` of them. It also stops when it is the other queue's turn, and at an entry that deserves
+/// another round. `useless` returns the reason if an entry is of no use any more; such an entry gets no other round. `most` must be
+/// at least 1. The streak is empty only if the shard has no entry.
 ///
 /// The entries stay linked, but their ghosts are stored already. So the caller must evict all of them under the same hold of the
 /// lock.
@@ -286,10 +286,12 @@ impl MainLap {
         u64::from(self.passed) << 32 | u64::from(self.evicted)
     }
 
+    /// Notes that entries with so many blocks have reached the end of the main queue.
     fn pass(&mut self, blocks: u64) {
         self.passed = self.passed.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
     }
 
+    /// Notes that valid entries with so many blocks were evicted.
     fn evict(&mut self, blocks: u64, capacity: u32) {
         self.evicted = self.evicted.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
         if self.evicted >= capacity.saturating_mul(LAP_TURNS) {

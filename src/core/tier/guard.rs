@@ -153,6 +153,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.taken(Some(run))
     }
 
+    /// Counts the blocks of a run that was just taken, and returns the run.
     fn taken(&self, run: Option<Run>) -> Option<Run> {
         if let Some(run) = run {
             self.add(AT_FREE, -i64::from(run.blocks));

@@ -125,6 +125,7 @@ impl<H: Host> Tier<'_, H> {
             || self.outlasts_patterns(scope, saved.key, stamp, reader).is_some()
     }
 
+    /// Whether all fences that a saved value depends on hold for this safe stamp.
     fn saved_holds(&self, scope: &Scope, saved: &SavedValue<'_>, safe_stamp: Stamp) -> bool {
         let holds = |fence: &FenceId| self.fences().holds(*fence, saved.meta.stamp, safe_stamp);
         scope.fences.iter().chain(saved.dependencies).all(holds)

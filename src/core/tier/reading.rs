@@ -3,8 +3,8 @@
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry lived during
 //! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the lock
 //! of the key's *shard*, the part of the tier that the key belongs to. [`Reader`] says which entries a reader may get. A read
-//! writes only the visited bit, the counts and the sample of hits of its backend, and at most once a second the tick at which the
-//! entry was known to be valid.
+//! writes only the visited bit, and the counts and the sample of hits of its backend. At most once a second, it also writes the
+//! tick at which the entry was known to be valid.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed; it *holds* for an entry if that was
 //! not after the entry's *stamp*, a number of the clock of changes (`fence/mod.rs`). A reader with a *safe stamp* may not see

@@ -6,8 +6,8 @@
 //! 3. [`Tier::locate`] adds the location of a copy to the directory, if the marked entry is still there.
 //!
 //! Why a location never leads to an old copy: an entry is marked only in step 1. New entries are not marked, and a new time to live
-//! takes the mark away. So if step 3 finds a marked entry of this key at the same block, then it is the entry that step 1 has
-//! marked, unless step 1 has happened again in the meantime. A [`Batch`] comes from one hold of the lock, in which a key has one
+//! takes the mark away. So a marked entry of this key that step 3 finds at the same block is the entry that step 1 has marked. The
+//! only exception would be another step 1 in the meantime. A [`Batch`] comes from one hold of the lock, in which a key has one
 //! visible entry, and only one saver works for a database. So a batch has at most one copy of each key, and a second batch does not
 //! begin before the first one has ended. Comparing blocks and stamps instead of the mark would not be enough: both recur within a
 //! few changes of a hot key. (A later note that the entry was valid, `reading.rs`, leaves the mark: the copy may then be served

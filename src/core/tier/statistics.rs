@@ -139,9 +139,9 @@ impl<H: Host> Tier<'_, H> {
         known.unwrap_or(self.layout.cells() - 1)
     }
 
-    /// Lowers a fence with the number that was drawn for the change ([`Fences::lower_as`](crate::Fences::lower_as)), and counts the
-    /// change if it is one of a relation with a record, or one of the reserved fences that have an [`Event`]. Takes no lock, does
-    /// not allocate, and never fails.
+    /// Lowers a fence with the number that was drawn for the change ([`Fences::lower_as`](crate::Fences::lower_as)). Counts the
+    /// change if it is one of a relation with a record, or if the fence is a reserved one that has an [`Event`]. Takes no lock,
+    /// does not allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);

@@ -16,6 +16,7 @@ use crate::store::status::{self, Status};
 use crate::store::transaction::safe_stamp;
 use pgrx::prelude::PgSqlErrorCode;
 
+/// The reason why a standby does not cache.
 const RECOVERY: &str = "the server is in recovery";
 
 /// Returns the keyspace for a read. The setting `pg_cache.bypass` forbids only reads.

@@ -64,6 +64,7 @@ fn results(into: &mut impl Sink, family: Family, samples: [(&str, Value); 2]) {
     }
 }
 
+/// Passes the numbers of invalidations to a sink, by what has changed.
 fn invalidations(figures: &Figures, into: &mut impl Sink) {
     let name = "pgcache_invalidations_total";
     let help = "Committed changes that invalidate the values that depend on them, by what has changed.";
@@ -96,6 +97,7 @@ pub fn names_of(operation: Operation) -> (&'static str, Option<&'static str>) {
     }
 }
 
+/// Passes the histograms of operations to a sink.
 fn operations(figures: &Figures, into: &mut impl Sink) {
     let name = "pgcache_operation_seconds";
     let help = "Times of operations. Only some of the reads, hits of queries and sets are timed: see pg_cache.track_latency.";
@@ -143,6 +145,7 @@ pub fn verified(figures: &Figures) -> [u64; 3] {
     [counted(Event::VerifiedSame), counted(Event::VerifiedDifferent), skipped]
 }
 
+/// Passes the counts of verified hits to a sink.
 fn verification(figures: &Figures, into: &mut impl Sink) {
     let events = |what| Value::Number(figures.events.counted(what));
     results(
@@ -232,6 +235,7 @@ fn is_alive(slot: &WorkerSlot) -> bool {
     session::is_alive(slot.pid.load(Relaxed))
 }
 
+/// Passes the number of lines of the journal and its reach in time to a sink.
 fn journal(into: &mut impl Sink) {
     if let Some(last) = changes::last() {
         let help = "Number of the last line of the journal of changes. It grows by 1 with each line, and does not begin with 0.";

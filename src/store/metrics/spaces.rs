@@ -51,6 +51,7 @@ const fn gauge(
     OfSpace { family: Family { name, kind: Type::Gauge, help }, samples }
 }
 
+/// The metrics of each space, in the order in which they are shown.
 const ALL: [OfSpace; 17] = [
     counter(
         "pgcache_hits_total",

@@ -1,5 +1,5 @@
-//! The pending changes of this session's transaction, and how they are committed or rolled back. Operations whose changes
-//! wait for the commit record them here.
+//! The pending changes of this session's transaction, and how they are committed or rolled back. Operations whose changes wait for
+//! the commit record them here.
 //!
 //! The session collects its changes in its own memory, in order, and marks where the changes of each savepoint begin. The session
 //! sees its own changes at once. Other sessions see them when the transaction commits:
@@ -19,8 +19,8 @@
 //! A *fence* is a word in shared memory that says when something that values depend on last changed; while it is *raised*, no value
 //! that depends on it is valid. A *stamp* is a number on the clock of changes. A relation that values depend on has a *record* with
 //! fences of its own. A key is *announced* while its value is hidden from all readers. The *ledger* is the list of the changes. A
-//! *lease* is the right to compute the value of a key, a *fill* one that a session has while it runs a query, and a *claim* is the
-//! right of a transaction to set a key that has no value.
+//! *lease* is the right to compute the value of a key; a session that runs a query has a *fill* instead. A *claim* is the right of
+//! a transaction to set a key that has no value.
 
 use super::change::{Action, Named, OwnKey, Value};
 use super::commit::{self, Commit};
@@ -60,7 +60,7 @@ local! {
     static PENDING: RefCell<Pending> = RefCell::new(Pending::NOTHING);
 }
 
-/// Receives the transaction events of this session.
+/// Receives the transaction events of this session. [`Listener`] says when each method is called.
 enum TransactionEvents {}
 
 /// Registers for the server's transaction events. Must be called while the server loads the library.

@@ -25,9 +25,9 @@ enum Keep {
 
 impl Saver {
     /// Empties the tables of retired segments, and frees one segment that is due, the oldest first. A segment is due if its rows
-    /// have all expired or are mostly out of use, if it is too old, if another database waits for its space, if the segments exceed
-    /// `pg_cache.table_size`, or if no segment is empty. Without `copies`, no row is copied on: that may need disk space. Returns
-    /// whether a table was emptied, and None if the tables are gone: then the saver must end.
+    /// have all expired or are mostly out of use, or if it is too old. It is also due if another database waits for its space, if
+    /// the segments exceed `pg_cache.table_size`, or if no segment is empty. Without `copies`, no row is copied on: that may need
+    /// disk space. Returns whether a table was emptied, and None if the tables are gone: then the saver must end.
     pub fn maintain(&mut self, copies: bool) -> Option<bool> {
         if !self.has_tables() {
             return None;

@@ -99,9 +99,9 @@ impl Ending {
     }
 
     /// Raises the fences. While this looks them up, a relation may claim a record in the table of fences (`core/fence/mod.rs`), and
-    /// so get another fence. So `claims`, which grows with each such claim, is read before the lookup and compared after the raise,
-    /// and the lookup is repeated if it differs. The last look claims a record for every relation, so that their fences stay the
-    /// same. May raise errors; `settle` then lowers the fences that were raised before the error.
+    /// so get another fence. `claim_count` grows with each such claim. So it is read before the lookup and compared after the
+    /// raise. If it differs, the lookup is repeated. The last look claims a record for every relation, so that their fences stay
+    /// the same. May raise errors; `settle` then lowers the fences that were raised before the error.
     pub(super) fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();

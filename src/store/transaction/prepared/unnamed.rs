@@ -3,10 +3,10 @@
 //!
 //! Their fences stay raised from the preparation on: the values that depend on them are misses. A fence is lowered with a new stamp
 //! as soon as a session sees that the transaction is over. An apply worker checks this before each of its commits. Any session
-//! checks it before the commit of a transaction that has a transaction id, after COMMIT PREPARED or ROLLBACK PREPARED has
-//! succeeded, and when it prepares a transaction without a command. A transaction is over when it has released its locks, because
-//! the server sends its catalog invalidations after its id has ended. Each apply worker looks, before its first commit, for the
-//! locks of transactions that were prepared before the server started.
+//! checks it before the commit of a transaction that has a transaction id, and after COMMIT PREPARED or ROLLBACK PREPARED has
+//! succeeded. It also checks it when it prepares a transaction without a command. A transaction is over when it has released its
+//! locks, because the server sends its catalog invalidations after its id has ended. Each apply worker looks, before its first
+//! commit, for the locks of transactions that were prepared before the server started.
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed, and a *stamp* is a number on
 //! the clock of changes (`docs/architecture.md`).
