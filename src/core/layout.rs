@@ -91,7 +91,7 @@ pub(crate) const RELATION_WORDS: usize = LINE;
 pub(crate) const AT_SHARED: usize = 1;
 /// The fence that every write raises.
 pub(crate) const AT_ANY: usize = 2;
-/// The fence that only writes in bulk raise, see `Relation::Bulk`.
+/// The fence that only writes in bulk raise, see `RelationFence::Bulk`.
 pub(crate) const AT_BULK: usize = 3;
 /// How many transactions have changed the relation.
 pub(crate) const AT_CHANGES: usize = 4;
@@ -404,11 +404,11 @@ impl Layout {
     }
 
     /// Returns the shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
-    pub(crate) fn next_swept(&self, region: &Region<'_>) -> u32 {
+    pub(crate) fn swept_shard(&self, region: &Region<'_>) -> u32 {
         (region.load(AT_SWEEP) % u64::from(self.shards)) as u32
     }
 
-    pub(crate) fn sweep_next(&self, region: &Region<'_>) {
+    pub(crate) fn advance_sweep(&self, region: &Region<'_>) {
         region.word(AT_SWEEP).fetch_add(1, Ordering::Relaxed);
     }
 

@@ -99,7 +99,7 @@ mod value;
 
 #[cfg(counting)]
 pub use counting::AtomicU64;
-pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
+pub use fence::{FenceId, Fences, Lowered, RelationFence, Reserved, Stamp};
 pub use figures::{
     BUCKETS, Cost, Counter, Event, Events, Figures, Histogram, Histograms, Operation, RelationStats,
     SPACE_NAME_BYTES_MAX, SpaceStats, bucket_limit_nanos,
@@ -118,7 +118,7 @@ pub use region::{Region, RegionError};
 pub use segments::SegmentRecord;
 pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
-pub use tier::census::{Census, Fill};
+pub use tier::census::{Census, Fullness};
 pub use tier::exporting::{Exported, ExportedKey, ExportedPage};
 pub use tier::flight::{FAILURES_MAX, InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{EntryPage, Inspected, KeyPage, Usage};

@@ -6,7 +6,7 @@
 //! A *fence* is a word that says when a dependency of values last changed; it is *reserved* if it is that of a database or a space.
 //! The *record* of a relation holds its fences (`fence/mod.rs`).
 
-use crate::fence::{FenceId, Relation, Reserved, Stamp};
+use crate::fence::{FenceId, RelationFence, Reserved, Stamp};
 use crate::key::Key;
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
@@ -107,8 +107,8 @@ fn a_relation_has_a_line_for_itself() {
             let mut lines = BTreeSet::new();
             for number in 0..sizes.relation_fences {
                 let change = || {
-                    let [any, bulk] =
-                        [Relation::Any, Relation::Bulk].map(|which| fences.claim_fence(1, number, which));
+                    let [any, bulk] = [RelationFence::Any, RelationFence::Bulk]
+                        .map(|which| fences.claim_fence(1, number, which));
                     let scope = tier.scope(1, 1, 0);
                     let bytes = number.to_le_bytes();
                     let key = Key::new(scope, &bytes, 1).expect("a legal key");

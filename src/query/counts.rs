@@ -13,7 +13,7 @@ pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
     }
     let Some(keyspace) = space.keyspace() else { return };
     if found.cost != Cost::NONE {
-        keyspace.tier.note(&keyspace.scope, Counter::Saved, found.cost.micros());
+        keyspace.tier.count_for_space(&keyspace.scope, Counter::Saved, found.cost.micros());
     }
     if found.valid_at != u32::MAX {
         keyspace.count_stale(found.valid_at);

@@ -17,7 +17,7 @@ use crate::pg::varlena::Varlena;
 use crate::store::entry;
 use crate::store::keyspace;
 use crate::store::kind::{DIFFERED, JSONB, NOTHING, RESULT};
-use crate::store::latency::{self, Short};
+use crate::store::latency::{self, ShortOperation};
 use crate::store::note::Form;
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
@@ -85,7 +85,7 @@ const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not t
 /// Looks for a value under this key that is the result of this query.
 pub fn find(space: &Space, key: &[u8], identity: Identity, look: &Look) -> Found<(Meta, Varlena)> {
     let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };
-    let began = latency::begin(Short::Query);
+    let began = latency::begin(ShortOperation::Query);
     let found = entry::read_accepting(space, key, look.accepts(), &mut candidate);
     let Some(found) = found else {
         candidate.unwanted.into_iter().for_each(status::set);

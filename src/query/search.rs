@@ -22,7 +22,7 @@ use crate::pg::rows::Room;
 use crate::pg::shared;
 use crate::store::entry::{self, Accepts};
 use crate::store::kind::{self, DIFFERED, LEFT_OUT, VARIES};
-use crate::store::latency::{self, Short};
+use crate::store::latency::{self, ShortOperation};
 use crate::store::note::{self, Form, OnlyNote};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
@@ -132,7 +132,7 @@ impl<'a> Search<'a> {
 
     /// Looks for a stored result of this kind that the call can use. Counts it (`counts.rs`), unless the call should renew it.
     pub(super) fn find(&mut self, space: &Space, kind: Kind, look: &Look) -> Found<(Meta, Room)> {
-        let began = latency::begin(Short::Query);
+        let began = latency::begin(ShortOperation::Query);
         match self.find_any(space, kind, look) {
             Some((meta, _)) if look.renews(&meta) => Found::Old(meta.stamp),
             Some(found) => {

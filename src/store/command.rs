@@ -13,7 +13,7 @@ use crate::pg::command::{self, Watcher};
 use crate::pg::shared::HotTier;
 use crate::pg::{background, definition, relation, shared};
 use crate::store::definitions::{self, Definition};
-use crate::store::transaction::{Named, pending, prepared, safe_stamp, table_writes};
+use crate::store::transaction::{JournalName, pending, prepared, safe_stamp, table_writes};
 use crate::store::{space, watch};
 use pg_cache_core::Reserved;
 
@@ -33,8 +33,8 @@ fn defining(changed: Changed<'_>) {
         Changed::Name(name) => change(tier, Definition::Name(name)),
         Changed::Other => change(tier, Definition::Other),
         Changed::Roles => {
-            pending::invalidate_exactly(definitions::any(tier), Named::Unnamed);
-            pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
+            pending::invalidate_exactly(definitions::any(tier), JournalName::Unnamed);
+            pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), JournalName::Unnamed);
             pending::privileges_changed(0);
         }
         Changed::Extension => {
@@ -49,17 +49,17 @@ fn defining(changed: Changed<'_>) {
 fn dropping(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Database(database));
-        pending::invalidate_exactly(fence, Named::Database(database));
+        pending::invalidate_exactly(fence, JournalName::Database(database));
     }
 }
 
 /// Records that the transaction changes a definition: its commit invalidates the results that depend on it. May raise errors.
 fn change(tier: &HotTier, definition: Definition<'_>) {
-    pending::invalidate_exactly(definitions::any(tier), Named::Unnamed);
+    pending::invalidate_exactly(definitions::any(tier), JournalName::Unnamed);
     let fence = definition.fence(tier);
-    definitions::note(fence, definition);
-    if !pending::invalidate_if_few(fence, Named::Unnamed) {
-        pending::invalidate_exactly(definitions::other(tier), Named::Unnamed);
+    definitions::remember_name(fence, definition);
+    if !pending::invalidate_if_few(fence, JournalName::Unnamed) {
+        pending::invalidate_exactly(definitions::other(tier), JournalName::Unnamed);
     }
 }
 
@@ -103,7 +103,7 @@ impl Watcher for Commands {
         if let Some(tier) = shared::tier() {
             // A watched table may be an ancestor of the table that is attached. So the journal must say that everything in the
             // database has changed.
-            let all = Named::Database(shared::database());
+            let all = JournalName::Database(shared::database());
             pending::invalidate_exactly(table_writes::trees::fence(tier), all);
         }
     }

@@ -19,7 +19,7 @@ use crate::store::kind::{JSONB, TEXT};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading;
-use crate::store::transaction::{Basis, NotRecorded, Own, OwnKey, Value, pending};
+use crate::store::transaction::{Basis, NotRecorded, OwnKey, OwnState, Value, pending};
 use pg_cache_core::{Cost, IncrError, Key, Kind, Miss, NewValue, Reader, Stamp};
 
 /// An addition to a counter.
@@ -158,18 +158,18 @@ fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> 
     let mut copy = [0; INTEGER_BYTES_MAX];
     let mut length = None;
     let own = pending::with_own(keyspace, key, hash, |own, changed| match own {
-        Own::Set(value) if value.expires > shared::tick() => {
+        OwnState::Set(value) if value.expires > shared::tick() => {
             let bytes = copy.get_mut(..value.bytes.len());
             length = bytes.map(|bytes| bytes.copy_from_slice(&value.bytes)).map(|()| value.bytes.len());
             OwnNumber::Is(value.kind, None)
         }
-        Own::Set(_) | Own::Gone => OwnNumber::None,
-        Own::Nothing | Own::Touched(_)
+        OwnState::Set(_) | OwnState::Gone => OwnNumber::None,
+        OwnState::Nothing | OwnState::Touched(_)
             if keyspace.scope.fences().iter().any(|fence| changed.contains(fence)) =>
         {
             OwnNumber::None
         }
-        Own::Nothing | Own::Touched(_) => {
+        OwnState::Nothing | OwnState::Touched(_) => {
             let reader = Reader { changed_fences: changed, ..Stamp::LATEST.into() };
             let is_gone = || matches!(keyspace.tier.peek(name, reader), Err(Miss::Own));
             if !changed.is_empty() && is_gone() { OwnNumber::None } else { OwnNumber::Unchanged }

@@ -117,7 +117,7 @@ pub fn dependencies<'n>(
 }
 
 /// Remembers the name of a definition by its fence, for the status. May raise errors.
-pub fn note(fence: FenceId, definition: Definition<'_>) {
+pub fn remember_name(fence: FenceId, definition: Definition<'_>) {
     let (bytes, length) = definition.written();
     names::note(fence.number(), &bytes[..length]);
 }

@@ -76,7 +76,7 @@ impl Keyspace {
         let fences = reserved.map(|what| tier.fences().reserved(what));
         let scope = tier.scope(database, space, role);
         if let Some(name) = exported_as {
-            tier.name_space(&scope, name.as_bytes());
+            tier.set_space_name(&scope, name.as_bytes());
         }
         Some(Self { tier, scope, fences, tiers, quota, is_exported: exported_as.is_some() })
     }
@@ -88,13 +88,13 @@ impl Keyspace {
     }
 
     /// Refuses and counts an entry that is too large to fit even into an empty cache or quota.
-    pub fn admit(&self, bytes: usize) -> Result<(), Status> {
+    pub fn check_size(&self, bytes: usize) -> Result<(), Status> {
         if bytes > self.tier.entry_bytes_max() {
-            self.tier.note(&self.scope, Counter::RefusedSize, 1);
+            self.tier.count_for_space(&self.scope, Counter::RefusedSize, 1);
             return Err(Refusal::TooLarge.into());
         }
         if self.quota.is_some_and(|quota| bytes as u64 > quota) {
-            self.tier.note(&self.scope, Counter::RefusedQuota, 1);
+            self.tier.count_for_space(&self.scope, Counter::RefusedQuota, 1);
             return Err(Status::Refused("larger than the quota of the space"));
         }
         Ok(())
@@ -130,15 +130,15 @@ impl Keyspace {
     /// which it was last known to be valid.
     #[cold]
     pub fn count_stale(&self, valid_at: u32) {
-        self.tier.note(&self.scope, Counter::Stale, 1);
-        self.tier.note(&self.scope, Counter::StaleTime, shared::ms_since(valid_at));
+        self.tier.count_for_space(&self.scope, Counter::Stale, 1);
+        self.tier.count_for_space(&self.scope, Counter::StaleTime, shared::ms_since(valid_at));
     }
 
     /// Counts a query that was run because its result was not found or had to be renewed.
     pub fn count_fill(&self, cost: Cost, is_stored: bool) {
         let what = if is_stored { Counter::Filled } else { Counter::FilledUnstored };
-        self.tier.note(&self.scope, what, 1);
-        self.tier.note(&self.scope, Counter::FillTime, cost.micros());
+        self.tier.count_for_space(&self.scope, what, 1);
+        self.tier.count_for_space(&self.scope, Counter::FillTime, cost.micros());
         latency::end_long(Operation::Fill, Duration::from_micros(cost.micros()));
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// The short operations, of which only some are timed.
 #[derive(Clone, Copy, Debug)]
-pub enum Short {
+pub enum ShortOperation {
     Get,
     Query,
     Set,
@@ -25,7 +25,7 @@ local! {
 
 /// Begins an operation. Returns the time if the operation is to be timed.
 #[inline(always)]
-pub fn begin(operation: Short) -> Option<Instant> {
+pub fn begin(operation: ShortOperation) -> Option<Instant> {
     let every = settings::track_latency();
     let passed = &PASSED[operation as usize];
     let number = passed.get().wrapping_add(1);

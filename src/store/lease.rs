@@ -16,7 +16,7 @@ use crate::store::kind;
 use crate::store::space::Space;
 use crate::store::status::{self, IN_FLIGHT, Status};
 use crate::store::table::reading;
-use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
+use crate::store::transaction::{HeldKind, OwnState, pending, safe_stamp};
 use crate::store::waiting::{LockTimeout, Wait};
 use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Miss, Purpose};
 
@@ -155,15 +155,15 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
     }
     pending::with_own(keyspace, key, hash, |own, changed| {
         let touched = match own {
-            Own::Nothing => None,
-            Own::Touched(expires) => Some(expires),
-            Own::Set(value) => {
+            OwnState::Nothing => None,
+            OwnState::Touched(expires) => Some(expires),
+            OwnState::Set(value) => {
                 return match hit_of_own(value, &mut Some(into)) {
                     Ok(meta) => Seen::Valid(meta, true),
                     Err(status) => Seen::Nothing(status),
                 };
             }
-            Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
+            OwnState::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
         };
         let reader = safe_stamp::reader(changed);
         let outcome = match keyspace.tier.get_stale(name, reader, into) {
@@ -209,7 +209,9 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
     let request = FlightRequest::lease(flights::owner(), shared::tick_in(hold_ms));
     // If the own transaction has removed or set the key, or the session bypasses the cache, a value in the tier does not count.
     let blind = settings::bypasses()
-        || pending::with_own(keyspace, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
+        || pending::with_own(keyspace, key, hash(key), |own, _| {
+            matches!(own, OwnState::Gone | OwnState::Set(_))
+        });
     let acquired = loop {
         let acquired = pending::with_own(keyspace, key, hash(key), |_, changed| match blind {
             true => keyspace.tier.acquire(name, request.as_of(safe_stamp::current())),

@@ -8,7 +8,7 @@
 
 use super::keyspace;
 use super::template::Template;
-use super::transaction::{Named, pending, reported_rows};
+use super::transaction::{JournalName, pending, reported_rows};
 use super::watch;
 use crate::pg::row_trigger::{Column, RowChange};
 use crate::pg::{memory, names, relation, shared};
@@ -44,25 +44,25 @@ thread_local! {
 pub fn changed(change: &RowChange) {
     let Some(tier) = shared::tier() else { return };
     let oid = change.relation();
-    if reported_rows::is_bulk(oid) {
+    if reported_rows::is_incomplete(oid) {
         return;
     }
     let prepared = prepare(change);
     // If there is a trigger but no template, the list of watches and the triggers disagree.
     let templates = prepared.templates.as_ref().filter(|templates| !templates.is_empty());
-    let Some(templates) = templates else { return reported_rows::note_bulk(oid) };
+    let Some(templates) = templates else { return reported_rows::mark_incomplete(oid) };
     for template in templates {
         let old = tag(change, template, true);
         let new = tag(change, template, false).filter(|new| old.as_ref() != Some(new));
         for tag in [old, new].into_iter().flatten() {
             let fence = keyspace::tag(tier, &tag);
             names::note(fence.number(), &tag);
-            if !pending::invalidate_if_few(fence, Named::Tag(tag.into_boxed_slice())) {
-                return reported_rows::note_bulk(oid);
+            if !pending::invalidate_if_few(fence, JournalName::Tag(tag.into_boxed_slice())) {
+                return reported_rows::mark_incomplete(oid);
             }
         }
     }
-    reported_rows::note(oid, change.has_old(), change.has_new());
+    reported_rows::count_reported(oid, change.has_old(), change.has_new());
 }
 
 /// Returns the tag of the old or of the new row. None if the change has no such row, if one of the columns is null, or if the tag

@@ -6,7 +6,7 @@ use super::table::record;
 use crate::pg::memory;
 use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
-use pg_cache_core::{Census, Fill};
+use pg_cache_core::{Census, Fullness};
 
 /// Counts the live and dead entries of the spaces that the current role may see. Returns the counts of each space with its name. It
 /// reads the header of every entry in the cache. The call can be cancelled.
@@ -42,7 +42,7 @@ pub struct Part {
     /// The unit of `fill`.
     pub unit: &'static str,
     /// How much of the resource is in use, and how much there is.
-    pub fill: Fill,
+    pub fill: Fullness,
 }
 
 /// Returns the resources in the order in which the view shows them. Bytes are followed by the shares of databases, the largest
@@ -50,7 +50,7 @@ pub struct Part {
 pub fn parts(tier: &HotTier) -> Vec<Part> {
     let usage = tier.usage();
     let mut parts = Vec::new();
-    let memory = Fill { used: usage.used_bytes, capacity: usage.block_bytes };
+    let memory = Fullness { used: usage.used_bytes, capacity: usage.block_bytes };
     add_bytes(&mut parts, "memory", memory, memory_of_databases(tier));
     for (resource, unit, fill) in [
         ("space records", "records", tier.space_records()),
@@ -61,14 +61,14 @@ pub fn parts(tier: &HotTier) -> Vec<Part> {
     ] {
         memory::push(&mut parts, Part { resource, database: None, unit, fill });
     }
-    let saved = Fill { used: record::bytes(tier), capacity: settings::table_bytes() };
+    let saved = Fullness { used: record::bytes(tier), capacity: settings::table_bytes() };
     add_bytes(&mut parts, "saved bytes", saved, saved_of_databases(tier));
     parts
 }
 
 /// Adds a resource that is counted in bytes, and the share of each database in it. `shares` may name a database more than once.
-fn add_bytes(parts: &mut Vec<Part>, resource: &'static str, fill: Fill, shares: Vec<(u32, u64)>) {
-    let part = |database, used| Part { resource, database, unit: "bytes", fill: Fill { used, ..fill } };
+fn add_bytes(parts: &mut Vec<Part>, resource: &'static str, fill: Fullness, shares: Vec<(u32, u64)>) {
+    let part = |database, used| Part { resource, database, unit: "bytes", fill: Fullness { used, ..fill } };
     memory::push(parts, part(None, fill.used));
     for (database, used) in summed(shares) {
         memory::push(parts, part(Some(database), used));

@@ -127,8 +127,8 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if let Some((Keyspace { tier, scope, .. }, since)) = self.slept {
             let took = since.elapsed();
-            tier.note(&scope, Counter::Waited, 1);
-            tier.note(&scope, Counter::WaitTime, took.as_micros() as u64);
+            tier.count_for_space(&scope, Counter::Waited, 1);
+            tier.count_for_space(&scope, Counter::WaitTime, took.as_micros() as u64);
             latency::end_long(Operation::Wait, took);
         }
     }

@@ -27,7 +27,7 @@ use crate::store::keyspace::{self, Keyspace};
 use crate::store::space;
 use crate::store::status::{self, Status};
 use crate::store::template::{self, Template};
-use crate::store::transaction::{Named, pending, table_writes};
+use crate::store::transaction::{JournalName, pending, table_writes};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -370,10 +370,10 @@ fn invalidate(keyspace: &Keyspace, tag: &[u8]) {
     if !is_template(tag) {
         let fence = keyspace::tag(tier, tag);
         names::note(fence.number(), tag);
-        return pending::invalidate(keyspace, fence, Named::Tag(memory::copy(tag).into_boxed_slice()));
+        return pending::invalidate(keyspace, fence, JournalName::Tag(memory::copy(tag).into_boxed_slice()));
     }
     // The names of the tags of such entries are not known.
-    let all = Named::Database(shared::database());
+    let all = JournalName::Database(shared::database());
     match Template::parse(tag).ok().and_then(|template| template.prefix()) {
         Some(prefix) => pending::invalidate(keyspace, fence_of_prefix(tier, &prefix), all),
         None => pending::invalidate_database(keyspace),
@@ -403,5 +403,5 @@ pub fn all_changed() {
 
 /// Makes every session read the list again, when the transaction commits.
 fn outdate_copies(keyspace: &Keyspace) {
-    pending::invalidate_exactly(fence(keyspace.tier), Named::Unnamed);
+    pending::invalidate_exactly(fence(keyspace.tier), JournalName::Unnamed);
 }

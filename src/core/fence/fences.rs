@@ -7,7 +7,7 @@
 //! the word that says which one it holds. A *space* is a set of keys in one database; its *pattern fence* says when keys were last
 //! invalidated by a pattern (`patterns/mod.rs`).
 
-use super::id::{FenceId, Relation, pattern_fence, relation_fence, reserved_fence, unclaimed_fence};
+use super::id::{FenceId, RelationFence, pattern_fence, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;
 use crate::hash::{reduce, scatter};
 use crate::layout::{AT_NOW, Layout};
@@ -171,7 +171,7 @@ impl<'m> Fences<'m> {
             [Some(fence), pattern_fence(layout, fence)].into_iter().flatten()
         });
         let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
-            [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
+            [RelationFence::Any, RelationFence::Bulk].map(|which| relation_fence(layout, slot, which))
         });
         let unclaimed = (0..layout.unclaimed()).map(|index| unclaimed_fence(layout, index));
         let tags = (0..layout.sizes.tag_fences).map(|tag| FenceId(layout.tags_at as u32 + tag));

@@ -39,7 +39,7 @@ impl FenceId {
 
 /// One of the two fences of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relation {
+pub enum RelationFence {
     /// Raised by every write.
     Any,
     /// Raised by writes that do not report which rows they change.
@@ -68,10 +68,10 @@ pub(super) fn record(layout: &Layout, slot: u32) -> usize {
 }
 
 /// Returns one of the two fences of the record in a slot.
-pub(super) fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
+pub(super) fn relation_fence(layout: &Layout, slot: u32, which: RelationFence) -> FenceId {
     let word = match which {
-        Relation::Any => AT_ANY,
-        Relation::Bulk => AT_BULK,
+        RelationFence::Any => AT_ANY,
+        RelationFence::Bulk => AT_BULK,
     };
     FenceId((record(layout, slot) + word) as u32)
 }

@@ -81,7 +81,7 @@ mod stamp;
 mod tests;
 
 pub use fences::{Fences, Lowered};
-pub use id::{FenceId, Relation};
+pub use id::{FenceId, RelationFence};
 pub use reserved::Reserved;
 pub(crate) use reserved::ReservedKind;
 pub(crate) use reviving::Dependents;

@@ -9,7 +9,7 @@
 //! which each committed change increments. The *journal* is a ring of records in shared memory that name changes.
 
 use super::fences::{Fences, PROBES};
-use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
+use super::id::{FenceId, RelationFence, record, relation_fence, unclaimed_fence};
 use super::stamp::Stamp;
 use crate::hash::{reduce, scatter};
 use crate::layout::{
@@ -36,7 +36,7 @@ impl<'m> Fences<'m> {
     /// taken, the relation shares one, and if the region has no records, it uses the fence of a tag. An entry must depend on the
     /// fences from [`dependency_fences`](Self::dependency_fences) instead: a writer that does not know of the claim does not raise
     /// this fence. A writer that will not look again must raise both fences of the record.
-    pub fn claim_fence(&self, database: u32, relation: u32, which: Relation) -> FenceId {
+    pub fn claim_fence(&self, database: u32, relation: u32, which: RelationFence) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
             None => self.tag(scatter(identity(database, relation))),
@@ -55,7 +55,7 @@ impl<'m> Fences<'m> {
         let Some(claimed) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
         };
-        let own = relation_fence(self.layout, claimed.slot, Relation::Any);
+        let own = relation_fence(self.layout, claimed.slot, RelationFence::Any);
         // Relations that share a record did not all claim it at the same time, so a shared record never counts as settled.
         let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
         if !claimed.is_shared && state.load(Ordering::SeqCst) & SETTLED != 0 {
@@ -82,7 +82,7 @@ impl<'m> Fences<'m> {
     pub fn fence_to_raise(&self, database: u32, relation: u32) -> FenceId {
         match self.find_record(database, relation) {
             _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
-            Some(slot) => relation_fence(self.layout, slot, Relation::Any),
+            Some(slot) => relation_fence(self.layout, slot, RelationFence::Any),
             None => self.unclaimed(database, relation),
         }
     }
@@ -123,7 +123,7 @@ impl<'m> Fences<'m> {
 
     /// Returns the bulk fence that a writer of a relation must raise unless it has invalidated the tags of all rows that it
     /// changes. None if no entry depends on it. The answer holds as long as that of [`fence_to_raise`](Self::fence_to_raise). A
-    /// writer that will not look again must raise [`Relation::Bulk`] instead.
+    /// writer that will not look again must raise [`RelationFence::Bulk`] instead.
     pub fn bulk_fence_to_raise(&self, database: u32, relation: u32) -> Option<FenceId> {
         if self.layout.sizes.relation_fences == 0 {
             return None;
@@ -254,7 +254,7 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the position of the record if the fence is the one that every write of its relation raises.
-    pub(crate) fn record_of_any(&self, fence: FenceId) -> Option<usize> {
+    pub(crate) fn record_of_first_fence(&self, fence: FenceId) -> Option<usize> {
         self.record_of(fence).filter(|record| record + AT_ANY == fence.0 as usize)
     }
 

@@ -39,9 +39,9 @@ pub enum Counter {
     RefusedQuota,
     /// A value was not stored because the shard was switched off.
     RefusedOff,
-    /// A value was not stored because its transaction held back too much already. The caller must [note](crate::Tier::note) it.
+    /// A value was not stored because its transaction held back too much already. The caller must [note](crate::Tier::count_for_space) it.
     RefusedTransaction,
-    /// Microseconds that hits have saved. The caller must [note](crate::Tier::note) them.
+    /// Microseconds that hits have saved. The caller must [note](crate::Tier::count_for_space) them.
     Saved,
     /// An entry was replaced by another value of its key, whether it was still right or not.
     Replaced,
@@ -65,7 +65,7 @@ pub enum Counter {
     /// A saved value became an entry again.
     Promoted,
     /// A query was run because its result was not found or had to be renewed, and its result was stored. This counter and those
-    /// below must be [noted](crate::Tier::note) by the caller.
+    /// below must be [noted](crate::Tier::count_for_space) by the caller.
     Filled,
     /// A query was run because its result was not found or had to be renewed, but its result was not stored.
     FilledUnstored,

@@ -264,7 +264,7 @@ impl<'m> Statistics<'m> {
 
     /// Writes the space_id of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word
     /// is never 0.
-    pub(crate) fn name(&self, cell: u32, space_id: u64) {
+    pub(crate) fn set_space_id(&self, cell: u32, space_id: u64) {
         let word = self.cell_word(cell, AT_SPACE);
         if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !space_id {
             word.store(!space_id, Ordering::Relaxed);
@@ -349,7 +349,7 @@ impl<'m> Statistics<'m> {
     /// Returns all figures since the region was formatted, in one walk through the cells and the slots. They do not depend on
     /// resets.
     pub(crate) fn figures(&self) -> Result<Figures, TryReserveError> {
-        let seen = |cell: &u32| self.is_shared(*cell) || self.is_named(*cell);
+        let seen = |cell: &u32| self.is_shared(*cell) || self.has_space_id(*cell);
         let mut counts: Vec<Counts> = Vec::new();
         counts.try_reserve_exact(self.cells as usize)?;
         let (mut events, mut histograms) = (Events::default(), Histograms::default());
@@ -396,8 +396,8 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Whether a backend has used the space of a cell: see [`name`](Self::name).
-    pub(crate) fn is_named(&self, cell: u32) -> bool {
+    /// Whether a backend has used the space of a cell: see [`set_space_id`](Self::set_space_id).
+    pub(crate) fn has_space_id(&self, cell: u32) -> bool {
         self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed) != 0
     }
 

@@ -13,7 +13,7 @@ mod harness;
 use harness::damage::lived_in;
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, Relation,
+    Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, RelationFence,
     ReserveOptions, Reserved, Sizes, StaleOk, Stamp, Tier,
 };
 
@@ -40,7 +40,7 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         let Some(key) = Key::new(scope, name, hash) else { continue };
         let content = &content[..(number * 97) % content.len()];
         let tag = tier.fences().tag(hash);
-        let relation = tier.fences().claim_fence(1, number as u32 % 9 + 1, Relation::Any);
+        let relation = tier.fences().claim_fence(1, number as u32 % 9 + 1, RelationFence::Any);
         let _ = tier.put(&key, &value(content, &[tag, relation]));
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);

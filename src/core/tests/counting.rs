@@ -9,7 +9,7 @@
 #![cfg(counting)]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};
-use pg_cache_core::{AtomicU64, Counter, FenceId, Key, NewValue, Region, Relation, Sizes, Stamp, Tier};
+use pg_cache_core::{AtomicU64, Counter, FenceId, Key, NewValue, Region, RelationFence, Sizes, Stamp, Tier};
 
 /// How many hits or misses are counted together.
 const HITS: u64 = 1000;
@@ -38,7 +38,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let other = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is there");
     let scope = tier.scope(1, 1, 0);
-    let table = tier.fences().claim_fence(1, 7, Relation::Any);
+    let table = tier.fences().claim_fence(1, 7, RelationFence::Any);
     let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX), table];
     let key = Key::new(scope, b"a key", 42).expect("a legal key");
     // The value is on a few cache lines, on many, and spread over the shards.
@@ -149,7 +149,7 @@ fn removals_update_the_count_of_a_relation_once_per_lock() {
     let words = memory(2048 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&words), SIZES, &host, BACKEND).expect("it fits");
-    let table = tier.fences().claim_fence(1, 7, Relation::Any);
+    let table = tier.fences().claim_fence(1, 7, RelationFence::Any);
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[table]));
     tier.fences().raise(table);
     let _ = tier.lower_as(table, tier.fences().draw());

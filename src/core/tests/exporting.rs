@@ -6,7 +6,7 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
-    Key, NewValue, Region, Relation, ReserveOptions, SPACE_NAME_BYTES_MAX, Scope, Sizes, Stamp, Tier,
+    Key, NewValue, Region, RelationFence, ReserveOptions, SPACE_NAME_BYTES_MAX, Scope, Sizes, Stamp, Tier,
 };
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
@@ -105,7 +105,7 @@ fn the_relations_of_an_exported_value_are_named() {
         let key = key(scope, b"key");
         let new = NewValue { stamp: tier.fences().now(), ..value(b"value", std::slice::from_ref(&fence)) };
         store(tier, &key, &new, true);
-        let written = tier.fences().claim_fence(DATABASE, 77, Relation::Any);
+        let written = tier.fences().claim_fence(DATABASE, 77, RelationFence::Any);
         assert_eq!(tier.fences().relation_to_name(written), None);
         let found = tier.export(&key).expect("there is memory").expect("it is valid");
         assert_eq!(found.relations, [(DATABASE, 77)]);
@@ -138,17 +138,17 @@ fn the_name_of_a_space_is_found_by_its_number() {
         let scope = tier.scope(DATABASE, SPACE, 0);
         assert_eq!(tier.space_name(DATABASE, SPACE), None);
         let long = [b'x'; SPACE_NAME_BYTES_MAX];
-        tier.name_space(&scope, &[b'x'; SPACE_NAME_BYTES_MAX + 1]);
+        tier.set_space_name(&scope, &[b'x'; SPACE_NAME_BYTES_MAX + 1]);
         assert_eq!(tier.space_name(DATABASE, SPACE), None, "the name is too long");
-        tier.name_space(&scope, &long);
+        tier.set_space_name(&scope, &long);
         assert_eq!(tier.space_name(DATABASE, SPACE), Some(long.to_vec()));
-        tier.name_space(&scope, b"renamed");
+        tier.set_space_name(&scope, b"renamed");
         assert_eq!(tier.space_name(DATABASE, SPACE), Some(b"renamed".to_vec()));
         assert_eq!(tier.named_spaces().collect::<Vec<_>>(), [(DATABASE, SPACE)]);
         assert_eq!(tier.space_name(DATABASE, 3), None);
         // The tier has room for the fences of two more spaces. All others share a cell of statistics.
         for space in 10..30 {
-            tier.name_space(&tier.scope(DATABASE, space, 0), b"late");
+            tier.set_space_name(&tier.scope(DATABASE, space, 0), b"late");
         }
         assert_eq!(tier.space_name(DATABASE, 10), Some(b"late".to_vec()));
         assert_eq!(tier.space_name(DATABASE, 29), None);

@@ -7,8 +7,8 @@
 
 use pg_cache_core::testing::{self, TestHost, memory, value};
 use pg_cache_core::{
-    Counter, Event, FenceId, Glob, Key, NewValue, Operation, Region, Relation, Reserved, Sizes, Stamp, Tier,
-    bucket_limit_nanos,
+    Counter, Event, FenceId, Glob, Key, NewValue, Operation, Region, RelationFence, Reserved, Sizes, Stamp,
+    Tier, bucket_limit_nanos,
 };
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ fn each_invalidation_is_counted_once_by_its_source() {
     let (database, scope) = (5, tiers[0].scope(5, 1, 0));
     let reserved = |which| fences.reserved(which);
     let lowered: [(FenceId, u64); 10] = [
-        (fences.claim_fence(database, 7, Relation::Any), 1),
-        (fences.claim_fence(database, 7, Relation::Bulk), 20),
+        (fences.claim_fence(database, 7, RelationFence::Any), 1),
+        (fences.claim_fence(database, 7, RelationFence::Bulk), 20),
         (fences.tag_of(database, 9), 20),
         (reserved(Reserved::Space { database, space: 1 }), 4),
         (reserved(Reserved::Database(database)), 5),
@@ -92,7 +92,7 @@ fn the_figures_have_every_count_of_every_space() {
             for _ in 0..space * (number as u32 + 1) {
                 tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is there");
             }
-            tier.note(key.scope(), Counter::FillTime, 1000);
+            tier.count_for_space(key.scope(), Counter::FillTime, 1000);
         }
     }
     let check = |is_reset: bool| {

@@ -7,7 +7,7 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
-    Counter, FenceId, Key, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp, Tier,
+    Counter, FenceId, Key, NewValue, Region, RelationFence, RelationStats, Reserved, Sizes, Stamp, Tier,
 };
 use std::sync::atomic::AtomicU64;
 
@@ -34,7 +34,7 @@ fn with_bed(relation_fences: u32, test: impl FnOnce(Bed<'_>)) {
 impl Bed<'_> {
     /// Returns the fence that every write of a relation raises, and claims a record for the relation.
     fn relation(&self, number: u32) -> FenceId {
-        self.tier.fences().claim_fence(DATABASE, number, Relation::Any)
+        self.tier.fences().claim_fence(DATABASE, number, RelationFence::Any)
     }
 
     /// Changes a dependency, and commits.
@@ -91,12 +91,12 @@ fn changes_are_counted_with_their_time() {
         // another change of the relation.
         bed.tier.fences().raise(other);
         bed.tier.fences().withdraw(other);
-        bed.change(bed.tier.fences().claim_fence(DATABASE, 7, Relation::Bulk));
+        bed.change(bed.tier.fences().claim_fence(DATABASE, 7, RelationFence::Bulk));
         bed.change(bed.tier.fences().tag(7));
         bed.change(bed.tier.fences().reserved(Reserved::Definitions(DATABASE)));
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
         // A relation of another database may have the same number.
-        bed.change(bed.tier.fences().claim_fence(2, 7, Relation::Any));
+        bed.change(bed.tier.fences().claim_fence(2, 7, RelationFence::Any));
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
         assert_eq!(
             bed.tier.relation_stats(2).collect::<Vec<_>>(),
@@ -250,7 +250,7 @@ fn a_reset_begins_anew() {
         let table = bed.relation(7);
         bed.put(0..2, 1_000, &[table]);
         bed.change(table);
-        bed.change(bed.tier.fences().claim_fence(2, 9, Relation::Any));
+        bed.change(bed.tier.fences().claim_fence(2, 9, RelationFence::Any));
         bed.put(0..1, 1_000, &[table]);
         bed.tier.reset_relation_stats(DATABASE);
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), []);

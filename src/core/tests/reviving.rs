@@ -12,8 +12,8 @@ mod harness;
 use harness::damage::{LIVED_IN, every_operation, lived_in, scribble};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Region, RegionError, Relation, ReviveError, Scope,
-    Sizes, Stamp, Tier,
+    Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Region, RegionError, RelationFence, ReviveError,
+    Scope, Sizes, Stamp, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -189,7 +189,7 @@ fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
     for with_entry in 0..4 {
         let (before, host) = (memory(BYTES), TestHost::default());
         let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
-        let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, Relation::Any));
+        let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, RelationFence::Any));
         let fences: Vec<_> = fences.collect();
         let stamp = tier.fences().now();
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
@@ -209,7 +209,7 @@ fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
 fn records_of_raised_fences_are_not_given_back() {
     let (before, host) = (memory(BYTES), TestHost::default());
     let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
-    let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, Relation::Any));
+    let fences = (1..=4).map(|relation| tier.fences().claim_fence(1, relation, RelationFence::Any));
     let fences: Vec<_> = fences.collect();
     let after = copy(&before);
     let revived = Tier::revive(Region::of_words(&after), SIZES, &host, [fences[2]]).expect("it is sound");

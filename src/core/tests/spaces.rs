@@ -295,7 +295,7 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
                 for round in 0..ROUNDS {
                     for scope in &scopes {
                         assert_eq!(get(&tier, *scope, 0..1), 0);
-                        tier.note(scope, Counter::Saved, round);
+                        tier.count_for_space(scope, Counter::Saved, round);
                     }
                 }
                 working.fetch_sub(1, Ordering::Release);

@@ -4,8 +4,8 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
-    Counter, FenceId, Freshness, Key, Miss, NewValue, Reader, Region, Relation, Reserved, StaleOk, Stamp,
-    Tier,
+    Counter, FenceId, Freshness, Key, Miss, NewValue, Reader, Region, RelationFence, Reserved, StaleOk,
+    Stamp, Tier,
 };
 
 /// The tick at which the entry expires.
@@ -179,7 +179,7 @@ fn a_tracked_reader_gets_no_stale_value_of_a_relation() {
     host.now.set(10);
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
-    let dependencies = [tier.fences().claim_fence(1, 7, Relation::Any)];
+    let dependencies = [tier.fences().claim_fence(1, 7, RelationFence::Any)];
     let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
     let stale_ok = Some(StaleOk { ticks: TICKS, valid_at: 10 });
     let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");

@@ -36,7 +36,7 @@ pub struct Census {
 
 /// How full a table of fixed size is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
+pub struct Fullness {
     /// The number of places that are taken.
     pub used: u64,
     /// The number of all places.
@@ -77,42 +77,42 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Returns how many of the slots of reserved fences are taken: by databases, by spaces, and by the others in `Reserved`.
-    pub fn space_records(&self) -> Fill {
+    pub fn space_records(&self) -> Fullness {
         let slots = self.layout.sizes.reserved_fences;
         let marks = (0..slots).map(|slot| self.layout.reserved_at + slot as usize * RESERVED_WORDS);
         self.fill(marks, slots)
     }
 
     /// Returns how many of the records of relations are taken.
-    pub fn relation_records(&self) -> Fill {
+    pub fn relation_records(&self) -> Fullness {
         let used = self.fences().records().count() as u64;
-        Fill { used, capacity: self.layout.sizes.relation_fences.into() }
+        Fullness { used, capacity: self.layout.sizes.relation_fences.into() }
     }
 
     /// Returns how many fences of tags have had a committed change or have a pending one: for tags, and for all that shares these
     /// fences.
-    pub fn tag_fences(&self) -> Fill {
+    pub fn tag_fences(&self) -> Fullness {
         let slots = self.layout.sizes.tag_fences;
         self.fill((0..slots).map(|slot| self.layout.tags_at + slot as usize), slots)
     }
 
     /// Returns how many slots have a flight that is not over.
-    pub fn flight_slots(&self) -> Fill {
+    pub fn flight_slots(&self) -> Fullness {
         let capacity = u64::from(self.layout.shards) * u64::from(self.layout.flights);
-        Fill { used: self.usage().flights, capacity }
+        Fullness { used: self.usage().flights, capacity }
     }
 
     /// Returns how many locations of the directory are taken: how many values are saved.
-    pub fn saved_values(&self) -> Fill {
+    pub fn saved_values(&self) -> Fullness {
         let shards = (0..self.layout.shards).map(|number| Shard::new(self.region, &self.layout, number));
         let used = shards.fold(0, |sum: u64, shard| sum.wrapping_add(shard.locations()));
         let capacity = self.layout.shards * self.layout.location_sets * LOCATIONS_OF_SET as u32;
-        Fill { used, capacity: capacity.into() }
+        Fullness { used, capacity: capacity.into() }
     }
 
     /// Counts the words that are not 0.
-    fn fill(&self, words: impl Iterator<Item = usize>, capacity: u32) -> Fill {
+    fn fill(&self, words: impl Iterator<Item = usize>, capacity: u32) -> Fullness {
         let used = words.filter(|at| self.region.load(*at) != 0).count() as u64;
-        Fill { used, capacity: capacity.into() }
+        Fullness { used, capacity: capacity.into() }
     }
 }

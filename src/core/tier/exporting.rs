@@ -126,7 +126,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Notes the name of a space in shared memory, for processes that are not connected to its database. Backends that call this
     /// for a space at the same time must pass the same name. Does nothing if the space shares its cell of statistics with others.
-    pub fn name_space(&self, scope: &Scope, name: &[u8]) {
+    pub fn set_space_name(&self, scope: &Scope, name: &[u8]) {
         self.statistics.set_space_name(scope.cell, name);
     }
 

@@ -311,11 +311,11 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Returns the bucket where the sweep of this shard continues.
-    pub(crate) fn swept(&self) -> u32 {
+    pub(crate) fn sweep_bucket(&self) -> u32 {
         self.get(AT_SWEPT) as u32
     }
 
-    pub(crate) fn set_swept(&self, bucket: u32) {
+    pub(crate) fn set_sweep_bucket(&self, bucket: u32) {
         self.set(AT_SWEPT, bucket.into());
     }
 }

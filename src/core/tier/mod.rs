@@ -152,7 +152,7 @@ impl<'m, H: Host> Tier<'m, H> {
     /// The first call for a space gives it its statistics, so that they are listed.
     pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
         let scope = self.scope_of(database, space, role);
-        self.statistics.name(scope.cell, scope.space_id());
+        self.statistics.set_space_id(scope.cell, scope.space_id());
         scope
     }
 

@@ -86,14 +86,14 @@ impl<H: Host> Tier<'_, H> {
         let mut removed = 0;
         let mut left = budget;
         while left > 0 && (steps.is_none() || judge.has_steps()) {
-            let shard = Shard::new(self.region, &self.layout, self.layout.next_swept(&self.region));
+            let shard = Shard::new(self.region, &self.layout, self.layout.swept_shard(&self.region));
             let guard = shard.lock(&self.host);
             let as_of = self.fences().now();
             if steps.is_none() {
                 judge.refill();
             }
             let mut unlinked = Unlinked::default();
-            let from = guard.swept().min(guard.buckets());
+            let from = guard.sweep_bucket().min(guard.buckets());
             let until = guard.buckets().min(from.saturating_add(left.min(BUCKETS_PER_HOLD)));
             let mut at = from;
             while at < until && !guard.poisoned() && !unlinked.is_full() && judge.has_steps() {
@@ -120,12 +120,12 @@ impl<H: Host> Tier<'_, H> {
                 at += 1;
             }
             let done = at >= guard.buckets() || guard.poisoned();
-            guard.set_swept(if done { 0 } else { at });
+            guard.set_sweep_bucket(if done { 0 } else { at });
             drop(guard);
             self.release_all(&mut unlinked);
             left -= (at - from).clamp(1, left);
             if done {
-                self.layout.sweep_next(&self.region);
+                self.layout.advance_sweep(&self.region);
             }
         }
         removed

@@ -56,7 +56,7 @@ impl<H: Host> Tier<'_, H> {
     /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has the sums of the spaces
     /// that share the last cell.
     pub fn all_stats(&self) -> impl Iterator<Item = SpaceStats> {
-        let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.is_named(*cell);
+        let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.has_space_id(*cell);
         self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
     }
 
@@ -74,7 +74,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Counts `by` events that the caller knows of and the tier does not: see [`Counter`].
-    pub fn note(&self, scope: &Scope, counter: Counter, by: u64) {
+    pub fn count_for_space(&self, scope: &Scope, counter: Counter, by: u64) {
         self.statistics.add(scope.cell, counter, by);
     }
 
@@ -145,9 +145,9 @@ impl<H: Host> Tier<'_, H> {
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);
-        // A record has two fences, and a change may raise both. `record_of_any` returns the record only for the fence that every
+        // A record has two fences, and a change may raise both. `record_of_first_fence` returns the record only for the fence that every
         // change raises, so a change counts once.
-        if let Some(record) = fences.record_of_any(fence) {
+        if let Some(record) = fences.record_of_first_fence(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
             self.region.store(record + AT_LAST, self.host.now().into());
             self.statistics.count_event(Event::ByRelation, 1);

@@ -13,7 +13,7 @@ use crate::store::definitions;
 use crate::store::keyspace;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
-use crate::store::transaction::{Named, pending};
+use crate::store::transaction::{JournalName, pending};
 use pg_cache_core::Glob;
 
 /// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because
@@ -23,7 +23,7 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
         let fence = keyspace::tag(keyspace.tier, tag);
         names::note(fence.number(), tag);
         let name = memory::try_copy(tag).or_raise().into_boxed_slice();
-        pending::invalidate(&keyspace, fence, Named::Tag(name));
+        pending::invalidate(&keyspace, fence, JournalName::Tag(name));
         status::set(Status::Done);
     }
     Ok(())
@@ -65,7 +65,7 @@ pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> 
         pending::invalidate_relation(&keyspace, relation);
         // A result that has read some partitions of a table depends on these, and only on the definition of the table.
         let definition = definitions::of_relation(keyspace.tier, relation);
-        pending::invalidate(&keyspace, definition, Named::Unnamed);
+        pending::invalidate(&keyspace, definition, JournalName::Unnamed);
         status::set(Status::Done);
     }
     Ok(())

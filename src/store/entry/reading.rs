@@ -9,12 +9,12 @@
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};
 use crate::store::keyspace::{Keyspace, hash, why_unfit};
-use crate::store::latency::{self, Short};
+use crate::store::latency::{self, ShortOperation};
 use crate::store::prefetch;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading as table;
-use crate::store::transaction::{Own, Value, pending, safe_stamp};
+use crate::store::transaction::{OwnState, Value, pending, safe_stamp};
 use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Operation, Reader, Stamp};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct Accepts {
 /// says why, and the content of the buffer must not be used.
 #[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
-    let began = latency::begin(Short::Get);
+    let began = latency::begin(ShortOperation::Get);
     let found = read_accepting(space, key, Accepts::default(), into);
     if let Some(began) = began {
         count_time(began, [Operation::GetFromMemory, Operation::GetFromTable]);
@@ -195,13 +195,13 @@ fn look_beside_own(
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, Source), Status> {
     pending::with_own(keyspace, bytes, hash, |own, changed| {
-        if let Own::Nothing | Own::Touched(_) = own {
+        if let OwnState::Nothing | OwnState::Touched(_) = own {
             let (meta, source) = ask(keyspace, key, changed, accepts, into)?;
-            let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
+            let expires = if let OwnState::Touched(expires) = own { expires } else { meta.expires };
             return Ok((Meta { expires, ..meta }, source));
         }
         match own {
-            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, Source::Own)),
+            OwnState::Set(value) => hit_of_own(value, into).map(|meta| (meta, Source::Own)),
             _ => Err(Status::Miss("removed by this transaction")),
         }
     })

@@ -14,10 +14,10 @@ use super::removing::{remove_previous, remove_while_disabled};
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
 use crate::store::keyspace::{self, Keyspace, hash};
-use crate::store::latency::{self, Short};
+use crate::store::latency::{self, ShortOperation};
 use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
-use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending};
+use crate::store::transaction::{Basis, HeldKind, OwnKey, OwnState, Value, pending};
 use crate::store::{flights, note, watch};
 use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, Operation, StaleOk, Stamp};
 
@@ -62,7 +62,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 256;
 /// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is refused; see *Limits* above for
 /// the previous value of the key.
 pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
-    let began = latency::begin(Short::Set);
+    let began = latency::begin(ShortOperation::Set);
     let outcome = try_set(space, key, new);
     if let Some(began) = began {
         latency::end(began, Operation::Set);
@@ -99,7 +99,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
 }
 
 /// Returns an error for a value that exceeds a limit even in an empty cache.
-fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+fn check_limits(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     if new.ttl_ms == Some(0) {
         return Err(NO_LIFE);
     }
@@ -108,16 +108,16 @@ fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> 
     } else if space.options.max_value.is_some_and(|most| new.bytes.len() as u64 > most) {
         "larger than max_value of the space"
     } else {
-        return keyspace.admit(key.len() + note::len(new.tags) + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
+        return keyspace.check_size(key.len() + note::len(new.tags) + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
     };
-    keyspace.tier.note(&keyspace.scope, Counter::RefusedSize, 1);
+    keyspace.tier.count_for_space(&keyspace.scope, Counter::RefusedSize, 1);
     Err(Status::Refused(limit))
 }
 
 /// Checks the limits and the condition, and records a value with its dependencies in the ledger. The error says why the value is
 /// refused.
 fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
-    admit(space, keyspace, key, new)?;
+    check_limits(space, keyspace, key, new)?;
     // The stamp must be taken first: a watch (`watch.rs`) that commits after the stamp then makes the value a miss.
     let now = keyspace.tier.fences().now();
     let as_of = match new.mode {
@@ -149,14 +149,15 @@ fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>)
         command_id: transaction::command_id(),
     };
     Ok(pending::set(OwnKey::new(*keyspace, key)?, value)
-        .inspect_err(|_| keyspace.tier.note(&keyspace.scope, Counter::RefusedTransaction, 1))?)
+        .inspect_err(|_| keyspace.tier.count_for_space(&keyspace.scope, Counter::RefusedTransaction, 1))?)
 }
 
 /// Claims a key for this session, if it has no value for this session. Returns the number of the claim. If the own transaction has
 /// removed the value that other sessions see, that value does not count.
 fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
     let hash = hash(key);
-    let gone = pending::with_own(keyspace, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    let gone =
+        pending::with_own(keyspace, key, hash, |own, _| matches!(own, OwnState::Gone | OwnState::Set(_)));
     if is_there(keyspace, key) {
         return Err(Status::Refused("the key has a value"));
     }
@@ -177,7 +178,7 @@ fn leased(
     let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
     let dependencies = || tags.iter().chain(&keyspace.fences);
     let own = pending::with_own(keyspace, key, hash, |own, changed| {
-        !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
+        !matches!(own, OwnState::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
     });
     if own {
         return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));

@@ -128,12 +128,12 @@ pub enum Action {
     Set(OwnKey, Value),
     Remove(OwnKey),
     Touch(OwnKey, u32),
-    Invalidate(FenceId, Named),
+    Invalidate(FenceId, JournalName),
 }
 
 /// The name of what an invalidated fence stands for. The journal tells it to readers outside of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum JournalName {
     /// A tag of this database.
     Tag(Box<[u8]>),
     /// The space with this OID.
@@ -164,9 +164,10 @@ impl Action {
         if let (Self::Invalidate(_, named), Self::Invalidate(_, other)) = (self, earlier)
             && *named != *other
         {
-            let are_all =
-                [&*named, other].iter().any(|name| matches!(name, Named::Database(0) | Named::Privileges(0)));
-            *named = Named::Database(if are_all { 0 } else { shared::database() });
+            let are_all = [&*named, other]
+                .iter()
+                .any(|name| matches!(name, JournalName::Database(0) | JournalName::Privileges(0)));
+            *named = JournalName::Database(if are_all { 0 } else { shared::database() });
         }
     }
 
@@ -176,7 +177,7 @@ impl Action {
             + self.key().map_or(0, |key| key.bytes.len())
             + match self {
                 Self::Set(_, value) => value.bytes.len() + value.note.len() + value.dependencies.len() * 4,
-                Self::Invalidate(_, Named::Tag(tag)) => tag.len(),
+                Self::Invalidate(_, JournalName::Tag(tag)) => tag.len(),
                 _ => 0,
             }
     }

@@ -10,7 +10,7 @@
 //! memory, and a *reservation* is memory in it with a value that no reader can find yet. The *journal* is a ring in shared memory
 //! whose records name what has changed.
 
-use super::change::{Action, Basis, Change, Named, OwnKey, Value};
+use super::change::{Action, Basis, Change, JournalName, OwnKey, Value};
 use super::ledger::Ledger;
 use super::own_patterns::OwnPattern;
 use crate::pg::shared::{self, HotTier};
@@ -407,7 +407,7 @@ pub fn catch_up(changes: &[Change], patterns: &[OwnPattern]) {
             changes
                 .iter()
                 .filter_map(|change| match &change.action {
-                    Action::Invalidate(fence, Named::Relation) => journal::of_fence(tier, *fence),
+                    Action::Invalidate(fence, JournalName::Relation) => journal::of_fence(tier, *fence),
                     action => record(action),
                 })
                 .chain(spaces_of(patterns)),
@@ -438,13 +438,13 @@ fn record(action: &Action) -> Option<Record<'_>> {
         Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
             Some(journal::of_key(&own.keyspace, &own.bytes))
         }
-        Action::Invalidate(_, Named::Tag(tag)) => of(What::Tag, 0, tag),
-        Action::Invalidate(_, Named::Space(space)) => of(What::Space, *space, &[]),
-        Action::Invalidate(_, Named::Database(database)) => Some(journal::of_database(*database)),
-        Action::Invalidate(_, Named::Privileges(database)) => {
+        Action::Invalidate(_, JournalName::Tag(tag)) => of(What::Tag, 0, tag),
+        Action::Invalidate(_, JournalName::Space(space)) => of(What::Space, *space, &[]),
+        Action::Invalidate(_, JournalName::Database(database)) => Some(journal::of_database(*database)),
+        Action::Invalidate(_, JournalName::Privileges(database)) => {
             Some(Record { what: What::Privileges, ..journal::of_database(*database) })
         }
-        Action::Invalidate(_, Named::Relation | Named::Unnamed) => None,
+        Action::Invalidate(_, JournalName::Relation | JournalName::Unnamed) => None,
     }
 }
 

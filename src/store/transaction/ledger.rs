@@ -7,7 +7,7 @@
 //! The *tier* is the cache in shared memory, and a *space* is a named cache, a set of keys in it. A *fence* is a word in shared
 //! memory that says when something that values depend on last changed (`docs/architecture.md`).
 
-use super::change::{Action, Basis, Change, Named, OwnKey, Value};
+use super::change::{Action, Basis, Change, JournalName, OwnKey, Value};
 use super::own_patterns::OwnPatterns;
 use super::savepoint::SavepointMarks;
 use crate::pg::memory::{self, OutOfMemory};
@@ -21,7 +21,7 @@ use std::hash::Hash;
 
 /// The transaction's own state of a key.
 #[derive(Debug)]
-pub enum Own<'p> {
+pub enum OwnState<'p> {
     /// The transaction has not changed the key: ask the tier.
     Nothing,
     /// The transaction has set the key to this value.
@@ -251,11 +251,11 @@ impl Ledger {
         &mut self,
         keyspace: &Keyspace,
         fence: FenceId,
-        named: Named,
+        named: JournalName,
     ) -> Result<(), NotRecorded> {
         self.add(match keyspace.fences.contains(&fence) || self.has_room_for(fence) {
             true => Action::Invalidate(fence, named),
-            false => Action::Invalidate(keyspace.fences[0], Named::Database(shared::database())),
+            false => Action::Invalidate(keyspace.fences[0], JournalName::Database(shared::database())),
         })
     }
 
@@ -263,7 +263,11 @@ impl Ledger {
     /// whole space instead.
     pub fn invalidate_pattern(&mut self, keyspace: &Keyspace, pattern: Box<[u8]>) -> Result<(), NotRecorded> {
         if !self.patterns.has_room() {
-            return self.invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
+            return self.invalidate(
+                keyspace,
+                keyspace.own_fence(),
+                JournalName::Space(keyspace.scope.space()),
+            );
         }
         self.patterns.add(keyspace, pattern, self.last_sequence + 1, transaction::depth())?;
         self.last_sequence += 1;
@@ -422,25 +426,25 @@ impl Ledger {
     /// Returns the transaction's own state of a key. `written` holds the fences of the tables that the transaction has written,
     /// sorted.
     #[cold]
-    pub fn own(&self, keyspace: &Keyspace, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
+    pub fn own(&self, keyspace: &Keyspace, key: &[u8], hash: u64, written: &[FenceId]) -> OwnState<'_> {
         let Some(at) = self.latest(keyspace, key, hash) else {
             let is_gone = self.patterns.have_removed(keyspace, key, None);
-            return if is_gone { Own::Gone } else { Own::Nothing };
+            return if is_gone { OwnState::Gone } else { OwnState::Nothing };
         };
         let change = &self.changes[at];
         match &change.action {
             Action::Set(key, value)
                 if self.is_valid(change, key, value, written, transaction::command_id()) =>
             {
-                Own::Set(value)
+                OwnState::Set(value)
             }
             Action::Touch(_, expires)
                 if *expires > shared::tick()
                     && !self.patterns.have_removed(keyspace, key, Some(change.sequence)) =>
             {
-                Own::Touched(*expires)
+                OwnState::Touched(*expires)
             }
-            _ => Own::Gone,
+            _ => OwnState::Gone,
         }
     }
 

@@ -24,6 +24,6 @@ pub mod safe_stamp;
 mod savepoint;
 pub mod table_writes;
 
-pub use change::{Basis, Named, OwnKey, Value};
+pub use change::{Basis, JournalName, OwnKey, Value};
 pub use held_leases::Kind as HeldKind;
-pub use ledger::{NotRecorded, Own};
+pub use ledger::{NotRecorded, OwnState};

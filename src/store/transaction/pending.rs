@@ -22,10 +22,10 @@
 //! *lease* is the right to compute the value of a key; a session that runs a query has a *fill* instead. A *claim* is the right of
 //! a transaction to set a key that has no value.
 
-use super::change::{Action, Named, OwnKey, Value};
+use super::change::{Action, JournalName, OwnKey, Value};
 use super::commit::{self, Commit};
 use super::held_leases::{self, HeldLeases};
-use super::ledger::{Ledger, NotRecorded, Own};
+use super::ledger::{Ledger, NotRecorded, OwnState};
 use super::table_writes::{LOOKS_MAX, Look};
 use super::{prepared, reported_rows, safe_stamp, table_writes};
 use crate::pg::error::OrRaise;
@@ -203,14 +203,14 @@ pub fn with_own<R>(
     keyspace: &Keyspace,
     key: &[u8],
     hash: u64,
-    read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
+    read: impl FnOnce(OwnState<'_>, &[FenceId]) -> R,
 ) -> R {
     if locks::has_written() {
         return with_own_written(keyspace, key, hash, read);
     }
     PENDING.with_borrow(|pending| {
         let own = if pending.ledger.is_empty() {
-            Own::Nothing
+            OwnState::Nothing
         } else {
             pending.ledger.own(keyspace, key, hash, &[])
         };
@@ -224,7 +224,7 @@ fn with_own_written<R>(
     keyspace: &Keyspace,
     key: &[u8],
     hash: u64,
-    read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
+    read: impl FnOnce(OwnState<'_>, &[FenceId]) -> R,
 ) -> R {
     // Must come before the borrow below: it may wait for a lock, and the session may be terminated there.
     let mut changed = table_writes::with_fences(keyspace.tier, memory::copy::<FenceId>);
@@ -302,7 +302,7 @@ pub fn forget(number: u64, kind: held_leases::Kind) {
 
 /// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,
 /// because leaving out an invalidation would leave wrong values in the cache.
-pub fn invalidate(keyspace: &Keyspace, fence: FenceId, named: Named) {
+pub fn invalidate(keyspace: &Keyspace, fence: FenceId, named: JournalName) {
     let invalidated = PENDING.with_borrow_mut(|pending| {
         pending.has_flushed |= keyspace.fences.contains(&fence);
         pending.ledger.invalidate(keyspace, fence, named)
@@ -312,7 +312,7 @@ pub fn invalidate(keyspace: &Keyspace, fence: FenceId, named: Named) {
 
 /// Records that the transaction has invalidated everything in the space of a keyspace. May raise errors.
 pub fn invalidate_space(keyspace: &Keyspace) {
-    invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
+    invalidate(keyspace, keyspace.own_fence(), JournalName::Space(keyspace.scope.space()));
 }
 
 /// Records that the transaction has invalidated the keys of a keyspace that a pattern matches. May raise errors.
@@ -326,12 +326,12 @@ pub fn invalidate_pattern(keyspace: &Keyspace, pattern: Glob<'_>) {
 /// raise errors.
 pub fn note_space_in_journal(keyspace: &Keyspace) {
     let fence = keyspace.tier.fences().reserved(Reserved::Grants(shared::database()));
-    invalidate_exactly(fence, Named::Space(keyspace.scope.space()));
+    invalidate_exactly(fence, JournalName::Space(keyspace.scope.space()));
 }
 
 /// Records that the transaction has invalidated everything in the database. May raise errors.
 pub fn invalidate_database(keyspace: &Keyspace) {
-    invalidate(keyspace, keyspace.fences[0], Named::Database(shared::database()));
+    invalidate(keyspace, keyspace.fences[0], JournalName::Database(shared::database()));
 }
 
 /// Records that the transaction has invalidated everything that depends on a relation, or on a table above it in an inheritance
@@ -340,7 +340,7 @@ pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
     let fences = table_writes::fences_of_relation(keyspace.tier, relation);
     PENDING.with_borrow_mut(|pending| {
         for (oid, fence) in fences {
-            let invalidated = pending.ledger.invalidate(keyspace, fence, Named::Relation);
+            let invalidated = pending.ledger.invalidate(keyspace, fence, JournalName::Relation);
             invalidated.unwrap_or_else(|_| OutOfMemory.raise());
             if !pending.invalidated.contains(&(oid, fence)) {
                 memory::push(&mut pending.invalidated, (oid, fence));
@@ -350,7 +350,7 @@ pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
 }
 
 /// Records the invalidation of a fence that the ledger must never replace by the fence of the database. May raise errors.
-pub fn invalidate_exactly(fence: FenceId, named: Named) {
+pub fn invalidate_exactly(fence: FenceId, named: JournalName) {
     let action = Action::Invalidate(fence, named);
     let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(action));
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
@@ -358,7 +358,7 @@ pub fn invalidate_exactly(fence: FenceId, named: Named) {
 
 /// Records the invalidation of a fence, unless the transaction has invalidated too many already. Returns whether it has recorded
 /// it: if not, the caller must record another one that stands for it. May raise errors.
-pub fn invalidate_if_few(fence: FenceId, named: Named) -> bool {
+pub fn invalidate_if_few(fence: FenceId, named: JournalName) -> bool {
     let has_room = PENDING.with_borrow(|pending| pending.ledger.has_room_for(fence));
     if has_room {
         invalidate_exactly(fence, named);
@@ -373,7 +373,7 @@ pub fn invalidate_if_few(fence: FenceId, named: Named) -> bool {
 pub fn privileges_changed(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Grants(shared::database()));
-        invalidate_exactly(fence, Named::Privileges(database));
+        invalidate_exactly(fence, JournalName::Privileges(database));
     }
 }
 

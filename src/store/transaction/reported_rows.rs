@@ -38,7 +38,7 @@ struct Counted {
     /// The numbers of reported old and new rows.
     reported: Reported,
     /// Whether the tags of a changed row could not be invalidated.
-    is_bulk: bool,
+    is_incomplete: bool,
 }
 
 local! {
@@ -53,7 +53,7 @@ fn count(relation: u32, with: impl FnOnce(&mut Counted)) {
         let is_it = |counted: &Counted| counted.relation == relation && counted.depth == depth;
         if !all.iter().any(is_it) {
             all.try_reserve(1)?;
-            all.push(Counted { relation, depth, reported: Reported::default(), is_bulk: false });
+            all.push(Counted { relation, depth, reported: Reported::default(), is_incomplete: false });
         }
         if let Some(counted) = all.iter_mut().rfind(|counted| is_it(counted)) {
             with(counted);
@@ -64,18 +64,19 @@ fn count(relation: u32, with: impl FnOnce(&mut Counted)) {
 }
 
 /// Notes that the tags of a changed row of a relation were invalidated. May raise errors.
-pub fn note(relation: u32, has_old: bool, has_new: bool) {
+pub fn count_reported(relation: u32, has_old: bool, has_new: bool) {
     count(relation, |counted| counted.reported += Reported { old: has_old.into(), new: has_new.into() });
 }
 
 /// Notes that the tags of a changed row of a relation could not be invalidated. May raise errors.
-pub fn note_bulk(relation: u32) {
-    count(relation, |counted| counted.is_bulk = true);
+pub fn mark_incomplete(relation: u32) {
+    count(relation, |counted| counted.is_incomplete = true);
 }
 
 /// Returns whether the tags of a changed row of a relation could not be invalidated.
-pub fn is_bulk(relation: u32) -> bool {
-    REPORTED.with_borrow(|all| all.iter().any(|counted| counted.relation == relation && counted.is_bulk))
+pub fn is_incomplete(relation: u32) -> bool {
+    REPORTED
+        .with_borrow(|all| all.iter().any(|counted| counted.relation == relation && counted.is_incomplete))
 }
 
 /// Returns the number of reported rows of a relation. None if the tags of a changed row could not be invalidated. Cannot fail.
@@ -84,7 +85,7 @@ pub fn of(relation: u32) -> Option<Reported> {
     REPORTED.with_borrow(|all| {
         all.iter().filter(|counted| counted.relation == relation).try_for_each(|counted| {
             sum += counted.reported;
-            (!counted.is_bulk).then_some(())
+            (!counted.is_incomplete).then_some(())
         })
     })?;
     Some(sum)
@@ -101,7 +102,7 @@ pub fn released(depth: i32) {
             match all[..at].iter().position(is_outer) {
                 Some(outer) => {
                     all[outer].reported += inner.reported;
-                    all[outer].is_bulk |= inner.is_bulk;
+                    all[outer].is_incomplete |= inner.is_incomplete;
                     all.remove(at);
                 }
                 None => {

@@ -6,8 +6,8 @@
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Counter, FlightRequest, Glob, Host, Key, Kind, NewValue, Quota, Region, Relation, Reservation,
-    ReserveOptions, Sizes, StaleOk, Stamp, Tier,
+    Acquired, Counter, FlightRequest, Glob, Host, Key, Kind, NewValue, Quota, Region, RelationFence,
+    Reservation, ReserveOptions, Sizes, StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +31,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let key = Key::new(scope, &bytes, number ^ salt).expect("a legal key");
         let content = vec![number as u8; (number as usize * 97) % 2_500];
         let tag = tier.fences().tag(number << 60);
-        let dependencies = [tag, tier.fences().claim_fence(1, number as u32 + 1, Relation::Any)];
+        let dependencies = [tag, tier.fences().claim_fence(1, number as u32 + 1, RelationFence::Any)];
         let _ = tier.put(&key, &value(&content, &dependencies));
         if let Ok(reservation) =
             tier.reserve(&key, &value(&content, &[]), Some(Quota { bytes: 4_000, budget: 100 }).into())
@@ -110,7 +110,7 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     }
     // These are more spaces than a backend has rows for, and more than have cells.
     for space in 0..20 {
-        tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
+        tier.count_for_space(&tier.scope(1, space, 0), Counter::Saved, 1);
     }
     tier.reset_all_stats();
     tier.relation_stats(1).for_each(drop);
@@ -330,7 +330,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             let fences = tier.fences();
             let fence = match how / 3 % 3 {
                 0 => fences.tag(u64::from(tag) << 56),
-                1 => fences.claim_fence(1, tag.into(), Relation::Any),
+                1 => fences.claim_fence(1, tag.into(), RelationFence::Any),
                 _ => fences.reserved(pg_cache_core::Reserved::Space { database: 1, space: tag.into() }),
             };
             match how % 3 {

@@ -200,7 +200,7 @@ fn get_saved(
         Err(miss) => Err(miss),
     };
     with_key(tier, key, |name| match counted {
-        Ok(()) => tier.note(name.scope(), Counter::HitSaved, 1),
+        Ok(()) => tier.count_for_space(name.scope(), Counter::HitSaved, 1),
         Err(miss) => {
             tier.count_miss(name.scope(), miss);
             model.count_read(key, Err(miss));

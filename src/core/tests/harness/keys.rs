@@ -5,7 +5,7 @@
 
 use super::action::{RELATION, TAGS};
 use pg_cache_core::testing::TestHost;
-use pg_cache_core::{FenceId, Key, Owner, Relation, Tier};
+use pg_cache_core::{FenceId, Key, Owner, RelationFence, Tier};
 
 /// Returns the owner of a flight for a key: a session, with one of four roles.
 pub fn owner_of(session: u32, key: u8) -> Owner {
@@ -51,7 +51,7 @@ pub fn dependencies(tier: &Tier<'_, &TestHost>, tags: u8) -> Vec<FenceId> {
 /// Returns the fence of a tag. Tag 0 is a relation: see [`RELATION`].
 pub fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
     if tag == RELATION {
-        return tier.fences().claim_fence(1, 7, Relation::Any);
+        return tier.fences().claim_fence(1, 7, RelationFence::Any);
     }
     // The highest bits of a hash select the fence, so no two tags share one.
     tier.fences().tag(u64::from(tag) << 60)

@@ -69,7 +69,7 @@ impl Both<'_> {
     pub fn count_in_other_space(&mut self, space: u8) {
         let tier = self.tier;
         let scope = tier.scope(1, 100 + u32::from(space % OTHER_SPACES), 0);
-        tier.note(&scope, Counter::Saved, 1 + u64::from(space));
+        tier.count_for_space(&scope, Counter::Saved, 1 + u64::from(space));
     }
 
     /// Resets the counts of a space. The model adds them to `forgotten`, because the totals of the tier are never reset. The

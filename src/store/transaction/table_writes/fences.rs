@@ -9,7 +9,7 @@
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{memory, relation};
 use crate::store::definitions;
-use pg_cache_core::{FenceId, Relation};
+use pg_cache_core::{FenceId, RelationFence};
 
 /// How often a commit looks whether a relation was given a record since. Other sessions can give records to ever more relations, so
 /// the number of looks must have a limit.
@@ -36,7 +36,7 @@ impl Look {
         let claimed = |which| tier.fences().claim_fence(shared::database(), relation, which);
         let fences = match self {
             Self::Repeated => [Some(fence_of(tier, relation)), bulk_of(tier, relation)],
-            Self::Final => [Relation::Any, Relation::Bulk].map(|which| Some(claimed(which))),
+            Self::Final => [RelationFence::Any, RelationFence::Bulk].map(|which| Some(claimed(which))),
         };
         fences.into_iter().flatten()
     }
