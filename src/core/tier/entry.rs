@@ -119,7 +119,7 @@ impl<'m> Entry<'m> {
         self.set_word(5, self.word(5) >> 32 << 32 | u64::from(created));
     }
 
-    /// Promises the entry so many rounds.
+    /// Writes how many rounds in the main queue the entry has left (`eviction.rs`).
     pub(crate) fn set_rounds(&self, rounds: u32) {
         let rest = self.word(6) & !(u64::from(ROUNDS_MAX) << ROUNDS_SHIFT);
         self.set_word(6, rest | u64::from(rounds.min(ROUNDS_MAX)) << ROUNDS_SHIFT);

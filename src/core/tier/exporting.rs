@@ -125,7 +125,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Notes the name of a space in shared memory, for processes that are not connected to its database. Backends that call this
-    /// for a space at the same time must pass the same name. Does nothing if the space shares its cell of statistics with others.
+    /// for a space at the same time must pass the same name. Does nothing if the space has no cell, the place of its statistics, of
+    /// its own (`tier/statistics.rs`).
     pub fn set_space_name(&self, scope: &Scope, name: &[u8]) {
         self.statistics.set_space_name(scope.cell, name);
     }

@@ -62,6 +62,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(word, self.get(word).wrapping_add_signed(by));
     }
 
+    /// Whether the shard is switched off (`shard.rs`). Its entries must not be used then.
     pub(crate) fn poisoned(&self) -> bool {
         self.shard.poisoned()
     }
@@ -310,7 +311,7 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Returns the bucket where the sweep of this shard continues.
+    /// Returns the bucket where the sweep of this shard continues ([`crate::Tier::sweep`]).
     pub(crate) fn sweep_bucket(&self) -> u32 {
         self.get(AT_SWEPT) as u32
     }

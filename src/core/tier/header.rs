@@ -51,7 +51,7 @@ pub(crate) const REST_BYTES_MAX: usize = EXPORTED as usize - 1;
 pub(crate) const NOTE_HEADER_BYTES: usize = 2;
 /// The bytes of the value of a counter.
 pub(crate) const COUNTER_BYTES: usize = 8;
-/// The most rounds that an entry can be promised.
+/// The most rounds in the main queue that an entry can have left (`eviction.rs`).
 pub(crate) const ROUNDS_MAX: u32 = 15;
 // The header, the dependencies, the key and the word of a stale value end before the place that the rest can have at most.
 const _: () = assert!(HEADER_BYTES + 4 * (DEPENDENCIES_MAX + 1) + KEY_BYTES_MAX + 16 <= REST_MASK as usize);

@@ -63,8 +63,9 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
     }
 
-    /// Renews an entry that is not useless, if there are patterns later than the entry and none of them matches
-    /// (`patterns/mod.rs`). `as_of` must have been read from the clock before. The caller must hold the lock of the entry's shard.
+    /// *Renews* an entry that is not useless: gives it a later stamp, if there are patterns later than the entry and none of them
+    /// matches (`patterns/mod.rs`). `as_of` must have been read from the clock before. The caller must hold the lock of the entry's
+    /// shard.
     pub(crate) fn renew(&mut self, entry: &Entry<'_>, header: &Header, as_of: Stamp) {
         let scope = self.scope_of(header);
         if self.tier.has_pattern_since(&scope, header.stamp(), Stamp::LATEST) {

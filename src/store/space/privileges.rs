@@ -1,5 +1,5 @@
-//! The privileges of roles in spaces: who may read, write and administer a space, and who may see statistics and texts of queries.
-//! The rows of `pgcache.grants` have the privileges; `cache_grant` writes them.
+//! The privileges of roles in spaces, the named caches: which roles may read, write and administer a space, and which roles may see
+//! statistics and the texts of queries. The rows of `pgcache.grants` have the privileges; `cache_grant` writes them.
 //!
 //! Each privilege includes those before it: *read*, *write*, *admin*. A privilege that was granted to a role also counts for the
 //! members of the role, and one that was granted to PUBLIC for all roles. The owner of the extension has the privilege admin in

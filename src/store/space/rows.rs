@@ -1,5 +1,5 @@
-//! The rows of `pgcache.spaces`: reads the name and the options of one space, or of all spaces of the database. Checks no
-//! privilege: `privileges.rs` and `resolving.rs` do that.
+//! The rows of `pgcache.spaces`: reads the name and the options of one space (a named cache), or of all spaces of the database.
+//! Checks no privilege: `privileges.rs` and `resolving.rs` do that.
 //!
 //! The space `default` always exists. It has a row only if its options were altered, so the functions for all spaces add it.
 

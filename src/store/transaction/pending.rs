@@ -137,6 +137,7 @@ impl Listener for TransactionEvents {
             if transaction::has_xid() {
                 pending.raise_late();
             }
+            // Only tests break this rule, on purpose.
             if settings::broken() == Broken::Early {
                 pending.settled();
             }

@@ -1,5 +1,7 @@
 //! The findings of a check, and how many of them are kept. A *finding* is a sentence about an error that the check has found in the
-//! shared memory; the files of this folder make them.
+//! shared memory; the files of this folder make them. A *fence* is a word that says when a dependency of entries last changed; it
+//! is *raised* only while a transaction commits (`fence/mod.rs`). A *shard* is a part of the tier, the cache, with a lock of its
+//! own.
 
 use crate::fence::FenceId;
 use std::collections::HashSet;

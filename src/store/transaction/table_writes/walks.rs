@@ -1,4 +1,8 @@
-//! Walks over the locks of the transaction, which show what it has read and written (`pg/locks.rs`).
+//! Walks over the locks of the transaction, which show which relations it has read and written (`pg/locks.rs`). `mod.rs` finds the
+//! written relations by such a walk, and stored queries ask for foreign tables.
+//!
+//! During a walk, nothing may fail or allocate memory, because the walk holds a lock of the server. So a walk fills a list only as
+//! far as it has room, and is repeated with more room.
 
 use crate::pg::{locks, memory, relation};
 
