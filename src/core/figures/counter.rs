@@ -4,6 +4,9 @@
 //! A *dependency* of an entry is what makes its value wrong when it changes. A *shard* is a part of the tier, the cache, with a
 //! lock of its own. A *lease* and a *claim* are rights to set a key (`tier/flight.rs`). The *saver* copies entries to a place
 //! outside of the memory (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*.
+//!
+//! A *tracked* reader must not get values of relations, because the server must see that it reads them. A change of a key is
+//! *announced* while its transaction commits. A lease is *void* after a change of its key.
 
 use crate::layout::ROW_WORDS;
 
@@ -39,7 +42,8 @@ pub enum Counter {
     RefusedQuota,
     /// A value was not stored because the shard was switched off.
     RefusedOff,
-    /// A value was not stored because its transaction held back too much already. The caller must [note](crate::Tier::count_for_space) it.
+    /// A value was not stored because its transaction held back too much already. The caller must
+    /// [note](crate::Tier::count_for_space) it.
     RefusedTransaction,
     /// Microseconds that hits have saved. The caller must [note](crate::Tier::count_for_space) them.
     Saved,

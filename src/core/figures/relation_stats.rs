@@ -19,6 +19,9 @@
 //! A relation keeps its record while sessions use the region (`fence/reviving.rs`). If PostgreSQL reuses the OID of a dropped
 //! relation or database, the new relation continues the old figures. When all records are in use, several relations share a record
 //! and cannot be told apart, so the figures of such records are reported without a name.
+//!
+//! The *region* is the shared memory of the tier, the cache. The *stamp* of an entry is the number of the clock of changes as of
+//! which its value is right. A *tick* is the unit of time.
 
 use crate::layout::AT_KILLED;
 use crate::region::Region;

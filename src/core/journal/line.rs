@@ -9,6 +9,8 @@
 //!
 //! The *lap* counts how often the ring has been gone around (`mod.rs`). The kind of a further line is 0. So a number that leads to
 //! the middle of a record never makes part of a name look like a record.
+//!
+//! A *space* is a set of keys in one database. A *tick* is the unit of time of the cache. The *region* is its shared memory.
 
 use crate::hash::scatter;
 use crate::key::KEY_BYTES_MAX;

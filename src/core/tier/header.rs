@@ -18,6 +18,10 @@
 //!
 //! The *stamp* is the number of the clock of changes as of which the value is right (`fence/mod.rs`). A *tick* is the unit of time
 //! of the host. *Rounds* are the laps that an entry gets in the main eviction queue although no reader asks for it (`eviction.rs`).
+//!
+//! A change of a key is *announced* by a *hidden* entry, which hides the key's value until the change is confirmed
+//! (`publishing.rs`). A *reservation* is an entry that no reader can find yet. A *saver* copies entries to a place outside of the
+//! memory (`saving.rs`).
 
 use super::runs::blocks_of;
 use crate::fence::Stamp;

@@ -1,5 +1,6 @@
-//! Judges entries: whether an entry can ever be served again. Evictions, quotas, the sweep, the census and the saver ask this,
-//! always under the lock of the entry's *shard*, the part of the tier that its key belongs to.
+//! Judges entries: whether an entry can ever be served again. Evictions (`eviction.rs`), quotas (`quota.rs`), the sweep through all
+//! entries (`removing.rs`), the census (`census.rs`) and the saver (`saving.rs`) ask this, always under the lock of the entry's
+//! *shard*, the part of the tier that its key belongs to.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *pattern* invalidates all keys that
 //! it matches (`patterns/mod.rs`). A *stale* value is not valid any more but may still be served to readers that accept one. A

@@ -8,6 +8,9 @@
 //! *retired* when another pattern needs the slot. The fence of the space is the *floor*: it then gets the number of the retired
 //! pattern, so that older values of the space are refused. To *renew* an entry that no pattern matches is to give it a later stamp,
 //! so that the next reader compares nothing.
+//!
+//! The *sweep* is a walk through the entries that removes those that will never be served again (`removing.rs`). A *shard* is a
+//! part of the tier, the cache, with a lock of its own.
 
 use super::Tier;
 use super::entry::Entry;

@@ -43,7 +43,7 @@ impl<H: Host> Tier<'_, H> {
     /// reservation is never refused later: it can only be dropped.
     ///
     /// If the space has a quota, its own entries are evicted until the value fits, or [`Refusal::Quota`] is returned. A space that
-    /// shares the last cell with other spaces has no quota, because its own use is not known.
+    /// shares the last cell, the place of its statistics, with other spaces has no quota, because its own use is not known.
     pub fn reserve(
         &self,
         key: &Key<'_>,

@@ -4,8 +4,8 @@
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
 //!   entry of its key are removed, and an announced pattern becomes live.
-//! - Leases, fills and claims end.
-//! - A journal with a record that is not whole begins a new life.
+//! - Leases, fills and claims, the rights to set keys (`flight.rs`), end.
+//! - The journal, the ring of records that name changes, begins a new life if one of its records is not whole.
 //! - Blocks that no entry has are free. They belonged to reservations.
 //!
 //! A sound region has no other remains: a process changes the links of a shard only while it holds the shard's lock, and then it

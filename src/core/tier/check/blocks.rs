@@ -3,6 +3,9 @@
 //!
 //! A *run* is a row of neighbouring blocks (`tier/runs.rs`). A *zone* is 64 KB of blocks with a version that moves when an entry
 //! that begins in it dies (`tier/shard.rs`).
+//!
+//! A *shard* is a part of the tier, the cache, with a lock and blocks of its own. An entry is *linked* while it is in the chain of
+//! its hash bucket.
 
 use super::findings::FINDINGS;
 use crate::blocks::Run;

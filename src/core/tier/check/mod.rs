@@ -1,5 +1,7 @@
 //! The check of a tier: walks through the entries, the queues, the flights and the directory of every shard, compares them with the
-//! bitmaps and the counts, looks for fences that stay raised, and reports errors. `cache_check` and the tests call it.
+//! bitmaps and the counts, looks for fences that stay raised, and reports errors. `cache_check` and the tests call it. A *shard* is
+//! a part of the tier, the cache, with a lock of its own. A *fence* is a word that says when a dependency of entries last changed;
+//! it is *raised* only while a transaction commits.
 //!
 //! The walk holds one shard's lock at a time, so other backends work between one shard and the next. A finding is therefore of one
 //! of two kinds:

@@ -3,6 +3,9 @@
 //!
 //! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
 //! (`figures/statistics.rs`). Figures of several shards are never of one moment, so each difference is a finding in doubt.
+//!
+//! A *shard* is a part of the tier, the cache, with a lock of its own. It is *poisoned*, that is, switched off, after a panic under
+//! its lock.
 
 use super::blocks::NumberHasher;
 use super::findings::FINDINGS_PER_SHARD;

@@ -130,7 +130,8 @@ impl Saver {
 
     /// Returns whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the
     /// oldest segment of the server must be freed first: by this saver, or by the saver of its database, which is asked for that.
-    /// If that database has no saver for some time, the launcher retires the segment.
+    /// If that database has no saver for some time, the launcher (the background worker that starts the others) retires the
+    /// segment.
     fn has_room(&self) -> bool {
         if self.counted() + Self::segment_bytes() <= settings::table_bytes() {
             return true;

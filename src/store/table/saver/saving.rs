@@ -1,8 +1,8 @@
 //! Saves entries: those that will be evicted soon, and then all others.
 //!
 //! To save an entry, the saver *marks* it under the lock of its *shard* (the part of the cache that it is in), copies it to a row,
-//! and adds the row's location to the directory. A change of the entry in between takes the mark away, and the copy is then not
-//! used (`core/tier/saving.rs`).
+//! and adds the row's *location* (the segment, a table, and the position in it) to the directory in shared memory. A change of the
+//! entry in between takes the mark away, and the copy is then not used (`core/tier/saving.rs`).
 
 use super::appending::Copied;
 use super::{APPENDED_MAX, DueEntries, MARKED_MAX, Saver};
