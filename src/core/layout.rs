@@ -1,5 +1,5 @@
-//! The positions of all structures in the region, the shared memory of the tier (the cache) as words of 64 bits. Every other file
-//! of the core finds its words through a [`Layout`].
+//! The positions of all structures in the region, the shared memory of the tier (the cache) as words of 64 bits. The files that use
+//! the region find their words through a [`Layout`].
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own

@@ -1,6 +1,6 @@
 //! The fences of definitions, which tell changes of the meaning of queries. A *fence* is a word in shared memory that says when
-//! something that values depend on last changed (`docs/architecture.md`). `command.rs` raises these fences, and `query/ticket.rs`
-//! makes results depend on them.
+//! something that values depend on last changed (`docs/architecture.md`). `command.rs` records which of them a transaction changes,
+//! its commit raises them, and `query/ticket.rs` makes results depend on them.
 //!
 //! A change of definitions belongs to one of three classes, and each has fences of its own:
 //!

@@ -1,5 +1,5 @@
-//! The kinds of values: those that callers set, and results of queries. An entry stores its kind as a number, so a number must
-//! never get another meaning while saved values may exist. The core has `Kind::COUNTER`.
+//! The kinds of values: those that callers set, and results of queries. An entry stores its kind as a number. The kinds of entries
+//! that queries make must have consecutive numbers ([`is_of_query`]). The core has `Kind::COUNTER`.
 //!
 //! A *marker* is an entry without a result, which tells a query where to look or why there is no result. A *note* is bytes that are
 //! stored beside a value, and has the facts about a query result (`note.rs`).

@@ -1,6 +1,7 @@
 //! The note of an entry: bytes that are stored beside its value, with its tags, and with the *facts*, what is known of a query
-//! result besides its value. Hits do not read it: it is for the views, for `cache_explain`, and for copies of values outside of the
-//! database.
+//! result besides its value. Most hits do not read it: it is for the views, for `cache_explain`, and for copies of values outside
+//! of the database. A hit of `cache_query` reads it only if the caller has tags, or if the session has a schema for temporary
+//! objects (`query/search.rs`).
 //!
 //! An entry depends on the fences of its tags, words in shared memory that say when a tag was last invalidated
 //! (`docs/architecture.md`). Fences have no names, so the note has the names.

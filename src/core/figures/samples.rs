@@ -1,5 +1,5 @@
 //! A sample of the hits of each backend, from which the hits of a key are estimated: `cache_top` and the view `cache_entries` show
-//! the estimate, and workers keep the results with the most hits warm.
+//! the estimate, and by it workers choose the results that they keep warm (`store/kept.rs` of the extension).
 //!
 //! ```text
 //! in the slot of a backend:   number of samples, on a line of its own | hashes of keys, the oldest is overwritten

@@ -1,8 +1,8 @@
 //! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, a small queue that grows when
 //! it is too small, and weights.
 //!
-//! `allocation.rs` asks this file for entries to evict when no block is free, and `publishing.rs` for the queue of a new entry.
-//! Each *shard*, a part of the tier with a lock of its own, has two eviction queues and evicts for itself.
+//! `allocation.rs` asks this file for entries to evict when no block is free, and `publishing.rs` and `promoting.rs` for the queue
+//! of a new entry. Each *shard*, a part of the tier with a lock of its own, has two eviction queues and evicts for itself.
 //!
 //! In a full shard, new entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted
 //! at the end of the small queue, so a scan does not displace other entries. Entries that a reader asked for move from that end to

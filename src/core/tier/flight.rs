@@ -1,5 +1,5 @@
-//! Flights: which session computes the value of which key, and which transaction has claimed a key. `acquiring.rs` and
-//! `publishing.rs` call this file.
+//! Flights: which session computes the value of which key, and which transaction has claimed a key. `acquiring.rs` begins and ends
+//! flights, `publishing.rs` publishes values under them, and each change of a key voids the flight of the key.
 //!
 //! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
 //! published with the *stamp* from the beginning of the flight: the number of the last committed change at that time. A change of

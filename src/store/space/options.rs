@@ -1,5 +1,5 @@
 //! The options of a space: `cache_create_space` and `cache_alter_space` write them to the space's row of `pgcache.spaces`, and
-//! `rows.rs` reads them. An option that is not set leaves the decision to a setting of the session.
+//! `rows.rs` reads them. An option that is not set leaves the decision to a setting of the session, or sets no limit.
 //!
 //! A *space* is a named cache with its own options. The *tier* is the cache in shared memory.
 
