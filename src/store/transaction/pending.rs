@@ -369,8 +369,7 @@ pub fn invalidate_if_few(fence: FenceId, named: JournalName) -> bool {
 
 /// Records that the transaction changes the privileges of roles in the spaces of a database, or of all databases if `database` is
 /// 0. The journal does not tell a role of changes that the role may not see. So when a role gets a privilege again, a cache that
-///    follows
-/// the journal as this role must have forgotten everything. May raise errors.
+/// follows the journal as this role must have forgotten everything. May raise errors.
 pub fn privileges_changed(database: u32) {
     if let Some(tier) = shared::tier() {
         let fence = tier.fences().reserved(Reserved::Grants(shared::database()));
