@@ -1,9 +1,10 @@
 //! Collects the relations that plans and commands name as their targets: a test oracle, in debug builds only.
 //!
 //! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
-//! commands that the transaction runs. Each commit compares both (`check_targets_are_fenced` in `store/transaction/table_writes/`): a relation
-//! that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The check does not
-//! rely on the server's counters alone: if the executor has processed rows for a target, the target must have changed.
+//! commands that the transaction runs. Each commit compares both (`check_targets_are_fenced` in `store/transaction/table_writes/`):
+//! a relation that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The
+//! check does not rely on the server's counters alone: if the executor has processed rows for a target, the target must have
+//! changed.
 
 #![allow(unsafe_code)]
 

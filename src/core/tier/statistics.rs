@@ -145,8 +145,8 @@ impl<H: Host> Tier<'_, H> {
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);
-        // A record has two fences, and a change may raise both. `record_of_first_fence` returns the record only for the fence that every
-        // change raises, so a change counts once.
+        // A record has two fences, and a change may raise both. `record_of_first_fence` returns the record only for the fence that
+        // every change raises, so a change counts once.
         if let Some(record) = fences.record_of_first_fence(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
             self.region.store(record + AT_LAST, self.host.now().into());

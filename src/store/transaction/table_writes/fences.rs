@@ -3,8 +3,8 @@
 //!
 //! A relation that cached values depend on has a *record*, and so a fence of its own; relations without a record share fences. A
 //! record also has a *bulk fence*, for entries that depend on single rows of the relation. Another session may give a relation a
-//! record at any time, or mark the record as one whose bulk fence must be raised. `Fences::claim_count` then grows. So a session that
-//! has looked up fences must raise them, and then look again if that number has changed.
+//! record at any time, or mark the record as one whose bulk fence must be raised. `Fences::claim_count` then grows. So a session
+//! that has looked up fences must raise them, and then look again if that number has changed.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{memory, relation};
