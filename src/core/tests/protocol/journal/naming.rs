@@ -7,8 +7,8 @@
 //! asks whether the relations of the fences that it has raised are marked, and if so, names its change. The unclaimed fence belongs
 //! to several relations, so it tells none. A session computes a value, and gives it out only if its fences are at rest and have no
 //! later number. Or it finds the value stored, with the fences that the value depends on. In either case it must look at the
-//! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record of the
-//! journal that a writer appends after the session has looked is ahead of the client's cursor.
+//! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record
+//! of the journal that a writer appends after the session has looked is ahead of the client's cursor.
 
 use stateright::{Model, Property};
 
