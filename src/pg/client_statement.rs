@@ -14,6 +14,7 @@
 
 #![allow(unsafe_code)]
 
+use super::executor;
 use super::local::local;
 use super::observer::{self, Seen};
 use super::rows::columns::is_composite;
@@ -69,6 +70,7 @@ pub struct Watcher {
 static WATCHER: OnceLock<Watcher> = OnceLock::new();
 
 // The hooks that were installed before ours, if any.
+static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
 static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
 static mut PREVIOUS_PLANNER: pg_sys::planner_hook_type = None;
 
@@ -94,6 +96,8 @@ local! {
     /// The address of the descriptor of the statement that is being observed; 0 if there is none.
     static CURRENT: Cell<usize> = Cell::new(0);
     static STATE: RefCell<Option<State>> = RefCell::new(None);
+    /// Whether our hooks are installed.
+    static IS_HOOKED: Cell<bool> = Cell::new(false);
 }
 
 /// The findings that the session remembers of the tree of a statement.
@@ -112,12 +116,22 @@ thread_local! {
     static TREES: RefCell<HashMap<u64, Tree>> = RefCell::default();
 }
 
-/// Installs the hooks that only observing needs, and reports to `watcher` from now on. Must be called while the server loads the
-/// library.
+/// Reports to `watcher` from now on. Must be called while the server loads the library, after the executor's hook is installed
+/// (`executor.rs`).
 pub fn watch(watcher: Watcher) {
     if WATCHER.set(watcher).is_ok() {
-        // SAFETY: the postmaster runs this alone, before it has children. Our hooks call the previous hooks.
+        settings::when_observing(hook);
+    }
+}
+
+/// Installs our hooks, which only observing needs. The server calls this when `pg_cache.observe` is switched on. The hooks then stay,
+/// and do nothing while the setting is off.
+fn hook() {
+    if !IS_HOOKED.replace(true) {
+        // SAFETY: only this thread uses the hooks (`local.rs`). Our hooks call the previous hooks.
         unsafe {
+            PREVIOUS_START = pg_sys::ExecutorStart_hook;
+            pg_sys::ExecutorStart_hook = Some(start);
             PREVIOUS_RUN = pg_sys::ExecutorRun_hook;
             pg_sys::ExecutorRun_hook = Some(run);
             PREVIOUS_PLANNER = pg_sys::planner_hook;
@@ -126,19 +140,31 @@ pub fn watch(watcher: Watcher) {
     }
 }
 
-/// A plan is about to start. Called by the hook of the executor.
-///
-/// # Safety
-/// The plan must have been made for this execution, and must not have been started.
-#[inline]
-pub(super) unsafe fn start(query: *mut pg_sys::QueryDesc) {
-    if settings::observes() {
-        // SAFETY: as the caller promises.
-        unsafe { start_observed(query) };
+/// The hook in which a plan starts. The observer must have the statement before the hook in `executor.rs` asks for it, so that hook
+/// must be among the previous ones. No guard, so that errors of the query pass through unchanged. No value on this stack needs to be
+/// dropped.
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: the server passes a plan that was made for this execution and has not been started. The next function is called as the
+    // server would call it.
+    unsafe {
+        if settings::observes() {
+            start_observed(query);
+        }
+        match PREVIOUS_START {
+            Some(previous) => previous(query, flags),
+            None => executor::standard_ExecutorStart(query, flags),
+        }
+        if CURRENT.get() == query.addr() {
+            suspend();
+        }
     }
 }
 
-/// Does the same as [`start`] while `pg_cache.observe` is on.
+/// A plan is about to start while `pg_cache.observe` is on.
+///
+/// # Safety
+/// The plan must have been made for this execution, and must not have been started.
 #[cold]
 #[inline(never)]
 unsafe fn start_observed(query: *mut pg_sys::QueryDesc) {
@@ -151,14 +177,6 @@ unsafe fn start_observed(query: *mut pg_sys::QueryDesc) {
         if is_plain((*query).plannedstmt) {
             begin(query);
         }
-    }
-}
-
-/// The plan has started. Called by the hook of the executor.
-#[inline]
-pub(super) fn started(query: *const pg_sys::QueryDesc) {
-    if CURRENT.get() == query.addr() {
-        suspend();
     }
 }
 

@@ -10,7 +10,7 @@ use super::observer::{self, Seen, note, note_leaf};
 #[cfg(debug_assertions)]
 use super::targets;
 pub(super) use super::tree::nodes;
-use super::{client_statement, cursor, definition, tree};
+use super::{cursor, definition, tree};
 use pgrx::prelude::*;
 use std::collections::{BTreeSet, TryReserveError};
 use std::ffi::c_void;
@@ -20,7 +20,7 @@ static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 
 unsafe extern "C-unwind" {
     /// Called without pgrx, whose guard would rebuild errors.
-    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int);
+    pub(super) fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int);
 }
 
 /// Installs the executor hook. Must be called while the server loads the library.
@@ -42,7 +42,6 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
         if !(*(*query).plannedstmt).resultRelations.is_null() {
             note_targets((*query).plannedstmt);
         }
-        client_statement::start(query);
         if observer::is_filling() {
             attend(query);
         }
@@ -53,7 +52,6 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
             None => standard_ExecutorStart(query, flags),
         }
         observer::restore_prepared_functions(prepared);
-        client_statement::started(query);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Ensures that the postmaster loads the library. Shared memory can be requested at no other time, so a later load is an error that
-//! explains the repair.
+//! explains the repair. Also tells whether the postmaster loads this library before all others.
 
 #![allow(unsafe_code)]
 
@@ -28,6 +28,14 @@ pub fn require() {
     error.report(PgLogLevel::ERROR);
 }
 
+/// Returns whether `shared_preload_libraries` names this library first: then the postmaster has loaded no other library before. Must
+/// be called while the postmaster loads the library.
+pub fn is_first() -> bool {
+    let all = preload_libraries();
+    let first = all.split(',').next().unwrap_or_default().trim().trim_matches('"');
+    first.strip_prefix("$libdir/").unwrap_or(first) == "pg_cache"
+}
+
 /// Returns the libraries that are preloaded now, as the setting spells them.
 fn preload_libraries() -> String {
     // SAFETY: the server's own string for a built-in setting. It is never freed while we read it, and is NULL only before settings
@@ -40,14 +48,12 @@ fn preload_libraries() -> String {
     unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned()
 }
 
-/// Returns `current` with pg_cache appended, as the value for ALTER SYSTEM SET. Each library is a literal of its own, because the
-/// server would take one literal for one library.
+/// Returns `current` with pg_cache in front, as the value for ALTER SYSTEM SET: in the first place, commits cost least
+/// ([`is_first`]). Each library is a literal of its own, because the server would take one literal for one library.
 fn preload_list_with_us(current: &str) -> String {
-    current
-        .split(',')
-        .map(|library| library.trim().trim_matches('"'))
-        .filter(|library| !library.is_empty() && *library != "pg_cache")
-        .chain(["pg_cache"])
+    let others = current.split(',').map(|library| library.trim().trim_matches('"'));
+    std::iter::once("pg_cache")
+        .chain(others.filter(|library| !library.is_empty() && *library != "pg_cache"))
         .map(|library| format!("'{}'", library.replace('\'', "''")))
         .collect::<Vec<_>>()
         .join(", ")

@@ -67,14 +67,33 @@ impl Counters {
     /// Counters that have counted nothing.
     pub const NONE: Self = Self(std::ptr::null());
 
-    /// Finds the counters as of now. May raise errors.
+    /// Finds the counters of a transaction that has written, as of now. Returns None if they are not complete. May raise errors.
     #[inline]
-    #[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
-    pub fn find() -> Self {
-        let depth = transaction::depth();
+    pub fn find() -> Option<Self> {
+        // SAFETY: the guard turns an error of the server into a panic.
+        are_complete()
+            .then(|| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| Self::at_depth(transaction::depth())) })
+    }
+
+    /// Does the same as [`find`](Self::find), without pgrx's guard.
+    ///
+    /// # Safety
+    /// An error of the server passes the caller as a longjmp: no value may need to be dropped in any frame between this one and the
+    /// server's.
+    #[inline]
+    pub unsafe fn find_unguarded() -> Option<Self> {
+        // SAFETY: as the caller promises.
+        are_complete().then(|| unsafe { Self::at_depth(transaction::depth()) })
+    }
+
+    /// # Safety
+    /// As for [`find_unguarded`](Self::find_unguarded), unless the call is guarded.
+    #[inline]
+    #[allow(ffi_unwind_calls)]
+    unsafe fn at_depth(depth: c_int) -> Self {
         // SAFETY: called within a transaction, with its depth of savepoints, as the server does itself when it counts a row. A
         // level that is made here ends with its savepoint, like all others.
-        Self(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| pgstat_get_xact_stack_level(depth)) })
+        Self(unsafe { pgstat_get_xact_stack_level(depth) })
     }
 
     /// Returns the tables for which changed rows were counted. A table may occur several times. Cannot fail.
@@ -196,10 +215,10 @@ fn number() -> u32 {
     }
 }
 
-/// Returns whether the counters have every change of a heap table: `track_counts` has been on since the transaction began, without
-/// interruption. Must be called before the transaction has committed.
+/// Returns whether the counters are complete: they have every change of a heap table, because `track_counts` has been on since the
+/// transaction began, without interruption. Must be called before the transaction has committed.
 #[inline]
-pub fn are_complete() -> bool {
+fn are_complete() -> bool {
     check_thread();
     WATCHED.get() && is_on() && LAST_OFF_IN.get() != number()
 }

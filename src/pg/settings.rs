@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use std::ffi::{CStr, CString, OsString, c_char, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// 128 MB: small enough for a small server.
@@ -390,10 +391,22 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
 
+/// Called when `pg_cache.observe` is switched on.
+static WHEN_OBSERVING: OnceLock<fn()> = OnceLock::new();
+
+/// Calls `call` whenever the server sets `pg_cache.observe` to on, and now if it is on already. `call` must not fail. Must be called
+/// while the server loads the library.
+pub fn when_observing(call: fn()) {
+    if WHEN_OBSERVING.set(call).is_ok() && observes() {
+        call();
+    }
+}
+
 /// The server calls this when `pg_cache.observe` is set: observing needs the identifiers of queries.
 unsafe extern "C-unwind" fn assign_observe(value: bool, _extra: *mut c_void) {
     if value {
         enable_query_id();
+        WHEN_OBSERVING.get().into_iter().for_each(|call| call());
     }
 }
 

@@ -17,6 +17,8 @@
 #![allow(unsafe_code)]
 
 use super::local::local;
+use super::preload;
+use super::row_changes::Counters;
 #[cfg(debug_assertions)]
 use super::targets;
 use super::transaction;
@@ -28,14 +30,16 @@ use std::ffi::c_void;
 ///
 /// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the
 /// call. `has_nothing`, `undone` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
+/// A panic in `committed` or `settled` ends the process if the transaction has a transaction id.
 pub trait Listener {
     /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. Then `released` and
     /// `rolled_back` are not called. If the transaction has no transaction id either, only `undone` and `over` are called.
     fn has_nothing() -> bool;
     /// The transaction has ended: by commit, abort or prepare. This is always the last event.
     fn over();
-    /// The transaction is about to commit. This method may raise errors, which abort the transaction.
-    fn before_commit();
+    /// The transaction is about to commit. `counters` has the server's counters of changed rows, if the transaction has a transaction
+    /// id and they are complete. This method may raise errors, which abort the transaction.
+    fn before_commit(counters: Option<Counters>);
     /// The transaction is about to be prepared; another session may commit it later. This method may raise errors.
     fn before_prepare();
     /// The transaction is prepared and no longer belongs to this session. This method must not fail.
@@ -56,9 +60,8 @@ pub trait Listener {
 }
 
 /// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
-/// PostgreSQL runs callbacks in the reverse order of registration. So before a commit, only a library that was loaded earlier can
-/// still write after our callback.
 pub fn listen<L: Listener>() {
+    IS_LAST.set(preload::is_first());
     // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction::<L>), std::ptr::null_mut());
@@ -70,6 +73,15 @@ pub fn listen<L: Listener>() {
 local! {
     /// True between `committed` and `settled`.
     static UNSETTLED: Cell<bool> = Cell::new(false);
+    /// See [`is_last_before_commit`].
+    static IS_LAST: Cell<bool> = Cell::new(false);
+}
+
+/// Returns whether no other library can write after `before_commit`. PostgreSQL runs callbacks in the reverse order of their
+/// registration, so only a library that was loaded earlier can.
+#[inline]
+pub fn is_last_before_commit() -> bool {
+    IS_LAST.get()
 }
 
 /// Passes an event of the transaction on. The server calls it before and after a commit or a prepare, and during an abort.
@@ -86,8 +98,16 @@ unsafe extern "C-unwind" fn on_transaction<L: Listener>(
         settle::<L>();
         return;
     }
-    if transaction::has_xid() || !L::has_nothing() {
-        pass_on::<L>(event);
+    let has_xid = transaction::has_xid();
+    if has_xid || !L::has_nothing() {
+        match event {
+            XACT_EVENT_COMMIT if has_xid => cannot_unwind(L::committed),
+            XACT_EVENT_PRE_COMMIT if has_xid => {
+                // SAFETY: the server calls this, and no value on this stack needs to be dropped.
+                pass_on::<L>(event, unsafe { Counters::find_unguarded() });
+            }
+            _ => pass_on::<L>(event, None),
+        }
         UNSETTLED.set(event == XACT_EVENT_COMMIT);
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) && !UNSETTLED.get() {
@@ -115,9 +135,19 @@ unsafe extern "C-unwind" fn on_release<L: Listener>(
 #[inline(never)]
 fn settle<L: Listener>() {
     UNSETTLED.set(false);
-    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) };
+    match transaction::has_xid() {
+        true => cannot_unwind(L::settled),
+        // SAFETY: the server calls this, and no value on this stack needs to be dropped.
+        false => unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) },
+    }
     over::<L>();
+}
+
+/// Calls a method after a transaction with a transaction id has committed. The server would answer an error by restarting all
+/// sessions. So a guard against panics would change nothing: without one, a panic ends this process, and the server does the same.
+#[inline]
+extern "C" fn cannot_unwind(call: impl FnOnce()) {
+    call();
 }
 
 #[inline]
@@ -129,10 +159,10 @@ fn over<L: Listener>() {
 
 /// Calls the method for an event, under pgrx's guard.
 #[inline(never)]
-fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type) {
+fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type, counters: Option<Counters>) {
     use pg_sys::XactEvent::*;
     let call = || match event {
-        XACT_EVENT_PRE_COMMIT => L::before_commit(),
+        XACT_EVENT_PRE_COMMIT => L::before_commit(counters),
         XACT_EVENT_PRE_PREPARE => L::before_prepare(),
         XACT_EVENT_COMMIT => L::committed(),
         XACT_EVENT_PREPARE => L::prepared(),

@@ -31,7 +31,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     let start = hint.find("ALTER SYSTEM").expect("a command in the hint");
     let end = start + hint[start..].find(';').expect("the command ends");
     let command = &hint[start..end];
-    assert_eq!(command, "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'pgoutput', 'pg_cache'");
+    assert_eq!(command, "ALTER SYSTEM SET shared_preload_libraries = 'pg_cache', 'plpgsql', 'pgoutput'");
 
     // The failed attempt must leave nothing behind.
     let leftovers: i64 = session
@@ -49,7 +49,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the advice works");
     let libraries: String =
         session.query_one("SHOW shared_preload_libraries", &[]).expect("it is set").get(0);
-    assert_eq!(libraries, "plpgsql, pgoutput, pg_cache");
+    assert_eq!(libraries, "pg_cache, plpgsql, pgoutput");
 }
 
 /// `LOAD` must fail in the same way as `CREATE EXTENSION`.

@@ -96,6 +96,26 @@ impl Commit {
         // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
         // is built in a local variable and stored after the fences are raised.
         let mut raised = std::mem::take(&mut self.raised);
+        if ledger.is_empty() {
+            // Most commits have written tables only.
+            memory::reserve(&mut raised, written.len());
+            raised.extend(written.iter().map(|fence| Raised::from(*fence)));
+            self.raise(raised);
+        } else {
+            self.begin_with_changes(ledger, written, command_id, raised);
+        }
+    }
+
+    /// Does the same as [`begin`](Self::begin) for a transaction that has changes in the cache. `raised` is an empty list. Not
+    /// inlined, so that a commit without such changes does not pay for it.
+    #[inline(never)]
+    fn begin_with_changes(
+        &mut self,
+        ledger: &Ledger,
+        written: &[FenceId],
+        command_id: u32,
+        mut raised: Vec<Raised>,
+    ) {
         // A fence may replace the announcement of a key or of a pattern.
         let patterns = ledger.patterns().all().len();
         memory::reserve(
@@ -116,14 +136,20 @@ impl Commit {
         }
         raised.sort_unstable_by_key(|raised| raised.fence);
         raised.dedup_by_key(|raised| raised.fence);
-        if let Some(tier) = shared::tier() {
-            raised.iter().for_each(|raised| tier.fences().raise(raised.fence));
-        }
-        self.raised = raised;
+        self.raise(raised);
         if self.announced {
             announce(ledger.changes(), &steps);
         }
         self.steps = steps;
+    }
+
+    /// Raises these fences, which must be sorted.
+    #[inline]
+    fn raise(&mut self, fences: Vec<Raised>) {
+        if let Some(tier) = shared::tier() {
+            fences.iter().for_each(|raised| tier.fences().raise(raised.fence));
+        }
+        self.raised = fences;
     }
 
     /// Announces the patterns. If there is no room for one, adds the fence of its space to `fences` instead. Both lists must have

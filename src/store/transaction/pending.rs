@@ -31,6 +31,7 @@ use super::{prepared, reported_rows, safe_stamp, table_writes};
 use crate::pg::error::OrRaise;
 use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::row_changes::Counters;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction_events::{self, Listener};
@@ -86,13 +87,13 @@ impl Listener for TransactionEvents {
         safe_stamp::end();
     }
 
-    fn before_commit() {
+    fn before_commit(counters: Option<Counters>) {
         let Some(tier) = shared::tier() else { return };
         // Calls that can raise an error come first, while no RefCell is borrowed: the error unwinds past this frame.
         let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
         let command_id = if keeps_nothing { 0 } else { transaction::next_command_id() };
         prepared::before_commit(locks::has_written());
-        table_writes::before_commit(tier, |written| {
+        table_writes::before_commit(tier, counters, |written| {
             PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| {
                 commit.begin(ledger, written, command_id);
                 ledger.begin();
@@ -186,7 +187,10 @@ pub fn rehearse(afresh: bool) {
         table_writes::forget();
     }
     let mut tables_alone = Pending::NOTHING;
-    table_writes::before_commit(tier, |written| tables_alone.commit.begin(&Ledger::EMPTY, written, 0));
+    let counters = table_writes::find_counters();
+    table_writes::before_commit(tier, counters, |written| {
+        tables_alone.commit.begin(&Ledger::EMPTY, written, 0);
+    });
     tables_alone.raise_late();
     tables_alone.aborted();
 }
@@ -439,8 +443,12 @@ impl Pending {
     /// inheritance trees if a tree has grown since.
     fn raise_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
-        let grows = self.commit.has_raised(table_writes::trees::fence(tier));
-        table_writes::each_late_fence(tier, grows, |fence| self.commit.raise_late(tier, fence));
+        let trees = table_writes::trees::fence(tier);
+        let known = table_writes::each_late_fence(tier, |fence| self.commit.raise_late(tier, fence));
+        let grows = || self.commit.has_raised(trees);
+        if known.is_some_and(|since| table_writes::trees::have_grown(tier, since, grows())) {
+            self.commit.raise_late(tier, trees);
+        }
     }
 
     /// Lowers the fences and publishes the changes. Every session can already see what the transaction has changed, in tables and

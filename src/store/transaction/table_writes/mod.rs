@@ -42,7 +42,7 @@ use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
-use crate::pg::{invalidations, memory, relation};
+use crate::pg::{invalidations, memory, relation, transaction_events};
 use fences::{add_fences, each_bulk};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ struct TableWrites {
     locks: Vec<WriteLock>,
     /// The tables for which the server has counted changed rows, in the server's order. Empty if the counters are not complete.
     counted_tables: Vec<u32>,
-    /// Whether the counters have every change of the heap tables (`row_changes::are_complete`).
+    /// Whether the counters have every change of the heap tables (`Counters::find`).
     are_complete: bool,
     /// The relations that the transaction has written: those that it has locked as a writer, except `unchanged`. Sorted.
     relations: Vec<u32>,
@@ -70,6 +70,8 @@ struct TableWrites {
     fences: Vec<FenceId>,
     /// The bulk fences of `relations` and of the tables above them, each with the relation that was written.
     bulk: Vec<(u32, FenceId)>,
+    /// Whether one of `relations` may have tables above it.
+    has_parts: bool,
     /// Those of `bulk` that the commit under way has not raised, because all changed rows were reported (`reported_rows.rs`).
     spared: Vec<(u32, FenceId)>,
     /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
@@ -100,6 +102,7 @@ local! {
         countable: Vec::new(),
         fences: Vec::new(),
         bulk: Vec::new(),
+        has_parts: false,
         spared: Vec::new(),
         generation: None,
         claims: 0,
@@ -116,7 +119,7 @@ local! {
 /// the list is borrowed. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     TABLE_WRITES.with_borrow_mut(|written| {
-        let counters = written.refresh(tier);
+        let counters = written.refresh(tier, find_counters());
         call(&written.all_fences(counters))
     })
 }
@@ -125,7 +128,7 @@ pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
 /// errors.
 pub fn first_written(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> Option<u32> {
     let own = TABLE_WRITES.with_borrow_mut(|written| {
-        written.refresh(tier);
+        written.refresh(tier, find_counters());
         memory::copy(&written.relations)
     });
     own.into_iter().find_map(|own| {
@@ -171,25 +174,21 @@ impl TableWrites {
         }
     }
 
-    /// Reads the locks and the counters. Finds the fences again if something has changed since the last look: the locked relations,
-    /// their inheritance, which of them have changed rows, or which relations have a record. Returns the counters. May raise
-    /// errors.
-    fn refresh(&mut self, tier: &HotTier) -> Counters {
-        let (mut counters, mut are_complete) = (Counters::NONE, false);
+    /// Reads the locks. Finds the fences again if something has changed since the last look: the locked relations, their
+    /// inheritance, which of them have changed rows by the given counters, or which relations have a record. Returns the counters.
+    /// May raise errors.
+    fn refresh(&mut self, tier: &HotTier, counters: Option<Counters>) -> Counters {
         if locks::has_written() {
             self.renew_trees(tier);
             if !locks::are_written(&self.passed) {
                 self.read_locks();
-            }
-            are_complete = row_changes::are_complete();
-            if are_complete {
-                counters = Counters::find();
             }
         } else if !self.passed.is_empty() {
             self.passed.clear();
             self.locks.clear();
             self.forget_fences();
         }
+        let (are_complete, counters) = (counters.is_some(), counters.unwrap_or(Counters::NONE));
         if self.generation != Some(relation::generation())
             || self.are_complete != are_complete
             || !counters.relations().eq(self.counted_tables.iter().copied())
@@ -241,6 +240,7 @@ impl TableWrites {
         let Self { relations, bulk, .. } = self;
         bulk.clear();
         each_bulk(tier, relations, |oid, fence| memory::push(bulk, (oid, fence)));
+        self.has_parts = relations.iter().any(|oid| relation::may_be_part(*oid));
         self.generation = Some(generation);
     }
 
@@ -272,12 +272,14 @@ impl TableWrites {
 
     /// Returns [`all_fences`](Self::all_fences), and notes in `spared` which bulk fences the commit does not raise. May raise
     /// errors.
+    #[inline]
     fn fences_to_raise(&mut self) -> Cow<'_, [FenceId]> {
         self.spared.clear();
-        if !self.bulk.is_empty() {
-            let is_reported = |(relation, _): &&(u32, FenceId)| self.is_reported(*relation, self.counters);
-            self.spared = memory::collect(self.bulk.iter().filter(is_reported).copied());
+        if self.bulk.is_empty() {
+            return Cow::Borrowed(&self.fences);
         }
+        let is_reported = |(relation, _): &&(u32, FenceId)| self.is_reported(*relation, self.counters);
+        self.spared = memory::collect(self.bulk.iter().filter(is_reported).copied());
         self.all_fences(self.counters)
     }
 
@@ -358,23 +360,24 @@ impl TableWrites {
             memory::push(if is_unchanged { &mut self.unchanged } else { &mut self.relations }, oid);
         }
     }
+}
 
-    /// Returns whether one of the written relations may have tables above it.
-    fn has_parts(&self) -> bool {
-        self.relations.iter().any(|oid| relation::may_be_part(*oid))
-    }
+/// Returns the server's counters of the rows that the transaction has changed. None if the transaction has written nothing, or if
+/// they are not complete. May raise errors.
+pub fn find_counters() -> Option<Counters> {
+    locks::has_written().then(Counters::find).flatten()
 }
 
 /// Calls `call` with the fences that a commit must raise, sorted. `call` must raise them, and must not use other functions of this
-/// file. May raise errors before the call.
-pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
+/// file. `counters` has the counters of the transaction, if it has written and they are complete. May raise errors before the call.
+pub fn before_commit<R>(tier: &HotTier, counters: Option<Counters>, call: impl FnOnce(&[FenceId]) -> R) -> R {
     if [Broken::Late, Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         check_targets_are_fenced(tier, &[], &[], None);
         return call(&[]);
     }
     TABLE_WRITES.with_borrow_mut(|written| {
         written.switches = row_changes::switches();
-        written.counters = written.refresh(tier);
+        written.counters = written.refresh(tier, counters);
         check_targets_are_fenced(
             tier,
             &written.fences,
@@ -415,7 +418,7 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
         return (Vec::new(), Stamp::LATEST);
     }
     let relations = TABLE_WRITES.with_borrow_mut(|written| {
-        written.refresh(tier);
+        written.refresh(tier, find_counters());
         memory::collect(written.locks.iter().map(|lock| lock.relation()))
     });
     fences_of_relations(tier, &relations, Look::Final)
@@ -430,7 +433,7 @@ pub fn before_prepare(tier: &HotTier) -> Vec<u32> {
     }
     TABLE_WRITES.with_borrow_mut(|written| {
         written.switches = row_changes::switches();
-        written.counters = written.refresh(tier);
+        written.counters = written.refresh(tier, find_counters());
         check_targets_are_fenced(
             tier,
             &written.fences,
@@ -495,23 +498,22 @@ fn check_targets_are_fenced(
     }
 }
 
-/// Calls `with` with the fences of relations that other libraries have written after [`before_commit`], and with the fence of
-/// trees if a tree has grown above the written relations since. Raising these fences is late, but better than not invalidating at
-/// all. `grows` tells whether the transaction has raised the fence of trees itself. Runs in the COMMIT callback: it must not ask
-/// the server, allocate or fail, and neither must `with`.
-pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
+/// Calls `with` with the fences of relations that other libraries have written after [`before_commit`]. Raising these fences is late,
+/// but better than not invalidating at all. Returns the stamp as of which this session knows the tables above the written relations
+/// ([`trees::have_grown`]). Returns None if there can be no tables above them. Runs in the COMMIT callback: it must not ask the
+/// server, allocate or fail, and neither must `with`.
+pub fn each_late_fence(tier: &HotTier, mut with: impl FnMut(FenceId)) -> Option<Stamp> {
     match settings::broken() {
         Broken::Off | Broken::Early | Broken::Unreported => {}
         // During this pause other sessions see changes that have no fence.
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
-        Broken::Never | Broken::Unseen | Broken::Uncounted => return,
+        Broken::Never | Broken::Unseen | Broken::Uncounted => return None,
     }
     TABLE_WRITES.with_borrow(|written| {
-        let has_late_parts = !written.has_raised_all() && written.each_late_fence(tier, &mut with);
+        let has_raised_all =
+            written.raised && transaction_events::is_last_before_commit() || written.has_raised_all();
+        let has_late_parts = !has_raised_all && written.each_late_fence(tier, &mut with);
         // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
-        let has_parts = || has_late_parts || written.raised && written.has_parts();
-        if trees::have_grown(tier, written.trees, grows) && has_parts() {
-            with(trees::fence(tier));
-        }
-    });
+        (has_late_parts || written.raised && written.has_parts).then_some(written.trees)
+    })
 }
