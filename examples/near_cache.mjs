@@ -55,7 +55,7 @@ export class NearCache {
 
     /** Applies changes until the cache is closed. After a lost connection it goes on with the old cursor. */
     async _follow() {
-        for (let delay = 20; !this._closed; delay = Math.min(2 * delay, 1000)) {
+        for (let delay = 20; !this._closed; delay = Math.min(2 * delay, 500)) {
             let client;
             try {
                 client = await this._pool.connect();

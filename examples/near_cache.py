@@ -68,7 +68,7 @@ class NearCache:
         """Applies changes until the cache is closed. After a lost connection it goes on with the old cursor."""
         delay = 0.01
         while not self._closed.wait(delay):
-            delay = min(2 * delay, 1)
+            delay = min(2 * delay, 0.5)
             try:
                 with self._connect() as connection:
                     if self._listen:

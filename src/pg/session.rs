@@ -36,6 +36,12 @@ pub fn is_worker_of(pid: u32, database: u32) -> bool {
     }
 }
 
+/// Returns whether a session of a client is connected to a database.
+pub fn has_sessions(database: u32) -> bool {
+    // SAFETY: counts entries of the server's process array, under its lock.
+    unsafe { pg_sys::CountDBConnections(database.into()) > 0 }
+}
+
 /// Asks another process of the server to end, by SIGTERM. Does not wait for the end. The caller must have just found the process
 /// ([`is_worker_of`]): the id of a process that has ended may be given to another one.
 pub fn terminate(pid: u32) {

@@ -12,6 +12,7 @@
 //! values (`store/table/record.rs`).
 
 use super::errors;
+use super::known::Known;
 use super::news::News;
 use super::warmth::Warmth;
 use crate::pg::background::{self, Started};
@@ -46,16 +47,25 @@ pub fn run() {
     let Some(tier) = shared::tier() else { return };
     let Some(slot) = shared::launcher_slot() else { return };
     // The previous launcher may have ended with an error. Only one launcher runs at a time.
-    slot.give_back(slot.pid.load(Relaxed));
+    let previous = slot.pid.load(Relaxed);
+    slot.give_back(previous);
     slot.take(session::pid(), 0, shared::tick());
     let databases = background::in_transaction(background::databases);
     let unseen: BTreeSet<u32> =
         databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
     let warmth = Warmth::new();
-    let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
-    let news = News::default();
-    let mut launcher =
-        Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news, warmth, redis: None };
+    let news = if previous == 0 { News::default() } else { News::of_successor() };
+    let mut launcher = Launcher {
+        tier,
+        slot,
+        unseen,
+        running: Vec::new(),
+        known: Known::default(),
+        deserted: BTreeMap::new(),
+        news,
+        warmth,
+        redis: None,
+    };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -69,16 +79,6 @@ pub fn run() {
     }
 }
 
-/// The launcher's knowledge of a database.
-#[derive(Clone, Copy, Default)]
-struct Known {
-    /// How many values had been stored when its last worker was started, or when the launcher found that it could start none. If
-    /// more are stored now, a worker may have something to save.
-    stored: u64,
-    /// The time of that moment.
-    started: Option<Instant>,
-}
-
 struct Launcher {
     /// The cache in shared memory.
     tier: &'static HotTier,
@@ -89,8 +89,8 @@ struct Launcher {
     unseen: BTreeSet<u32>,
     /// The workers that were started and have not ended.
     running: Vec<Started>,
-    /// The facts about each database, by its OID.
-    known: BTreeMap<u32, Known>,
+    /// The databases that have had a worker.
+    known: Known,
     /// The databases without a worker that have a segment to free, and since when.
     deserted: BTreeMap<u32, Instant>,
     /// The databases with changes that were not sent yet.
@@ -142,11 +142,8 @@ impl Launcher {
     fn savers(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
         let mut savers = self.unseen.clone();
         let is_off = settings::table_bytes() == 0;
-        let has_new = |database: &u32, stored: &u64| {
-            self.known.get(database).is_none_or(|known| known.stored != *stored)
-        };
         if !is_off {
-            let has_new = stored.iter().filter(|(database, stored)| has_new(database, stored));
+            let has_new = stored.iter().filter(|(database, stored)| self.known.has_new(**database, **stored));
             savers.extend(has_new.map(|(database, _)| *database));
         }
         let holdings = Holdings::read(self.tier);
@@ -167,10 +164,8 @@ impl Launcher {
 
     /// Returns whether a database may get a worker now. A database must never have two workers at a time.
     fn may_start(&self, database: u32) -> bool {
-        let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
-        !self.has_worker(database)
-            && !self.known.get(&database).is_some_and(recently)
-            && !background::is_closed(database)
+        let is_recent = self.known.started(database).is_some_and(|at| at.elapsed() < BACKOFF);
+        !self.has_worker(database) && !is_recent && !background::is_closed(database)
     }
 
     /// Returns whether a database has a worker, or one is about to start. `running` lacks the workers of a previous launcher.
@@ -183,7 +178,7 @@ impl Launcher {
         let databases = background::in_transaction(background::databases);
         // The database whose last worker was started first comes first, so that every database gets its turn.
         let mut wanted: Vec<u32> = memory::collect(wanted.into_iter());
-        wanted.sort_by_key(|database| self.known.get(database).and_then(|known| known.started));
+        wanted.sort_by_key(|database| self.known.started(*database));
         for database in wanted {
             match databases.iter().find(|(oid, _)| *oid == database) {
                 None => {
@@ -261,7 +256,7 @@ impl Launcher {
     /// new values before more values are stored in it.
     fn note(&mut self, database: u32, stored: &BTreeMap<u32, u64>) {
         let stored = stored.get(&database).copied().unwrap_or(0);
-        self.known.insert(database, Known { stored, started: Some(Instant::now()) });
+        self.known.note(database, stored);
         self.unseen.remove(&database);
     }
 
@@ -277,9 +272,7 @@ impl Launcher {
         if let Some(idle) = self.running.iter().find(is_idle) {
             return idle.end();
         }
-        let age = |worker: &&Started| {
-            self.known.get(&worker.database).and_then(|known| known.started).map(|at| at.elapsed())
-        };
+        let age = |worker: &&Started| self.known.started(worker.database).map(|at| at.elapsed());
         if let Some(oldest) = self.running.iter().max_by_key(age)
             && age(&oldest) >= Some(TURN)
         {
@@ -287,15 +280,23 @@ impl Launcher {
         }
     }
 
-    /// Frees the segments of dropped databases. The segments must be read before the list of databases: otherwise a database that
-    /// was created in between would count as dropped.
-    fn forget_dropped(&self) {
+    /// Frees the segments of dropped databases, and forgets what is known of these databases. The segments must be read before the
+    /// list of databases: otherwise a database that was created in between would count as dropped.
+    fn forget_dropped(&mut self) {
         let holdings = Holdings::read(self.tier);
-        if holdings.databases().next().is_some() {
-            let databases = background::in_transaction(background::databases);
-            let is_gone = |database: &u32| !databases.iter().any(|(oid, _)| oid == database);
-            holdings.databases().filter(is_gone).for_each(|database| self.forget(database));
+        if holdings.databases().next().is_none() && self.known.is_empty() {
+            return;
         }
+        let databases = background::in_transaction(background::databases);
+        let is_there = |database: u32| databases.iter().any(|(oid, _)| *oid == database);
+        holdings
+            .databases()
+            .filter(|database| !is_there(*database))
+            .for_each(|database| self.forget(database));
+        // Shared memory still counts the values that were stored in a dropped database. Without the facts, the launcher would take
+        // them for new values again and again. The number of such databases has a limit.
+        let stored = self.stored();
+        self.known.retain(|database| is_there(database) || stored.contains_key(&database));
     }
 
     /// Frees the segments of a database that was dropped.

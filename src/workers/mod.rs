@@ -8,6 +8,7 @@
 mod database;
 mod errors;
 mod keeping;
+mod known;
 mod launcher;
 mod news;
 mod redis;

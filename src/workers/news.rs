@@ -1,11 +1,18 @@
 //! The databases with changes that were not sent yet. The launcher follows the journal, and starts a worker for each such database.
+//!
+//! If the launcher has missed records, any database may have unsent changes. Then each database to which a session is connected
+//! gets a worker, which tells the listeners that everything may have changed. A database without a session has no listener.
 
+use crate::pg::background;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{session, settings};
 use crate::store::journal;
 use pg_cache_core::KEY_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// A number that the journal never reaches back to. A worker that reads from here finds that everything may have changed.
+const BEFORE_ALL: u64 = 1;
 
 /// The changes of a database that no worker has confirmed as sent.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +30,17 @@ pub struct News {
     read: u64,
     /// The unsent changes, by the OID of the database.
     unsent: BTreeMap<u32, Unsent>,
+    /// Whether records may have been missed before the launcher began to read.
+    has_missed: bool,
 }
 
 impl News {
+    /// Returns the state of a launcher that follows one that has ended, perhaps before it had started a worker for each database
+    /// with unsent changes.
+    pub fn of_successor() -> Self {
+        Self { has_missed: true, ..Self::default() }
+    }
+
     /// Reads the new changes in the journal, and forgets the changes that were sent.
     pub fn follow(&mut self, tier: &HotTier) {
         if settings::notify_channel().is_none() || !tier.journal().exists() {
@@ -35,6 +50,9 @@ impl News {
         if self.read == 0 {
             journal::begin(tier);
             self.read = tier.journal().last().unwrap_or(0);
+            if std::mem::take(&mut self.has_missed) {
+                self.add_all(BEFORE_ALL);
+            }
         }
         loop {
             let mut name = [0; KEY_BYTES_MAX];
@@ -48,10 +66,11 @@ impl News {
                     *last = next.number;
                     self.read = next.number;
                 }
-                // The launcher has lost changes. A worker that runs reads the journal itself and notices the loss. A database
-                // without a worker gets one with its next change.
+                // The journal no longer has the next record.
                 Err(_) => {
+                    let before = self.read;
                     self.read = tier.journal().last().unwrap_or(0);
+                    self.add_all(before);
                     break;
                 }
             }
@@ -69,6 +88,18 @@ impl News {
                 if sent >= unsent.last {
                     self.unsent.remove(&database);
                 }
+            }
+        }
+    }
+
+    /// Notes that each database with a session may have unsent changes behind the number `before`, which the journal does not reach
+    /// back to.
+    fn add_all(&mut self, before: u64) {
+        let last = self.read;
+        for (database, _) in background::in_transaction(background::databases) {
+            if session::has_sessions(database) {
+                let unsent = self.unsent.entry(database).or_insert(Unsent { before, last });
+                unsent.last = last;
             }
         }
     }

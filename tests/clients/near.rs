@@ -13,7 +13,7 @@ use pg_cache_testbed::{Cluster, Conf, Pooler, Stop, wait_until};
 use postgres::Client;
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,6 +290,125 @@ fn changes_of_a_time_without_connections_are_applied(language: Language) {
     assert_eq!(near.compare(&mut session), 0, "the cache was empty after the crash");
 }
 
+/// The directory in which a near-cache finds the socket of its server: a link, which can be removed and can lead to another server.
+struct Way {
+    link: PathBuf,
+}
+
+impl Way {
+    /// Makes a link that leads to a server.
+    fn to(cluster: &Cluster) -> Self {
+        let way = Self { link: cluster.socket_dir().join("way") };
+        way.lead_to(cluster);
+        way
+    }
+
+    /// Makes the link lead to a server, after [`Way::cut`].
+    fn lead_to(&self, cluster: &Cluster) {
+        std::os::unix::fs::symlink(cluster.socket_dir(), &self.link).expect("the link is made");
+    }
+
+    /// Ends the connections of the near-cache, which cannot connect again.
+    fn cut(&self, session: &mut Client) {
+        std::fs::remove_file(&self.link).expect("the link is there");
+        let terminate = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE application_name = 'near'";
+        session.query_one(terminate, &[]).expect("they are terminated");
+    }
+}
+
+/// Changes per second while the near-cache has no connection, and for how long.
+const CUT_RATE: u32 = 1000;
+const CUT: Duration = Duration::from_secs(10);
+
+/// The near-cache has no connection for ten seconds, at 1000 changes per second. Afterwards it must have dropped the values that
+/// have changed, and no others: a reset would cost all. It must be connected again within a second of the time from which it can
+/// connect.
+fn a_connection_that_is_cut_for_ten_seconds_costs_no_reset(language: Language) {
+    let (cluster, mut session) = cluster("8MB");
+    let way = Way::to(&cluster);
+    let mut near = Near::start(language, &cluster, &way.link, (Mode::Listen, 1.0, 2.0), None);
+    let keys = "SELECT count(cache_set(k || i, '0', '1 hour')) FROM generate_series(0, 99) AS i, unnest('{changed,kept}'::text[]) AS k";
+    session.batch_execute(keys).expect("it is set");
+    near.settle(&mut session);
+    for i in 0..100 {
+        near.get(&format!("default/changed{i}"));
+        near.get(&format!("default/kept{i}"));
+    }
+    assert_eq!(near.compare(&mut session), 200);
+    way.cut(&mut session);
+    let set = session.prepare("SELECT cache_set('changed' || ($1::int % 100), to_jsonb($1::int), '1 hour')");
+    let set = set.expect("it is prepared");
+    let (began, changes) = (Instant::now(), CUT.as_secs() as u32 * CUT_RATE);
+    for number in 1..=changes {
+        session.execute(&set, &[&(number as i32)]).expect("it is set");
+        std::thread::sleep((Duration::from_secs(1) / CUT_RATE * number).saturating_sub(began.elapsed()));
+    }
+    println!("{language:?}: {changes} changes in {:?}", began.elapsed());
+    // The pause before a further attempt grows, so it is long now. The middle of three times leaves out a busy moment.
+    let mut times = Vec::new();
+    for round in 0..3 {
+        if round > 0 {
+            way.cut(&mut session);
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        let taken = Instant::now();
+        way.lead_to(&cluster);
+        let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'near')";
+        wait_until("the near-cache to connect", || {
+            session.query_one(is_there, &[]).expect("it is told").get::<_, bool>(0)
+        });
+        times.push(taken.elapsed());
+        near.settle(&mut session);
+    }
+    times.sort();
+    println!("{language:?}: connected again after {times:?}");
+    assert!(times[1] < Duration::from_secs(1), "{times:?}");
+    assert_eq!(near.compare(&mut session), 100, "no reset, and nothing that has changed");
+    assert!(near.held().keys().all(|place| place.starts_with("default/kept")));
+    for i in 0..100 {
+        let expected = changes - 100 + if i == 0 { 100 } else { i };
+        // The first read may find that its connection was cut.
+        wait_until("the present value", || near.get(&format!("default/changed{i}")) == expected.to_string());
+    }
+}
+
+/// A standby takes over while the near-cache is connected to the primary. The cache of the promoted server begins empty, so no value
+/// from before may stay, although the standby had the near-cache's connection before its promotion.
+fn a_promotion_leaves_no_value(language: Language) {
+    let (primary, mut session) = cluster("8MB");
+    let standby = Cluster::start(&Conf::preloaded());
+    standby.stop(Stop::Fast);
+    standby.follow(&primary);
+    standby.resume();
+    let way = Way::to(&primary);
+    let mut near = Near::start(language, &primary, &way.link, (Mode::Listen, 1.0, 2.0), None);
+    let set = |session: &mut Client, value: i32| {
+        let keys =
+            format!("SELECT cache_set('k' || i, '{value}', '1 hour') FROM generate_series(1, 20) AS i");
+        session.batch_execute(&keys).expect("it is set");
+    };
+    set(&mut session, 1);
+    near.settle(&mut session);
+    (1..=20).for_each(|i| _ = near.get(&format!("default/k{i}")));
+    assert_eq!(near.compare(&mut session), 20);
+    way.cut(&mut session);
+    way.lead_to(&standby);
+    let mut promoted = standby.connect("postgres");
+    let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'near')";
+    wait_until("the near-cache to come", || {
+        promoted.query_one(is_there, &[]).expect("it is told").get::<_, bool>(0)
+    });
+    drop(session);
+    primary.stop(Stop::Immediate);
+    promoted.query_one("SELECT pg_promote(wait_seconds => 180)", &[]).expect("it is promoted");
+    set(&mut promoted, 2);
+    assert_eq!(near.compare(&mut promoted), 0, "all values are from before the promotion");
+    for i in 1..=20 {
+        wait_until("a read of the promoted server", || near.get(&format!("default/k{i}")) == "2");
+    }
+    assert_eq!(near.compare(&mut promoted), 20);
+}
+
 /// Crashes a session that does nothing else. The server then ends all sessions and recovers.
 fn crash(cluster: &Cluster) {
     let mut victim = cluster.connect("postgres");
@@ -488,6 +607,8 @@ tests! {
     a_change_drops_a_value_and_an_answer_from_before_it
     a_value_is_served_only_while_the_journal_answers
     changes_of_a_time_without_connections_are_applied
+    a_connection_that_is_cut_for_ten_seconds_costs_no_reset
+    a_promotion_leaves_no_value
     no_lost_connection_and_no_forged_notification_hides_a_change
     no_restart_and_no_crash_hides_a_change
     polling_through_a_pooler_follows_all_changes

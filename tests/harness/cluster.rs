@@ -152,7 +152,12 @@ impl Cluster {
 
     /// Kills a process of the server with SIGKILL, as the kernel does when memory runs out.
     pub fn kill(&self, process: i32) {
-        run(as_server_user("kill").args(["-KILL", &process.to_string()]));
+        self.signal(process, "-KILL");
+    }
+
+    /// Sends a signal such as `-STOP` to a process of the server.
+    pub fn signal(&self, process: i32, signal: &str) {
+        run(as_server_user("kill").args([signal, &process.to_string()]));
     }
 
     /// Kills a process whose death makes the postmaster restart all processes, such as a backend, and waits until the server

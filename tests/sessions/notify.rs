@@ -83,7 +83,8 @@ fn a_listener_receives_the_names_that_all_roles_may_know() {
         "INSERT INTO t VALUES (1)",
         "SELECT cache_set('secret', '1', space => space) FROM unnest('{closed,numbers,own,default}'::text[]) AS space",
         "SELECT cache_set(E'quote\"\\\\\\n\u{1f600}', '1', space => 'told')",
-        "SELECT cache_invalidate_tag('a''b')",
+        // A letter of each plane of Unicode that has letters, with quotes and a newline.
+        "SELECT cache_invalidate_tag(E'a\'b\"\n' || string_agg(chr(plane * 65536 + 8000), '')) FROM generate_series(0, 16) AS plane",
         "SELECT cache_flush('open')",
         "SELECT cache_flush('closed')",
     ] {
@@ -94,7 +95,8 @@ fn a_listener_receives_the_names_that_all_roles_may_know() {
     assert_eq!(names(&found, |payload| &payload["keys"]["told"]), ["quote\"\\\n\u{1f600}"]);
     let mut tags = names(&found, |payload| &payload["tags"]);
     tags.sort();
-    assert_eq!(tags, ["a'b", "watched"]);
+    let planes = (0..=16).filter_map(|plane| char::from_u32(plane * 0x1_0000 + 8000));
+    assert_eq!(tags, [format!("a'b\"\n{}", planes.collect::<String>()), "watched".to_owned()]);
     assert_eq!(names(&found, |payload| &payload["spaces"]), ["open"]);
     assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
     // The numbers leave no gap: a payload begins where those before it have ended, or earlier.
@@ -177,6 +179,124 @@ fn a_full_queue_of_notifications_pauses_the_worker_only() {
         one::<i64>(&mut writer, "SELECT max(notifications)::bigint FROM cache_workers") > paused
             && !one::<bool>(&mut writer, waits)
     });
+}
+
+/// The sessions that commit at the same time while a listener does not read.
+const COMMITTERS: usize = 16;
+/// How many commits each of them makes.
+const COMMITS: usize = 1000;
+
+/// Lets 16 sessions commit as fast as they can, each commit with an invalidation. Returns the time of each commit, sorted. Panics if
+/// one fails.
+fn commit_at_once(cluster: &Cluster) -> Vec<Duration> {
+    let mut times = std::thread::scope(|scope| {
+        let committer = |number: usize| {
+            let mut session = cluster.connect("postgres");
+            let invalidate = session.prepare("SELECT cache_invalidate_tag($1)").expect("it is prepared");
+            let mut times = Vec::with_capacity(COMMITS);
+            for commit in 0..COMMITS {
+                let began = Instant::now();
+                session.execute(&invalidate, &[&format!("tag {number} {commit}")]).expect("it commits");
+                times.push(began.elapsed());
+            }
+            times
+        };
+        let committers: Vec<_> =
+            (0..COMMITTERS).map(|number| scope.spawn(move || committer(number))).collect();
+        committers
+            .into_iter()
+            .flat_map(|committer| committer.join().expect("no commit fails"))
+            .collect::<Vec<_>>()
+    });
+    times.sort();
+    times
+}
+
+/// A listener that is idle in a transaction never reads, and the server's queue of notifications is as full as the worker lets it
+/// get. Sixteen sessions commit as fast as they can: no commit fails, and commits take about as long as without the listener. If
+/// they sent notifications themselves, they would wait for each other, and fail in the end.
+#[test]
+fn a_listener_that_never_reads_slows_no_commit() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.notify_queue", "100"));
+    let [mut session, mut lazy, mut filler] = [(); 3].map(|()| cluster.connect("postgres"));
+    session
+        .batch_execute("SELECT cache_grant('default', 'public', 'read')")
+        .expect("notifications have names");
+    // The first run of all makes the sessions' shared memory present.
+    commit_at_once(&cluster);
+    let before = commit_at_once(&cluster);
+    lazy.batch_execute("LISTEN pg_cache").expect("it listens");
+    lazy.batch_execute("BEGIN; SELECT 1").expect("it begins");
+    let fill = "SELECT count(pg_notify('other', repeat('x', 7900) || i)) FROM generate_series(1, 500) AS i";
+    filler.batch_execute(fill).expect("the queue has room");
+    let waits = "SELECT EXISTS (SELECT FROM cache_health() WHERE finding LIKE 'notifications wait%')";
+    wait_until("the worker to pause", || {
+        session.batch_execute("SELECT cache_invalidate_tag('during')").expect("it invalidates");
+        one(&mut session, waits)
+    });
+    let usage: f64 = one(&mut session, "SELECT pg_notification_queue_usage()");
+    let during = commit_at_once(&cluster);
+    assert!(one::<bool>(&mut session, waits), "the worker still waits");
+    assert_eq!(one::<f64>(&mut session, "SELECT pg_notification_queue_usage()"), usage, "nothing was sent");
+    let of = |times: &[Duration], share: f64| times[(times.len() as f64 * share) as usize];
+    let rate = |times: &[Duration]| {
+        times.len() as f64 * COMMITTERS as f64 / times.iter().sum::<Duration>().as_secs_f64()
+    };
+    for (what, times) in [("no listener", &before), ("a listener that never reads", &during)] {
+        println!("{what}: {:.0} commits/s, p50 {:?}, p99 {:?}", rate(times), of(times, 0.5), of(times, 0.99));
+    }
+    // Other tests run at the same time, so the bound is wide.
+    assert!(of(&during, 0.5) < of(&before, 0.5) * 3 + Duration::from_millis(2), "the median is longer");
+    lazy.batch_execute("COMMIT").expect("it ends");
+    wait_until("the worker to go on", || !one::<bool>(&mut session, waits));
+}
+
+/// The launcher, the process that starts workers, finds the databases with changes in the journal. If it stands still while the
+/// journal comes around, or ends, it does not know which databases have changes. A database without a worker must get a
+/// notification all the same, without a further change.
+#[test]
+fn changes_that_the_launcher_has_missed_are_told() {
+    // The journal has room for 1024 records. Only one database at a time has a worker, and no worker is started to save values.
+    let conf = Conf::preloaded()
+        .set("pg_cache.journal_size", "64kB")
+        .set("pg_cache.max_workers", "1")
+        .set("pg_cache.table_size", "0");
+    let cluster = cluster(&conf);
+    let mut busy = cluster.connect("postgres");
+    busy.batch_execute("CREATE DATABASE quiet").expect("a database");
+    let [mut writer, mut listener] = [(); 2].map(|()| cluster.connect("quiet"));
+    writer.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    listener.batch_execute("LISTEN pg_cache").expect("it listens");
+    for is_restart in [false, true] {
+        writer.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+        drain(&mut listener, &mut writer);
+        let worker =
+            "SELECT coalesce(max(database), '') = 'postgres' FROM cache_workers WHERE kind = 'worker'";
+        wait_until("the worker to serve the other database", || {
+            busy.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+            one(&mut busy, worker)
+        });
+        let launcher: i32 = one(&mut busy, "SELECT pid FROM cache_workers WHERE kind = 'launcher'");
+        cluster.signal(launcher, "-STOP");
+        writer.batch_execute("SELECT cache_set('missed', '1')").expect("it sets");
+        let change: i64 = one(&mut writer, "SELECT cache_seq()");
+        if is_restart {
+            busy.batch_execute(&format!("SELECT pg_terminate_backend({launcher})"))
+                .expect("it is terminated");
+        } else {
+            for number in 0..1500 {
+                busy.batch_execute(&format!("SELECT cache_set('k{number}', '1')")).expect("it sets");
+            }
+        }
+        cluster.signal(launcher, "-CONT");
+        let is_told = |found: &[Value]| {
+            let covers =
+                |payload: &Value| payload["all"] == json!(true) && payload["seq"][1].as_i64() >= Some(change);
+            found.iter().any(covers)
+        };
+        let found = payloads(&mut listener, PATIENCE, is_told);
+        assert!(is_told(&found), "{is_restart}: {found:?}");
+    }
 }
 
 /// The settings take effect with a reload. A name that must be quoted works. With a name that the server would refuse, nothing is

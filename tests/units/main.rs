@@ -3,6 +3,7 @@
 //! functions of `pg` that they call.
 
 mod compressing;
+mod known;
 mod notes;
 mod pg;
 mod release;
@@ -21,4 +22,10 @@ mod query {
 mod store {
     pub mod kind;
     pub mod note;
+}
+
+/// Files of `src/workers`.
+#[path = "../../src/workers"]
+mod workers {
+    pub mod known;
 }

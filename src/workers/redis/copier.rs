@@ -59,9 +59,9 @@ enum Task {
     /// Keys from the journal, and the sets that the batch creates. If there is a number, Redis has all changes up to it once this
     /// task and all tasks before it are done.
     Changes(Option<u64>, Vec<SetId>),
-    /// The removal of the keys in the sets of a tag or a relation. The fields are the sets, the bucket in which they were taken,
+    /// The removal of the keys in the sets of some tags and relations. The fields are the sets, the bucket in which they were taken,
     /// and the number up to which Redis then has all changes.
-    Sets(SetId, u64, u64),
+    Sets(BTreeSet<SetId>, u64, u64),
     Scan,
     /// Keys that a scan has found, and the sets that the batch creates.
     Compare(Vec<SetId>),
@@ -360,22 +360,27 @@ impl Copier {
                 self.begin_refill(extent.of);
                 true
             }
-            Some(Wide::Sets(id)) => self.send_removal(id),
+            Some(Wide::Sets(ids)) => self.send_removal(ids),
             None => false,
         }
     }
 
-    /// Removes the keys in the sets of a tag or a relation. Returns whether it has sent a job.
-    fn send_removal(&mut self, id: SetId) -> bool {
-        let Some(place) = self.places.any_of(id.0) else { return false };
+    /// Removes the keys in the sets of some tags and relations of one database. Returns whether it has sent a job.
+    fn send_removal(&mut self, ids: BTreeSet<SetId>) -> bool {
+        let Some(place) = ids.first().and_then(|(database, _)| self.places.any_of(*database)) else {
+            return false;
+        };
         let bucket = self.sets.bucket();
-        let buckets = self.sets.take(id, bucket).into_iter();
-        let sets = buckets.map(|bucket| self.places.names().set(&place.database, bucket, id.1));
-        let sets: Vec<String> = sets.collect();
+        let mut sets = Vec::new();
+        for id in &ids {
+            for bucket in self.sets.take(*id, bucket) {
+                memory::push(&mut sets, self.places.names().set(&place.database, bucket, id.1));
+            }
+        }
         if sets.is_empty() {
             return false;
         }
-        let task = Task::Sets(id, bucket, self.position.number);
+        let task = Task::Sets(ids, bucket, self.position.number);
         self.send(Job::RemoveMembers { sets, channel: place.channel.clone() }, task);
         true
     }
@@ -638,7 +643,7 @@ impl Copier {
     /// Notes that a task may not have been done. `fail` makes the worker read the changes from the journal again.
     fn undo(&mut self, task: &Task) {
         match task {
-            Task::Sets(id, bucket, ..) => self.sets.put_back(*id, *bucket),
+            Task::Sets(ids, bucket, _) => ids.iter().for_each(|id| self.sets.put_back(*id, *bucket)),
             Task::Compare(_) => self.scans.request(self.places.names().all()),
             // Redis may have the value without the addition to its set. A refill removes no key, so only a scan can remove the
             // value.

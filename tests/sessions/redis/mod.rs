@@ -2,6 +2,7 @@
 //! that the cache has. No SQL command may fail because of Redis: every helper panics if one does.
 
 mod failover;
+mod limits;
 mod links;
 mod messages;
 mod names;

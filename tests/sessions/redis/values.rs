@@ -363,6 +363,37 @@ fn large_transactions_arrive_completely() {
     assert_eq!(held(&[&redis]).len(), 2500);
 }
 
+/// Redis needs a few round trips for the removal of the keys with many tags, and not some for each tag. The worker publishes the keys
+/// that one round trip has removed with one command, so the number of these commands tells. Fails if it grows with the tags.
+#[test]
+fn many_tags_are_removed_together() {
+    let (redis, _cluster, mut session) = with_redis();
+    run(
+        &mut session,
+        "SELECT count(cache_set('k' || i, '1', tags => ARRAY['t' || i], space => 'r')) FROM generate_series(1, 900) AS i",
+    );
+    run(&mut session, "SELECT cache_set('other', '1', tags => '{other}', space => 'r')");
+    await_all(&[&redis], &mut session);
+    let published = || {
+        let statistics = redis.info("cmdstat_publish").unwrap_or_default();
+        let calls = statistics.split(',').find_map(|field| field.strip_prefix("calls=")).unwrap_or("0");
+        calls.parse::<u32>().expect("it is a number")
+    };
+    let before = published();
+    // The last statement changes a key after the tags: the removal must not take the new value along.
+    run(&mut session, "SELECT cache_invalidate_tags(array_agg('t' || i)) FROM generate_series(1, 900) AS i");
+    run(&mut session, "SELECT cache_set('k7', '2', tags => '{t7}', space => 'r')");
+    settle(&mut session);
+    await_value(&redis, "k7", Some("2"));
+    let commands = published() - before;
+    assert!(commands < 200, "{commands} commands for 900 tags");
+    compare(&[&redis], &mut session);
+    assert_eq!(held(&[&redis]).len(), 2);
+    run(&mut session, "SELECT cache_invalidate_tags('{t7,other}')");
+    settle(&mut session);
+    assert_eq!(held(&[&redis]).len(), 0);
+}
+
 /// The sets of a tag belong to a stretch of time, a minute longer than the longest time to live. A tag has values from the end of
 /// one stretch and from the beginning of the next one when it is invalidated. Only `make test-long` waits for such a moment.
 #[test]
