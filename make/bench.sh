@@ -8,7 +8,7 @@
 # - hits and misses of cached queries, and reads beside writes, 6 minutes;
 # - a day with cached dashboards, beside other ways to serve them, 36 minutes;
 # - the table tier, next to a server without it, 10 minutes;
-# - the broadcast of changes with NOTIFY, and the copies of values in Redis, 4 minutes;
+# - the broadcast of changes with NOTIFY, and the copies of values in Redis, 8 minutes;
 # - the cache backends of Django, keyv and Rails, beside those of the frameworks, 6 minutes;
 # - the hot tier (the core without a server), 7 minutes: in 5 of them, entries are watched beside a writer.
 #

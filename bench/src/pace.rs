@@ -14,7 +14,7 @@ use std::time::Duration;
 /// - the parts about cached queries: 6 minutes and 2;
 /// - the part day: 36 minutes and 1;
 /// - the parts about the table tier: 10 minutes and 4;
-/// - the parts about NOTIFY and Redis: 4 minutes and 1;
+/// - the parts about NOTIFY and Redis: 8 minutes and 2;
 /// - the parts about frameworks: 6 minutes and 1;
 /// - the core alone: 7 minutes and 1. In the full run, [`beside`](Self::beside) takes 5 of the 7 minutes.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ pub struct Pace {
     /// queries-dashboard and queries-tpch have fewer rows.
     pub fillings: usize,
     /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
-    /// at least 2 s. The parts outward-delay and outward-redis use a part of it, too.
+    /// at least 2 s. The parts outward-delay, outward-redis and outward-outages use a part of it, too.
     pub at_rate: Duration,
     /// The duration of one turn in the tax on writes, whose pairs consist of several short turns of each contender.
     pub turn: Duration,

@@ -28,7 +28,7 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 29] = [
+pub const PARTS: [Part; 31] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
@@ -114,6 +114,18 @@ pub const PARTS: [Part; 29] = [
         served: true,
         measure: outward::calls::measure,
         estimate: outward::calls::estimate,
+    },
+    Part {
+        id: "outward-outages",
+        served: true,
+        measure: outward::outages::measure,
+        estimate: outward::outages::estimate,
+    },
+    Part {
+        id: "outward-off",
+        served: true,
+        measure: outward::off::measure,
+        estimate: outward::off::estimate,
     },
     Part {
         id: "frameworks-django",

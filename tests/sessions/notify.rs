@@ -84,7 +84,7 @@ fn a_listener_receives_the_names_that_all_roles_may_know() {
         "SELECT cache_set('secret', '1', space => space) FROM unnest('{closed,numbers,own,default}'::text[]) AS space",
         "SELECT cache_set(E'quote\"\\\\\\n\u{1f600}', '1', space => 'told')",
         // A letter of each plane of Unicode that has letters, with quotes and a newline.
-        "SELECT cache_invalidate_tag(E'a\'b\"\n' || string_agg(chr(plane * 65536 + 8000), '')) FROM generate_series(0, 16) AS plane",
+        "SELECT cache_invalidate_tag('a''b\"' || chr(10) || string_agg(chr(plane * 65536 + 8000), '')) FROM generate_series(0, 16) AS plane",
         "SELECT cache_flush('open')",
         "SELECT cache_flush('closed')",
     ] {

@@ -1,8 +1,9 @@
 //! The parts about data that leave the database: the broadcast of changes with NOTIFY, and the copies of values in Redis.
 //!
 //! [`commit`] compares the commits of writers that invalidate tags with the broadcast and without it, and [`calls`] does so for
-//! single calls. [`delay`] measures how long a change takes to a listener. [`redis`] measures the Redis worker, and what it costs
-//! the sessions that set values. `side` starts the servers, `switch` switches the broadcast, `contest` runs contenders in turns,
+//! single calls. [`off`] compares a journal without the broadcast with no journal. [`delay`] measures how long a change takes to a
+//! listener. [`redis`] measures the Redis worker, and what it costs the sessions that set values. [`outages`] measures the sessions
+//! while Redis is disturbed. `side` starts the servers, `switch` switches the broadcast, `contest` runs contenders in turns,
 //! and `listener` is a session that listens.
 
 pub mod calls;
@@ -10,6 +11,8 @@ pub mod commit;
 mod contest;
 pub mod delay;
 mod listener;
+pub mod off;
+pub mod outages;
 pub mod redis;
 mod side;
 mod switch;

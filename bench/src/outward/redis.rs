@@ -28,6 +28,8 @@ const ROUNDS: usize = 6;
 /// Sets of one transaction, if values are set as fast as possible. The journal names the keys of a transaction only if there are at
 /// most 1000.
 const BATCH: u64 = 500;
+/// Tags that one transaction invalidates. The journal names the tags of a transaction only if there are at most 1000.
+const TAGS: u64 = 1000;
 /// The rate of sets at which the lag is measured, per second.
 const RATE: u64 = 10_000;
 /// The time between two transactions of these sets.
@@ -72,6 +74,7 @@ pub fn measure(pace: &Pace) -> Section {
     let version = copying.redis.info("redis_version").unwrap_or_default();
     let speeds = copying.speeds(pace);
     let lag = copying.lag(pace);
+    let removals = copying.removals();
     let without = Side::start(&quiet().set("pg_cache.hot_size", HOT_SIZE));
     make_space(&without);
     let (contest, most_lag) = copying.contest(&without, pace);
@@ -87,6 +90,9 @@ pub fn measure(pace: &Pace) -> Section {
     ] {
         behind.rows.push([name.into()].into_iter().chain(cells).collect());
     }
+    let removed = Summary::of(&removals).expect("there are rounds");
+    let mut tags = Table::new(1, ["tags that are invalidated in one transaction", "per second"]);
+    tags.rows.push(vec!["tags whose values have left Redis".into(), with_interval(removed, rate)]);
     let goals = vec![
         COPIED.at_least(&format!("entries of {SAVED_BYTES} bytes copied to Redis per second"), copied, count),
         contest.goal(&SETS, "sets per second with Redis, of those without it"),
@@ -96,7 +102,7 @@ pub fn measure(pace: &Pace) -> Section {
         id: "outward-redis".into(),
         title: "Copies in Redis".into(),
         goals,
-        tables: vec![fast, behind, table(&contests, "sets", "× without Redis")],
+        tables: vec![fast, behind, tags, table(&contests, "sets", "× without Redis")],
         explained: vec![
             format!(
                 "Redis {version} on the same machine, over a Unix socket, holds copies of the values of one space. Everything is set with \
@@ -120,7 +126,12 @@ pub fn measure(pace: &Pace) -> Section {
                 LOOK.as_millis()
             ),
             format!(
-                "Third table: prepared statements over a Unix socket by {CLIENTS} clients, values of {VALUE_BYTES} bytes under random ones of {} \
+                "Third table: each of {} values has a tag of its own, all of which one transaction invalidates. A round ends when Redis has \
+                 confirmed all removals. The figure is the median of {ROUNDS} rounds.",
+                count(TAGS as f64)
+            ),
+            format!(
+                "Fourth table: prepared statements over a Unix socket by {CLIENTS} clients, values of {VALUE_BYTES} bytes under random ones of {} \
                  keys. Each set commits. Two servers with the same settings, except that one has a Redis, take turns of {} ms in {} rounds. \
                  After each turn, the worker catches up before the next turn begins; it was at most {} changes behind. {BY_WORK}",
                 count(KEYS as f64),
@@ -129,7 +140,7 @@ pub fn measure(pace: &Pace) -> Section {
                 count(most_lag as f64)
             ),
         ],
-        figures: serde_json::json!({ "copied": speeds, "lag": lag, "contests": contests, "most_lag": most_lag }),
+        figures: serde_json::json!({ "copied": speeds, "lag": lag, "removals": removals, "contests": contests, "most_lag": most_lag }),
     }
 }
 
@@ -195,6 +206,23 @@ impl Copying {
         let speeds = (0..ROUNDS).map(run).collect();
         assert_eq!(self.copies_of(&setter.last_value(), count), count, "Redis has the last values");
         speeds
+    }
+
+    /// Invalidates tags, each of which one value has, in one transaction. Returns the tags per second, round by round.
+    fn removals(&self) -> Vec<f64> {
+        let run = |_| {
+            self.side.execute(&format!(
+                "SELECT count(cache_set('tagged ' || i, '1', '1 day', ARRAY['tag ' || i], 'copied')) FROM generate_series(1, {TAGS}) AS i"
+            ));
+            self.settle();
+            let started = Instant::now();
+            self.side.execute(&format!(
+                "SELECT cache_invalidate_tags(array_agg('tag ' || i)) FROM generate_series(1, {TAGS}) AS i"
+            ));
+            self.settle();
+            TAGS as f64 / started.elapsed().as_secs_f64()
+        };
+        (0..ROUNDS).map(run).collect()
     }
 
     /// Returns how many of the first `count` keys have this value in Redis.

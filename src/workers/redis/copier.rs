@@ -39,6 +39,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const REFILL_RATE: f64 = 20_000.0;
 /// How long a refill waits when it has used up its rate.
 const REFILL_PAUSE: Duration = Duration::from_millis(10);
+/// How long Redis must have taken all values, after it has refused one, before the values that it lacks are written again. Each
+/// attempt doubles the time, unless the last one is long ago.
+const REFUSED_MIN: Duration = Duration::from_secs(2);
+/// The limit to which [`REFUSED_MIN`] doubles.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 /// The least time between the end of a comparison of all keys and the next one, if a set is not complete. Without it, the worker
 /// would do nothing but compare if Redis evicts many sets.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
@@ -127,6 +132,12 @@ pub struct Copier {
     compared: (Instant, Option<Instant>),
     /// Whether Redis has refused a value of the last batch.
     was_refused: bool,
+    /// When Redis last refused a value. None once a refill has begun since. Redis then lacks the values of the whole batch.
+    refused: Option<Instant>,
+    /// How long Redis must then take all values before a refill begins.
+    refused_wait: Duration,
+    /// When a refill has last begun for this reason.
+    retried: Option<Instant>,
 }
 
 /// A refill: a walk through the values in memory, which writes them to Redis.
@@ -188,6 +199,9 @@ impl Copier {
             owes_scan: false,
             compared: (Instant::now(), None),
             was_refused: false,
+            refused: None,
+            refused_wait: REFUSED_MIN,
+            retried: None,
         })
     }
 
@@ -291,6 +305,12 @@ impl Copier {
             }
             if self.may_compare() && self.owes_scan {
                 self.compare_all();
+            }
+            // Redis lacks the values of the batches in which it has refused one.
+            if self.refused.is_some_and(|at| at.elapsed() >= self.refused_wait) && self.refill.is_none() {
+                (self.refused, self.retried) = (None, Some(Instant::now()));
+                self.refused_wait = REFUSED_MAX.min(self.refused_wait * 2);
+                self.begin_refill(Of::ALL);
             }
         }
     }
@@ -524,6 +544,12 @@ impl Copier {
             (Some(why), Task::Changes(_, created) | Task::Compare(created) | Task::Refill(_, created)) => {
                 self.state.refused.store(shared::tick().into(), Relaxed);
                 self.state.set_error(&why);
+                // A full Redis would refuse the rest of a refill, too, and lose more values.
+                self.refill = None;
+                if self.retried.is_none_or(|at| at.elapsed() > REFUSED_MAX * 2) {
+                    self.refused_wait = REFUSED_MIN;
+                }
+                self.refused = Some(Instant::now());
                 // Redis has removed the keys of the batch, and perhaps has not created the sets either. A later batch may rely on
                 // such a set. Its answer then says that the set is not complete.
                 let writes =

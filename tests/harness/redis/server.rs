@@ -19,11 +19,24 @@ pub struct Redis {
     program: &'static str,
 }
 
+/// Names the program that the tests start in the place of `redis-server`, such as `valkey-server`.
+const PROGRAM: &str = "PG_CACHE_TEST_REDIS_SERVER";
+
+/// Returns the program that serves.
+fn program() -> String {
+    std::env::var(PROGRAM).ok().filter(|program| !program.is_empty()).unwrap_or("redis-server".to_owned())
+}
+
+/// Returns the script that starts the server in the directory `$1`.
+fn start() -> String {
+    START.replace("PROGRAM", &format!("'{}'", program()))
+}
+
 /// Starts the server in the directory `$1` and writes its process id to a file. `$2` is an option that follows the file of
 /// settings. The shell may end while the server runs.
 const START: &str = r#"
     rm -f "$1/socket"
-    redis-server "$1/conf" $2 --dir "$1" --unixsocket "$1/socket" --logfile "$1/log" </dev/null >/dev/null 2>&1 &
+    PROGRAM "$1/conf" $2 --dir "$1" --unixsocket "$1/socket" --logfile "$1/log" </dev/null >/dev/null 2>&1 &
     echo $! >"$1/pid"
 "#;
 
@@ -52,9 +65,9 @@ impl Redis {
 
     /// Starts a server with an option, such as `--sentinel`.
     pub(super) fn start_program(conf: &RedisConf, program: &'static str) -> Self {
-        run(Command::new("redis-server").arg("--version"));
+        run(Command::new(self::program()).arg("--version"));
         let text = conf.text();
-        let begin = format!("{WRITE}\n{START}");
+        let begin = format!("{WRITE}\n{}", start());
         let home = Home::keep(&begin, KILL, &[program.as_ref(), text.as_ref()]);
         let redis = Self { home, conf: conf.clone(), program };
         redis.await_answer();
@@ -197,7 +210,7 @@ impl Redis {
     /// Starts the killed server again, with the data of the last [`Redis::save`], or empty.
     pub fn restart(&self) {
         let mut shell = as_server_user("sh");
-        run(shell.args(["-c", START, "start"]).arg(self.home.path()).arg(self.program));
+        run(shell.args(["-c", &start(), "start"]).arg(self.home.path()).arg(self.program));
         self.await_answer();
     }
 

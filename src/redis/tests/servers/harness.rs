@@ -29,10 +29,16 @@ pub fn are_installed(programs: &[&str]) -> bool {
     missing.is_none()
 }
 
+/// Returns the program that serves: `redis-server`, or the one that this variable names, such as `valkey-server`.
+pub fn server() -> String {
+    let program = std::env::var("PG_CACHE_TEST_REDIS_SERVER").ok();
+    program.filter(|program| !program.is_empty()).unwrap_or("redis-server".to_owned())
+}
+
 /// Leaves the test if there is no Redis, or if another program that the test needs is missing.
 macro_rules! needs_redis {
     ($($other:literal),*) => {
-        if !crate::harness::are_installed(&["redis-server", "redis-cli", $($other),*]) {
+        if !crate::harness::are_installed(&[&crate::harness::server(), "redis-cli", $($other),*]) {
             return;
         }
     };
@@ -165,7 +171,7 @@ fn launch(directory: &Path, port: u16, options: &Vec<String>) -> Child {
     // A killed server leaves its socket.
     let _ = std::fs::remove_file(&socket);
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "redis-server", "--port", &port.to_string(), "--unixsocket"])
+        .args(["--pdeathsig", "KILL", &server(), "--port", &port.to_string(), "--unixsocket"])
         .arg(&socket)
         .args(["--save", "", "--appendonly", "no", "--dir"])
         .arg(directory)

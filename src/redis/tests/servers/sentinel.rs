@@ -49,7 +49,7 @@ impl Sentinel {
 
 fn launch(file: &Path, directory: &Path) -> Child {
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "redis-server"])
+        .args(["--pdeathsig", "KILL", &crate::harness::server()])
         .arg(file)
         .args(["--sentinel", "--logfile"])
         .arg(directory.join("log"))
