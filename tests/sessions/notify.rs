@@ -380,6 +380,34 @@ fn a_prepared_transaction_changes_everything() {
     }
 }
 
+/// A crash between PREPARE TRANSACTION and its COMMIT loses the names of the changes. The commit must say that everything in the
+/// database has changed, also if the transaction was prepared before the crash, and the journal began a new life since.
+#[test]
+fn a_transaction_that_was_prepared_before_a_crash_changes_everything() {
+    let conf = Conf::preloaded().set("max_prepared_transactions", "5");
+    let cluster = cluster(&conf);
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE TABLE t (v int); SELECT cache_watch('t', '{watched}')").expect("objects");
+    for (number, change) in
+        ["SELECT cache_invalidate_tag('x')", "SELECT cache_set('a', '2')", "INSERT INTO t VALUES (1)"]
+            .iter()
+            .enumerate()
+    {
+        let prepare = format!("BEGIN; {change}; PREPARE TRANSACTION 'p{number}'");
+        session.batch_execute(&prepare).expect("it is prepared");
+    }
+    drop(session);
+    cluster.restart(Stop::Immediate, &conf);
+    let mut session = cluster.connect("postgres");
+    for number in 0..3 {
+        session.batch_execute("SELECT cache_set('other', '1')").expect("it sets");
+        let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+        session.batch_execute(&format!("COMMIT PREPARED 'p{number}'")).expect("it commits");
+        let kinds = format!("SELECT string_agg(DISTINCT kind, ',') FROM cache_changes({cursor})");
+        assert_eq!(one::<String>(&mut session, &kinds), "database", "{number}");
+    }
+}
+
 /// A role is not told of changes that it may not see. So whenever a role may lose or get a privilege, all caches that follow the
 /// journal must forget everything, in all databases if roles have changed.
 #[test]
@@ -426,6 +454,61 @@ fn a_space_that_only_its_option_names_tells_no_tags() {
     let found = drain(&mut listener, &mut writer);
     assert_eq!(names(&found, |payload| &payload["keys"]["told"]), ["a"]);
     assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
+}
+
+/// Invalidations at several rates per second all reach a listener by name, soon after the commit.
+#[test]
+fn no_invalidation_is_lost_at_any_rate() {
+    let cluster = with_extension();
+    let [mut writer, mut listener] = [(); 2].map(|()| cluster.connect("postgres"));
+    writer
+        .batch_execute("SELECT cache_grant('default', 'public', 'read')")
+        .expect("notifications have names");
+    listener.batch_execute("LISTEN pg_cache").expect("it listens");
+    writer.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+    drain(&mut listener, &mut writer);
+    let invalidate = writer.prepare("SELECT cache_invalidate_tag($1)").expect("it is prepared");
+    for (rate, count) in [(1, 3), (100, 300), (1000, 3000)] {
+        let sent = std::thread::scope(|scope| {
+            let listening = scope.spawn(|| {
+                let mut arrived = Vec::<(String, Instant)>::new();
+                let began = Instant::now();
+                while arrived.len() < count as usize && began.elapsed() < PATIENCE {
+                    let mut notifications = listener.notifications();
+                    let mut next = notifications.timeout_iter(Duration::from_millis(100));
+                    while let Some(notification) = next.next().expect("the connection lives") {
+                        let payload: Value =
+                            serde_json::from_str(notification.payload()).expect("it is JSON");
+                        let tags = names(&[payload], |payload| &payload["tags"]);
+                        arrived.extend(tags.into_iter().map(|tag| (tag, Instant::now())));
+                    }
+                }
+                arrived
+            });
+            let (began, mut sent) = (Instant::now(), Vec::new());
+            for number in 0..count {
+                std::thread::sleep((Duration::from_secs(1) * number / rate).saturating_sub(began.elapsed()));
+                sent.push(Instant::now());
+                writer.execute(&invalidate, &[&format!("{rate} {number}")]).expect("it invalidates");
+            }
+            let arrived = listening.join().expect("the listener lives");
+            let mut times: Vec<_> = sent
+                .iter()
+                .enumerate()
+                .map(|(number, sent)| {
+                    let tag = format!("{rate} {number}");
+                    let found = arrived.iter().find(|(arrived, _)| *arrived == tag);
+                    found.unwrap_or_else(|| panic!("{tag:?} is lost")).1.duration_since(*sent)
+                })
+                .collect();
+            times.sort();
+            times
+        });
+        let [half, most] = [0.5, 0.99].map(|part| sent[(sent.len() as f64 * part) as usize]);
+        println!("{rate} per second: p50 {half:?}, p99 {most:?}");
+        // Half of them come far sooner on an idle machine. A worker that was not woken would need a second.
+        assert!(half < Duration::from_millis(500), "{rate} per second: {half:?}");
+    }
 }
 
 /// A reader that was cut off for ten seconds, at 1000 changes per second, must get each change afterwards, and no reset.
