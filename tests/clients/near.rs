@@ -372,8 +372,8 @@ fn a_connection_that_is_cut_for_ten_seconds_costs_no_reset(language: Language) {
     }
 }
 
-/// A standby takes over while the near-cache is connected to the primary. The cache of the promoted server begins empty, so no value
-/// from before may stay, although the standby had the near-cache's connection before its promotion.
+/// A standby that the near-cache is connected to takes over. The cache of the promoted server begins empty, so no value from before
+/// may stay.
 fn a_promotion_leaves_no_value(language: Language) {
     let (primary, mut session) = cluster("8MB");
     let standby = Cluster::start(&Conf::preloaded());

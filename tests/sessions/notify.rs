@@ -186,8 +186,8 @@ const COMMITTERS: usize = 16;
 /// How many commits each of them makes.
 const COMMITS: usize = 1000;
 
-/// Lets 16 sessions commit as fast as they can, each commit with an invalidation. Returns the time of each commit, sorted. Panics if
-/// one fails.
+/// Lets 16 sessions commit as fast as they can, each commit with an invalidation. Returns the time of each commit, sorted. Panics
+/// if one fails.
 fn commit_at_once(cluster: &Cluster) -> Vec<Duration> {
     let mut times = std::thread::scope(|scope| {
         let committer = |number: usize| {

@@ -1,4 +1,5 @@
-//! The part `outward-off`: measures what the journal of changes costs while the broadcast is off, beside a server without a journal.
+//! The part `outward-off`: measures the cost of the journal of changes while the broadcast is off, beside a server without a
+//! journal.
 
 use super::CLIENTS;
 use super::contest::{BY_WORK, Contest, Lane, table};

@@ -64,8 +64,8 @@ enum Task {
     /// Keys from the journal, and the sets that the batch creates. If there is a number, Redis has all changes up to it once this
     /// task and all tasks before it are done.
     Changes(Option<u64>, Vec<SetId>),
-    /// The removal of the keys in the sets of some tags and relations. The fields are the sets, the bucket in which they were taken,
-    /// and the number up to which Redis then has all changes.
+    /// The removal of the keys in the sets of some tags and relations. The fields are the sets, the bucket in which they were
+    /// taken, and the number up to which Redis then has all changes.
     Sets(BTreeSet<SetId>, u64, u64),
     Scan,
     /// Keys that a scan has found, and the sets that the batch creates.

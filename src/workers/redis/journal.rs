@@ -72,8 +72,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Adds the sets of a tag or a relation to the wide change. Returns false if that is not possible, because it is full or belongs
-    /// to another database.
+    /// Adds the sets of a tag or a relation to the wide change. Returns false if the wide change is full, belongs to another
+    /// database, or is of another kind.
     fn take_set(&mut self, id: SetId) -> bool {
         match &mut self.wide {
             None => self.wide = Some(Wide::Sets(BTreeSet::from([id]))),
@@ -90,7 +90,7 @@ impl Changes {
     }
 }
 
-/// What a record of the journal means for Redis.
+/// The meaning of a record of the journal for Redis.
 enum Effect {
     Nothing,
     /// A key may have another value.

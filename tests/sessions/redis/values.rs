@@ -363,8 +363,8 @@ fn large_transactions_arrive_completely() {
     assert_eq!(held(&[&redis]).len(), 2500);
 }
 
-/// Redis needs a few round trips for the removal of the keys with many tags, and not some for each tag. The worker publishes the keys
-/// that one round trip has removed with one command, so the number of these commands tells. Fails if it grows with the tags.
+/// The keys with many tags are removed in a few round trips, and not in some for each tag. The worker publishes the keys that one
+/// round trip has removed with one command, so the number of these commands tells. Fails if it grows with the tags.
 #[test]
 fn many_tags_are_removed_together() {
     let (redis, _cluster, mut session) = with_redis();

@@ -233,6 +233,8 @@ impl State {
             let is_batch = |job: &Job| matches!(job.task, Task::Changes(_) | Task::Compare | Task::Refill);
             let is_last = !self.worker.jobs.iter().any(is_batch) || model.is(Variant::ForgetsRefusedSet);
             self.worker.is_known &= !(creates_set && is_last);
+            // Redis lacks the values of the batch. The worker waits before it writes them again, which the order of the steps allows.
+            self.worker.refill = Some(0);
         } else if answer.has_lost_set {
             match model.variant {
                 Variant::IgnoresLostSet => {}
