@@ -1,4 +1,5 @@
-//! The global allocator: memory comes from the system. If the system has none, small pieces come from a reserve.
+//! The global allocator of the library: memory comes from the system. If the system has none, small *pieces* come from a reserve. A
+//! piece is the memory of one allocation.
 //!
 //! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions.
 //! So two rules hold in this library:

@@ -1,6 +1,8 @@
 //! Reads in the tree of a query what its result depends on, before the query is planned. The rewriter has expanded views and
-//! policies in this tree, but the planner has not inlined functions, folded constants or removed anything yet. `observer.rs` keeps
-//! what the query reads and calls while it runs.
+//! policies in this tree, but the planner has not inlined functions, folded constants or removed anything yet.
+//!
+//! `pg/query/preparing.rs` calls this for a *fill*, which is a query whose result may be stored, and `client_statement.rs` for an
+//! observed statement of the client. `observer.rs` keeps what a fill reads and calls while it runs.
 
 #![allow(unsafe_code)]
 

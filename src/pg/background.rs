@@ -1,4 +1,6 @@
-//! Background workers: registering, starting and ending them, and waiting in them.
+//! Background workers: registering, starting and ending them, and waiting in them. `workers/` has the code of the workers: the
+//! launcher, a worker for each database, the worker of Redis, and workers that run *warmers*, which are queries whose results are
+//! stored before a session asks for them.
 //!
 //! A worker handles signals like a session: SIGTERM ends it at the next check for interrupts, SIGHUP makes it read the
 //! configuration again, and SIGUSR1 makes it absorb barriers, without which DROP DATABASE of any database would hang. All of these

@@ -2,9 +2,9 @@
 //! the same OID in all versions of PostgreSQL that have it.
 //!
 //! The result of an immutable function depends on its arguments alone. The result of a stable function may also depend on rows,
-//! definitions, the role, settings, the clock, which a result of a query varies on or expires by, or on other state of the server.
-//! The lists below name all stable functions of PostgreSQL 15 to 18 that SQL can call; `tests/sessions/seen.rs` finds those that
-//! are missing.
+//! definitions, the role, settings or the clock, for which pg_cache has rules, or on other state of the server, which nothing
+//! tracks. A result of a query that calls a function of the last kind is not stored. The lists below name all stable functions of
+//! PostgreSQL 15 to 18 that SQL can call; `tests/sessions/seen.rs` finds those that are missing.
 
 /// The dependencies of a stable built-in function besides arguments, rows, definitions and the role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ impl Traits {
         self.0 & Self::CLOCK != 0
     }
 
-    /// Returns whether `cache_fetch` refuses the function. It refuses fewer functions than [`Self::reads_state`] tells.
+    /// Returns whether `cache_fetch` refuses the function. `cache_fetch` refuses only functions whose results no later change
+    /// invalidates, so these are fewer than those of [`Self::reads_state`].
     #[inline]
     pub fn is_untracked(self) -> bool {
         self.0 & Self::UNTRACKED != 0
@@ -78,7 +79,8 @@ const fn add(mut traits: [u8; 6402], flags: u8, lists: &[&[u32]]) -> [u8; 6402] 
     traits
 }
 
-// Functions whose results depend on arguments, rows, definitions, the role, and settings that every result varies on.
+// Functions whose results depend on arguments, rows, definitions, the role, and the settings that the key of every result contains
+// (`environment/digest.rs`).
 
 /// Dates, times and intervals, and their text.
 const DATES: &[u32] = &[
@@ -115,7 +117,7 @@ const SURROUNDINGS: &[u32] = &[
     2706, 2707, 2708, 2709, 2710, 3427, 3759,
 ];
 
-// Functions whose results depend on what results vary on or expire by only if they are called.
+// Functions that read any setting by its name, and functions that read the clock.
 
 /// `pg_client_encoding`, `current_setting` and `pg_settings_get_flags`.
 const SETTINGS: &[u32] = &[810, 2077, 3294, 6240];
@@ -127,7 +129,7 @@ const CLOCK: &[u32] = &[
     2597, 2647, 2648, 3204, 3205, 3209, 3475, 3490, 3491, 3834, 3960, 3961, 4231, 6336, 6338,
 ];
 
-// Functions whose results depend on other state of the server.
+// Functions whose results depend on other state of the server, which nothing tracks.
 
 /// Statistics of the server, and the times of its start.
 const STATISTICS: &[u32] = &[
@@ -174,8 +176,8 @@ const FILES: &[u32] =
 /// Whole tables, schemas and databases as XML.
 const XML: &[u32] = &[2923, 2926, 2929, 2933, 2934, 2935, 2936, 2937, 2938];
 
-/// The functions that `cache_fetch` refuses, because no fence covers what they read: indexes, files, constraints, triggers,
-/// statistics, publications, replication origins and slots, new schemas, and names of relations.
+/// The functions that `cache_fetch` refuses, because no change of what they read invalidates a stored result: indexes, files,
+/// constraints, triggers, statistics, publications, replication origins and slots, new schemas, and names of relations.
 ///
 /// In this order: `pg_indexam_has_property`, `pg_index_has_property`, `pg_index_column_has_property`, `regclass`,
 /// `pg_get_constraintdef`, `pg_get_indexdef`, `pg_get_triggerdef`, `pg_get_serial_sequence`, `pg_table_is_visible`,

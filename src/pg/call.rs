@@ -1,4 +1,6 @@
-//! Tells by its definition what the call of a function means for the result of a query.
+//! Tells by the definition of a function what a call of it means for the result of a query: whether the result may depend on the
+//! clock, on settings, on the state of the server, or on more than pg_cache can follow. `analysis.rs` asks this for the calls in
+//! the tree of a query, and `function.rs` for the calls while it runs.
 
 #![allow(unsafe_code)]
 
@@ -12,9 +14,11 @@ pub struct Call {
     pub server_state: bool,
     /// The function is in a language that pg_cache cannot follow.
     pub foreign_language: bool,
+    /// The function may read settings by their names.
     pub reads_settings: bool,
+    /// The function may read the clock.
     pub reads_clock: bool,
-    /// The function is not a built-in one, and pg_cache cannot know what names it uses.
+    /// The function is neither built in nor in the language `internal` or `c`, so pg_cache cannot know what names it uses.
     pub user_function: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Reads and writes the extension's own tables. Reads scan a table as the server scans its catalogs. Writes run as the tables'
-//! owner.
+//! Reads and writes the extension's own tables (`sql/schema.sql`): spaces, grants, watches, warmers and events. Reads scan a table
+//! as the server scans its catalogs. Writes run as the tables' owner.
 //!
 //! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the
 //! tables, a role, a membership or a database has changed. The session learns it from an invalidation message, as for any changed
@@ -105,7 +105,7 @@ local! {
     static WATCHING: Cell<bool> = Cell::new(false);
     /// The OIDs of the tables, once they have been found; 0 before.
     static TABLES: Cell<[u32; 5]> = Cell::new([0; 5]);
-    /// Whether the library is known to serve the version of the extension.
+    /// Whether the library is known to serve the version of the extension in this database (`version.rs`).
     static SERVED: Cell<bool> = Cell::new(false);
 }
 
@@ -218,9 +218,8 @@ pub fn require_library() -> Result<(), Refused> {
 }
 
 /// Returns the OID of the extension's schema, if it belongs to the extension and the library serves the extension's version. Slower
-/// than [`schema`]. A caller that writes to tables of
-/// the schema must ask this: after DROP EXTENSION, another role may have created a schema of this name, with tables like the
-/// extension's.
+/// than [`schema`]. A caller that writes to tables of the schema must ask this: after DROP EXTENSION, another role may have created
+/// a schema of this name, with tables like the extension's.
 pub fn schema_of_extension() -> Option<u32> {
     let schema = schema().filter(|_| require_served().is_ok())?;
     // SAFETY: looks up a catalog.

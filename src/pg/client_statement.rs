@@ -1,5 +1,5 @@
-//! Watches the plain SELECTs of the client while `pg_cache.observe` is on. Reports to one watcher when each of them begins, and
-//! when it has run to its end. The statement does not change: neither its plan nor its result nor its errors.
+//! Watches the plain SELECTs of the client while `pg_cache.observe` is on. Reports to one watcher (`query/observe.rs`) when each of
+//! them begins, and when it has run to its end. The statement does not change: neither its plan nor its result nor its errors.
 //!
 //! A *plain SELECT* is a statement of the client, or a prepared statement that the client executes. Statements inside of functions,
 //! of DO blocks and of other commands (`EXPLAIN`, `COPY`, `CREATE TABLE AS`, `DECLARE CURSOR`) do not count, and neither do
@@ -331,7 +331,7 @@ fn forget() {
     observer::take_statement();
 }
 
-/// Forgets the statement if it began in the transaction or savepoint that is being rolled back. Cannot fail.
+/// Called when a transaction or a savepoint is rolled back. Forgets the statement if it began in it. Cannot fail.
 #[inline]
 pub fn undone() {
     if CURRENT.get() != 0 && STATE.with_borrow(|state| state.as_ref().is_none_or(has_begun_here)) {
@@ -344,7 +344,7 @@ fn has_begun_here(state: &State) -> bool {
     state.depth >= transaction::depth()
 }
 
-/// Forgets the statement at the end of the transaction. Cannot fail.
+/// Called at the end of the transaction. Forgets the statement. Cannot fail.
 #[inline]
 pub fn over() {
     if CURRENT.get() != 0 {

@@ -1,9 +1,9 @@
-//! Time in ticks of 50 ms that never go back, even if the system's clock is changed.
+//! The clock by which cached values expire: time in ticks of 50 ms that never go back, even if the system's clock is changed.
 //!
 //! A clock is known by the moment at which it *began*, in milliseconds on the clock of [`now_ms`]: this is the argument `began_ms`
 //! of the functions here. All processes of a server use the same one.
 //!
-//! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after
+//! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: a value is never served after
 //! its time.
 
 use rustix::fs::{Mode, OFlags, open};

@@ -1,4 +1,5 @@
-//! The identity of this server among all servers.
+//! The identity of this server among all servers. The worker of Redis gives its connections this name, so that a later worker of
+//! the same server can end them (`workers/redis/copier.rs`).
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! A condition variable of the server in shared memory, with a mark beside it that says whether sessions may be waiting.
+//! A condition variable of the server in shared memory, on which sessions wait for a change of a key (`queue.rs`). Beside it is a
+//! *mark*, a word that says whether sessions may be waiting.
 //!
 //! After a change of a key, a session reads the mark. If it is not set, the session does nothing more: a condition without waiters
 //! costs only that.

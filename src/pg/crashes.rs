@@ -1,5 +1,6 @@
-//! Pauses of warmers after a crash. Without a pause, a warmer whose query crashes the server would crash it again after each
-//! recovery, and no administrator could drop the warmer.
+//! Pauses of warmers after a crash. A *warmer* is a query that a background worker runs again and again to keep its result stored
+//! (`workers/warming.rs`). Without a pause, a warmer whose query crashes the server would crash it again after each recovery, and
+//! no administrator could drop the warmer.
 //!
 //! When a process has crashed, the postmaster ends all other processes and creates shared memory anew. The postmaster's own memory
 //! stays, so it has the number of crashes, and the warmers that ran at the last crash. A new postmaster starts with no crashes.
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// The pause of all warmers after the first crash, in milliseconds.
 const PAUSE_MS: u64 = 10_000;
+/// The longest pause, in milliseconds.
 const PAUSE_MS_MAX: u64 = 600_000;
 /// A warmer that ran at the crash rests for this many pauses.
 const SUSPECT_PAUSES: u64 = 6;

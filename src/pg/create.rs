@@ -1,4 +1,8 @@
-//! Creates cached views and the wrappers of functions, by statements of SQL with the privileges of the current role.
+//! Creates the views of `cache_create_view` and the wrappers of `cache_wrap`, by statements of SQL with the privileges of the
+//! current role. A cached view is a pair: a hidden view with the query, and a public one that reads the stored rows of the hidden
+//! one. A wrapper has the arguments of a function, and returns the stored result of a call.
+//!
+//! Statements are made by `pg_catalog.format`, so the server quotes all names and literals.
 
 #![allow(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! Notices that a fill (`observer.rs`) reads from a cursor that was opened before it. The rows of such a cursor belong to an older
-//! snapshot, and other sessions do not have the cursor.
+//! Notices that a *fill*, a query whose result may be stored (`observer.rs`), reads from a cursor that was opened before it. Such a
+//! result must not be stored: the rows of the cursor belong to an older snapshot, and other sessions do not have the cursor.
 //!
 //! The server keeps the rows of some cursors when it closes their plans, such as a cursor `WITH HOLD` after its transaction.
-//! Reading from these is not noticed.
+//! Reading from these is not noticed here; `query/cursors.rs` counts them instead.
 
 #![allow(unsafe_code)]
 

@@ -1,7 +1,8 @@
-//! Reports changes of definitions where the server makes them, in the object access hook, whether a command or C code makes them.
-//! `command/` sees only commands, but an extension may create objects, a command may create further objects along with its own,
-//! and dropping an object drops its dependents. The hook in turn does not see all changes: GRANT does not call it, for instance, so
-//! `command/` reports those by command.
+//! Reports changes of *definitions*, on which the meaning of queries depends: relations, functions, types, schemas, roles and the
+//! like. It sees them where the server makes them, in the object access hook, whether a command or C code makes them. `command/`
+//! sees only commands, but an extension may create objects, a command may create further objects along with its own, and dropping
+//! an object drops its dependents. The hook in turn does not see all changes: GRANT does not call it, for instance, so `command/`
+//! reports those by command.
 //!
 //! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary
 //! tables, the transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed

@@ -1,8 +1,9 @@
 //! Watches the executor: the hook runs when a plan starts.
 //!
-//! During a fill, the hook reports the relations of the plan (`observer.rs`). Outside of fills, it checks only whether a fill is
-//! running and whether the plan writes to a system catalog, and it restores one flag (`restore_prepared_functions`). A write to a
-//! catalog that all databases share takes the same locks as a harmless command, so the hook must report it (`definition.rs`).
+//! During a *fill*, which is a query whose result may be stored, the hook reports the relations of the plan (`observer.rs`).
+//! Outside of fills, it checks only whether a fill is running and whether the plan writes to a system catalog, and it restores one
+//! flag (`restore_prepared_functions`). A write to a catalog that all databases share takes the same locks as a harmless command,
+//! so the hook must report it (`definition.rs`).
 
 #![allow(unsafe_code)]
 
@@ -43,7 +44,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
             note_targets((*query).plannedstmt);
         }
         if observer::is_filling() {
-            attend(query);
+            report_plan(query);
         }
         // If the plan's start ends in an error, this value is not restored, and the functions that it has prepared count.
         let prepared = observer::prepared_functions();
@@ -76,11 +77,11 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
 /// for one check only.
 #[cold]
 #[inline(never)]
-unsafe fn attend(query: *mut pg_sys::QueryDesc) {
+unsafe fn report_plan(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as in `start`.
     unsafe {
         cursor::note_start(query);
-        see((*query).plannedstmt);
+        note_plan((*query).plannedstmt);
         if (*(*query).plannedstmt).parallelModeNeeded
             && observer::calls_functions()
             && !observer::note_workers()
@@ -107,7 +108,7 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
 
 /// Notes what a plan reads, and whether it writes or locks rows.
 #[pg_guard]
-unsafe extern "C-unwind" fn see(plan: *const pg_sys::PlannedStmt) {
+unsafe extern "C-unwind" fn note_plan(plan: *const pg_sys::PlannedStmt) {
     let mut seen = Seen { plans: 1, ..Seen::default() };
     // SAFETY: a plan's lists hold nodes of these types. The plans of subqueries are in a list of their own.
     unsafe {
@@ -116,15 +117,15 @@ unsafe extern "C-unwind" fn see(plan: *const pg_sys::PlannedStmt) {
         };
         seen.locks_rows = nodes::<pg_sys::PlanRowMark>((*plan).rowMarks).any(locks);
         seen.writes = (*plan).commandType != pg_sys::CmdType::CMD_SELECT || (*plan).hasModifyingCTE;
-        see_node((*plan).planTree, &mut seen);
-        nodes::<pg_sys::Plan>((*plan).subplans).for_each(|plan| see_node(*plan, &mut seen));
-        seen.lost |= see_relations(plan, &mut seen).is_err();
+        note_plan_node((*plan).planTree, &mut seen);
+        nodes::<pg_sys::Plan>((*plan).subplans).for_each(|plan| note_plan_node(*plan, &mut seen));
+        seen.lost |= note_relations(plan, &mut seen).is_err();
     }
     observer::with_fill(|fill| fill.add(&seen));
 }
 
 /// Notes the relations of a plan, and separately those that are in it only as parts of other relations.
-unsafe fn see_relations(plan: *const pg_sys::PlannedStmt, seen: &mut Seen) -> Result<(), TryReserveError> {
+unsafe fn note_relations(plan: *const pg_sys::PlannedStmt, seen: &mut Seen) -> Result<(), TryReserveError> {
     /// The index of a relation in the range table of the plan, counted from 1, and that of the relation of which it is a part.
     struct Part {
         index: u32,
@@ -187,7 +188,7 @@ unsafe fn see_relations(plan: *const pg_sys::PlannedStmt, seen: &mut Seen) -> Re
 }
 
 /// Notes whether a plan uses TABLESAMPLE, or reads `xmin`, `xmax`, `cmin` or `cmax`.
-unsafe fn see_node(plan: *const pg_sys::Plan, seen: &mut Seen) {
+unsafe fn note_plan_node(plan: *const pg_sys::Plan, seen: &mut Seen) {
     use pg_sys::NodeTag::*;
     if plan.is_null() {
         return;
@@ -202,7 +203,7 @@ unsafe fn see_node(plan: *const pg_sys::Plan, seen: &mut Seen) {
                 std::ptr::null_mut()
             }
             T_SubqueryScan => {
-                see_node((*plan.cast::<pg_sys::SubqueryScan>()).subplan, seen);
+                note_plan_node((*plan.cast::<pg_sys::SubqueryScan>()).subplan, seen);
                 std::ptr::null_mut()
             }
             T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
@@ -213,9 +214,9 @@ unsafe fn see_node(plan: *const pg_sys::Plan, seen: &mut Seen) {
         let none = std::ptr::null_mut();
         let reads = |list: *mut pg_sys::List| reads_system_columns(list.cast(), none);
         seen.system_columns |= reads((*plan).targetlist) || reads((*plan).qual);
-        see_node((*plan).lefttree, seen);
-        see_node((*plan).righttree, seen);
-        nodes::<pg_sys::Plan>(inner).for_each(|plan| see_node(*plan, seen));
+        note_plan_node((*plan).lefttree, seen);
+        note_plan_node((*plan).righttree, seen);
+        nodes::<pg_sys::Plan>(inner).for_each(|plan| note_plan_node(*plan, seen));
     }
 }
 

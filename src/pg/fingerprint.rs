@@ -1,4 +1,5 @@
 //! Digests of everything outside of the database that stored values depend on: the programs that computed them, and settings.
+//! `restart.rs` loads a saved cache only if both digests are the same as when the cache was saved.
 
 #![allow(unsafe_code)]
 

@@ -4,7 +4,7 @@
 //! while the command waits for a lock. So the names are looked up again after the command. If a name still stands for the same
 //! relation, that is the one that the command has changed.
 //!
-//! The same memory keeps other objects that a command names, until it is over.
+//! The same memory keeps other objects that a command names, until the command is over. Only `command/` uses this file.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,7 @@
-//! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the
-//! functions that keep the types they have looked up once. A moment is a *stamp* here, a number on the clock of changes
-//! (`docs/architecture.md`).
+//! Tracks the functions that this session calls. It knows since when the session has compiled functions: the compiled form may keep
+//! what a name or a type meant then. It also finds the functions that keep the types they have looked up once. A moment is a
+//! *stamp* here, a number on the clock of changes: each committing transaction that changes a dependency of cached values draws a
+//! new one.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +15,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 local! {
-    /// A moment before the session compiled its first function, by calling or creating one. None before that.
+    /// A moment from before the session compiled its first function, by calling or creating one. None if it has compiled none.
     static FIRST_COMPILED: Cell<Option<Stamp>> = Cell::new(None);
 }
 

@@ -1,4 +1,5 @@
-//! Accepts the catalog invalidations of other sessions, and drops the session's cached plans and catalog data before a fill.
+//! Accepts the catalog invalidations of other sessions, and drops the session's cached plans and catalog data before a query runs
+//! whose result may be stored (`query/run.rs`). Otherwise the result could be computed with an outdated plan.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written.
+//! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written: at the commit,
+//! `store/transaction/table_writes.rs` invalidates the values that depend on these.
 //!
 //! Every write locks its relation in a mode that no mere reader takes. The transaction holds the lock until it ends, except on most
 //! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a

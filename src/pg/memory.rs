@@ -1,4 +1,5 @@
-//! Allocations that can fail: memory of the running statement, and Rust lists and copies whose size comes from data.
+//! Allocations that can fail without ending the process (`allocator.rs` says why that matters): memory of the running statement,
+//! and Rust lists and copies whose size comes from data.
 //!
 //! Memory of the statement is requested in a mode in which the server returns null instead of raising an error. There are two
 //! reasons. First, a call that may raise an error must go through pgrx's guard, which costs more than the allocation of a small

@@ -1,11 +1,12 @@
 //! Compares two multisets of values without keeping the values: by the number of values, and by the sums of two hashes of each
 //! value. The sums do not depend on the order. The chance that two different multisets count as equal is about one in 2^128.
+//! `query/verify.rs` compares the rows of a stored result with those of a new run in this way.
 
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use std::hash::Hasher;
 
-/// The number of values, and the sums of their hashes.
+/// A multiset of values, reduced to the number of the values and the sums of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Multiset {
     count: u64,

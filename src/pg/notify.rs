@@ -1,4 +1,4 @@
-//! Notifications: what NOTIFY does, for a background worker.
+//! Notifications: what the command NOTIFY does, for the background worker that reports changes in the cache (`workers/sending.rs`).
 
 #![allow(unsafe_code)]
 

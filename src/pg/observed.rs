@@ -1,5 +1,6 @@
-//! The part of shared memory for observed statements (`query/observe.rs`). For each role and statement, it holds how often the
-//! statement ran, how many of these calls would have been hits, and the text of the statement.
+//! The part of shared memory for observed statements. With `pg_cache.observe`, pg_cache finds out for the statements of the client
+//! which of them would have been hits (`query/observe.rs`). For each role and statement, the table holds how often the statement
+//! ran, how many of these calls would have been hits, and the text of the statement.
 //!
 //! The table has sets of [`WAYS`] places. The hash of a statement chooses its set. If all places of the set are taken, the
 //! statement that ran least recently loses its place. So a call looks at [`WAYS`] places only.
@@ -25,7 +26,8 @@ const REASON_WORDS: usize = 16;
 pub const TEXT_BYTES_MAX: usize = TEXT_WORDS * 8;
 /// The most bytes of a reason.
 pub const REASON_BYTES_MAX: usize = REASON_WORDS * 8;
-/// The most tables for which a statement has a count of invalidations.
+/// The most tables for which a statement has a count of invalidations. A *culprit* is a table whose change has invalidated the
+/// result that the statement would have had.
 const CULPRITS: usize = 4;
 
 /// A statement of a role in a database.

@@ -1,10 +1,10 @@
 //! Collects what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of
 //! functions, and every function that a plan prepares to call.
 //!
-//! Only *fills* are observed: queries whose results may be stored (`query/fill.rs`). The query of a fill may call `cache_fetch`
-//! itself, so fills can be nested. `executor.rs` and `definition.rs` report what they notice, and this file keeps it
-//! for the running fills. Each observed relation becomes a *fence* of the result (`docs/architecture.md`), by which a later change
-//! of the relation invalidates it.
+//! Only *fills* are observed: queries whose results may be stored (`query/fill.rs`), and observed statements of the client
+//! (`client_statement.rs`). The query of a fill may call `cache_fetch` itself, so fills can be nested. `executor.rs` and
+//! `definition.rs` report what they notice, and this file keeps it for the running fills. Each observed relation becomes a *fence*
+//! of the result (`docs/architecture.md`), by which a later change of the relation invalidates it.
 
 use super::call::Call;
 use super::local::local;

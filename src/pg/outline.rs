@@ -1,5 +1,6 @@
-//! Finds out from the syntax of a statement whether it is a query, and which relations it changes. This file parses a text and does
-//! not analyze it, because it reads texts of `pg_stat_statements`, whose parameters have no types.
+//! Finds out from the syntax of a statement whether it is a query, and which relations it changes, for `cache_advise`
+//! (`query/advise/`). This file parses a text and does not analyze it, because it reads texts of `pg_stat_statements`, whose
+//! parameters have no types.
 
 #![allow(unsafe_code)]
 

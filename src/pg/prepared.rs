@@ -1,6 +1,7 @@
-//! Prepared transactions: this library's records of them in shared memory, and the server's own data about them. A record holds the
-//! *fences* (`docs/architecture.md`) and the keys that COMMIT PREPARED will invalidate, and the relations whose locks it ignores.
-//! `store/transaction/prepared/` uses it.
+//! Prepared transactions: this library's records of them in shared memory, and the server's own data about them. Another session
+//! may commit a prepared transaction, so the record holds what COMMIT PREPARED must invalidate: *fences*, the words that tell when
+//! a dependency of values last changed (`docs/architecture.md`), and keys. It also holds relations that the transaction has locked
+//! as a writer, but in which it has changed no rows. `store/transaction/prepared/` uses it.
 //!
 //! ```text
 //! head      number of records without a name                   a word
@@ -12,8 +13,8 @@
 //! taken. (A walk that writes to the journal may set the latches of background workers.) The head must only be accessed as an
 //! atomic.
 //!
-//! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction
-//! that was prepared before has no record.
+//! A saved cache comes with these records (`restart.rs`). When the server starts without a saved cache, the table is empty: a
+//! transaction that was prepared before has no record.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Functions of debug builds that tell tests what was seen of a query.
+//! Functions of debug builds that tell tests what was observed of a query (`observer.rs`), and which built-in functions the lists
+//! contain. `tests/sessions/seen.rs` calls them.
 
 #![allow(unsafe_code)]
 
@@ -7,9 +8,9 @@ use pgrx::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 
-/// Runs a query as a fill does (`query/fetch.rs`), and returns what was seen, in three lines: what the query does, the relations
-/// whose rows it depends on, and the relations that it names. A parameter of the query, if it has one, has the type `kind` and is
-/// null. (`CREATE FUNCTION … AS '$libdir/pg_cache', 'seen_of_wrapper'`)
+/// Runs a query as `cache_fetch` does (`query/fetch.rs`), and returns what was seen, in three lines: what the query does, the
+/// relations whose rows it depends on, and the relations that it names. A parameter of the query, if it has one, has the type
+/// `kind` and is null. (`CREATE FUNCTION … AS '$libdir/pg_cache', 'seen_of_wrapper'`)
 #[pg_extern(sql = false)]
 fn seen_of(text: &CStr, kind: pg_sys::Oid) -> String {
     if observer::has_prepared_untracked() {

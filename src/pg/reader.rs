@@ -1,4 +1,5 @@
-//! A query that reads one relation with the privileges of another role, as the server does for the relations of a view.
+//! A query that reads one relation with the privileges of another role, as the server does for the relations of a view. A cached
+//! view needs this: its hidden view is read with the privileges of the role that owns the public one (`view_owner.rs`).
 
 #![allow(unsafe_code)]
 

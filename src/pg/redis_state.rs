@@ -1,7 +1,8 @@
-//! The state of the Redis worker in shared memory, for views and findings.
+//! The state of the worker that copies values to Redis (`workers/redis/`), in shared memory. The view `cache_workers` and the
+//! health check (`store/health.rs`) show it.
 //!
 //! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A
-//! reader may see parts of two error texts; the text says only what an operator should know.
+//! reader may also see parts of two error texts. That does no harm, because no code decides by the text.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,15 +13,15 @@ const TEXT_WORDS: usize = 32;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct RedisState {
-    /// 1 while Redis answers: from the first job after `Connect` on.
+    /// 1 while Redis answers: from the first successful job on a connection on.
     pub is_connected: AtomicU64,
     /// The tick of the last change of `is_connected`, or of the start of the worker.
     pub since: AtomicU64,
-    /// The number of the journal up to which Redis has confirmed all changes.
+    /// The number of the journal (the ring of records of changes) up to which Redis has confirmed all changes.
     acked: AtomicU64,
     /// 1 while the worker compares keys or refills, because it does not know the keys that have changed.
     is_comparing: AtomicU64,
-    /// How often the worker has begun a resync (`workers/redis/mod.rs`) since it started.
+    /// How often the worker has begun a resync since it started: a comparison of all keys with the cache (`workers/redis/mod.rs`).
     pub resyncs: AtomicU64,
     /// The tick at which Redis last refused a value, as a rule because it was full; 0 if never.
     pub refused: AtomicU64,

@@ -1,8 +1,8 @@
-//! The file that keeps the cache while the server is stopped.
+//! The file that keeps the cache while the server is stopped. `restart.rs` decides when it is written and read.
 //!
 //! ```text
 //! header    4 kB   magic, format, checksums, identity, sizes, state          `Header`
-//! region           the shared memory of the tier, byte by byte; parts with free blocks only are holes
+//! region           the shared memory of the cache, byte by byte; parts with free blocks only are holes
 //! prepared         the records of prepared transactions
 //! ```
 //!

@@ -1,5 +1,6 @@
 //! Determines the meaning of a relation for the cache: what a write to it invalidates ([`of`]), and whether a cached value may
-//! depend on it. Each session remembers the answers of [`of`] until the server reports a change of the relation.
+//! depend on it. A write to a table also invalidates values that depend on its *ancestors*, the tables above it in partition and
+//! inheritance trees. Each session remembers the answers of [`of`] until the server reports a change of the relation.
 
 #![allow(unsafe_code)]
 

@@ -1,8 +1,9 @@
-//! The trigger that reports each changed row of a table: this file creates it, drops it, and reads the row of a call.
+//! The trigger that reports each changed row of a table: this file creates it, drops it, and reads the row of a call. A watch with
+//! placeholders, such as the tag `order:{id}`, needs it: `store/row_tags.rs` makes the tags of a changed row, and invalidates them.
 //!
-//! The trigger is an internal one, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it out, and
-//! `ALTER TABLE … DISABLE TRIGGER USER` does not stop it. The server calls it after the statement, once for each changed row, also
-//! in a session with `session_replication_role = replica`. DROP of the table or of the trigger's function drops the trigger, too.
+//! The trigger is an internal one, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it out, and `ALTER
+//! TABLE … DISABLE TRIGGER USER` does not stop it. The server calls it after the statement, once for each changed row, also in a
+//! session with `session_replication_role = replica`. DROP of the table or of the trigger's function drops the trigger, too.
 
 #![allow(unsafe_code)]
 

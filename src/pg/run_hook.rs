@@ -1,4 +1,5 @@
-//! The hook in which the server runs a plan. Its signature differs between the versions, so a macro defines our hooks.
+//! The hook in which the server runs a plan that has started. Its signature differs between the versions, so a macro defines our
+//! hooks: those of `client_statement.rs` and `cursor.rs`.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Guesses the next keys of a table scan, so that their entries can be prefetched.
+//! Guesses the next keys of a table scan, such as in `SELECT cache_get(key) FROM t`, so that their entries in the cache can be
+//! prefetched.
 //!
 //! A scan passes the rows of a page in place, one after the other. Rows of equal length therefore lie at equal distances: if two
 //! successive distances between keys are equal, the next key lies at the same distance again. `store/prefetch.rs` can look for that

@@ -61,7 +61,7 @@ pub struct SegmentRow<'r> {
     /// A number that all parts of a value share. Each saver numbers its values from 1 on, so values of different savers may have
     /// the same number: a reader also checks that each part follows the one before it.
     pub item: i64,
-    /// When the value was read from its source, on the clock of changes (`docs/architecture.md`).
+    /// The stamp: a number of the clock of changes (`docs/architecture.md`) that was taken before the value was computed.
     pub stamp: i64,
     /// How long the value took to compute, in microseconds.
     pub cost: i64,

@@ -1,4 +1,5 @@
-//! The session as a process of the server. It is identified by its process id, and it can run a function at its end.
+//! The session as a process of the server. It is identified by its process id, and it can run a function at its end. Other files
+//! ask here whether the process behind an id in shared memory is still alive.
 
 #![allow(unsafe_code)]
 

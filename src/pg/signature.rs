@@ -1,4 +1,6 @@
-//! The signature of a function, and queries that call it by its types.
+//! The signature of a function of the user, and queries that call the function with typed parameters. `cache_call` runs such a
+//! query and stores its value; `cache_wrap` makes a wrapper with the same arguments, which runs it and stores its rows
+//! (`create.rs`).
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Sizes in bytes, written as PostgreSQL writes the sizes of its settings: `10MB`, `1.5GB`, `1000000`.
+//! Sizes in bytes, written as PostgreSQL writes the sizes of its settings: `10MB`, `1.5GB`, `1000000`. Options of spaces such as
+//! `quota` are sizes.
 //!
 //! `Size` is the SQL type `pgcache.size`. A literal of any kind is read by the type's input function, and `sql/schema.sql` has
 //! casts from numbers and texts. So a caller can pass `1000000`, `'10MB'` or a parameter without a cast.

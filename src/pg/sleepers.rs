@@ -1,4 +1,5 @@
-//! The background workers that sleep until something changes: words in shared memory by which a commit wakes them.
+//! The background workers that sleep until something changes in the cache: words in shared memory by which a commit wakes them. A
+//! worker that sends notifications follows one database, and the worker of Redis follows all.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 

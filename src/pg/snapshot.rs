@@ -1,8 +1,9 @@
 //! Decides whether the snapshot of the running statement is newer than a given moment. A *moment* is a time on the system's clock,
 //! in microseconds since 2000 (`clock::statement_clock`).
 //!
-//! A value that is stored under a lease is as new as the lease only if it was computed on a snapshot that was taken after the lease
-//! was acquired. Either of two facts proves that:
+//! A *lease* is the right of a caller to compute a value and to set it (`cache_acquire`). A value that is stored under a lease is
+//! as new as the lease only if it was computed on a snapshot that was taken after the lease was acquired. Either of two facts
+//! proves that:
 //!
 //! - *The statement began later.* All snapshots of a client's message are taken after the message arrived. All snapshots of a
 //!   cursor, which may outlive its message, are taken after the cursor was opened. (`store/transaction/safe_stamp.rs` handles
@@ -128,8 +129,8 @@ impl EarlierTransactions {
 
     /// Returns whether all these transactions have ended. Must be called within a transaction.
     pub fn have_ended(self) -> bool {
-        // SAFETY: called within a transaction. The server returns a snapshot of its own, with the transactions of all databases. The
-        // second function compares two numbers.
+        // SAFETY: called within a transaction. The server returns a snapshot of its own, with the transactions of all databases.
+        // The second function compares two numbers.
         unsafe { !pg_sys::TransactionIdPrecedes((*pg_sys::GetLatestSnapshot()).xmin, self.end) }
     }
 }

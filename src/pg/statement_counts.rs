@@ -1,6 +1,6 @@
-//! Reads what the server and its extensions have counted: statements in `pg_stat_statements` and in the view of the observing mode,
-//! and changed rows of tables. Every query in this file runs with the rights of the caller, and names all objects with their
-//! schemas. The functions raise the errors of the server, for instance if the caller may not read a view.
+//! Reads what the server and its extensions have counted, for `cache_advise`: statements in `pg_stat_statements` and in the view
+//! `cache_observed`, and changed rows of tables. Every query in this file runs with the rights of the caller, and names all objects
+//! with their schemas. The functions raise the errors of the server, for instance if the caller may not read a view.
 
 use super::memory;
 use super::varlena::OwnedText;

@@ -1,4 +1,6 @@
-//! Runs a function in a subtransaction, as PL/pgSQL runs a block with an EXCEPTION clause.
+//! Runs a function in a subtransaction, as PL/pgSQL runs a block with an EXCEPTION clause. After an error, the subtransaction is
+//! rolled back, so the transaction can go on. The verification of hits, observed statements and `cache_advise` run queries in this
+//! way.
 
 #![allow(unsafe_code)]
 

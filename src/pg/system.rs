@@ -1,5 +1,6 @@
-//! Reads the server's own catalogs by their indexes. The server's caches cannot answer these questions, because a row is just being
-//! written, or because this transaction has changed it.
+//! Reads the server's own catalogs by their indexes: the rows of an object before this transaction, before the running command, and
+//! as they are written now ([`When`]). `altered.rs` and `relation.rs` compare them. The server's caches cannot answer these
+//! questions, because a row is just being written, or because this transaction has changed it.
 
 #![allow(unsafe_code)]
 

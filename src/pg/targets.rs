@@ -1,4 +1,5 @@
-//! Collects the relations that plans and commands name as their targets: a test oracle, in debug builds only.
+//! Collects the relations that plans and commands name as their targets. This is a check of the library by itself, in debug builds
+//! only, so every test runs it.
 //!
 //! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
 //! commands that the transaction runs. Each commit compares both (`check_targets_are_fenced` in `store/transaction/table_writes/`):

@@ -1,6 +1,6 @@
-//! A process of the server with a second thread. The second thread must never call the server (`local.rs` refuses it the state of
-//! the session). The server's signal handlers must run in the first thread only, and the process must end although the other thread
-//! runs.
+//! A process of the server with a second thread: the worker of Redis, whose second thread talks to Redis (`src/redis/`). The second
+//! thread must never call the server (`local.rs` refuses it the state of the session). The server's signal handlers must run in the
+//! first thread only, and the process must end although the other thread runs.
 
 #![allow(unsafe_code)]
 

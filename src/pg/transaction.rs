@@ -1,4 +1,5 @@
-//! The state of this session's transaction: its id, its command, its savepoint, its isolation level.
+//! The state of this session's transaction, as the server knows it: its id, its command, its savepoint, its isolation level. The
+//! changes that the transaction has made in the cache are in `store/transaction/`.
 
 #![allow(unsafe_code)]
 

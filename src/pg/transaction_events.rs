@@ -1,4 +1,5 @@
-//! Passes the events of this session's transactions on to one listener.
+//! Passes the events of this session's transactions on to one listener, which publishes the transaction's changes in the cache or
+//! takes them back (`store/transaction/pending.rs`).
 //!
 //! The order in which PostgreSQL commits a transaction decides what the listener may do at each event:
 //!

@@ -1,4 +1,5 @@
-//! Values with their SQL types, as arguments of a query.
+//! Values with their SQL types, as arguments of a query: those of `cache_call` and of wrappers, and the parameters of a statement
+//! of the client. Their bytes are a part of the key of the stored result.
 
 #![allow(unsafe_code)]
 

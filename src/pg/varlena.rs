@@ -1,4 +1,5 @@
-//! Arguments and results in PostgreSQL's own form. The bytes of a Datum are taken, stored and returned without parsing.
+//! Arguments and results of SQL functions in PostgreSQL's own form, a *varlena*: a header with the length, and the bytes. The bytes
+//! of text, bytea and jsonb are taken, stored and returned without parsing.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! A slot in shared memory that tells of a background worker: for which database it works, and what it has done.
+//! A slot in shared memory that tells of a background worker of pg_cache (`workers/`): for which database it works, and what it has
+//! done.
 //!
 //! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see
 //! some numbers from before and others from after a step of the worker.

@@ -1,4 +1,5 @@
-//! The report that must follow a command.
+//! The reports about a command that must wait until the command has succeeded. Before the command, `hook.rs` decides which report
+//! follows ([`Afterwards`]); after it, [`after`] makes the report. A failed command has no report.
 
 #![allow(unsafe_code)]
 
@@ -60,16 +61,15 @@ impl Afterwards {
 pub(super) unsafe extern "C-unwind" fn after(what: Afterwards) {
     let Some(watcher) = WATCHER.get() else { return };
     // SAFETY: a plain global of this session.
-    let has_looked = unsafe { pg_sys::FirstSnapshotSet };
+    let has_snapshot = unsafe { pg_sys::FirstSnapshotSet };
     match what {
         Afterwards::Ended => watcher.ended(),
-        Afterwards::Began if !has_looked => watcher.began(),
+        Afterwards::Began if !has_snapshot => watcher.began(),
         Afterwards::Granted => {
             let mut granted = GRANTED.take().into_iter();
             let has_changed = granted.any(|(kind, oid)| system::has_changed_privileges(kind, oid));
             has_changed.then(|| watcher.defining(Changed::Roles));
         }
-        // SAFETY: `before` has made it for this command.
         Afterwards::GrantedIn(found) => {
             // SAFETY: `grant` has made it for this command.
             let schemas = unsafe { found::take(found) };

@@ -1,4 +1,5 @@
-//! Commands about databases: which database is about to be dropped, and which must have no other connections.
+//! Commands about databases: reports which database is about to be dropped, and which database must have no other connections
+//! during the command. The watcher then ends the background workers of pg_cache that are connected to it (`watcher.rs`).
 
 #![allow(unsafe_code)]
 

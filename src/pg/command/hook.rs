@@ -1,4 +1,5 @@
-//! The hook in which the server runs utility commands: decides by the kind of a command what to report.
+//! The hook in which the server runs utility commands, which are all statements that have no plan. It decides by the kind of a
+//! command what to report before the command runs, and which report must follow (`afterwards.rs`). `mod.rs` lists the reports.
 
 #![allow(unsafe_code)]
 
@@ -99,7 +100,7 @@ unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
                 }
                 ends => ends.gid.is_null().then_some(Afterwards::Nothing),
             },
-            // The relation may be created as a part of another one.
+            // A table that is created as a partition or child of another one is reported afterwards.
             T_CreateStmt => {
                 let is_part = !(*node.cast::<pg_sys::CreateStmt>()).inhRelations.is_null();
                 (!is_part).then_some(Afterwards::Nothing)

@@ -1,4 +1,5 @@
-//! The kinds of commands whose effects need no report, or that the server reports in another way.
+//! The kinds of commands that need no report in `hook.rs`, because they change no definition, or because the server reports each of
+//! their changes to `definition.rs`.
 
 use pgrx::pg_sys;
 

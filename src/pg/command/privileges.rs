@@ -1,4 +1,5 @@
-//! Commands about roles and privileges.
+//! Commands about roles and privileges: a change of these can change the rows that a query of a role returns, so it invalidates
+//! stored results like a change of a definition.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Commands about relations: changes of their definitions, and of the trees that they are a part of.
+//! Commands about relations: reports changes of their definitions, and of the partition and inheritance trees that they are a part
+//! of. A tree counts because a write to a table invalidates the results that have read the tables above it.
 
 #![allow(unsafe_code)]
 
@@ -16,10 +17,12 @@ pub(super) fn alter(relation: Option<u32>) {
     }
 }
 
-/// Reports relations that leave a tree without locks that would show it, and trees that grow without locks on all relations below.
-/// (DETACH PARTITION and NO INHERIT lock the part as a writer does. ATTACH PARTITION does that with all relations below, too.)
+/// Reports changes of trees that the locks of the transaction do not show at the commit (`locks.rs`): DETACH PARTITION
+/// CONCURRENTLY, and INHERIT, which does not lock the relations below the new child. (DETACH PARTITION and NO INHERIT lock the part
+/// as a writer does. ATTACH PARTITION does that with all relations below it, too.)
+///
 /// A partition that is attached or detached is a change of the tables above its new or old parent, too. `definition.rs` sees that,
-/// except the first of the two transactions of DETACH PARTITION CONCURRENTLY.
+/// except for the first of the two transactions of DETACH PARTITION CONCURRENTLY, so this function reports it.
 pub(super) unsafe fn move_parts(
     watcher: &dyn Watcher,
     statement: &pg_sys::AlterTableStmt,

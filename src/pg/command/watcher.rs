@@ -1,4 +1,4 @@
-//! The receiver of the reports about commands.
+//! The receiver of the reports about commands. `store/command.rs` implements it, and turns the reports into invalidations.
 
 use crate::pg::altered::Changed;
 use std::sync::OnceLock;

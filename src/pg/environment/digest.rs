@@ -1,14 +1,15 @@
-//! Digests of the environment: the roles, the search path and the settings.
+//! Digests of the *environment* of a query: the roles, the search path and the settings. The key of each stored result contains a
+//! digest, so a session gets only results from sessions with the same environment.
 //!
-//! [`basic`] covers all settings that can change a result, except for placeholders: settings that no library of the session has
+//! [`basic`] covers all settings that can change a result, except for *placeholders*: settings that no library of the session has
 //! defined, such as `app.tenant`. Only a query that reads settings by name depends on those. [`full`] covers, for such queries,
 //! every setting that can differ between sessions.
 //!
 //! Only settings that differ from their compiled-in default count, so that loading a library changes nothing.
 //!
-//! [`basic`] runs at every hit. The session remembers where the values are, the last values and the last digest. A call compares
-//! each value with the last one and computes the digest again if one differs. No event has to be caught for that, so SET LOCAL, SET
-//! clauses of functions, rollbacks and reloads need no code.
+//! [`basic`] runs at every look for a stored result. The session remembers where the values are, the last values and the last
+//! digest. A call compares each value with the last one and computes the digest again if one differs. No event has to be caught for
+//! that, so SET LOCAL, SET clauses of functions, rollbacks and reloads need no code.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,6 @@
-//! The settings that cannot change the result of a query.
+//! The settings that cannot change the result of a query. `digest.rs` leaves them out of the digest that is a part of each key, so
+//! sessions share results although they differ in these settings. A setting that is missing in the lists costs needless misses; one
+//! that is wrongly in them could return a wrong result. `tests/sessions/environment.rs` checks the lists.
 
 use pgrx::pg_sys;
 use std::collections::BTreeSet;

@@ -1,4 +1,6 @@
-//! The settings of the server and its libraries: where their values are, and when they have changed.
+//! The settings of the server and its libraries: where their values are, and when they have changed. `digest.rs` computes digests
+//! of them. A session must not keep a pointer to the record of a placeholder (a setting that no library has defined) without
+//! checking it again, because the server may free that record.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Converts the arguments of a query to the types of its parameters.
+//! Converts the arguments of a query to the types of its parameters. Arguments are elements of a JSON array, or values that have
+//! their types already (`typed.rs`).
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Counts the cursors of the session.
+//! Counts the cursors of the session. A result is not stored if the query has opened or closed cursors, or may have read from one
+//! whose rows the server keeps (`query/refusals.rs`).
 
 #![allow(unsafe_code)]
 

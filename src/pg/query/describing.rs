@@ -1,4 +1,5 @@
-//! Describes or checks a query without running it.
+//! Describes or checks a query without running it: for `cache_explain`, for `cache_advise`, for warmers and cached views that are
+//! about to be created, and for the verification of hits.
 
 #![allow(unsafe_code)]
 

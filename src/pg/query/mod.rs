@@ -1,4 +1,5 @@
-//! Runs a caller's query with the caller's privileges, on a given snapshot.
+//! Runs a caller's query with the caller's privileges, on a given snapshot, for the functions that store results of queries
+//! (`query/`).
 //!
 //! All functions of this folder must be called within a transaction.
 //!

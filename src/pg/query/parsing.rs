@@ -1,4 +1,5 @@
-//! Parses and analyzes the text of a query, and refuses statements that are no queries.
+//! Parses and analyzes the text of a query, and refuses statements that are no queries. All results of the server live as long as
+//! the open connection to the server's programming interface (SPI).
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Prepares a query: has the server rewrite and plan it, and reads in the result what the query reads and returns.
+//! Prepares a query: has the server rewrite and plan it, and reads in the result what the query reads and returns. While the
+//! query's result may be stored, this file reports its tree to `observer.rs`, before the planner changes anything in it.
 
 #![allow(unsafe_code)]
 

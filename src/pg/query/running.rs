@@ -1,4 +1,6 @@
-//! Runs a query of a caller with the caller's privileges, on a given snapshot.
+//! Runs a query of a caller with the caller's privileges, on a given snapshot: as a scalar subquery for `cache_fetch` ([`scalar`]),
+//! with rows that go to a sink ([`rows`], `pg/rows/sink.rs`), or as one jsonb ([`json`]). A read-only execution is enforced, unless
+//! the query itself writes or locks rows.
 
 #![allow(unsafe_code)]
 
@@ -29,9 +31,9 @@ pub struct Value {
     pub has_composites: bool,
 }
 
-/// Runs a query as a scalar subquery, and returns its value. Returns None if the value
-/// is null, or if there is no row. Before the query runs, `before` is called with the relations that it names, also through views.
-/// Relations that its functions read are not among them.
+/// Runs a query as a scalar subquery, and returns its value. Returns None if the value is null, or if there is no row. Before the
+/// query runs, `before` is called with the relations that it names, also through views. Relations that its functions read are not
+/// among them.
 ///
 /// Raises the errors of the query, with their position in it. A query that writes, or that returns more than one column or row, is
 /// an error.

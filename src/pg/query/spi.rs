@@ -1,4 +1,5 @@
-//! Connections to the server's programming interface (SPI), and the snapshots that queries run on.
+//! Connections to the server's programming interface (SPI), through which a library runs SQL, and the snapshots that queries run
+//! on.
 
 #![allow(unsafe_code)]
 

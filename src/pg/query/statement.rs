@@ -4,7 +4,7 @@ use crate::pg::jsonb::Array;
 use crate::pg::typed::Typed;
 use std::ffi::CStr;
 
-/// A query of a caller, with its arguments.
+/// The query, for all functions of this folder.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// The function of this library that runs the query, for the context of errors, such as `query of cache_fetch, key "x"`.

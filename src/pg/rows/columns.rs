@@ -1,4 +1,5 @@
-//! The columns of rows: their types, and whether the columns of a query are those that a caller expects.
+//! The columns of rows: their types, and whether the columns of a query are those that a caller expects. The caller of
+//! `cache_query` writes a column definition list, such as `AS (id integer, name text)`, and gets an error if it does not fit.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Runs a plan, and passes its rows to a sink.
+//! Runs a plan, and passes its rows to a *sink*, the destination of the rows (`sink.rs`). The server calls the functions of a
+//! receiver for each row.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Forms the server's tuples of the values of rows, and reads the values of a tuple.
+//! Forms the server's minimal tuples of the values of rows, and reads the values of a tuple. A stored tuple must have all values in
+//! line, because a value that is stored out of line may be gone when the tuple is read.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Puts tuples into the result of a set-returning function, which the server keeps as a tuplestore.
+//! Puts tuples into the result of a set-returning function, which the server keeps as a *tuplestore*: a list of rows in memory or
+//! in a temporary file.
 
 #![allow(unsafe_code)]
 

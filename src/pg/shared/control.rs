@@ -1,5 +1,5 @@
-//! The control line: the values that the postmaster stores before any backend exists. They never change until shared memory is
-//! created anew.
+//! The *control line*, a cache line at the beginning of our shared memory: values that the postmaster stores before any backend
+//! exists. They never change until shared memory is created anew.
 
 #![allow(unsafe_code)]
 
@@ -26,8 +26,9 @@ pub(super) const EPOCH_MASK: u64 = (1 << 31) - 1;
 /// The control line; null if there is no cache. The postmaster sets it, and each backend inherits it.
 pub(super) static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Returns a number of 31 bits that identifies the content of the memory tier: what belongs to other content is not to be trusted.
-/// Unlike the [`epoch`], it stays the same across a clean restart that keeps the tier.
+/// Returns a number of 31 bits that identifies the content of the memory tier, which is the cache in shared memory. A stamp or a
+/// saved value that belongs to other content must not be used. Unlike the [`epoch`], the number stays the same across a clean
+/// restart that keeps the tier.
 pub fn content_id() -> u32 {
     let seed = hash_seed();
     ((seed ^ seed >> 32) & EPOCH_MASK) as u32

@@ -1,7 +1,8 @@
 //! Creates shared memory: requests it before the server creates it, and formats it in the postmaster.
 //!
-//! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next
-//! start it reads them from there (`restart.rs`). The epoch is drawn anew at each start: leases end with the server.
+//! After a clean shutdown, the postmaster saves the *region*, which is the memory of the cache itself, and the records of prepared
+//! transactions to a file. At the next start it reads them from there (`restart.rs`). The *epoch*, a number that is a part of each
+//! lease, is drawn anew at each start: so leases end with the server.
 //!
 //! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so
 //! the cache is empty.

@@ -1,4 +1,5 @@
-//! The services of the server that the core uses: locks, and the clock.
+//! The services of the server that the core (`pg_cache_core`, which knows no PostgreSQL) uses: locks, and the clock. A *shard* is a
+//! part of the cache with a lock of its own.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! The parts of shared memory beside the tier: queues, names, sleepers, the state of background workers, the list of warmers and
-//! the table of observed statements.
+//! The parts of shared memory beside the tier, which is the cache itself: queues, names, sleepers, the state of background workers,
+//! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! This process: its database, its slot among all processes, its interrupts; and whether the server is in recovery.
+//! This process: its database, its slot among all processes, its interrupts; and whether the server is in recovery. The slot says
+//! which word of shared memory belongs to this process, where each process has one.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! This backend's tier: attaches it to shared memory when it is first used.
+//! The *tier*, the cache in shared memory, as this backend sees it: attached when it is first used. All code reaches the cache
+//! through [`tier`].
 
 #![allow(unsafe_code)]
 

@@ -166,7 +166,7 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
 }
 
 /// Checks the hunter itself: with broken fences, it must find stale values. `pg_cache.break_fencing` exists in debug builds only
-/// (`src/pg/settings.rs`).
+/// (`src/pg/settings/broken.rs`).
 #[test]
 fn the_hunter_finds_stale_values_if_fences_are_broken() {
     // Lowering fences early is wrong only for changes of names and rules. A result of `cache_query` depends on few of these, so the

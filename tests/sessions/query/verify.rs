@@ -1,5 +1,5 @@
 //! Verified hits (`pg_cache.verify_rate`): with broken fences each kind of hit is found to be wrong, and otherwise none is. The
-//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings.rs`).
+//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`).
 
 use super::calls::{answer, run, text};
 use crate::memory::{cluster, findings};
