@@ -1,4 +1,4 @@
-//! The servers of the measurements in [`plan`](crate::plan): one PostgreSQL with pg_cache and one Redis, filled with the same keys
+//! The test bed of the measurements in [`plan`](crate::plan): one PostgreSQL with pg_cache and one Redis, filled with the same keys
 //! and values. The parts with servers of their own take their settings from [`conf`] and [`settings`], too.
 
 use crate::data::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, VALUE_BYTES, json, value};

@@ -1,4 +1,5 @@
-//! Describes the machine of the measurement. Without this description, a reader cannot judge the numbers.
+//! Describes the machine of the measurement for the report: processor, memory, kernel, versions. Without this description, a reader
+//! cannot judge the numbers.
 
 use crate::bed::Bed;
 use anyhow::{Context, Result};

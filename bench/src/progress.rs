@@ -1,4 +1,4 @@
-//! Shows progress, because a program that prints nothing for minutes looks as if it hangs.
+//! Shows the progress of the benchmark on standard error, because a program that prints nothing for minutes looks as if it hangs.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Runs the contenders in turns, so that other activity of the machine affects all of them equally.
+//! Runs the *contenders* of the plan (`plan.rs`), the alternatives that a measurement compares, in turns: each round has one run of
+//! each, so that other activity of the machine affects all of them equally.
 
 use crate::bed::Bed;
 use crate::counters::{Counters, Counts, Meter};

@@ -1,4 +1,5 @@
-//! Commands in the form in which they are sent to Redis.
+//! Commands in the form in which they are sent to Redis: a pipeline of commands, and the key of each, by which a cluster chooses
+//! the server. `link.rs` sends them.
 
 use crate::failure::Failure;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! Reads the answers of servers about themselves.
+//! Reads the answer of a server to `INFO`, and sums up the answers of all servers as [`Facts`]. The worker compares the facts to
+//! find out that Redis is another process or has other data than before.
 
 use crate::jobs::Facts;
 

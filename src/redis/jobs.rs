@@ -1,4 +1,5 @@
-//! The jobs of the thread, and their answers.
+//! The jobs that the worker of pg_cache (`workers/redis/copier.rs`) sends to the thread (`thread.rs`), and the answers. There is
+//! one answer for each job, in the order of the jobs.
 
 /// One job. The thread executes jobs in the order in which they were sent.
 #[derive(Debug)]

@@ -16,9 +16,10 @@
 //! - No text that leaves the crate contains the user or the password of the target.
 //! - A panic ends the thread, never the process. The crate never prints.
 //!
-//! A set has the Redis keys that depend on a tag or a relation. Its *proof* is a member with an empty name, which only an addition
-//! that may create the set adds. If Redis evicts the set and a later addition creates it again, the proof is missing. So a set that
-//! is not complete is always noticed, even if Redis evicts it between two commands.
+//! A set has the Redis keys that depend on a tag or a relation, so that a change of the tag leads to its keys. Its *proof* is a
+//! member with an empty name, which only an addition that may create the set adds. If Redis evicts the set and a later addition
+//! creates it again, the proof is missing. So a set that is not complete is always noticed, even if Redis evicts it between two
+//! commands.
 
 mod commands;
 mod failure;

@@ -1,4 +1,6 @@
-//! The connections to all servers that store data: one server, or all primaries of a cluster.
+//! The connections to all servers that store data: one server, or all primaries of a cluster. Sends each command to the server that
+//! has its key, and follows a cluster that moves keys. A scan fails if keys have moved since it began, because it could miss one of
+//! them.
 
 use crate::commands::Commands;
 use crate::failure::{Failure, words};

@@ -1,4 +1,4 @@
-//! Hides the user and the password of URLs.
+//! Hides the user and the password of URLs in texts that others may see, such as the answer to SHOW.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,6 @@
-//! Sets of the Redis keys that depend on the same tag or relation: adds keys to them, and removes all keys of a set.
+//! Sets of the Redis keys that depend on the same tag or relation: adds keys to them, and removes all keys of a set. Redis may
+//! evict a set at any moment. An evicted set is noticed by its missing *proof*, a member that only an addition that may create the
+//! set adds (`lib.rs`).
 
 use crate::commands::Commands;
 use crate::failure::Failure;

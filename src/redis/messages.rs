@@ -1,4 +1,5 @@
-//! The messages on the channels: JSON with `set` and `removed`, each with Redis keys.
+//! The messages on the channels, by which clients that hold copies of their own learn of changes: JSON with `set` and `removed`,
+//! each with Redis keys.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! The keys of each server of a cluster: the hash of a key selects one of 16 384 *slots*, and each primary has some of them.
+//! Which server of a cluster has which keys: the hash of a key selects one of 16 384 *slots*, and each primary has some of them. If
+//! the answer to `CLUSTER SLOTS` is outdated, the server redirects the command (`link.rs`).
 
 use crate::failure::Failure;
 use crate::target::Endpoint;

@@ -1,4 +1,5 @@
-//! Where Redis is and how to reach it: the URL of `pg_cache.redis_url`, with its servers, user, password and TLS.
+//! Where Redis is and how to reach it: the URL of `pg_cache.redis_url`, with its servers, user, password and TLS. No text of this
+//! file, and no error, may show the user or the password.
 
 use crate::failure::Failure;
 use crate::mask::mask;

@@ -1,4 +1,5 @@
-//! The thread that executes jobs, and the channels to it.
+//! The thread that executes jobs, and the channels to it. It executes the jobs in the order in which they were sent. After a
+//! failure it skips all jobs until `Job::Connect` succeeds, so no job is executed out of order.
 
 use crate::failure::Failure;
 use crate::jobs::{Answer, Job};

@@ -1,4 +1,6 @@
-//! A running PostgreSQL server in a temporary directory.
+//! A running PostgreSQL server in a temporary directory, which a test owns. It ends with its owner, also if the owner is killed
+//! (`home.rs`). If its log has a failed assertion or a segmentation fault, that line is printed at the end, and `make/test.sh`
+//! fails the stage.
 
 use crate::home::Home;
 use crate::server::{Server, as_server_user, run};

@@ -1,8 +1,8 @@
-//! The temporary directory of a server that a test owns.
+//! The temporary directory of a server (PostgreSQL, Redis or pgbouncer) that a test owns.
 //!
 //! The process that owns a server may die at any moment: by a failed assertion, Ctrl-C or SIGKILL. So each directory has a
-//! *keeper*, a small shell process that reads a pipe. The owner holds the other end of the pipe open. When the pipe
-//! closes, for any reason, the keeper stops the server and removes the directory. Dropping a [`Home`] closes the pipe.
+//! *keeper*, a small shell process that reads a pipe. The owner holds the other end of the pipe open. When the pipe closes, for any
+//! reason, the keeper stops the server and removes the directory. Dropping a [`Home`] closes the pipe.
 
 use crate::server::{as_server_user, run};
 use std::ffi::OsStr;

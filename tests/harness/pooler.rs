@@ -1,5 +1,5 @@
 //! A real pgbouncer in front of a cluster, in transaction mode: a client uses a server connection only for the duration of a
-//! transaction.
+//! transaction. So two transactions of one client may have different sessions of the server.
 
 use crate::cluster::Cluster;
 use crate::home::Home;

@@ -1,4 +1,5 @@
-//! Waiting for a condition, with a deadline.
+//! Waiting for a condition, with a deadline. A test must wait for a condition and never for a fixed time, so that a slow machine
+//! does not make it fail.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Runs contenders in turns, and compares the rates of each with those of the first.
+//! Runs *contenders*, the alternatives that a part compares, in turns, so that other activity of the machine affects all of them
+//! equally. Compares the rates of each with those of the first.
 
 use crate::report::notation::{rate, with_interval};
 use crate::report::section::{Goal, Table};

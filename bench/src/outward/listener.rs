@@ -1,4 +1,4 @@
-//! A session that listens, on a thread of its own.
+//! A session that listens to notifications, on a thread of its own, so that it receives each one as soon as it arrives.
 
 use pg_cache_testbed::Cluster;
 use postgres::Notification;

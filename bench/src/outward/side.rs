@@ -1,4 +1,5 @@
-//! The servers of the parts `outward-commit`, `outward-calls`, `outward-delay` and `outward-redis`.
+//! The servers of the parts `outward-commit`, `outward-calls`, `outward-delay` and `outward-redis`, which measure how changes leave
+//! the database, and what that costs.
 
 use super::contest::Turn;
 use crate::bed;

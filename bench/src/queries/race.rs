@@ -1,4 +1,5 @@
-//! Runs several contenders in turns, and compares the times of any two of them, round by round.
+//! Runs several *contenders*, the alternatives that a part compares, in turns, and compares the times of any two of them, round by
+//! round.
 
 use crate::hot_tier::duel::Lane;
 use crate::report::notation::{digits, time, with_interval};

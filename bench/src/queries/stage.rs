@@ -1,4 +1,5 @@
-//! The server of a part whose id begins with `queries-`, and the ways to time a statement on it.
+//! The server of a part whose id begins with `queries-` (parts about cached results of queries), and the ways to time a statement
+//! on it.
 
 use crate::bed;
 use crate::drive::one_core::OneCore;

@@ -1,4 +1,4 @@
-//! Formats numbers for people, mostly with three significant digits: see [`digits`].
+//! Formats numbers of the report for people, mostly with three significant digits: see [`digits`].
 
 use crate::machine::Machine;
 use crate::statistics::Summary;

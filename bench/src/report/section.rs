@@ -1,4 +1,4 @@
-//! A part of the report: its tables, its goals, and whether the goals are met.
+//! A part of the report, as `parts.rs` lists them: its tables, its goals, and whether the goals are met.
 
 pub use super::table::Table;
 use super::text::{bullet, paragraph};

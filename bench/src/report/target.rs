@@ -1,4 +1,5 @@
-//! Goals with a floor: how a figure is judged by both.
+//! Goals with a floor. A figure should reach its *goal*; the *floor* is the worst acceptable figure. The report names both, but
+//! only the goal decides whether it shows ✓.
 
 use super::notation::{digits, with_interval};
 use super::section::Goal;

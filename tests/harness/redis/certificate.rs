@@ -1,4 +1,4 @@
-//! Certificates for TLS.
+//! Certificates for TLS, made by `openssl`: those of an authority, and of a Redis server on this machine.
 
 use crate::home::Home;
 use crate::wait::wait_until;

@@ -1,4 +1,4 @@
-//! A cluster of several Redis servers.
+//! A cluster of several Redis servers: three primaries, each with some of the keys, and replicas if a test asks for them.
 
 use super::conf::RedisConf;
 use super::server::Redis;

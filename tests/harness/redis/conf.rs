@@ -1,4 +1,5 @@
-//! The settings of a Redis server.
+//! The settings of a Redis server: port, password, users, TLS, limit of memory. A test combines them, and `server.rs` writes them
+//! to `redis.conf`.
 
 use super::certificate::Certificate;
 use super::ports::free_port;

@@ -1,4 +1,5 @@
-//! A client of Redis for tests. It is independent of the client library that the workers of pg_cache use.
+//! A client of Redis for tests, over the Unix socket of a server. It is independent of the client library that the workers of
+//! pg_cache use, so a bug of that library cannot hide itself.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};
 use std::os::unix::net::UnixStream;

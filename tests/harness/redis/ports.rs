@@ -1,4 +1,5 @@
-//! TCP ports that nothing listens on.
+//! TCP ports that nothing listens on, for Redis servers of tests. A test must get its ports here, so that two tests do not choose
+//! the same one.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;

@@ -1,4 +1,5 @@
-//! A TCP proxy that disturbs connections.
+//! A TCP proxy between a Redis server and its clients that disturbs connections: it delays bytes, holds them back, or cuts the
+//! connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

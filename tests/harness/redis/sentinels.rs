@@ -1,4 +1,5 @@
-//! A primary with a replica, and three sentinels that watch them.
+//! A Redis primary with a replica, and three sentinels that watch them: if the primary is gone, the sentinels make the replica the
+//! primary.
 
 use super::conf::RedisConf;
 use super::server::Redis;

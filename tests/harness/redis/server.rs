@@ -1,4 +1,4 @@
-//! One Redis server.
+//! One Redis server that a test owns: starts, pauses, kills and restarts it. It ends with its owner (`home.rs`).
 
 use super::conf::RedisConf;
 use super::connection::{Connection, Reply};

@@ -1,4 +1,5 @@
-//! The operations on tables whose times the part `tax` compares.
+//! The operations on tables whose times the part `tax` compares. The tax is the slowdown of writes to tables that cached values
+//! depend on.
 
 use super::contest::Lane;
 use super::sides::Side;

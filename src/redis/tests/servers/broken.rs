@@ -1,4 +1,5 @@
-//! Tests of the client with servers that are paused, hang, or are not there.
+//! Tests of the client with servers that are paused, hang, or are not there: no wait is longer than the timeout, and no command of
+//! a connection that was given up runs after newer ones.
 
 use crate::harness::{
     Server, client, client_with, connect, execute, failure, needs_redis, values, wait_until, write,

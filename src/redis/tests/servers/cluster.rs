@@ -1,4 +1,5 @@
-//! A cluster of three primaries. In one test, one of them has a replica.
+//! Tests of the client with a cluster of three primaries: each command reaches the server that has its key, also while the cluster
+//! moves keys. In one test, a primary has a replica.
 
 use crate::harness::{
     Server, addition, client, client_with, connect, execute, facts, failure, free_port, needs_redis, scan,

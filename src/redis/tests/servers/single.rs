@@ -1,4 +1,4 @@
-//! Tests of the client with one server.
+//! Tests of the client with one server: what each job does to the keys and sets in Redis, and what it answers.
 
 use crate::harness::{
     Server, addition, client, connect, connected, execute, facts, failure, needs_redis, scan, values,
