@@ -2,6 +2,8 @@
 //!
 //! [`in_sql`] runs an expression in one SELECT, [`wire`] sends prepared statements to PostgreSQL, and `redis_benchmark` sends
 //! commands to Redis. `load` has the common types. [`one_core`] moves a client and its server to one core.
+//!
+//! A *contender* is one of the alternatives that a measurement compares.
 
 pub mod in_sql;
 mod load;

@@ -1,4 +1,5 @@
-//! SQL functions for caches outside of the database, which follow the journal of changes (`docs/near-caches.md`).
+//! SQL functions for caches outside of the database, which follow the journal of changes (`docs/near-caches.md`). The *journal* is
+//! a ring in shared memory whose records name what has changed.
 
 use super::arguments::{self, invalid, null};
 use super::value::Stored;

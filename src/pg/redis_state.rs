@@ -3,6 +3,8 @@
 //!
 //! Only the worker writes. Each number is one word, so a reader may see some numbers from before and others from after a step. A
 //! reader may also see parts of two error texts. That does no harm, because no code decides by the text.
+//!
+//! A *tick* is 50 ms on the clock of `clock.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -10,6 +10,8 @@
 //! row.
 //!
 //! The functions that look up, open or read a table must be called within a transaction. They may raise errors of the server.
+//!
+//! A *fence* is the word in shared memory that says when a dependency of values last changed.
 
 #![allow(unsafe_code)]
 

@@ -10,6 +10,8 @@
 //!
 //! Access: every field is an atomic word. Each run has a version, which is odd while a process writes the run. A reader must read
 //! the run again if the version was odd, or has changed during the read.
+//!
+//! A *tick* is 50 ms on the clock of `clock.rs`.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};

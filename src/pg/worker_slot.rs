@@ -3,6 +3,8 @@
 //!
 //! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see
 //! some numbers from before and others from after a step of the worker.
+//!
+//! A *tick* is 50 ms on the clock of `clock.rs`.
 
 use super::error::SqlState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

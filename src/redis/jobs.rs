@@ -1,5 +1,6 @@
 //! The jobs that the worker of pg_cache (`workers/redis/copier.rs`) sends to the thread (`thread.rs`), and the answers. There is
-//! one answer for each job, in the order of the jobs.
+//! one answer for each job, in the order of the jobs. The *proof* of a set is a member that shows that the set is complete
+//! (`lib.rs`).
 
 /// One job. The thread executes jobs in the order in which they were sent.
 #[derive(Debug)]

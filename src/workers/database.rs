@@ -2,6 +2,8 @@
 //!
 //! An error does not end the worker. The worker begins again after a pause, with a new saver. The first pass of that saver frees
 //! segments without copying rows: a full disk may need that.
+//!
+//! The *saver* is the part of the worker that saves values.
 
 use super::errors;
 use super::saving::Saving;

@@ -1,4 +1,5 @@
 //! The databases with changes that were not sent yet. The launcher follows the journal, and starts a worker for each such database.
+//! The *journal* is a ring in shared memory whose records name what has changed.
 //!
 //! If the launcher has missed records, any database may have unsent changes. Then each database to which a session is connected
 //! gets a worker, which tells the listeners that everything may have changed. A database without a session has no listener.

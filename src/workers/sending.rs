@@ -3,6 +3,8 @@
 //! A commit never sends a notification. It writes to the journal, and the worker sends few notifications for many changes. If the
 //! server's queue of notifications fills because a listening session does not read, the worker pauses. So the queue keeps room for
 //! the notifications of applications.
+//!
+//! The *journal* is a ring in shared memory whose records name what has changed.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;

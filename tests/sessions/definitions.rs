@@ -1,5 +1,6 @@
 //! Tests of changes of definitions: they must invalidate results of queries, with or without a command that announces them.
-//! Commands that change nothing on which the result of a query depends must not.
+//! Commands that change nothing on which the result of a query depends must not. A *fence* is a word in shared memory that says
+//! when something that values depend on last changed (`docs/invalidation.md`).
 
 use crate::fences::is_cached;
 use crate::memory::cluster;

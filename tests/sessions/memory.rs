@@ -1,4 +1,5 @@
-//! Tests of the cache in the server's shared memory: its size, a server without it, and its loss in a crash.
+//! Tests of the cache in the server's shared memory: its size, a server without it, and its loss in a crash. A *fence* is a word in
+//! shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;

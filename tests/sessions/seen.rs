@@ -1,5 +1,5 @@
 //! Tests of what pg_cache finds out about a query: from its tree, and by observing what it reads and calls while it runs
-//! (`src/pg/analysis.rs`, `src/pg/observer.rs`).
+//! (`src/pg/analysis.rs`, `src/pg/observer.rs`). A *fill* is a query whose result may be stored.
 
 use pg_cache_testbed::Database;
 use postgres::Client;

@@ -3,7 +3,8 @@
 //! error, except from a file that the operating system refuses to read.
 //!
 //! A *segment* is a table of saved values. A *location* says in shared memory where a saved value is. The *saver* is the part of a
-//! database's worker that saves values, and the *launcher* is the process that starts the workers.
+//! database's worker that saves values, and the *launcher* is the process that starts the workers. The *table tier* saves values in
+//! tables before they leave the memory.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{conf, one, only_tables, save, size, status_of, wait_saved, with_tables};

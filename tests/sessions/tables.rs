@@ -5,7 +5,8 @@
 //!
 //! A *segment* is one of the eight tables `pgcache.segment_1` to `pgcache.segment_8` of a database. A *location* is an entry in
 //! shared memory that says where in the segments the value of a key is. The *launcher* is a background worker that starts a
-//! *worker* for each database that has values to save or notifications to send. The *saver* is the part of a worker that saves.
+//! *worker* for each database that has values to save or notifications to send. The *saver* is the part of a worker that saves. The
+//! *table tier* saves values in tables before they leave the memory.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_at_most, wait_until};

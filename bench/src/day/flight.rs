@@ -1,5 +1,5 @@
 //! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that does
-//! not wait, on a hit and on a miss.
+//! not wait, on a hit and on a miss. A *contender* is one of the alternatives that a measurement compares.
 
 use crate::hot_tier::duel::Lane;
 use crate::pace::Pace;

@@ -1,4 +1,5 @@
-//! The load of a run, and its result. A run is one contender of the plan that works for a while.
+//! The load of a run, and its result. A run is one contender of the plan that works for a while. A *contender* is one of the
+//! alternatives that a measurement compares.
 
 /// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,6 +4,8 @@
 //! The capacity is in bytes of values and is the same for all. A *shard* is a part of a cache with a lock and eviction queues of
 //! its own; quick_cache has as many shards as our tier. The hash functions have fixed seeds, so that the same trace has the same
 //! outcome every time.
+//!
+//! Our *tier* is the cache of `pg_cache_core`, which pg_cache keeps in shared memory.
 
 use super::traces::{Request, Trace};
 use crate::tier_bed::{self, Alone, Memory};

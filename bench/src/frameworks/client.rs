@@ -5,6 +5,8 @@
 //! `CONTENDER OPERATION MILLISECONDS`. CONTENDER is the index in the roster, from 0, and OPERATION the id of an operation. The
 //! script repeats the operation with the contender for this time. It answers with a line `CALLS NANOSECONDS`: how many calls it
 //! made, and how long they took together. It ends when its input ends.
+//!
+//! A *contender* is one of the alternatives that a measurement compares.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

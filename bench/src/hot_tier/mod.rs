@@ -2,6 +2,8 @@
 //!
 //! [`get`] measures hits, [`put`] the storing of values, [`memory`] the share of the memory that values get, and [`innocents`]
 //! hits beside writers. [`duel`] compares two contenders.
+//!
+//! Our *tier* is the cache of `pg_cache_core`, which pg_cache keeps in shared memory.
 
 pub mod duel;
 pub mod get;

@@ -1,5 +1,5 @@
 //! The part `outward-calls`: measures what the broadcast of changes (`pg_cache.notify`) costs calls of `cache_get` and `cache_set`
-//! while no session listens.
+//! while no session listens. A *contender* is one of the alternatives that a measurement compares.
 
 use super::contest::{BY_WORK, Contest, Lane, table};
 use super::side::{Side, quiet};

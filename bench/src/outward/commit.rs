@@ -1,5 +1,6 @@
 //! The part `outward-commit`: measures what the broadcast of changes (`pg_cache.notify`) costs writers that invalidate a tag with
-//! each commit, while a session listens. For comparison, a trigger calls `pg_notify` in the transaction of the writer.
+//! each commit, while a session listens. For comparison, a trigger calls `pg_notify` in the transaction of the writer. A
+//! *contender* is one of the alternatives that a measurement compares.
 
 use super::contest::{BY_WORK, Contest, Lane, table};
 use super::listener::Listener;

@@ -1,5 +1,5 @@
 //! The part `queries-large`: measures the hit of a large result, beside the same rows in an UNLOGGED table, and beside the same
-//! rows as a jsonb in the cache.
+//! rows as a jsonb in the cache. A *contender* is one of the alternatives that a measurement compares.
 
 use super::race::{Race, at_least, table, times};
 use super::stage::{SPACE, Stage, cached};

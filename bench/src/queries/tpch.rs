@@ -2,6 +2,8 @@
 //! - the query itself, without the cache;
 //! - *cold*: a call of `cache_query` that runs the query and stores its rows;
 //! - *hit*: a call of `cache_query` that returns the stored rows.
+//!
+//! A *contender* is one of the alternatives that a measurement compares.
 
 use super::race::{Race, at_least, summary, times};
 use super::stage::{Stage, cached};

@@ -1,5 +1,6 @@
 //! The part `queries-writes`: measures cached and uncached reads beside writes. A share of the requests changes a row of a table
-//! that the reads depend on. This shows where the cache loses.
+//! that the reads depend on. This shows where the cache loses. A *contender* is one of the alternatives that a measurement
+//! compares.
 
 use super::race::{Race, summary};
 use super::shop::{COLUMNS, DASHBOARD_30, FEW_ORDERS, fill};

@@ -1,4 +1,5 @@
-//! Writes the results as Markdown tables, with all facts that a reader needs to judge them.
+//! Writes the results as Markdown tables, with all facts that a reader needs to judge them. A *contender* is one of the
+//! alternatives that a measurement compares.
 
 use super::notation::{count, digits, interval, rate, time, versions, with_interval};
 use super::results::{Entry, Figure, Measured, Report};

@@ -1,5 +1,5 @@
 //! The part `rows`: measures what exact invalidation costs: the trigger by which a watch with placeholders learns of changed rows,
-//! and the patterns that a hit compares its key with.
+//! and the patterns that a hit compares its key with. A *contender* is one of the alternatives that a measurement compares.
 
 use super::cluster;
 use crate::hot_tier::duel::{Duel, Lane, fight, table};

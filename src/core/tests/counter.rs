@@ -2,7 +2,8 @@
 //! to live, the dependencies and the time for which the value may be served stale must stay.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
-//! the key's value until the change is confirmed (`tier/publishing.rs`).
+//! the key's value until the change is confirmed (`tier/publishing.rs`). A *tier* is a cache in memory that several processes
+//! share.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

@@ -5,7 +5,7 @@
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 //!
 //! A *hold* is the time from acquiring to releasing a lock. A *fence* is a word in shared memory that says when a dependency of
-//! entries last changed.
+//! entries last changed. The *region* is the memory of the tier, in words of 64 bits.
 #![cfg(counting)]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};

@@ -2,6 +2,8 @@
 //! entries in use before those of a scan or a loop.
 //!
 //! An entry takes 64 bytes beside its value, rounded up to 16 bytes: about 238 entries with a value of 2 000 bytes fit.
+//!
+//! A *tier* is a cache in memory that several processes share. A *shard* is a part of the tier with a lock of its own.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

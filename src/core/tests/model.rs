@@ -7,6 +7,8 @@
 //! only after it has evicted an entry, refused a value because it was full, or worked within a quota of the space. Its
 //! counts for each space must match its actions. After every step all structures are verified. The fuzzer uses the same
 //! harness.
+//!
+//! A *tier* is a cache in memory that several processes share.
 
 // Other tests use the part of the harness that overwrites memory.
 #[allow(dead_code)]

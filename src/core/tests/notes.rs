@@ -1,5 +1,6 @@
 //! Tests of notes, the bytes that are stored beside a value. A reader of the value gets them only if its buffer asks for them
-//! (`Buffer::WANTS_NOTE`), which none does here. A saver (`Tier::read_marked`) and an operator (`Tier::inspect`) always get them.
+//! (`Buffer::WANTS_NOTE`), which none does here. A saver (`Tier::read_marked`) and an operator (`Tier::inspect`) always get them. A
+//! *tier* is a cache in memory that several processes share.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{Batch, Key, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Region, StaleOk, Stamp, Tier};

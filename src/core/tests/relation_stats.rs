@@ -3,6 +3,7 @@
 //! (`figures/relation_stats.rs`).
 //!
 //! A *tick* is the unit of time, which the host of the tier chooses. The *record* of a relation holds its fences (`fence/mod.rs`).
+//! A *tier* is a cache in memory that several processes share.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

@@ -2,7 +2,8 @@
 //! rules). `tests/model.rs` restarts at random moments, too.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *shard* is a part of the tier with a
-//! lock of its own. An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`).
+//! lock of its own. An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`). The
+//! *region* is the memory of the tier, in words of 64 bits.
 #![cfg(not(any(loom, counting)))]
 
 // This test uses only the damage functions and the number of cases of the harness.

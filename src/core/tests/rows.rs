@@ -4,7 +4,7 @@
 //! The *record* of a relation holds two fences: the *first fence*, which every writer raises, and the *bulk fence*, which a writer
 //! raises unless it has reported all rows that it changes. The record is *marked* once an entry depends on its bulk fence. Writers
 //! that find no record raise an *unclaimed* fence that relations share. A record or a mark is *settled* once no writer can be at
-//! work that does not know of it. `fence/mod.rs` has the rules.
+//! work that does not know of it. `fence/mod.rs` has the rules. A *tier* is a cache in memory that several processes share.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

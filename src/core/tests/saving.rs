@@ -8,7 +8,8 @@
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 //!
 //! A *shard* is a part of the tier with a lock of its own. An *announced* change of a key hides the key's value until the change is
-//! confirmed (`tier/publishing.rs`). A *segment* is a part of that place, for example a table.
+//! confirmed (`tier/publishing.rs`). A *segment* is a part of that place, for example a table. A *tier* is a cache in memory that
+//! several processes share. The *saver* copies entries to a place outside of the region (`tier/saving.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};

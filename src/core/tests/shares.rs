@@ -1,7 +1,8 @@
 //! Tests the slots for leases, fills and claims, here called places (`tier/flight.rs` has their rules). No space and no role may
 //! take so many places that the others get none.
 //!
-//! A *fill* and a *lease* are rights to compute the value of a key, and a *claim* is the right to set a key that has no value.
+//! A *fill* and a *lease* are rights to compute the value of a key, and a *claim* is the right to set a key that has no value. A
+//! *tier* is a cache in memory that several processes share.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

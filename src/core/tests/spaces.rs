@@ -2,7 +2,8 @@
 //! must evict its own entries only.
 //!
 //! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
-//! (`figures/statistics.rs`).
+//! (`figures/statistics.rs`). A *fence* is a word in shared memory that says when a dependency of entries last changed. The *quota*
+//! of a space limits the memory of its entries (`tier/quota.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, SpinningHost, TestHost, memory, value};

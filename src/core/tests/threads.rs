@@ -9,7 +9,8 @@
 //! number and then the tier must not find an older number in the tier.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A *shard* is a part of the tier with a
-//! lock of its own.
+//! lock of its own. A *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when
+//! a dependency of entries last changed.
 
 mod values;
 

@@ -2,7 +2,7 @@
 //! marks that a fill leaves to the next fill. Also tests readers that accept outdated values.
 //!
 //! A *fill* is the right of a session to compute and publish the value of a key. A *tick* is the unit of time, which the host of
-//! the tier chooses.
+//! the tier chooses. A *tier* is a cache in memory that several processes share.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

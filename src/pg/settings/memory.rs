@@ -1,6 +1,8 @@
 //! The settings that size the cache: shared memory, whose size is fixed while the server runs, the tables in which values are
 //! saved, and the background workers that save them. A clean shutdown also saves the cache in shared memory, unless a setting
 //! forbids that.
+//!
+//! A *fence* is the word in shared memory that says when a dependency of values last changed.
 
 #![allow(unsafe_code)]
 

@@ -33,7 +33,7 @@ pub use notifications::{has_bad_channel, notify_channel, notify_queue_max};
 pub use redis::{redis_ca_file, redis_max_ttl_ms, redis_prefix, redis_timeout, redis_url};
 pub use session::{
     bypasses, default_ttl_ms, enable_query_id, is_enabled, observes, track_latency, verify_rate,
-    wait_timeout_ms,
+    wait_timeout_ms, when_observing,
 };
 
 /// Registers all settings. Must be called before the sizes of shared memory are computed, because these depend on the settings.

@@ -1,5 +1,5 @@
 //! The services of the server that the core (`pg_cache_core`, which knows no PostgreSQL) uses: locks, and the clock. A *shard* is a
-//! part of the cache with a lock of its own.
+//! part of the cache with a lock of its own. The *tier* is the cache itself.
 
 #![allow(unsafe_code)]
 

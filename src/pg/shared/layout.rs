@@ -12,6 +12,8 @@
 //! region    the hot tier with its fences                            pg_cache_core
 //! waits     for whom each backend waits                             deadlock.rs
 //! ```
+//!
+//! A *fence* is the word in shared memory that says when a dependency of values last changed. The *tier* is the cache itself.
 
 #![allow(unsafe_code)]
 

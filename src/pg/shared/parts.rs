@@ -1,5 +1,6 @@
 //! The parts of shared memory beside the tier, which is the cache itself: queues, names, sleepers, the state of background workers,
-//! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies.
+//! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies. A *warmer* is a query
+//! whose result a background worker keeps stored.
 
 #![allow(unsafe_code)]
 

@@ -4,6 +4,8 @@
 //!
 //! The library `neighbour.c` makes the transaction stand: in its own COMMIT callback, or where the messages are sent, because a
 //! third session holds SInvalWriteLock.
+//!
+//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};

@@ -1,4 +1,5 @@
-//! Many sessions ask for the same keys at once. One of them must get the lease or the claim (see `mod.rs`), and no other.
+//! Many sessions ask for the same keys at once. One of them must get the lease or the claim (see `mod.rs`), and no other. A *lease*
+//! is the task to compute the value of a key, which `cache_acquire` gives to one caller.
 
 use super::calls::{acquire, ask, only, pid, set_absent, status, terminate};
 use crate::memory::{cluster, findings};

@@ -1,4 +1,5 @@
-//! A lease outlives a session whose client disconnects, but not a crash of the server.
+//! A lease outlives a session whose client disconnects, but not a crash of the server. A *lease* is the task to compute the value
+//! of a key, which `cache_acquire` gives to one caller.
 
 use super::calls::{ask, land, lead, pid, status};
 use crate::memory::{cluster, findings};

@@ -1,5 +1,6 @@
-//! Leases and claims of one space or one role never take all places. A place is a slot in shared memory
-//! (`src/core/tier/flight.rs`) for one lease, claim or fill of `cache_fetch`. The size of the cache decides how many there are.
+//! Leases and claims of one space or one role never take all places. A place is a slot in shared memory (`src/core/tier/flight.rs`)
+//! for one lease, claim or fill of `cache_fetch`. The size of the cache decides how many there are. A *lease* is the task to
+//! compute the value of a key, which `cache_acquire` gives to one caller.
 
 use super::calls::{pid, terminate};
 use crate::memory::{cluster, findings};

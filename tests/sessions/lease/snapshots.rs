@@ -1,6 +1,8 @@
 //! Tests that a value which was computed from a snapshot older than its lease is not stored. Such a value may lack a change that
 //! was committed before the lease was acquired. Fences (`docs/invalidation.md`) invalidate a value only after changes that come
 //! later than its lease, so nothing would ever invalidate this one.
+//!
+//! A *lease* is the task to compute the value of a key, which `cache_acquire` gives to one caller.
 
 use super::calls::{acquire, lead};
 use crate::memory::findings;

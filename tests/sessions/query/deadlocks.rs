@@ -1,6 +1,8 @@
 //! A session waits for the run of a leader, and the leader waits for a lock of the session, directly or through other sessions. The
 //! server's own check sees only the locks. So a waiting session that blocks its leader must run the query itself, soon after
 //! `deadlock_timeout`. No session must get an error that it would not get without the cache.
+//!
+//! The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::{Answer, run};
 use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, runs, waiting};

@@ -3,6 +3,8 @@
 //! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks
 //! the view `cache_queries` instead. Definitions and roles must not change after the first result is stored: such a change ends the
 //! keeping.
+//!
+//! A *warmer* is a named query whose result a background worker keeps stored.
 
 use super::calls::{run, text};
 use super::slow::{assert_in_an_attempt, ensure};

@@ -1,5 +1,5 @@
 //! Cached queries whose functions call the cache. A session that runs a query for others must not wait for another session, because
-//! that session may wait for it.
+//! that session may wait for it. The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::run;
 use super::slow::{Gate, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, slow};

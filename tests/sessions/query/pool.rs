@@ -1,5 +1,6 @@
 //! A hundred clients of a pool with twenty server connections ask for one slow result. A session that waits keeps its server
 //! connection, so the waiting sessions can take up the whole pool. Clients that first ask with `cache_acquire` keep no connection.
+//! The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::{answer, run, text};
 use super::slow::{Gate, Stand, assert_all_answers, cache, gated, locked, only, runs, rush, waiting};

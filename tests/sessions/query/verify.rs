@@ -1,5 +1,6 @@
 //! Verified hits (`pg_cache.verify_rate`): with broken fences each kind of hit is found to be wrong, and otherwise none is. The
-//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`).
+//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`). A *fence* is a
+//! word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::calls::{answer, run, text};
 use crate::memory::{cluster, findings};

@@ -1,4 +1,5 @@
-//! How long a session waits for the run of another session, and what ends its wait.
+//! How long a session waits for the run of another session, and what ends its wait. The *leader* is the session that runs a query
+//! while others wait for its result.
 
 use super::calls::{run, text};
 use super::slow::{

@@ -1,5 +1,5 @@
 //! Warmers on bad days: crashes, locks, databases that appear later, many roles, restores with odd rows, and servers without a
-//! place for a worker. The view must say what happens.
+//! place for a worker. The view must say what happens. A *warmer* is a named query whose result a background worker keeps stored.
 
 use super::calls::{answer, run, text};
 use super::warmers::{

@@ -1,4 +1,5 @@
-//! Redis is down, stands still, or has lost its data. Afterwards each key in Redis has the value of the cache, or is absent.
+//! Redis is down, stands still, or has lost its data. Afterwards each key in Redis has the value of the cache, or is absent. The
+//! *journal* is a ring in shared memory whose records name what has changed.
 
 use super::storm::storm;
 use super::{

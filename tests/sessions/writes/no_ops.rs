@@ -1,6 +1,8 @@
 //! Statements that lock a table as a writer and change no row of it, in a transaction that writes to another table. Values that
 //! depend on the unchanged table must stay hits, and must be invalidated by the same statement as soon as it finds a row. A change
 //! that the server does not count must invalidate as well. `src/pg/row_changes.rs` explains the counters.
+//!
+//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::paths::{PARTITIONED, no_ops};
 use super::table::{is_hit, prepare, set, watch};

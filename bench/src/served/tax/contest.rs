@@ -4,6 +4,8 @@
 //! contenders equally. In each pair, all contenders do the same number of operations, so that their tables change equally much. The
 //! servers are restarted before each group of pairs: the memory layout of a server process may influence its speed, and all its
 //! sessions inherit the layout. Without restarts, all pairs would have the same layout.
+//!
+//! A *contender* is one of the alternatives that a measurement compares.
 
 use super::sides::{Side, restart};
 use crate::counters::{Counts, Meter};

@@ -1,4 +1,5 @@
-//! The tier and the model, side by side: one action changes both.
+//! The tier and the model, side by side: one action changes both. A *tier* is a cache in memory that several processes share. An
+//! *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`).
 
 use super::action::{Action, SPACES};
 use super::expectations::{expect, expect_stale};

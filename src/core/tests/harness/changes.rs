@@ -3,6 +3,9 @@
 //!
 //! The values expire after 30 ticks. A value that is only reserved depends on tag 0 (the set of tags is 1), and an announced value
 //! on tag 1 (the set is 2).
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
+//! the key's value until the change is confirmed (`tier/publishing.rs`).
 
 use super::action::RELATION;
 use super::both::Both;

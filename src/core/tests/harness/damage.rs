@@ -2,6 +2,8 @@
 //!
 //! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
 //! fuzzer and `tests/replay.rs` test this rule with these functions.
+//!
+//! A *tier* is a cache in memory that several processes share. The *region* is the memory of the tier, in words of 64 bits.
 
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};

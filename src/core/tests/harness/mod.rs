@@ -8,7 +8,9 @@
 //! [`damage`] has no model: it runs operations while the memory is overwritten. No test uses all of this module, so each
 //! one declares it with `allow(dead_code)`.
 //!
-//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own.
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *shard* is a part of the tier with a lock of its own. A
+//! *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed.
 
 mod action;
 mod both;

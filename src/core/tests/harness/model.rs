@@ -2,7 +2,9 @@
 //! and stamps are numbers on the model's clock of changes, which moves with the tier's.
 //!
 //! A *flight* is the right to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). An *announced* change of a
-//! key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *space* is a set of keys in one database.
+//! key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *space* is a set of keys in one database. A
+//! *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed.
 
 use super::action::{Action, RELATION, SPACES, TAGS};
 use super::keys::{class, space_of};

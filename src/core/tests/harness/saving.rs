@@ -3,6 +3,9 @@
 //!
 //! The saver *marks* an entry before it copies it; a *segment* is a list of its copies. A saved value that becomes an entry again
 //! is *promoted*.
+//!
+//! A *tier* is a cache in memory that several processes share. A *location* says where a copy of an entry is saved
+//! (`tier/directory.rs`).
 
 use super::action::SPACES;
 use super::both::Both;

@@ -1,5 +1,5 @@
 //! Actions on values. Each method does one action of `action.rs`, which explains the parameters, on the tier and on the model, and
-//! asserts that the outcomes agree.
+//! asserts that the outcomes agree. A *tier* is a cache in memory that several processes share.
 
 use super::both::Both;
 use super::expectations::{as_value, counter, expect, expect_refusal, new_value, published};

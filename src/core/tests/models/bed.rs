@@ -1,5 +1,6 @@
 //! The base of the models in `main.rs`: a tier with a few entries in words that loom watches, and a ledger of the results that were
-//! seen. Keys are numbers, and a *version* is the number that a value carries.
+//! seen. Keys are numbers, and a *version* is the number that a value carries. A *tier* is a cache in memory that several processes
+//! share.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};

@@ -13,7 +13,8 @@
 //! models do not cover the protocols that need one order over clock, fence and snapshot.
 //!
 //! An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`). A *space* is a set of
-//! keys in one database.
+//! keys in one database. A *fence* is a word in shared memory that says when a dependency of entries last changed. A *zone* has a
+//! version by which a reader learns that an entry died.
 #![cfg(loom)]
 
 mod bed;

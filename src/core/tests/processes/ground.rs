@@ -1,7 +1,8 @@
 //! The file that all processes map: its words for control, its locks, and the region. A *seat* is the number of a process: its
 //! place in `PARTS`, or `HEIR`. `main.rs` explains the victim and the heir.
 //!
-//! A *shard* is a part of the tier with a lock of its own. A *hold* is the time from acquiring to releasing a lock.
+//! A *shard* is a part of the tier with a lock of its own. A *hold* is the time from acquiring to releasing a lock. The *region* is
+//! the memory of the tier, in words of 64 bits.
 
 use crate::worker::{PARTS, with_key};
 use pg_cache_core::testing::SIZES;

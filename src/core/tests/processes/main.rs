@@ -11,6 +11,8 @@
 //!
 //! The locks are in the same file, before the region. No process repairs the lock of a dead process: a process that
 //! waits for it waits until it is told to stop. Each process is this test program, started again.
+//!
+//! The *region* is the memory of the tier, in words of 64 bits.
 
 mod crew;
 mod ground;

@@ -14,7 +14,7 @@
 //! the record and settle the mark before the writer raises the fence of the record.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
-//! changes after that stamp.
+//! changes after that stamp. A *fill* computes an entry and stores it. To *claim* a record is to create it for the relation.
 
 use stateright::{Model, Property};
 

@@ -9,7 +9,7 @@
 //! stamp and a reader with a safe stamp must still find that number.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
-//! changes after that stamp.
+//! changes after that stamp. A *fill* computes an entry and stores it. To *claim* a record is to create it for the relation.
 
 use stateright::{Model, Property};
 

@@ -50,6 +50,8 @@
 //! of `memory.rs` and the reader of `reader.rs`. Extra actors for an existing protocol belong in its module. For
 //! example, one more kind of dependency is one more fence that the reader of `read_rule.rs` checks. A protocol whose
 //! steps are operations of this crate also belongs in `as_built/`.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 mod as_built;
 mod bulk;

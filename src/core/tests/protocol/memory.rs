@@ -3,7 +3,8 @@
 //!
 //! In the code, each method is one atomic operation on one word. So it may be one step in a model.
 //!
-//! A *stamp* is a number of the clock of changes, which each committed change increments.
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A *fence* is a word in shared memory that
+//! says when a dependency of entries last changed.
 
 /// A fence. The numbers stay small in a model, because each writer draws only one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

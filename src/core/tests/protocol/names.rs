@@ -11,6 +11,8 @@
 //! If it is prepared without a command, its own fence is raised before it is prepared, and stays raised until a
 //! session sees that it is over. The first transaction may also be ended *unnoticed*, without a command, so that its
 //! record stays behind.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 use stateright::{Model, Property};
 

@@ -12,7 +12,8 @@
 //! multiply the states.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *stamp* is a number of the clock of
-//! changes, which each committed change increments.
+//! changes, which each committed change increments. A *tier* is a cache in memory that several processes share. A *fill* computes
+//! an entry and stores it.
 
 use stateright::{Model, Property};
 

@@ -3,6 +3,8 @@
 //!
 //! A REPEATABLE READ reader has a *safe stamp*: the number on the clock of changes just before it took its snapshot. It
 //! must not use an entry whose fence has a later number.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 use crate::memory::{Fence, LATEST};
 

@@ -24,6 +24,8 @@
 //! A transaction that raised the fence before we looked is found, as pending or by its `seq`. This argument fails if
 //! each fence gets a number of its own: the stamp must be the last of these numbers, and it would cover a change that
 //! was numbered between two of ours.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 use stateright::{Model, Property};
 

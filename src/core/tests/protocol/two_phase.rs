@@ -9,7 +9,8 @@
 //! its changes are not visible, so the cached values are right. (This is a transaction that a command prepares.
 //! `names.rs` also has the other kind, whose fences are raised while it is prepared.)
 //!
-//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *fill* computes an entry and stores
+//! it.
 
 use stateright::{Model, Property};
 

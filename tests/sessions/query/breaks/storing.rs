@@ -1,4 +1,5 @@
-//! The storing and replacing of results: refreshes, changes during the run, and touches.
+//! The storing and replacing of results: refreshes, changes during the run, and touches. A *fill* is a query whose result may be
+//! stored.
 
 use super::super::calls::{Expect, answer, cached, cached_with, fill, run, text};
 use super::{assert_call, seconds_left};

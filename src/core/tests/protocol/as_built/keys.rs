@@ -1,6 +1,8 @@
 //! One key of a real tier beside that of the model `keys/`.
 //!
-//! The *flight* of the key is a lease, a fill or a claim that the tier has recorded.
+//! The *flight* of the key is a lease, a fill or a claim that the tier has recorded. A *tier* is a cache in memory that several
+//! processes share. A *fill* and a *lease* are rights to compute the value of a key, and a *claim* is the right to set a key that
+//! has no value.
 
 use std::sync::atomic::AtomicU64;
 

@@ -7,6 +7,8 @@
 //! the results of these modules about the order of steps also hold for the operations of the real tier. A step that
 //! only the model has, such as a commit becoming visible, does nothing with the tier. `fences.rs`, `keys.rs` and
 //! `table.rs` take the steps of the models, and `tier.rs` makes the tiers.
+//!
+//! A *tier* is a cache in memory that several processes share.
 
 mod fences;
 mod keys;

@@ -1,4 +1,5 @@
-//! The tiers with which the models are compared, and their one key. Each path gets a new tier.
+//! The tiers with which the models are compared, and their one key. Each path gets a new tier. A *tier* is a cache in memory that
+//! several processes share.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,5 +1,5 @@
 //! The walk through the states of a model: reaches each state on one path, and tries each step from that state. A *path* is a list
-//! of steps, each with the state after it.
+//! of steps, each with the state after it. A *tier* is a cache in memory that several processes share.
 
 use std::collections::HashSet;
 use std::hash::Hash;

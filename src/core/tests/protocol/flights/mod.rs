@@ -32,6 +32,8 @@
 //! No call must depend on a timeout: if only a timeout leads out of a state, the model counts that as a call that does not end. A
 //! waiter's check for deadlocks counts as a step, because the waiter repeats it as long as it sleeps. The server itself finds a
 //! deadlock that consists of locks alone, and lets one of the queries fail.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 mod properties;
 mod scenarios;

@@ -1,6 +1,9 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
 //!
 //! A caller with a *flight* computes the result for all callers. A flight is *marked* if another caller waits for it.
+//!
+//! The *leader* is the caller that has the flight. A *stamp* is a number of the clock of changes, which each committed change
+//! increments.
 
 /// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

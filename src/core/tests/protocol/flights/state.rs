@@ -2,7 +2,8 @@
 //!
 //! A *flight* is the right to compute the result of a key. Its *slot* in the tier is *marked* if a caller waits for it. A *stamp*
 //! is a number of the clock of changes. A flight is *void* once its key was removed: its result is not stored. A *variant* is the
-//! protocol with one rule broken.
+//! protocol with one rule broken. The *leader* is the caller that has the flight. A *fence* is a word in shared memory that says
+//! when a dependency of entries last changed.
 
 use crate::memory::Fence;
 

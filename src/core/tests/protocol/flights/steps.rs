@@ -2,6 +2,9 @@
 //!
 //! In the model, callers want the result of one query. A caller that has the *flight* of the key computes the result for all, and
 //! the others wait for it. `mod.rs` has the details. The *mark* of the flight says that another caller waits for it.
+//!
+//! The *leader* is the caller that has the flight. A *stamp* is a number of the clock of changes, which each committed change
+//! increments.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};

@@ -31,6 +31,8 @@
 //! `naming.rs` is a model of its own: it shows which changes of relations must have a record. `state.rs` has the steps and the
 //! state, `writer.rs` and `client.rs` the effect of the steps, `properties.rs` the properties, and `scenarios.rs` the scenarios and
 //! variants.
+//!
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 
 mod client;
 mod naming;

@@ -9,6 +9,8 @@
 //! later number. Or it finds the value stored, with the fences that the value depends on. In either case it must look at the
 //! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record
 //! of the journal that a writer appends after the session has looked is ahead of the client's cursor.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments.
 
 use stateright::{Model, Property};
 

@@ -2,6 +2,8 @@
 //!
 //! `mod.rs` explains the words: the *journal* is a ring of lines, a *record* names one change, a *lap* is one way around the ring,
 //! and a *life* ends with a crash.
+//!
+//! The *cursor* of the client is the number of the last record that it has applied.
 
 use super::state::{Name, Read, Write};
 

@@ -4,6 +4,9 @@
 //! was computed, without those that do not concern it. `mod.rs` explains the words: a *record* names one change, the *tail* counts
 //! the reserved lines of the ring, a *lap* is one way around the ring, and a *life* begins after each crash, with a new *base* from
 //! which the records count.
+//!
+//! The *cursor* of the client is the number of the last record that it has applied. A *fence* is a word in shared memory that says
+//! when a dependency of entries last changed.
 
 use crate::memory::Fence;
 

@@ -12,6 +12,9 @@
 //! A lease records what was visible when it was acquired. A statement that acquires a lease may compute the value on its own
 //! snapshot, which is older than the lease. The tier's caller refuses such a value. A value that is set under a claim, while
 //! another actor sets or removes the key, counts as having been set before that change.
+//!
+//! A *tier* is a cache in memory that several processes share. A *fill* and a *lease* are rights to compute the value of a key, and
+//! a *claim* is the right to set a key that has no value.
 
 mod properties;
 mod scenarios;

@@ -1,7 +1,8 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
 //!
 //! A *claim* is the right of a transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces*
-//! a key to hide its value until the change is confirmed. `mod.rs` has the model.
+//! a key to hide its value until the change is confirmed. `mod.rs` has the model. A *lease* is the right of a worker to compute the
+//! value.
 
 use super::state::{Change, Work, Worker, Write, Writer};
 

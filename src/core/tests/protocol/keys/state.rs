@@ -1,7 +1,8 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
 //!
 //! A *claim* is the right of a transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces*
-//! a key to hide its value until the change is confirmed.
+//! a key to hide its value until the change is confirmed. A *lease* is the right of a worker to compute the value. A *tier* is a
+//! cache in memory that several processes share.
 
 /// A change that an actor makes to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,6 +3,8 @@
 //! In the model, writers set or remove one key, and workers compute its value under a *lease*. A *claim* is the right of a
 //! transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces* a key to hide its value
 //! until the change is *through*, that is, in the tier. `mod.rs` has the details.
+//!
+//! A *tier* is a cache in memory that several processes share.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Flight, Outcome, Read, State, Value, Work, Worker, Write, Writer};

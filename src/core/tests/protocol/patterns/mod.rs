@@ -11,7 +11,8 @@
 //! entries: `read_rule.rs` has them.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. An entry is *renewed* with a later stamp
-//! if no pattern matches its key. A pattern is *announced* while its transaction commits.
+//! if no pattern matches its key. A pattern is *announced* while its transaction commits. A *fence* is a word in shared memory that
+//! says when a dependency of entries last changed.
 
 mod properties;
 mod scenarios;

@@ -2,6 +2,8 @@
 //!
 //! `mod.rs` explains the model. A *slot* holds one pattern; a pattern is *announced* while its transaction commits, and *retired*
 //! when another one needs its slot. To *renew* an entry is to give it a later stamp.
+//!
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A *fill* computes an entry and stores it.
 
 use super::state::{KEYS, Write};
 

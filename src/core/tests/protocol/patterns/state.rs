@@ -6,6 +6,8 @@
 //! lower stamps are refused. A *stamp* is a number of the clock of changes. To *renew* an entry is to give it a later stamp. A
 //! *fence* is *raised* while a change is pending, and *lowered* with the number of the change. The *pattern fence* has the number
 //! of the last pattern: a value whose stamp is not below that number needs no comparison.
+//!
+//! A *fill* computes an entry and stores it.
 
 use crate::memory::Fence;
 

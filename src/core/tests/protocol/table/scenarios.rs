@@ -3,6 +3,8 @@
 //!
 //! `mod.rs` explains the words: the *saver* copies entries to rows of *segments*, and a *location* in memory says where the row of
 //! a value is.
+//!
+//! A *tier* is a cache in memory that several processes share.
 
 use super::state::{Change, KEYS, Read, Write};
 

@@ -1,5 +1,7 @@
 //! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words. The *bits* of a key
-//! select its location (`tier/directory.rs` of the core).
+//! select its location (`tier/directory.rs` of the core). A *tier* is a cache in memory that several processes share. The *saver*
+//! copies entries to rows of *segments*, which are tables. An *announced* change of a key hides the key's value until the change is
+//! confirmed (`tier/publishing.rs`).
 
 /// The number of keys.
 pub const KEYS: usize = 2;
