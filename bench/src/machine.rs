@@ -176,6 +176,7 @@ impl Ticks {
 mod tests {
     use super::*;
 
+    /// Fails if time in which the cores were idle, or which other machines got, counts as work.
     #[test]
     fn ticks_are_told_apart() {
         let then = Ticks::parse("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1 2 3\n");
@@ -183,6 +184,7 @@ mod tests {
         assert_eq!(now.since(then), (100.0, 60.0, 10.0));
     }
 
+    /// Fails if the name of the processor is not found, or if a missing field is not reported as missing.
     #[test]
     fn the_first_processor_names_the_model_of_all() {
         let list = "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n";

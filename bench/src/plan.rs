@@ -321,6 +321,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    /// Fails if two measurements have the same id: their results would overwrite each other.
     #[test]
     fn ids_are_unique() {
         let plan = measurements();
@@ -328,6 +329,7 @@ mod tests {
         assert_eq!(ids.len(), plan.len());
     }
 
+    /// Fails if a measurement compares with a contender that it does not run, or runs two contenders of the same name.
     #[test]
     fn every_reference_is_a_contender() {
         for measurement in measurements() {

@@ -142,6 +142,7 @@ fn estimate(plan: &[Measurement], pace: &Pace, counters: &Counters) -> Duration 
 mod tests {
     use super::*;
 
+    /// Fails if a round is lost or repeated, or if the rounds of a measurement are not spread over the whole run.
     #[test]
     fn every_round_happens_once_and_they_are_spread() {
         for (steps, rounds) in [(24, 24), (24, 9), (20, 6), (6, 1)] {
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(busy, [3, 7, 11, 15, 19]);
     }
 
+    /// Fails if a contender is left out of a round, or if one goes first more often than another.
     #[test]
     fn every_contender_runs_in_each_round_and_goes_first_in_turn() {
         let mut first = [0; 3];
@@ -174,6 +176,7 @@ mod tests {
         assert_eq!(cost.instructions, None);
     }
 
+    /// Fails if a division by zero operations becomes a cost.
     #[test]
     fn runs_of_the_same_length_give_no_cost() {
         let counts = Counts { nanoseconds: Some(1.0), ..Counts::default() };

@@ -102,11 +102,13 @@ mod tests {
         (left - right).abs() < 1e-9
     }
 
+    /// Fails if a measurement without a result gets a number.
     #[test]
     fn no_samples_have_no_median() {
         assert_eq!(Summary::of(&[]), None);
     }
 
+    /// Fails if a single run looks as if its interval meant something.
     #[test]
     fn one_sample_is_its_own_median_with_no_confidence() {
         let summary = Summary::of(&[7.0]).unwrap();
@@ -114,12 +116,14 @@ mod tests {
         assert!(near(summary.confidence, 0.0));
     }
 
+    /// Fails if the median of unsorted samples, or of an even number of samples, is wrong.
     #[test]
     fn an_odd_number_has_a_middle_and_an_even_one_the_mean_of_two() {
         assert!(near(Summary::of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0));
         assert!(near(Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5));
     }
 
+    /// Fails if one disturbed run changes the result.
     #[test]
     fn one_wild_run_moves_neither_the_median_nor_its_interval() {
         let mut samples: Vec<f64> = (1..=9).map(f64::from).collect();
@@ -129,6 +133,7 @@ mod tests {
     }
 
     // The ranks and confidences come from the standard tables of the sign test.
+    /// Fails if the interval of a median does not have the confidence that the report states.
     #[test]
     fn ranks_are_those_of_the_sign_test() {
         for (count, rank, confidence) in [
@@ -146,6 +151,7 @@ mod tests {
         }
     }
 
+    /// Fails if the bounds of the interval are not the samples with these ranks.
     #[test]
     fn the_interval_of_twenty_goes_from_the_sixth_to_the_fifteenth() {
         let samples: Vec<f64> = (1..=20).rev().map(f64::from).collect();
@@ -161,6 +167,7 @@ mod tests {
         assert_eq!((summary.low, summary.median, summary.high), (2.0, 2.0, 2.0));
     }
 
+    /// Fails if a percentile is a number that was never measured, or if no values have one.
     #[test]
     fn a_percentile_is_one_of_the_values() {
         let values: Vec<u32> = (0..=100).collect();
@@ -169,6 +176,7 @@ mod tests {
         assert_eq!(percentile::<u32>(&[], 0.99), None);
     }
 
+    /// Fails if the lower bound of a time is made from the lower bound of the rate.
     #[test]
     fn inverting_swaps_the_ends() {
         let rate = Summary { samples: 6, median: 2e6, low: 1e6, high: 4e6, confidence: 0.96875 };

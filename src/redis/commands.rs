@@ -93,6 +93,8 @@ fn word(bytes: &mut Vec<u8>, word: &[u8]) {
 mod tests {
     use super::*;
 
+    /// Fails if a command is not in the form that Redis reads, with any bytes in its words, or if a cluster would send it to the
+    /// server of another key.
     #[test]
     fn commands_are_encoded_and_know_their_keys() {
         let mut commands = Commands::default();

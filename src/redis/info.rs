@@ -65,6 +65,8 @@ pub fn facts<'i>(servers: impl Iterator<Item = Option<&'i Info>> + Clone) -> Fac
 mod tests {
     use super::*;
 
+    /// Fails if the facts are those of one server only, if the smallest limit does not count, or if a server without `INFO` gets an
+    /// identity.
     #[test]
     fn facts_are_those_of_all_servers() {
         let text = |id: &str, maxmemory: u64, policy: &str| {

@@ -49,6 +49,7 @@ fn next_url(text: &str) -> Option<usize> {
 mod tests {
     use super::mask;
 
+    /// Fails if a part of a user or a password is still readable, or if a URL without secrets changes.
     #[test]
     fn user_and_password_are_hidden() {
         for (text, masked) in [

@@ -22,6 +22,7 @@ pub fn messages(set: &[&[u8]], removed: &[&[u8]]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Fails if a key is missing, is named twice, or makes the JSON invalid, or if a message names more keys than the limit.
     #[test]
     fn messages_name_each_key_once() {
         assert_eq!(messages(&[], &[]), [""; 0]);

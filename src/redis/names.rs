@@ -159,6 +159,7 @@ mod tests {
         }
     }
 
+    /// Fails if two different entries have the same Redis key, or if a Redis key is read as another entry.
     #[test]
     fn names_are_read_back_and_are_different() {
         let mut random = Random(42);
@@ -175,6 +176,7 @@ mod tests {
         }
     }
 
+    /// Fails if a byte of a name is lost, or is written in a way that is not printable ASCII.
     #[test]
     fn every_byte_of_a_database_name_is_read_back() {
         let names = Names::new("");
@@ -184,6 +186,7 @@ mod tests {
         assert_eq!(names.parse(redis_key.as_bytes()), Some((database, "s".to_owned(), &b"k"[..])));
     }
 
+    /// Fails if a set, or a key of another program, is taken for an entry: the worker would remove it.
     #[test]
     fn sets_and_foreign_keys_have_no_parts() {
         let names = Names::new("pg_cache:");
@@ -211,6 +214,7 @@ mod tests {
         }
     }
 
+    /// Fails if a special character of a prefix would match other keys in a scan.
     #[test]
     fn patterns_match_their_characters_only() {
         assert_eq!(pattern("a*b?[c]\\:"), b"a\\*b\\?\\[c\\]\\\\:*");

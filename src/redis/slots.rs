@@ -101,6 +101,7 @@ fn crc16(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
+    /// Fails if the slot of a key is not the one that the servers of a cluster compute.
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
@@ -111,6 +112,7 @@ mod tests {
         assert_ne!(slot(b"foo{bar"), slot(b"bar"));
     }
 
+    /// Fails if a slot gets the wrong server, if a slot without a server gets one, or if a malformed answer is accepted.
     #[test]
     fn the_answer_of_a_server_is_read() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());

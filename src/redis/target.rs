@@ -309,6 +309,7 @@ mod tests {
         Endpoint::Tcp(host.to_owned(), port)
     }
 
+    /// Fails if a part of a URL is lost or read as another part.
     #[test]
     fn urls_are_read() {
         for (url, kind, user, password, database, is_encrypted) in [
@@ -349,6 +350,7 @@ mod tests {
         }
     }
 
+    /// Fails if a URL that leads to no Redis is accepted, or if the error repeats the password.
     #[test]
     fn bad_urls_are_refused_without_their_secrets() {
         for url in [
@@ -401,6 +403,7 @@ mod tests {
         }
     }
 
+    /// Fails if a text about the target, or an error of a server, shows the user or the password.
     #[test]
     fn no_text_shows_user_or_password() {
         let target = parse("redis://alice:open%40sesame@host:1").expect("a valid URL");

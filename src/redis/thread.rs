@@ -155,6 +155,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// Fails if a panic on the thread ends the process, or if a job that was sent before it gets no answer.
     #[test]
     fn a_panic_ends_the_thread_only() {
         let mut count = 0;
@@ -178,6 +179,7 @@ mod tests {
         assert!(client.send(Job::Check).is_err());
     }
 
+    /// Fails if the worker would wait for the thread when the channel is full, or if an answer is lost.
     #[test]
     fn a_full_channel_returns_the_job() {
         let (release, wait) = sync_channel::<()>(0);

@@ -52,16 +52,19 @@ fn python(file: &str, more: &[String]) -> Command {
     script(&named("PG_CACHE_TEST_PYTHON"), file, more)
 }
 
+/// The script `cached.py` checks the decorator for Python. Fails if one of its results is wrong.
 #[test]
 fn python_decorator() {
     run(python("cached.py", &[backend("python")]), "done\n");
 }
 
+/// The script `django_backend.py` checks the backend for Django. Fails if one of its results is wrong.
 #[test]
 fn django() {
     run(python("django_backend.py", &[backend("django")]), "done\n");
 }
 
+/// The script `dogpile_backend.py` checks the backend for dogpile.cache. Fails if one of its results is wrong.
 #[test]
 fn dogpile() {
     run(python("dogpile_backend.py", &[backend("dogpile")]), "done\n");
@@ -247,6 +250,7 @@ fn phpunit(file: &str) {
     run(command, "OK (");
 }
 
+/// Runs the tests of the backend for PHP. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_php() {
@@ -260,6 +264,7 @@ fn long_php_suite() {
     phpunit("PgCachePoolTest.php");
 }
 
+/// Runs the tests of the store for Rails. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_ruby() {

@@ -39,6 +39,8 @@ fn basic(session: &mut Client) -> String {
     digests(session).0
 }
 
+/// Fails if a session could get a result that was computed under another value of one of these settings, or if the digests do not
+/// return with the value.
 #[test]
 fn a_setting_that_can_change_results_changes_the_digests() {
     let database = Database::create();
@@ -166,6 +168,8 @@ fn a_setting_that_cannot_change_results_changes_the_full_digest_only() {
     assert!(changed > 100, "only {changed} settings changed the full digest; refused: {refused:?}");
 }
 
+/// A *placeholder* is a setting that no library has defined. Fails if it separates the results of queries that do not read
+/// settings, or if it does not separate the others.
 #[test]
 fn a_placeholder_changes_the_full_digest_only() {
     let database = Database::create();
@@ -186,6 +190,8 @@ fn a_placeholder_changes_the_full_digest_only() {
     assert_ne!(reset.1, before.1);
 }
 
+/// Fails if a setting still counts as a placeholder after its library was loaded, or if the digest uses the freed record of a
+/// placeholder.
 #[test]
 fn a_library_replaces_its_placeholders() {
     let database = Database::create();
@@ -208,6 +214,8 @@ fn a_library_replaces_its_placeholders() {
     assert_ne!(digests(&mut session).1, loaded.1);
 }
 
+/// Fails if a session that has loaded more libraries than another one gets no results of it, although all settings have their
+/// defaults.
 #[test]
 fn loading_a_library_changes_nothing_by_itself() {
     let database = Database::create();
@@ -220,6 +228,7 @@ fn loading_a_library_changes_nothing_by_itself() {
     assert_ne!(digests(&mut session).1, before.1);
 }
 
+/// Fails if a session with other settings of pg_cache stores its results where other sessions do not look.
 #[test]
 fn our_own_settings_change_the_full_digest_only() {
     let database = Database::create();
@@ -230,6 +239,8 @@ fn our_own_settings_change_the_full_digest_only() {
     assert_ne!(digests(&mut session).1, before.1);
 }
 
+/// Fails if the session keeps the digest of settings that a rollback, the end of a savepoint or the end of SET LOCAL has taken
+/// back.
 #[test]
 fn a_rollback_restores_the_digests() {
     let database = Database::create();
@@ -250,6 +261,7 @@ fn a_rollback_restores_the_digests() {
     assert_eq!(digests(&mut session), before);
 }
 
+/// Fails if a query inside of a function with a SET clause gets results that belong to the settings outside of it.
 #[test]
 fn a_function_has_the_digest_of_its_own_settings() {
     let database = Database::create();
@@ -276,6 +288,8 @@ fn a_function_has_the_digest_of_its_own_settings() {
     assert_eq!(basic(&mut session), tokyo);
 }
 
+/// Fails if a query inside of a SECURITY DEFINER function shares results with queries of the caller, or with direct calls of the
+/// owner.
 #[test]
 fn a_security_definer_has_a_digest_of_its_own() {
     let database = Database::create();
@@ -293,6 +307,8 @@ fn a_security_definer_has_a_digest_of_its_own() {
     assert!(definer != reader && definer != own);
 }
 
+/// Fails if two sessions with the same settings share no results, because of the order of the changes, loaded libraries, or
+/// temporary tables.
 #[test]
 fn sessions_with_equal_settings_have_equal_digests() {
     let database = Database::create();
@@ -307,6 +323,7 @@ fn sessions_with_equal_settings_have_equal_digests() {
     assert_eq!(digests(&mut first), digests(&mut second));
 }
 
+/// Fails if the digest covers only the text of `search_path` and not the schemas that it leads to, or only some of many schemas.
 #[test]
 fn a_new_schema_in_the_search_path_changes_the_digest() {
     let database = Database::create();
@@ -327,6 +344,7 @@ fn a_new_schema_in_the_search_path_changes_the_digest() {
     assert_ne!(basic(&mut session), before);
 }
 
+/// Fails if a session misses a change of the configuration files, or if a setting that changes no result changes the basic digest.
 #[test]
 fn a_reload_changes_the_digests() {
     let cluster = Cluster::start(&Conf::preloaded());
@@ -351,6 +369,7 @@ fn a_reload_changes_the_digests() {
     wait_until("the digest is the first one again", || digests(&mut session) == before);
 }
 
+/// Fails if a temporary object of a name in a query is not noticed: the session would get results about the permanent one.
 #[test]
 fn temporary_relations_and_types_are_found_by_name() {
     let database = Database::create();
@@ -369,6 +388,7 @@ fn temporary_relations_and_types_are_found_by_name() {
     assert!(!finds("DROP TABLE t", "t"));
 }
 
+/// Fails if a name in `search_path` is read in another way than the server reads it, such as a quoted one or `$user`.
 #[test]
 fn the_names_in_the_search_path_are_divided() {
     let database = Database::create();

@@ -135,6 +135,7 @@ fn a_worker_computes_what_is_slow_and_hot_and_rarely_changes() {
     assert!(!is_warm(2000.0, 1000.0, 300.0), "too many changes");
 }
 
+/// Fails if `cache_advise` analyzes statements that are too fast to be worth caching.
 #[test]
 fn fast_statements_need_no_analysis() {
     assert_eq!(floor_ms(1.0), 1.0);

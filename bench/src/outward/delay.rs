@@ -198,6 +198,7 @@ fn tags(payload: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Fails if a name in a notification is not found, or if another text gives names.
     #[test]
     fn tags_are_read_from_a_payload() {
         assert_eq!(tags(r#"{"seq": [1, 3], "tags": ["a", "b\"c"], "keys": {"s": ["k"]}}"#), ["a", "b\"c"]);

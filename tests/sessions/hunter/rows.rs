@@ -301,6 +301,7 @@ fn no_reader_gets_an_old_version_of_a_row() {
 /// Disables the trigger. The commit must notice that changed rows were not reported.
 const UNREPORTED: &str = "ALTER TABLE orders DISABLE TRIGGER ALL; ALTER TABLE parts DISABLE TRIGGER ALL";
 
+/// Fails if an entry of a row outlives a change of the row that the trigger has not reported.
 #[test]
 fn no_reader_gets_an_old_version_of_a_row_that_is_not_told() {
     let (_, hits, findings) = hunt(&Conf::preloaded(), UNREPORTED, time() / 2);

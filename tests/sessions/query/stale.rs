@@ -549,6 +549,7 @@ fn read_a_result_that_expires(sessions: usize, time: Duration) -> Result<Record,
     Ok(record)
 }
 
+/// Fails if callers wait for a result that expires although calls ask for it all the time, or if several callers renew it at once.
 #[test]
 fn one_caller_refreshes_a_result_before_it_expires() {
     assert_in_an_attempt(|| read_a_result_that_expires(8, Duration::from_secs(8)).map(|_| ()));

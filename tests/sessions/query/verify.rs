@@ -84,6 +84,7 @@ const CALLS: [(&str, &str); 9] = [
 const CREATE: &str =
     "SELECT cache_wrap('f()'); SELECT cache_create_view('cached', 'SELECT sum(v) AS sum FROM t')";
 
+/// Fails if a wrong stored result of one of the functions is not found, is returned, or is not reported to the operator.
 #[test]
 fn verification_finds_a_broken_fence_in_every_kind_of_hit() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());
@@ -131,6 +132,8 @@ fn verification_finds_a_broken_fence_in_every_kind_of_hit() {
     assert_eq!(findings(&mut caller), Vec::<String>::new());
 }
 
+/// After a failed verification, the query is not stored any more. Fails if `refresh => true` does not end that, or if other queries
+/// under the same key suffer.
 #[test]
 fn refresh_lets_a_query_be_stored_again() {
     let (_cluster, mut caller, mut writer) = start(Conf::preloaded());

@@ -68,6 +68,8 @@ fn truth(session: &mut Client, table: &str, column: &str, id: i32) -> Option<Tru
     Some(Truth { rows: row.get(0), places: row.get(1) })
 }
 
+/// Fails if a way to write leaves an entry of a changed row valid, or if a way that reports its rows invalidates the entries of
+/// other rows.
 #[test]
 fn no_path_leaves_the_entry_of_a_changed_row_and_most_leave_the_others() {
     let database = Database::create();

@@ -143,6 +143,7 @@ fn a_batch_to_a_paused_server_waits_once() {
     assert!(!write(&client, Batch::default()));
 }
 
+/// Fails if a host name without an address is not reported, or if the report has the password.
 #[test]
 fn a_host_without_an_address_is_a_failure() {
     let client = client("redis+cluster://u:sesame@nothing.invalid:1");
@@ -151,6 +152,7 @@ fn a_host_without_an_address_is_a_failure() {
     assert!(!text.contains("sesame"), "{text}");
 }
 
+/// Fails if a server that cannot be reached is not reported, or if the report has the password.
 #[test]
 fn a_server_that_is_not_there_is_a_failure() {
     let port = crate::harness::free_port();

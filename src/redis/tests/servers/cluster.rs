@@ -144,6 +144,7 @@ fn connected_to_one(cluster: &Cluster) -> pg_cache_redis::Client {
     crate::harness::connected(&cluster.servers[0].url())
 }
 
+/// Fails if the client works with a server that is no cluster although the URL names one.
 #[test]
 fn a_server_that_is_no_cluster_is_a_failure() {
     needs_redis!();

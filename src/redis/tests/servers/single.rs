@@ -51,6 +51,7 @@ fn a_batch_is_written_and_announced() {
     assert!(message.contains(r#""set":[]"#) && message.contains("p:db:s:b"), "{message}");
 }
 
+/// Fails if a batch without any change is an error, or changes something.
 #[test]
 fn an_empty_batch_is_written() {
     needs_redis!();
@@ -95,6 +96,7 @@ fn a_user_with_few_rights_is_enough_and_no_error_has_its_name() {
     }
 }
 
+/// Fails if the password of the default user is not sent, or is not decoded.
 #[test]
 fn a_password_without_a_user_opens_the_server() {
     needs_redis!();
@@ -105,6 +107,7 @@ fn a_password_without_a_user_opens_the_server() {
     assert_eq!(facts.identity.map(|identity| identity.len()), Some(1));
 }
 
+/// Fails if the client writes to another database of Redis than the URL says.
 #[test]
 fn a_database_with_a_number_is_used() {
     needs_redis!();

@@ -94,6 +94,7 @@ fn assert_fresh<'c>(
     assert!(wrong.is_empty(), "{} are wrong: {wrong:#?}", wrong.len());
 }
 
+/// Fails if a call after one of these changes returns the result from before it.
 #[test]
 fn every_change_of_a_definition_that_a_query_depends_on_makes_its_result_fresh() {
     let (cluster, mut owner) = schema();
@@ -382,6 +383,7 @@ fn assert_steady((asked, missed): (usize, Vec<String>)) {
     assert!(missed.len() * 100 <= asked, "{} of {asked} were no hits: {missed:#?}", missed.len());
 }
 
+/// Fails if the usual statements of a migration tool invalidate results of queries that do not use the changed objects.
 #[test]
 fn the_statements_of_a_migration_tool_leave_unrelated_results() {
     let (cluster, mut owner) = schema();
