@@ -13,8 +13,8 @@ pub mod wire;
 
 pub use load::{Load, Run};
 
-use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
+use crate::test_servers::TestServers;
 use anyhow::{Context, Result};
 use one_core::OneCore;
 use std::cell::Cell;
@@ -23,7 +23,7 @@ use wire::{Task, Until};
 
 /// Runs one contender of one measurement.
 pub struct Driver<'a> {
-    bed: &'a Bed,
+    test_servers: &'a TestServers,
     load: Load,
     contender: &'a Contender,
     /// The operations per second of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes
@@ -37,28 +37,28 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     /// Creates the driver of `contender` in `measurement`.
-    pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
+    pub fn new(test_servers: &'a TestServers, measurement: &Measurement, contender: &'a Contender) -> Self {
         let Measurement { clients, pipeline, keys, .. } = *measurement;
         let load = Load { clients, pipeline, keys };
         // The first rate is a guess for the first run of redis-benchmark. Every later run uses a measured rate.
-        Self { bed, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
+        Self { test_servers, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
     }
 
     /// Runs the contender for about `span`. With one client, client and server share one core meanwhile (see [`one_core`]). The
-    /// caller must not hold a borrow of the bed's sessions.
+    /// caller must not hold a borrow of the test servers' sessions.
     pub fn run(&self, span: Duration) -> Result<Run> {
         let processes = self.server_processes()?;
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
         let run = match self.contender.work {
-            Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
+            Work::Expression(expression) => in_sql::run(&mut self.test_servers.session(), expression, span),
             Work::Statement(statement, given) => {
                 let task =
                     Task { statement, given, load: self.load, seed: self.runs.replace(self.runs.get() + 1) };
-                self.bed.pool().run(&self.bed.cluster, task, Until::Over(span))
+                self.test_servers.pool().run(&self.test_servers.cluster, task, Until::Over(span))
             }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
-                redis_benchmark::run(&self.bed.redis, self.load, command, operations)
+                redis_benchmark::run(&self.test_servers.redis, self.load, command, operations)
             }
         };
         let run = run.with_context(|| format!("{}, {} clients", self.contender.name, self.load.clients))?;
@@ -74,9 +74,11 @@ impl<'a> Driver<'a> {
     /// Returns the IDs of the processes that do the server's share of the work in a run. Connects the sessions that are missing.
     pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
-            Work::Expression(_) => Ok(vec![self.bed.backend()?]),
-            Work::Statement(..) => self.bed.pool().processes(&self.bed.cluster, self.load.clients),
-            Work::Redis(_) => Ok(vec![self.bed.redis_process()?]),
+            Work::Expression(_) => Ok(vec![self.test_servers.backend()?]),
+            Work::Statement(..) => {
+                self.test_servers.pool().processes(&self.test_servers.cluster, self.load.clients)
+            }
+            Work::Redis(_) => Ok(vec![self.test_servers.redis_process()?]),
         }
     }
 }

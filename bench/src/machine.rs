@@ -1,7 +1,7 @@
 //! Describes the machine of the measurement for the report: processor, memory, kernel, versions. Without this description, a reader
 //! cannot judge the numbers.
 
-use crate::bed::Bed;
+use crate::test_servers::TestServers;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::read_to_string;
@@ -44,11 +44,11 @@ pub struct Servers {
 
 impl Servers {
     /// Asks the servers for their versions.
-    pub fn ask(bed: &Bed) -> Result<Self> {
+    pub fn ask(test_servers: &TestServers) -> Result<Self> {
         let version = "SELECT split_part(current_setting('server_version'), ' ', 1)";
         Ok(Self {
-            postgresql: bed.session().query_one(version, &[])?.get(0),
-            redis: bed.redis.info("redis_version").context("Redis does not tell its version")?,
+            postgresql: test_servers.session().query_one(version, &[])?.get(0),
+            redis: test_servers.redis.info("redis_version").context("Redis does not tell its version")?,
         })
     }
 }

@@ -1,14 +1,13 @@
 //! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier (the cache in shared memory) alone, in
 //! one run on one machine.
 //!
-//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`bed`] starts the servers
+//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`test_servers`] starts the servers
 //! and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an operation costs the
 //! server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`], [`outward`] and
-//! [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`tier_bed`], and [`eviction`] measures its
+//! [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`private_tier`], and [`eviction`] measures its
 //! hit ratio. [`pace`] says how often and how long everything is measured, and [`progress`] shows how far the run is.
 //! [`statistics`] computes medians and their intervals. [`machine`] describes the machine. [`report`] writes the results.
 
-mod bed;
 mod counters;
 mod data;
 mod day;
@@ -21,6 +20,7 @@ mod outward;
 mod pace;
 mod parts;
 mod plan;
+mod private_tier;
 mod progress;
 mod queries;
 mod report;
@@ -28,7 +28,7 @@ mod rounds;
 mod served;
 mod statistics;
 mod tables;
-mod tier_bed;
+mod test_servers;
 
 use anyhow::{Context, Result, bail};
 use pace::Pace;
@@ -102,7 +102,7 @@ fn measure(order: &Order) -> Result<Report> {
         bail!("nothing has {} in its id: there are {}", order.only.as_deref().unwrap_or(""), ids.join(", "));
     }
     if !plan.is_empty() || parts.iter().any(|part| part.served) {
-        bed::check_tools()?;
+        test_servers::check_tools()?;
     }
     let pace = if order.quick { Pace::QUICK } else { Pace::FULL };
     let busy_before = machine::busy_share();
@@ -120,10 +120,10 @@ fn measure_servers(
     plan: Vec<plan::Measurement>,
     pace: &Pace,
 ) -> Result<(report::SideBySide, Option<machine::Servers>)> {
-    let bed = bed::Bed::make()?;
-    let counters = counters::Counters::of_process(bed.postmaster());
-    let samples = rounds::run(&bed, &plan, pace, &counters)?;
-    bed.check_hits()?;
-    let servers = machine::Servers::ask(&bed)?;
+    let test_servers = test_servers::TestServers::make()?;
+    let counters = counters::Counters::of_process(test_servers.postmaster());
+    let samples = rounds::run(&test_servers, &plan, pace, &counters)?;
+    test_servers.check_hits()?;
+    let servers = machine::Servers::ask(&test_servers)?;
     Ok((report::SideBySide { plan, counters: counters.verdict(), samples }, Some(servers)))
 }

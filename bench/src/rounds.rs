@@ -1,12 +1,12 @@
 //! Runs the *contenders* of the plan (`plan.rs`), the alternatives that a measurement compares, in turns: each round has one run of
 //! each, so that other activity of the machine affects all of them equally.
 
-use crate::bed::Bed;
 use crate::counters::{Counters, Counts, Meter};
 use crate::drive::Driver;
 use crate::pace::Pace;
 use crate::plan::Measurement;
 use crate::progress::Progress;
+use crate::test_servers::TestServers;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -22,15 +22,24 @@ pub struct Samples {
 
 /// Runs all measurements: a warm-up, the timed rounds, and then the rounds that count the server's cost. The samples have the same
 /// order as the measurements and contenders of the plan.
-pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) -> Result<Vec<Vec<Samples>>> {
+pub fn run(
+    test_servers: &TestServers,
+    plan: &[Measurement],
+    pace: &Pace,
+    counters: &Counters,
+) -> Result<Vec<Vec<Samples>>> {
     let drivers: Vec<Vec<Driver>> = plan
         .iter()
         .map(|measurement| {
-            measurement.contenders.iter().map(|contender| Driver::new(bed, measurement, contender)).collect()
+            measurement
+                .contenders
+                .iter()
+                .map(|contender| Driver::new(test_servers, measurement, contender))
+                .collect()
         })
         .collect();
     let mut samples: Vec<Vec<Samples>> =
-        drivers.iter().map(|lane| vec![Samples::default(); lane.len()]).collect();
+        drivers.iter().map(|contender| vec![Samples::default(); contender.len()]).collect();
     let mut progress = Progress::begin("with servers", estimate(plan, pace, counters));
 
     progress.say("warming up");

@@ -1,7 +1,7 @@
 //! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that does
 //! not wait, on a hit and on a miss. A *contender* is one of the alternatives that a measurement compares.
 
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::queries::race::{Race, at_most, summary};
 use crate::queries::stage::{MANY_PASSES, SPACE, Stage, cached};
@@ -58,20 +58,21 @@ pub fn measure(stage: &Stage, pace: &Pace) -> Flight {
              RETURN extract(epoch FROM clock_timestamp() - started) * 1e9 / passes;
          END $loop$"
     ));
-    let lanes = |name: &'static str| {
-        let lane = |(title, setting): (&'static str, &'static str)| {
-            Lane::new(title, move || {
+    let contenders = |name: &'static str| {
+        let contender = |(title, setting): (&'static str, &'static str)| {
+            Contender::new(title, move || {
                 stage.execute(&format!("SET pg_cache.wait_timeout = '{setting}'"));
                 stage.loop_for(name, MANY_PASSES, pace.read / 2)
             })
         };
-        SETTINGS.map(lane).into()
+        SETTINGS.map(contender).into()
     };
     stage.loop_once(HIT);
-    let hit = stage
-        .only_hits(SPACE, || Race::hold("hit of 1 row, no session waits", pace.write_rounds, lanes(HIT)));
+    let hit = stage.only_hits(SPACE, || {
+        Race::hold("hit of 1 row, no session waits", pace.write_rounds, contenders(HIT))
+    });
     let [hits, _] = stage.reads(SPACE);
-    let miss = Race::hold("miss of 1 row, each time another key", pace.write_rounds, lanes(MISS));
+    let miss = Race::hold("miss of 1 row, each time another key", pace.write_rounds, contenders(MISS));
     assert_eq!(stage.reads(SPACE)[0], hits, "only misses are measured");
     stage.execute("RESET pg_cache.wait_timeout");
     Flight { hit, miss }
@@ -117,8 +118,8 @@ mod tests {
     /// Fails if the difference has the wrong sign, or if a gain counts as a loss.
     #[test]
     fn the_addition_is_that_of_single_flight() {
-        let lane = |name, time: f64| Lane::new(name, move || time);
-        let race = |with| Race::hold("r", 6, vec![lane(WITHOUT, 20_000.0), lane(WITH, with)]);
+        let contender = |name, time: f64| Contender::new(name, move || time);
+        let race = |with| Race::hold("r", 6, vec![contender(WITHOUT, 20_000.0), contender(WITH, with)]);
         let flight = Flight { hit: race(20_000.0), miss: race(24_000.0) };
         assert!(flight.goals().iter().all(|goal| goal.met));
         assert_eq!(added(&flight.miss).median, 4000.0);

@@ -8,7 +8,7 @@
 //! Our *tier* is the cache of `pg_cache_core`, which pg_cache keeps in shared memory.
 
 use super::traces::{Request, Trace};
-use crate::tier_bed::{self, Alone, Memory};
+use crate::private_tier::{self, Alone, Memory};
 use pg_cache_core::{Cost, Counter, NewValue, Refusal, Scope, Sizes, Stamp, Tier};
 use quick_cache::sync::DefaultLifecycle;
 use serde::Serialize;
@@ -131,7 +131,7 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
 /// replays, because the content depends on the sizes of the entries and on the free space between them. Returns the outcome of the
 /// trial whose content was closest to the capacity, the sizes of its tier, and the number of its shards.
 fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
-    let fixed = Sizes { shards, ..tier_bed::sizes(0) };
+    let fixed = Sizes { shards, ..private_tier::sizes(0) };
     // The first size is a guess: small values need about as much memory again, and the fences (`src/core/fence/`) need a fixed
     // part.
     let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
@@ -173,7 +173,7 @@ struct Ours<'m> {
 
 impl<'m> Ours<'m> {
     fn new(tier: Tier<'m, Alone>) -> Self {
-        let scope = tier_bed::scope(&tier);
+        let scope = private_tier::scope(&tier);
         Self { tier, scope, hashing: Hashing::default(), content: Vec::new() }
     }
 }
@@ -181,7 +181,7 @@ impl<'m> Ours<'m> {
 impl Cache for Ours<'_> {
     fn ask(&mut self, request: Request) -> bool {
         let bytes = request.key.to_ne_bytes();
-        let key = tier_bed::key(self.scope, &bytes, self.hashing.hash_one(request.key));
+        let key = private_tier::key(self.scope, &bytes, self.hashing.hash_one(request.key));
         if self.tier.get(&key, Stamp::LATEST, &mut ()).is_ok() {
             return true;
         }
@@ -190,7 +190,7 @@ impl Cache for Ours<'_> {
             self.content.resize(size, b'x');
         }
         let cost = Cost::of(Duration::from_micros(request.cost.into()));
-        let value = NewValue { cost, ..tier_bed::value(&self.content[..size]) };
+        let value = NewValue { cost, ..private_tier::value(&self.content[..size]) };
         match self.tier.put(&key, &value) {
             Ok(_) | Err(Refusal::TooLarge) => false,
             Err(other) => panic!("the tier refuses a value: {other:?}"),
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn a_value_too_large_for_our_tier_is_counted() {
         let memory = Memory::of_bytes(256 * 1024);
-        let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
+        let tier = Tier::format(memory.region(), private_tier::sizes(0), Alone, 0).unwrap();
         let requests = vec![Request { key: 0, size: 200_000, cost: 0 }; 2];
         let outcome = replay(&Trace { name: "t".into(), requests, working_set: 200_000 }, Ours::new(tier));
         assert_eq!((outcome.hit_percent, outcome.refused, outcome.entries), (0.0, 2, 0.0));

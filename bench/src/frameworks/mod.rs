@@ -7,14 +7,14 @@
 
 mod client;
 
-use crate::bed;
 use crate::data::SAVED_BYTES;
 use crate::drive::one_core::OneCore;
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::queries::race::{Race, summary};
 use crate::report::notation::{digits, rate, time, with_interval};
 use crate::report::section::{Section, Table};
+use crate::test_servers;
 use client::{Client, Roster};
 use pg_cache_testbed::{Cluster, Redis};
 use std::cell::RefCell;
@@ -95,7 +95,7 @@ impl Framework {
             return self.left_out(&format!("{} cannot be had on this machine", self.needs));
         };
         let redis = Redis::start();
-        let cluster = Cluster::start(&bed::conf());
+        let cluster = Cluster::start(&test_servers::conf());
         let mut session = cluster.connect("postgres");
         session
             .batch_execute(&format!("CREATE EXTENSION pg_cache; SELECT cache_create_space('{SPACE}')"))
@@ -214,14 +214,15 @@ fn found(variable: &str) -> Option<String> {
 
 /// Runs the contenders that have an operation in turns.
 fn hold(roster: &Roster, operation: &client::Operation, client: &RefCell<Client>, pace: &Pace) -> Race {
-    let lanes = roster.contenders.iter().enumerate().filter(|(_, contender)| contender.has(&operation.id));
-    let lanes = lanes.map(|(place, contender)| {
-        Lane::new(&contender.name, move || {
+    let contenders =
+        roster.contenders.iter().enumerate().filter(|(_, contender)| contender.has(&operation.id));
+    let contenders = contenders.map(|(place, contender)| {
+        Contender::new(&contender.name, move || {
             let turn = client.borrow_mut().turn(place, &operation.id, pace.framework_turn);
             turn.unwrap_or_else(|error| panic!("{}, {}: {error:#}", contender.name, operation.title))
         })
     });
-    Race::hold(&operation.title, pace.read_rounds, lanes.collect())
+    Race::hold(&operation.title, pace.read_rounds, contenders.collect())
 }
 
 /// Returns the races as a table. Contenders that are missing have a row at its end.
@@ -256,8 +257,8 @@ mod tests {
 
     /// Returns a race of two contenders, the second of which takes four times as long.
     fn race() -> Race {
-        let lane = |name: &str, time: f64| Lane::new(name, move || time);
-        Race::hold("get", 6, vec![lane("pg_cache", 50_000.0), lane("table", 200_000.0)])
+        let contender = |name: &str, time: f64| Contender::new(name, move || time);
+        Race::hold("get", 6, vec![contender("pg_cache", 50_000.0), contender("table", 200_000.0)])
     }
 
     fn roster(missing: &[&str]) -> Roster {

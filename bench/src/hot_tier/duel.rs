@@ -8,14 +8,14 @@ use crate::statistics::{Summary, pair_ratios};
 use serde::Serialize;
 
 /// A contender. Its function does the work and returns the nanoseconds of one operation.
-pub struct Lane<'a> {
+pub struct Contender<'a> {
     /// The name as shown.
     pub name: String,
     /// Does the work of one round.
     pub run: Box<dyn FnMut() -> f64 + 'a>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> Contender<'a> {
     pub fn new(name: impl Into<String>, run: impl FnMut() -> f64 + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
@@ -43,19 +43,19 @@ pub struct Duel {
 }
 
 /// Runs two contenders in turns, after one round that does not count. There must be at least one round.
-pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel {
-    let mut lanes = [own, other];
+pub fn compare(title: &str, rounds: usize, own: Contender<'_>, other: Contender<'_>) -> Duel {
+    let mut contenders = [own, other];
     let mut times = [Vec::new(), Vec::new()];
-    for lane in &mut lanes {
-        (lane.run)();
+    for contender in &mut contenders {
+        (contender.run)();
     }
     for round in 0..rounds {
         for turn in turns(round, 2) {
-            times[turn].push((lanes[turn].run)());
+            times[turn].push((contenders[turn].run)());
         }
     }
     let [own, other] = times;
-    let [own_name, other_name] = lanes.map(|lane| lane.name);
+    let [own_name, other_name] = contenders.map(|contender| contender.name);
     Duel::of(title, (own_name, own), (other_name, other))
 }
 
@@ -111,18 +111,18 @@ pub fn table(duels: &[Duel]) -> Table {
 mod tests {
     use super::*;
 
-    /// A lane's time depends on the round. Fails if the first round counts, or if times of different rounds are compared.
+    /// A contender's time depends on the round. Fails if the first round counts, or if times of different rounds are compared.
     #[test]
     fn lanes_take_turns_and_are_compared_round_by_round() {
         let order = std::cell::RefCell::new(Vec::new());
-        let lane = |name: &'static str, time: f64| {
+        let contender = |name: &'static str, time: f64| {
             let order = &order;
-            Lane::new(name, move || {
+            Contender::new(name, move || {
                 order.borrow_mut().push(name);
                 time * order.borrow().len().div_ceil(2) as f64
             })
         };
-        let duel = fight("t", 2, lane("a", 3.0), lane("b", 2.0));
+        let duel = compare("t", 2, contender("a", 3.0), contender("b", 2.0));
         assert_eq!(*order.borrow(), ["a", "b", "a", "b", "b", "a"]);
         assert_eq!((duel.own.as_slice(), duel.other.as_slice()), (&[6.0, 9.0][..], &[4.0, 6.0][..]));
         assert_eq!(duel.ratio.median, 1.5);

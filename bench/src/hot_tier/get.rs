@@ -1,12 +1,12 @@
 //! The part `core-get`: measures the cost of a hit, compared with quick_cache. That cache works inside one process and returns
 //! references to its values; the measurement copies each value, as our tier (the cache of `pg_cache_core`) does.
 
-use super::duel::{Duel, Lane, fight, table};
+use super::duel::{Contender, Duel, compare, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
 use crate::eviction::traces::Random;
 use crate::pace::Pace;
+use crate::private_tier::{self, Memory, Spinning};
 use crate::report::section::Section;
-use crate::tier_bed::{self, Memory, Spinning};
 use pg_cache_core::{Stamp, Tier};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
@@ -33,7 +33,7 @@ pub fn estimate(pace: &Pace) -> Duration {
 
 /// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
-    let sizes = tier_bed::sizes(megabytes(32));
+    let sizes = private_tier::sizes(megabytes(32));
     let memory = Memory::of_bytes(sizes.bytes);
     let host = Spinning::of(sizes);
     let tier = Tier::format(memory.region(), sizes, &host, 0).expect("the tier is large enough");
@@ -52,14 +52,14 @@ pub fn measure(pace: &Pace) -> Section {
 
     let duel = |title: &str, keys: u64, threads: u32| -> Duel {
         let asked = asked(keys);
-        let ours = Lane::new("pg_cache", || {
+        let ours = Contender::new("pg_cache", || {
             timed(threads, |thread| {
                 let tier = Tier::attach(memory.region(), &host, thread).expect("it was formatted");
                 ask_tier(&tier, &asked);
             })
         });
-        let theirs = Lane::new("quick_cache", || timed(threads, |_| ask_quick(&quick, &asked)));
-        fight(title, pace.read_rounds, ours, theirs)
+        let theirs = Contender::new("quick_cache", || timed(threads, |_| ask_quick(&quick, &asked)));
+        compare(title, pace.read_rounds, ours, theirs)
     };
     let duels = vec![
         duel("100 000 keys, one thread", KEYS, 1),

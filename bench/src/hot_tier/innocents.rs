@@ -5,8 +5,8 @@
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
 use crate::pace::Pace;
+use crate::private_tier::{self, Memory, Spinning, value};
 use crate::report::section::{Goal, Section, Table};
-use crate::tier_bed::{self, Memory, Spinning, value};
 use pg_cache_core::{NewValue, Reservation, Tier};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -147,7 +147,7 @@ impl Beside {
 
 /// Reads the innocents on another thread for `span`, while this thread stores other entries at a fixed rate.
 fn beside_sets(span: Duration) -> Beside {
-    let sizes = tier_bed::sizes(BESIDE_REGION);
+    let sizes = private_tier::sizes(BESIDE_REGION);
     let memory = Memory::of_bytes(sizes.bytes);
     let host = Spinning::of(sizes);
     let attach = |backend| Tier::attach(memory.region(), &host, backend).expect("it was formatted");
@@ -200,7 +200,7 @@ struct Phase {
 /// Reads innocents and bystanders on another thread, while this thread commits a transaction of `keys` keys in a tier of `region`
 /// bytes. Returns the results of each of the [`PHASES`].
 fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.len()] {
-    let sizes = tier_bed::sizes(region);
+    let sizes = private_tier::sizes(region);
     let memory = Memory::of_bytes(sizes.bytes);
     let host = Spinning::of(sizes);
     let tier = Tier::format(memory.region(), sizes, &host, 0).expect("the tier is large enough");
@@ -349,7 +349,7 @@ mod tests {
     /// Fails if a step is left out or does the work of another: it counts the entries and the announced changes after each.
     #[test]
     fn a_transaction_sets_all_its_keys_in_three_steps() {
-        let sizes = tier_bed::sizes(megabytes(4));
+        let sizes = private_tier::sizes(megabytes(4));
         let memory = Memory::of_bytes(sizes.bytes);
         let host = Spinning::of(sizes);
         let tier = Tier::format(memory.region(), sizes, &host, 0).unwrap();
@@ -368,7 +368,7 @@ mod tests {
     /// Fails if the entry stays valid after a change of its tag.
     #[test]
     fn a_stored_entry_has_its_tag() {
-        let sizes = tier_bed::sizes(megabytes(4));
+        let sizes = private_tier::sizes(megabytes(4));
         let memory = Memory::of_bytes(sizes.bytes);
         let host = Spinning::of(sizes);
         let tier = Tier::format(memory.region(), sizes, &host, 0).unwrap();

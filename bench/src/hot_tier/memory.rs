@@ -4,8 +4,8 @@
 use super::{KEY_BYTES, Writer, megabytes, size};
 use crate::eviction::traces::Random;
 use crate::pace::Pace;
+use crate::private_tier::{self, Alone, Memory};
 use crate::report::section::{Goal, Section, Table};
-use crate::tier_bed::{self, Alone, Memory};
 use pg_cache_core::{Host, Tier, Usage};
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub fn measure(_: &Pace) -> Section {
              `overhead per entry` is the size of the region without keys and values, divided by the number of entries. It includes \
              fences and index. The region has {} shards and {} fences for tags.",
             usage.shards,
-            tier_bed::sizes(REGION).tag_fences,
+            private_tier::sizes(REGION).tag_fences,
         )],
         figures: serde_json::json!({
             "region_bytes": REGION,
@@ -116,7 +116,7 @@ impl Fill {
     /// Stores new keys, with values of as many bytes as `value_bytes` returns for each.
     fn make(mut value_bytes: impl FnMut() -> usize) -> Self {
         let memory = Memory::of_bytes(REGION);
-        let tier = Tier::format(memory.region(), tier_bed::sizes(REGION), Alone, 0)
+        let tier = Tier::format(memory.region(), private_tier::sizes(REGION), Alone, 0)
             .expect("the tier is large enough");
         let mut writer = Writer::new(&tier);
         let mut put = 0;
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn live_bytes_are_the_bytes_of_live_keys_and_values() {
         let memory = Memory::of_bytes(megabytes(1));
-        let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
+        let tier = Tier::format(memory.region(), private_tier::sizes(0), Alone, 0).unwrap();
         let mut writer = Writer::new(&tier);
         writer.put(1, 100);
         writer.put(2, 5000);

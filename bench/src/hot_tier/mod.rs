@@ -11,7 +11,7 @@ pub mod innocents;
 pub mod memory;
 pub mod put;
 
-use crate::tier_bed::{Spinning, key, scope, value};
+use crate::private_tier::{Spinning, key, scope, value};
 use pg_cache_core::{Host, Key, Scope, Stamp, Tier};
 use quick_cache::DefaultHashBuilder as Hashing;
 use std::hash::BuildHasher;

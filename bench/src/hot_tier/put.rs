@@ -5,10 +5,10 @@ use super::duel::Duel;
 use super::{Writer, megabytes};
 use crate::eviction::traces::Random;
 use crate::pace::Pace;
+use crate::private_tier::{self, Memory, Spinning};
 use crate::report::notation::{digits, time, with_interval};
 use crate::report::section::{Goal, Section, Table};
 use crate::rounds::turns;
-use crate::tier_bed::{self, Memory, Spinning};
 use pg_cache_core::{Host, Tier};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -163,7 +163,7 @@ struct Spread {
 /// Plays a scenario twice: the first pass measures the times of the puts, the second the times of the locks. `clock` is the time
 /// that the clock adds to each of these times, in nanoseconds.
 fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
-    let sizes = tier_bed::sizes(scenario.region);
+    let sizes = private_tier::sizes(scenario.region);
     let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
     let locks = Spinning::of(sizes);
 
@@ -230,7 +230,7 @@ fn play<H: Host + Copy>(
     host: H,
     mut handle: impl FnMut(Event<'_>),
 ) {
-    let sizes = tier_bed::sizes(scenario.region);
+    let sizes = private_tier::sizes(scenario.region);
     let [full, half] = memories
         .each_ref()
         .map(|memory| Tier::format(memory.region(), sizes, host, 0).expect("the tier is large enough"));
@@ -389,7 +389,7 @@ mod tests {
     fn one_tier_is_full_before_each_row_and_the_other_never() {
         for (resident, incoming, row) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {
             let scenario = Scenario { title: "t", region: megabytes(2), resident, incoming, row, reads: 1 };
-            let sizes = tier_bed::sizes(scenario.region);
+            let sizes = private_tier::sizes(scenario.region);
             let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
             let locks = Spinning::of(sizes);
             let pace = Pace { read_rounds: 3, puts: 2000, ..Pace::QUICK };
@@ -418,7 +418,7 @@ mod tests {
     /// Fails if a hold is recorded while it lasts, or is not recorded at its end.
     #[test]
     fn a_hold_lasts_from_lock_to_unlock() {
-        let locks = Spinning::of(tier_bed::sizes(megabytes(1)));
+        let locks = Spinning::of(private_tier::sizes(megabytes(1)));
         let watch = Watch { locks: &locks, since: Cell::new(None), holds: RefCell::new(Vec::new()) };
         (&watch).lock(0);
         assert!(watch.holds.borrow().is_empty());

@@ -1,7 +1,7 @@
 //! The part `outward-calls`: measures what the broadcast of changes (`pg_cache.notify`) costs calls of `cache_get` and `cache_set`
 //! while no session listens. A *contender* is one of the alternatives that a measurement compares.
 
-use super::contest::{BY_WORK, Contest, Lane, table};
+use super::contest::{BY_WORK, Contender, Contest, table};
 use super::side::{Side, quiet};
 use super::switch::Subject;
 use super::{BROADCAST, CLIENTS};
@@ -38,8 +38,8 @@ pub fn measure(pace: &Pace) -> Section {
     }
     let hold = |title: &str, statement: &str, given, changes, span, rounds| {
         let subject = Subject { side: &side, statement, given, changes, span };
-        let lane = |name, on| Lane::new(name, move |round| subject.turn(on, round));
-        Contest::hold(title, rounds, vec![lane(OFF, false), lane(ON, true)])
+        let contender = |name, on| Contender::new(name, move |round| subject.turn(on, round));
+        Contest::hold(title, rounds, vec![contender(OFF, false), contender(ON, true)])
     };
     let get = hold("cache_get", "SELECT cache_get($1)", Given::Key, false, pace.read, pace.read_rounds);
     let set = hold(

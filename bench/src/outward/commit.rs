@@ -2,17 +2,17 @@
 //! each commit, while a session listens. For comparison, a trigger calls `pg_notify` in the transaction of the writer. A
 //! *contender* is one of the alternatives that a measurement compares.
 
-use super::contest::{BY_WORK, Contest, Lane, table};
+use super::contest::{BY_WORK, Contender, Contest, table};
 use super::listener::Listener;
 use super::side::{Side, quiet};
 use super::switch::{Subject, notifications};
 use super::{BROADCAST, CLIENTS};
-use crate::bed;
 use crate::data::{FIRST_KEY, KEYS};
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::report::notation::count;
 use crate::report::section::Section;
+use crate::test_servers;
 use pg_cache_testbed::Conf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,7 +47,7 @@ pub fn measure(pace: &Pace) -> Section {
     let update = quiet.updates("UPDATE with a trigger that invalidates", pace.write_rounds, pace.write);
     let alone = quiet.invalidations("invalidation alone", pace.write_rounds, pace.write);
     let notifications = quiet.end();
-    let durable = Stage::make(&bed::conf());
+    let durable = Stage::make(&test_servers::conf());
     let durable_update = durable.updates("UPDATE that waits for the disk", pace.read_rounds, pace.write);
     durable.end();
     let what = "commits per second with the broadcast, of those without it";
@@ -134,24 +134,24 @@ impl Stage {
     fn updates(&self, title: &str, rounds: usize, span: Duration) -> Contest {
         let subject = self.subject(UPDATE, true, span);
         let by_trigger = self.subject(UPDATE_BY_TRIGGER, false, span);
-        let lanes = vec![
-            Lane::new(OFF, move |round| subject.turn(false, round)),
-            Lane::new(ON, move |round| subject.turn(true, round)),
-            Lane::new(TRIGGER, move |round| {
+        let contenders = vec![
+            Contender::new(OFF, move |round| subject.turn(false, round)),
+            Contender::new(ON, move |round| subject.turn(true, round)),
+            Contender::new(TRIGGER, move |round| {
                 let turn = by_trigger.turn(false, round);
                 // The listener must not be behind when the next turn begins.
                 self.await_trigger();
                 turn
             }),
         ];
-        Contest::hold(title, rounds, lanes)
+        Contest::hold(title, rounds, contenders)
     }
 
     /// Lets the writers invalidate tags without a table.
     fn invalidations(&self, title: &str, rounds: usize, span: Duration) -> Contest {
         let subject = self.subject(INVALIDATE, true, span);
-        let lane = |name, on| Lane::new(name, move |round| subject.turn(on, round));
-        Contest::hold(title, rounds, vec![lane(OFF, false), lane(ON, true)])
+        let contender = |name, on| Contender::new(name, move |round| subject.turn(on, round));
+        Contest::hold(title, rounds, vec![contender(OFF, false), contender(ON, true)])
     }
 
     /// Waits until the listener has received a notification of each update of the table with the trigger.

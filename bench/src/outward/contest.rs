@@ -18,14 +18,14 @@ pub struct Turn {
 }
 
 /// A contender.
-pub struct Lane<'a> {
+pub struct Contender<'a> {
     /// The name as shown.
     name: &'static str,
     /// Does the work of one turn. The number of the round is the seed of the random keys.
     run: Box<dyn FnMut(u64) -> Turn + 'a>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> Contender<'a> {
     pub fn new(name: &'static str, run: impl FnMut(u64) -> Turn + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
@@ -67,11 +67,11 @@ impl Compared {
 
 impl Contest {
     /// Runs the contenders in turns, after one round that does not count. There must be at least one round.
-    pub fn hold(title: &str, rounds: usize, mut lanes: Vec<Lane<'_>>) -> Self {
-        let mut found: Vec<Vec<Turn>> = lanes.iter().map(|_| Vec::new()).collect();
+    pub fn hold(title: &str, rounds: usize, mut contenders: Vec<Contender<'_>>) -> Self {
+        let mut found: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
-            for place in turns(round, lanes.len()) {
-                let turn = (lanes[place].run)(round as u64);
+            for place in turns(round, contenders.len()) {
+                let turn = (contenders[place].run)(round as u64);
                 if round > 0 {
                     found[place].push(turn);
                 }
@@ -80,8 +80,8 @@ impl Contest {
         let elapsed = |turns: &[Turn]| turns.iter().map(|turn| turn.per_second).collect::<Vec<_>>();
         let of_work = |turns: &[Turn]| turns.iter().map(|turn| turn.of_work).collect::<Option<Vec<_>>>();
         let first = (elapsed(&found[0]), of_work(&found[0]));
-        let rivals = lanes.iter().zip(&found).map(|(lane, turns)| Rival {
-            name: lane.name,
+        let rivals = contenders.iter().zip(&found).map(|(contender, turns)| Rival {
+            name: contender.name,
             elapsed: Compared::with(elapsed(turns), &first.0).expect("there are rounds"),
             of_work: of_work(turns).zip(first.1.as_ref()).and_then(|(own, first)| Compared::with(own, first)),
         });
@@ -159,22 +159,23 @@ mod tests {
     /// Holds a contest of six rounds. The rates of the second contender are `share` of those of the first, which differ from round
     /// to round.
     fn contest(share: f64) -> Contest {
-        let lane = |share: f64| Lane::new("n", move |round| turn((round + 1) as f64 * 100.0 * share));
-        Contest::hold("t", 6, vec![lane(1.0), lane(share)])
+        let contender =
+            |share: f64| Contender::new("n", move |round| turn((round + 1) as f64 * 100.0 * share));
+        Contest::hold("t", 6, vec![contender(1.0), contender(share)])
     }
 
     /// Fails if the first round counts, if the contenders do not take turns, or if rates of different rounds are compared.
     #[test]
     fn lanes_take_turns_and_are_compared_round_by_round() {
         let order = RefCell::new(Vec::new());
-        let lane = |name: &'static str, rate: f64| {
+        let contender = |name: &'static str, rate: f64| {
             let order = &order;
-            Lane::new(name, move |round| {
+            Contender::new(name, move |round| {
                 order.borrow_mut().push(name);
                 turn(rate * 10_f64.powi(round as i32))
             })
         };
-        let found = Contest::hold("t", 2, vec![lane("off", 2.0), lane("on", 1.0)]);
+        let found = Contest::hold("t", 2, vec![contender("off", 2.0), contender("on", 1.0)]);
         assert_eq!(*order.borrow(), ["off", "on", "on", "off", "on", "off"]);
         assert_eq!(found.rivals[1].elapsed.rates, [10.0, 100.0]);
         assert_eq!(found.ratio().median, 0.5);
@@ -211,10 +212,10 @@ mod tests {
     /// Fails if a processor time that is not known in one turn becomes a number.
     #[test]
     fn an_unknown_processor_time_is_a_dash() {
-        let lane = |unknown| {
-            Lane::new("n", move |round| Turn { of_work: (round != unknown).then_some(1.0), ..turn(1.0) })
+        let contender = |unknown| {
+            Contender::new("n", move |round| Turn { of_work: (round != unknown).then_some(1.0), ..turn(1.0) })
         };
-        let table = table(&[Contest::hold("t", 6, vec![lane(9), lane(3)])], "sets", "× off");
+        let table = table(&[Contest::hold("t", 6, vec![contender(9), contender(3)])], "sets", "× off");
         assert_eq!(table.rows[0][4..], ["1.00 (1.00 – 1.00)", "1"]);
         assert_eq!(table.rows[1][4..], ["–", "–"]);
     }

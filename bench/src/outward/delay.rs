@@ -3,11 +3,11 @@
 
 use super::listener::Listener;
 use super::side::Side;
-use crate::bed;
 use crate::pace::Pace;
 use crate::report::notation::{count, time};
 use crate::report::section::{Goal, Section, Table};
 use crate::statistics::percentile;
+use crate::test_servers;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ struct Stage {
 impl Stage {
     /// Starts the server and begins to listen.
     fn make() -> Self {
-        let side = Side::start(&bed::conf());
+        let side = Side::start(&test_servers::conf());
         let (sender, arrivals) = channel();
         let listener = Listener::start(&side.cluster, &["pg_cache"], move |notification| {
             let names = tags(notification.payload());

@@ -4,7 +4,7 @@
 //! what has changed.
 
 use super::CLIENTS;
-use super::contest::{BY_WORK, Contest, Lane, table};
+use super::contest::{BY_WORK, Contender, Contest, table};
 use super::side::{Side, quiet};
 use crate::data::{FIRST_KEY, KEYS, SAVED_BYTES, VALUE_BYTES};
 use crate::drive::Load;
@@ -272,16 +272,16 @@ impl Copying {
         let load = Load { clients: CLIENTS, pipeline: 1, keys: 1 };
         let task = |seed| Task { statement: STATEMENT, given: Given::WrittenKeyAndJson, load, seed };
         let mut most_lag = 0;
-        let lanes = vec![
-            Lane::new(OFF, |round| without.run(task(round), Until::Over(pace.write))),
-            Lane::new(ON, |round| {
+        let contenders = vec![
+            Contender::new(OFF, |round| without.run(task(round), Until::Over(pace.write))),
+            Contender::new(ON, |round| {
                 let turn = self.side.run(task(round), Until::Over(pace.write));
                 most_lag = most_lag.max(self.behind());
                 self.settle();
                 turn
             }),
         ];
-        let contest = Contest::hold("cache_set", pace.write_rounds, lanes);
+        let contest = Contest::hold("cache_set", pace.write_rounds, contenders);
         (contest, most_lag)
     }
 }

@@ -2,8 +2,8 @@
 //! the database, and what that costs.
 
 use super::contest::Turn;
-use crate::bed;
 use crate::drive::wire::{Pool, Task, Until};
+use crate::test_servers;
 use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ pub struct Side {
 
 /// Returns the settings of a server whose commits do not wait for a disk: so the share of everything else is as large as possible.
 pub fn quiet() -> Conf {
-    bed::conf()
+    test_servers::conf()
         .set("synchronous_commit", "off")
         .set("fsync", "off")
         .set("full_page_writes", "off")

@@ -3,7 +3,7 @@
 use super::race::{Race, at_least, table, times};
 use super::shop::{COLUMNS, DASHBOARD, FEW_ORDERS, ORDERS, fill};
 use super::stage::{MANY_PASSES, SPACE, Stage, cached};
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::report::notation::count;
@@ -62,18 +62,18 @@ pub fn measure(pace: &Pace) -> Section {
         "in the server, a loop of PL/pgSQL, 1 session",
         ROUNDS,
         vec![
-            Lane::new(HOT, || hot(&|| stage.loop_for("cached", MANY_PASSES, span))),
-            Lane::new(COLD, || cold(&|| stage.loop_once("cached"))),
-            Lane::new(QUERY, || stage.loop_once("query")),
+            Contender::new(HOT, || hot(&|| stage.loop_for("cached", MANY_PASSES, span))),
+            Contender::new(COLD, || cold(&|| stage.loop_once("cached"))),
+            Contender::new(QUERY, || stage.loop_once("query")),
         ],
     );
     let to_client = Race::hold(
         "to the client, prepared, over a Unix socket, 1 client",
         ROUNDS,
         vec![
-            Lane::new(HOT, || hot(&|| stage.wire(&select, Given::Nothing, span))),
-            Lane::new(COLD, || cold(&|| stage.once(&select))),
-            Lane::new(QUERY, || stage.once(DASHBOARD)),
+            Contender::new(HOT, || hot(&|| stage.wire(&select, Given::Nothing, span))),
+            Contender::new(COLD, || cold(&|| stage.once(&select))),
+            Contender::new(QUERY, || stage.once(DASHBOARD)),
         ],
     );
 

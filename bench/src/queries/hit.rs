@@ -5,7 +5,7 @@ use super::race::{Race, at_most, summary, table, times};
 use super::shop::{COLUMNS, DASHBOARD_1, DASHBOARD_30, FEW_ORDERS, fill};
 use super::stage::{MANY_PASSES, SPACE, Stage, cached};
 use crate::data::{FIRST_KEY, KEYS};
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::report::notation::{count, time, with_interval};
@@ -56,7 +56,7 @@ pub fn measure(pace: &Pace) -> Section {
 
     let wire = |name, statement: &str, given| {
         let (stage, statement) = (&stage, statement.to_owned());
-        Lane::new(name, move || stage.wire(&statement, given, span))
+        Contender::new(name, move || stage.wire(&statement, given, span))
     };
     let over_wire = stage.only_hits(SPACE, || {
         Race::hold(
@@ -74,21 +74,21 @@ pub fn measure(pace: &Pace) -> Section {
     let looped = |name, function: &'static str, source: &str| {
         stage.create_loop(function, "count(*)", source);
         let stage = &stage;
-        Lane::new(name, move || stage.loop_for(function, MANY_PASSES, span))
+        Contender::new(name, move || stage.loop_for(function, MANY_PASSES, span))
     };
-    let lanes = vec![
+    let contenders = vec![
         looped(SERIES_1, "series_1", "generate_series(1, 1)"),
         looped(SERIES_30, "series_30", "generate_series(1, 30)"),
         looped(HIT_1, "hit_1", &hit_1),
         looped(HIT_30, "hit_30", &hit_30),
     ];
     let in_sql = stage.only_hits(SPACE, || {
-        Race::hold("inside SQL, in a loop of PL/pgSQL, no writes", pace.read_rounds, lanes)
+        Race::hold("inside SQL, in a loop of PL/pgSQL, no writes", pace.read_rounds, contenders)
     });
 
     let first = |name, statement: &str| {
         let (stage, statement) = (&stage, statement.to_owned());
-        Lane::new(name, move || stage.in_new_session(&statement))
+        Contender::new(name, move || stage.in_new_session(&statement))
     };
     let by_key = format!("SELECT id, balance, filler FROM account WHERE id = {FIRST_KEY}");
     let in_new_session = stage.only_hits(SPACE, || {

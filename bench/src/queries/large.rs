@@ -3,7 +3,7 @@
 
 use super::race::{Race, at_least, table, times};
 use super::stage::{SPACE, Stage, cached};
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::report::notation::{count, digits};
@@ -81,20 +81,24 @@ pub fn measure(pace: &Pace) -> Section {
     let only_hits = |measured: &dyn Fn() -> Race| stage.only_hits(SPACE, || stage.only_hits(PLAIN, measured));
     let stage = &stage;
     let in_server = only_hits(&|| {
-        let lanes =
-            sources.map(|(name, function, _)| Lane::new(name, move || stage.loop_for(function, 1, span)));
+        let contenders = sources
+            .map(|(name, function, _)| Contender::new(name, move || stage.loop_for(function, 1, span)));
         Race::hold(
             "in the server, in a loop of PL/pgSQL, all columns counted, no writes",
             pace.read_rounds,
-            lanes.into(),
+            contenders.into(),
         )
     });
     let over_wire = only_hits(&|| {
-        let lanes = sources.map(|(name, _, source)| {
+        let contenders = sources.map(|(name, _, source)| {
             let statement = format!("SELECT * FROM {source}");
-            Lane::new(name, move || stage.wire(&statement, Given::Nothing, span))
+            Contender::new(name, move || stage.wire(&statement, Given::Nothing, span))
         });
-        Race::hold("over the wire, prepared, text form, 1 client, no writes", pace.read_rounds, lanes.into())
+        Race::hold(
+            "over the wire, prepared, text form, 1 client, no writes",
+            pace.read_rounds,
+            contenders.into(),
+        )
     });
 
     let goals = [("in the server", &in_server), ("over the wire", &over_wire)]

@@ -1,7 +1,7 @@
 //! Runs several *contenders*, the alternatives that a part compares, in turns, and compares the times of any two of them, round by
 //! round.
 
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::report::notation::{digits, time, with_interval};
 use crate::report::section::{Goal, Table};
 use crate::rounds::turns;
@@ -26,18 +26,18 @@ struct Runner {
 
 impl Race {
     /// Runs the contenders in turns, after one round that does not count. There must be at least one round.
-    pub fn hold(title: &str, rounds: usize, mut lanes: Vec<Lane<'_>>) -> Self {
-        let mut times: Vec<Vec<f64>> = lanes.iter().map(|_| Vec::new()).collect();
-        for lane in &mut lanes {
-            (lane.run)();
+    pub fn hold(title: &str, rounds: usize, mut contenders: Vec<Contender<'_>>) -> Self {
+        let mut times: Vec<Vec<f64>> = contenders.iter().map(|_| Vec::new()).collect();
+        for contender in &mut contenders {
+            (contender.run)();
         }
         for round in 0..rounds {
-            for place in turns(round, lanes.len()) {
-                times[place].push((lanes[place].run)());
+            for place in turns(round, contenders.len()) {
+                times[place].push((contenders[place].run)());
             }
         }
-        let runners = lanes.into_iter().zip(times).map(|(lane, times)| Runner {
-            name: lane.name,
+        let runners = contenders.into_iter().zip(times).map(|(contender, times)| Runner {
+            name: contender.name,
             summary: summary(&times),
             times,
         });
@@ -120,14 +120,14 @@ mod tests {
     #[test]
     fn contenders_take_turns_and_are_compared_round_by_round() {
         let order = RefCell::new(Vec::new());
-        let lane = |name: &'static str, time: f64| {
+        let contender = |name: &'static str, time: f64| {
             let order = &order;
-            Lane::new(name, move || {
+            Contender::new(name, move || {
                 order.borrow_mut().push(name);
                 time * order.borrow().len().div_ceil(3) as f64
             })
         };
-        let race = Race::hold("t", 2, vec![lane("a", 1.0), lane("b", 2.0), lane("c", 4.0)]);
+        let race = Race::hold("t", 2, vec![contender("a", 1.0), contender("b", 2.0), contender("c", 4.0)]);
         assert_eq!(*order.borrow(), ["a", "b", "c", "a", "b", "c", "c", "b", "a"]);
         assert_eq!(race.times("b"), [4.0, 6.0]);
         assert_eq!(race.ratio("c", "a").median, 4.0);

@@ -1,11 +1,11 @@
 //! The server of a part whose id begins with `queries-` (parts about cached results of queries), and the ways to time a statement
 //! on it.
 
-use crate::bed;
 use crate::drive::one_core::OneCore;
 use crate::drive::wire::{Other, Pool, Task, Until};
 use crate::drive::{Load, Run};
 use crate::plan::Given;
+use crate::test_servers;
 use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
 use std::cell::{RefCell, RefMut};
@@ -19,7 +19,7 @@ pub const MANY_PASSES: i32 = 200;
 /// Returns the settings of the server. Results are stored also if their query took less than the default of `pg_cache.min_cost`.
 /// Commits do not wait for the disk, and no worker of the server vacuums tables, so that turns are alike.
 pub fn conf() -> Conf {
-    bed::conf()
+    test_servers::conf()
         .set("synchronous_commit", "off")
         .set("autovacuum", "off")
         .set("checkpoint_timeout", "1d")

@@ -7,7 +7,7 @@
 
 use super::race::{Race, at_least, summary, times};
 use super::stage::{Stage, cached};
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::report::notation::{count, digits, time, with_interval};
 use crate::report::section::{Goal, Section, Table};
@@ -143,9 +143,9 @@ impl Measured {
             query.title,
             ROUNDS,
             vec![
-                Lane::new(QUERY, || run(query.text, Duration::ZERO)),
-                Lane::new(COLD, || run(&refresh, Duration::ZERO)),
-                Lane::new(HOT, || run(&call, SPAN)),
+                Contender::new(QUERY, || run(query.text, Duration::ZERO)),
+                Contender::new(COLD, || run(&refresh, Duration::ZERO)),
+                Contender::new(HOT, || run(&call, SPAN)),
             ],
         );
         let size = format!(

@@ -8,7 +8,7 @@ use super::stage::{SPACE, Stage, cached};
 use crate::data::{FEW_KEYS, FIRST_KEY, KEYS};
 use crate::drive::Load;
 use crate::drive::wire::{Other, Task, Until};
-use crate::hot_tier::duel::Lane;
+use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::report::notation::{count, digits, rate, with_interval};
@@ -168,13 +168,13 @@ impl Subject<'_> {
             1e9 / stage.run(task, Some(other), Until::Over(span)).per_second
         };
         let counts: Vec<Cell<[u64; 2]>> = self.cached.iter().map(|_| Cell::default()).collect();
-        let mut lanes = vec![Lane::new(UNCACHED, || {
+        let mut contenders = vec![Contender::new(UNCACHED, || {
             send(self.statement, pace.warm_up);
             send(self.statement, self.span)
         })];
         for ((name, space, statement), counts) in self.cached.iter().zip(&counts) {
             let send = &send;
-            lanes.push(Lane::new(*name, move || {
+            contenders.push(Contender::new(*name, move || {
                 send(statement, pace.warm_up);
                 let before = stage.reads(space);
                 let time = send(statement, self.span);
@@ -184,7 +184,7 @@ impl Subject<'_> {
                 time
             }));
         }
-        let race = Race::hold(self.title, ROUNDS, lanes);
+        let race = Race::hold(self.title, ROUNDS, contenders);
         let cached = self.cached.iter().zip(&counts).map(|((name, ..), counts)| (*name, share(counts.get())));
         Beside { title: self.title, percent, cached: cached.collect(), race }
     }
@@ -246,11 +246,11 @@ mod tests {
     /// Fails if a ratio is upside down, or if a contender that is faster counts as a loss.
     #[test]
     fn losses_are_named() {
-        let lane = |name, time: f64| Lane::new(name, move || time);
+        let contender = |name, time: f64| Contender::new(name, move || time);
         let race = Race::hold(
             "a read",
             6,
-            vec![lane(UNCACHED, 1000.0), lane(CACHED, 500.0), lane(CACHED_IF_COSTLY, 2000.0)],
+            vec![contender(UNCACHED, 1000.0), contender(CACHED, 500.0), contender(CACHED_IF_COSTLY, 2000.0)],
         );
         let cached = vec![(CACHED, 0.5), (CACHED_IF_COSTLY, 0.0)];
         let beside = Beside { title: "a read", percent: 10, cached, race };

@@ -10,14 +10,14 @@ pub mod tags;
 pub mod tax;
 pub mod walk;
 
-use crate::bed;
+use crate::test_servers;
 use pg_cache_testbed::Cluster;
 use postgres::Client;
 
 /// Starts a server with pg_cache installed and a hot tier, the cache in shared memory, of the given size (as in `postgresql.conf`:
 /// `128MB`). Returns it with a superuser's session. The server stops when the cluster is dropped.
 fn cluster(hot_size: &str) -> (Cluster, Client) {
-    let cluster = Cluster::start(&bed::conf().set("pg_cache.hot_size", hot_size));
+    let cluster = Cluster::start(&test_servers::conf().set("pg_cache.hot_size", hot_size));
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("pg_cache is installed");
     (cluster, session)

@@ -2,7 +2,7 @@
 //! and the patterns that a hit compares its key with. A *contender* is one of the alternatives that a measurement compares.
 
 use super::cluster;
-use crate::hot_tier::duel::{Duel, Lane, fight, table};
+use crate::hot_tier::duel::{Contender, Duel, compare, table};
 use crate::pace::Pace;
 use crate::report::section::Section;
 use postgres::{Client, Statement};
@@ -60,14 +60,14 @@ fn tables(session: &mut Client, name: &str, rows: i32, tables: &str) {
 }
 
 /// Returns the contender that changes single rows of a table, each in a transaction of its own.
-fn singles<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Lane<'a> {
+fn singles<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Contender<'a> {
     let update = session
         .borrow_mut()
         .prepare(&format!("UPDATE few_{kind} SET v = v + 1 WHERE id = $1"))
         .expect("it can be prepared");
     let table = format!("few_{kind}");
     let mut next = 0;
-    Lane::new(name, move || {
+    Contender::new(name, move || {
         let mut session = session.borrow_mut();
         let began = Instant::now();
         for _ in 0..UPDATES {
@@ -81,9 +81,9 @@ fn singles<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Lane<'a>
 }
 
 /// Returns the contender that changes all rows of a table with one statement.
-fn all_at_once<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Lane<'a> {
+fn all_at_once<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Contender<'a> {
     let table = format!("many_{kind}");
-    Lane::new(name, move || {
+    Contender::new(name, move || {
         let mut session = session.borrow_mut();
         let began = Instant::now();
         session.batch_execute(&format!("UPDATE {table} SET v = v + 1")).expect("an update");
@@ -127,8 +127,8 @@ fn gets<'a>(
     name: &str,
     space: &'static str,
     before: fn(&mut Client),
-) -> Lane<'a> {
-    Lane::new(name, move || {
+) -> Contender<'a> {
+    Contender::new(name, move || {
         let mut session = session.borrow_mut();
         before(&mut session);
         let began = Instant::now();
@@ -154,11 +154,11 @@ pub fn measure(pace: &Pace) -> Section {
     let rounds = pace.write_rounds;
     let one = "UPDATE of one row";
     let by_trigger =
-        fight(one, rounds, singles(&session, REPORTED, "reported"), singles(&session, EMPTY, "empty"));
+        compare(one, rounds, singles(&session, REPORTED, "reported"), singles(&session, EMPTY, "empty"));
     let by_nothing =
-        fight(one, rounds, singles(&session, REPORTED, "reported"), singles(&session, PLAIN, "plain"));
+        compare(one, rounds, singles(&session, REPORTED, "reported"), singles(&session, PLAIN, "plain"));
     let all = format!("UPDATE of {MANY} rows");
-    let in_bulk = fight(
+    let in_bulk = compare(
         &all,
         rounds,
         all_at_once(&session, REPORTED, "reported"),
@@ -166,7 +166,7 @@ pub fn measure(pace: &Pace) -> Section {
     );
     let few_patterns = |title, before| {
         let own = gets(&session, &get, "1000 patterns", "patterns", before);
-        fight(title, rounds, own, gets(&session, &get, "no pattern", "calm", |_| ()))
+        compare(title, rounds, own, gets(&session, &get, "no pattern", "calm", |_| ()))
     };
     renew_patterns(&mut session.borrow_mut());
     let known = few_patterns("hit, patterns compared before", |_| ());

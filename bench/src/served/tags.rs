@@ -2,7 +2,7 @@
 //! entries. Of the timed calls after each filling, only the first invalidates entries that are still valid: see `TAGS`.
 
 use super::cluster;
-use crate::hot_tier::duel::{Duel, Lane, fight, table};
+use crate::hot_tier::duel::{Contender, Duel, compare, table};
 use crate::pace::Pace;
 use crate::report::notation::{digits, with_interval};
 use crate::report::section::{Goal, Section};
@@ -40,9 +40,9 @@ pub fn measure(pace: &Pace) -> Section {
         session.execute(&invalidate, &[&format!("nothing {number}")]).expect("a tag is invalidated");
     }
     let session = RefCell::new(session);
-    let lane = |name: &'static str, entries: u64| {
+    let contender = |name: &'static str, entries: u64| {
         let (session, invalidate) = (&session, &invalidate);
-        Lane::new(format!("{entries} entries under the tag"), move || {
+        Contender::new(format!("{entries} entries under the tag"), move || {
             let mut session = session.borrow_mut();
             fill(&mut session, name, entries);
             // After the large filling the session has worked for seconds, so the scheduler prefers other processes. These calls let
@@ -55,7 +55,7 @@ pub fn measure(pace: &Pace) -> Section {
             Summary::of(&times).expect("there are some").median
         })
     };
-    let duel = fight("one session", pace.fillings, lane("many", MANY), lane("few", FEW));
+    let duel = compare("one session", pace.fillings, contender("many", MANY), contender("few", FEW));
     Section {
         id: "tags".into(),
         title: "Invalidating a tag".into(),

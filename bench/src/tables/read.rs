@@ -6,7 +6,7 @@ use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use crate::data::KEYS;
 use crate::drive::in_sql;
 use crate::drive::one_core::OneCore;
-use crate::hot_tier::duel::{Duel, Lane, fight, table};
+use crate::hot_tier::duel::{Contender, Duel, compare, table};
 use crate::pace::Pace;
 use crate::report::notation::{count, digits, with_interval};
 use crate::report::section::{Goal, Section};
@@ -51,15 +51,25 @@ pub fn measure(pace: &Pace) -> Section {
     on.number("SELECT count(*) FROM entry WHERE cache_set_text(key, value, '1 day', space => 'saved')");
     on.wait_until_saved(2 * KEYS);
 
-    let lane =
-        |name: &'static str, side, expression| Lane::new(name, move || nanoseconds(side, expression, pace));
+    let contender = |name: &'static str, side, expression| {
+        Contender::new(name, move || nanoseconds(side, expression, pace))
+    };
     let rounds = pace.read_rounds;
-    let hit =
-        fight("hit in a table", rounds, lane(ON, &on, SAVED_HIT), lane("table, SQL function", &on, BY_HAND));
-    let miss = fight("miss", rounds, lane(ON, &on, MISSED), lane(OFF, &off, MISSED));
-    let memory = fight("hit in memory", rounds, lane(ON, &on, MEMORY_HIT), lane(OFF, &off, MEMORY_HIT));
-    let noise =
-        fight("hit in memory", rounds, lane(CONTROL, &control, MEMORY_HIT), lane(OFF, &off, MEMORY_HIT));
+    let hit = compare(
+        "hit in a table",
+        rounds,
+        contender(ON, &on, SAVED_HIT),
+        contender("table, SQL function", &on, BY_HAND),
+    );
+    let miss = compare("miss", rounds, contender(ON, &on, MISSED), contender(OFF, &off, MISSED));
+    let memory =
+        compare("hit in memory", rounds, contender(ON, &on, MEMORY_HIT), contender(OFF, &off, MEMORY_HIT));
+    let noise = compare(
+        "hit in memory",
+        rounds,
+        contender(CONTROL, &control, MEMORY_HIT),
+        contender(OFF, &off, MEMORY_HIT),
+    );
     check(&on, rounds);
 
     let goals = vec![

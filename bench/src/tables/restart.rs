@@ -3,13 +3,13 @@
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};
-use crate::bed;
 use crate::data::FIRST_KEY;
 use crate::pace::Pace;
 use crate::report::notation::{digits, with_interval};
 use crate::report::section::{Goal, Section, Table};
 use crate::rounds::turns;
 use crate::statistics::Summary;
+use crate::test_servers;
 use pg_cache_testbed::{Cluster, Conf, Stop};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub fn estimate(pace: &Pace) -> Duration {
 /// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let bytes = table_bytes(pace);
-    let bare = Cluster::start(&bed::settings(Conf::bare()));
+    let bare = Cluster::start(&test_servers::settings(Conf::bare()));
     let contents = [
         Content::make("full memory", &without_tables(HOT_SIZE), SAVED_BYTES, None),
         Content::make("full memory and full tables", &filling(bytes), LARGE_BYTES, Some(bytes)),

@@ -1,8 +1,8 @@
 //! The servers of the parts about the table tier (their ids begin with `tables-`), and the values in them.
 
 use super::SAVED_BYTES;
-use crate::bed;
 use crate::data::{FIRST_KEY, KEYS, value};
+use crate::test_servers;
 use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
 use std::cell::{RefCell, RefMut};
@@ -35,7 +35,7 @@ pub fn with_tables(hot_size: &str, table_bytes: u64) -> Conf {
 
 /// Returns the settings of a server that has no room for a saved value, neither on the disk nor in the directory.
 pub fn without_tables(hot_size: &str) -> Conf {
-    bed::conf()
+    test_servers::conf()
         .set("pg_cache.hot_size", hot_size)
         .set("pg_cache.table_size", "0")
         .set("pg_cache.table_entries", "0")

@@ -1,4 +1,4 @@
-//! A generator of pseudo-random numbers.
+//! A generator of pseudo-random numbers, for tests whose actions can be repeated by their seed.
 
 use std::time::SystemTime;
 

@@ -95,7 +95,7 @@ pub struct Hunt<'c> {
 
 impl Hunt<'_> {
     /// Keeps the description of a finding, if there are fewer than ten.
-    pub fn find(&self, finding: String) {
+    pub fn report(&self, finding: String) {
         let mut findings = self.findings.lock().expect("nobody panics with it");
         if findings.len() < 10 {
             findings.push(finding);
@@ -120,7 +120,7 @@ impl Hunt<'_> {
             }
             return;
         }
-        self.find(format!(
+        self.report(format!(
             "{how} of {} in {}: {value:?}, and it must be from {at_least} to {at_most}",
             table.name, DATABASES[table.database]
         ));
@@ -184,7 +184,7 @@ pub fn version_of(value: &str) -> &str {
 
 /// The counts of a hunt when it is over. [`Hunt`] explains each field.
 #[derive(Debug)]
-pub struct Bag {
+pub struct Outcome {
     pub reads: u64,
     pub hits: u64,
     pub table_hits: u64,
@@ -195,7 +195,7 @@ pub struct Bag {
 }
 
 /// Hunts in two new databases, which it creates. So a cluster can have one hunt only.
-pub fn hunt(cluster: &Cluster, plan: Plan) -> Bag {
+pub fn hunt(cluster: &Cluster, plan: Plan) -> Outcome {
     let seed = seed();
     let mut tables = Vec::new();
     let mut owner = cluster.connect("postgres");
@@ -286,5 +286,5 @@ pub fn hunt(cluster: &Cluster, plan: Plan) -> Bag {
         began.elapsed().as_secs_f64()
     );
     let findings = hunt.findings.into_inner().expect("nobody panics with it");
-    Bag { reads, hits, table_hits, stale, future, definitions, findings }
+    Outcome { reads, hits, table_hits, stale, future, definitions, findings }
 }

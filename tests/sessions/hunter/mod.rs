@@ -29,7 +29,7 @@ mod table;
 mod write;
 
 use crate::memory::{cluster, findings};
-use hunt::{Bag, Plan, hunt};
+use hunt::{Outcome, Plan, hunt};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 use std::time::Duration;
 
@@ -60,16 +60,26 @@ fn is_long() -> bool {
 fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     let cluster = cluster(&Conf::preloaded());
     let time = Duration::from_secs(if is_long() { 180 } else { 10 });
-    let bag = hunt(&cluster, Plan::new(time, DEFINING_ONE_IN));
-    assert_exact(&cluster, &bag);
-    assert!(bag.hits * 10 > bag.reads * 7, "{} hits of {} reads prove little", bag.hits, bag.reads);
+    let outcome = hunt(&cluster, Plan::new(time, DEFINING_ONE_IN));
+    assert_exact(&cluster, &outcome);
+    assert!(
+        outcome.hits * 10 > outcome.reads * 7,
+        "{} hits of {} reads prove little",
+        outcome.hits,
+        outcome.reads
+    );
 }
 
 /// The values leave the memory as soon as they are saved, so most hits come from tables: they must be more than half of the reads.
 #[test]
 fn no_reader_gets_a_stale_value_from_a_table() {
-    let bag = hunt_in_tables(Plan { tiers: "table", ..table_plan() });
-    assert!(bag.table_hits * 2 > bag.reads, "{} of {} reads were hits in a table", bag.table_hits, bag.reads);
+    let outcome = hunt_in_tables(Plan { tiers: "table", ..table_plan() });
+    assert!(
+        outcome.table_hits * 2 > outcome.reads,
+        "{} of {} reads were hits in a table",
+        outcome.table_hits,
+        outcome.reads
+    );
 }
 
 /// The memory is so small that it evicts values all the time, and each hit in a table brings a value back. These hits must be more
@@ -78,12 +88,12 @@ fn no_reader_gets_a_stale_value_from_a_table() {
 fn no_reader_gets_a_stale_value_that_comes_back_from_a_table() {
     // Large values make reads slow, so there are few writes.
     let plan = Plan { width: WIDTH, pace: PACE, defining_one_in: DEFINING_ONE_IN / 2, ..table_plan() };
-    let bag = hunt_in_tables(plan);
+    let outcome = hunt_in_tables(plan);
     assert!(
-        bag.table_hits * 10 > bag.reads,
+        outcome.table_hits * 10 > outcome.reads,
         "{} of {} reads were hits in a table",
-        bag.table_hits,
-        bag.reads
+        outcome.table_hits,
+        outcome.reads
     );
 }
 
@@ -95,16 +105,16 @@ fn table_plan() -> Plan {
 }
 
 /// Hunts on a server with little memory whose spaces save their values in tables, and asserts that no value was wrong.
-fn hunt_in_tables(plan: Plan) -> Bag {
+fn hunt_in_tables(plan: Plan) -> Outcome {
     // The database `postgres` also has a worker for a while. With two workers, one of the other databases would wait for its turn.
     let conf = Conf::preloaded()
         .set("pg_cache.hot_size", "1MB")
         .set("pg_cache.table_size", TABLE_SIZE)
         .set("pg_cache.max_workers", "4");
     let cluster = cluster(&conf);
-    let bag = hunt(&cluster, plan);
-    assert_exact(&cluster, &bag);
-    bag
+    let outcome = hunt(&cluster, plan);
+    assert_exact(&cluster, &outcome);
+    outcome
 }
 
 /// One in three writes changes names or rules here. So the results of queries rarely live long, and the share of hits is small:
@@ -112,9 +122,14 @@ fn hunt_in_tables(plan: Plan) -> Bag {
 #[test]
 fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     let cluster = cluster(&Conf::preloaded());
-    let bag = hunt(&cluster, Plan::new(Duration::from_secs(if is_long() { 120 } else { 5 }), 3));
-    assert_exact(&cluster, &bag);
-    assert!(bag.hits * 10 > bag.reads, "{} hits of {} reads prove little", bag.hits, bag.reads);
+    let outcome = hunt(&cluster, Plan::new(Duration::from_secs(if is_long() { 120 } else { 5 }), 3));
+    assert_exact(&cluster, &outcome);
+    assert!(
+        outcome.hits * 10 > outcome.reads,
+        "{} hits of {} reads prove little",
+        outcome.hits,
+        outcome.reads
+    );
 }
 
 /// The results of queries, some of which join tables that are written in one transaction.
@@ -122,9 +137,14 @@ fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
 fn no_reader_gets_a_stale_result_of_a_query_while_rows_change_and_sessions_end() {
     let cluster = cluster(&Conf::preloaded());
     let time = Duration::from_secs(if is_long() { 180 } else { 10 });
-    let bag = hunt(&cluster, Plan { queries: true, ..Plan::new(time, DEFINING_ONE_IN) });
-    assert_exact(&cluster, &bag);
-    assert!(bag.hits * 10 > bag.reads * 6, "{} hits of {} reads prove little", bag.hits, bag.reads);
+    let outcome = hunt(&cluster, Plan { queries: true, ..Plan::new(time, DEFINING_ONE_IN) });
+    assert_exact(&cluster, &outcome);
+    assert!(
+        outcome.hits * 10 > outcome.reads * 6,
+        "{} hits of {} reads prove little",
+        outcome.hits,
+        outcome.reads
+    );
 }
 
 /// As above, but one in three writes changes names or rules.
@@ -132,23 +152,33 @@ fn no_reader_gets_a_stale_result_of_a_query_while_rows_change_and_sessions_end()
 fn no_reader_gets_a_stale_result_of_a_query_while_names_and_rules_change() {
     let cluster = cluster(&Conf::preloaded());
     let time = Duration::from_secs(if is_long() { 120 } else { 5 });
-    let bag = hunt(&cluster, Plan { queries: true, ..Plan::new(time, 3) });
-    assert_exact(&cluster, &bag);
-    assert!(bag.hits * 10 > bag.reads * 2, "{} hits of {} reads prove little", bag.hits, bag.reads);
+    let outcome = hunt(&cluster, Plan { queries: true, ..Plan::new(time, 3) });
+    assert_exact(&cluster, &outcome);
+    assert!(
+        outcome.hits * 10 > outcome.reads * 2,
+        "{} hits of {} reads prove little",
+        outcome.hits,
+        outcome.reads
+    );
 }
 
 /// As above, but the results come back from tables.
 #[test]
 fn no_reader_gets_a_stale_result_of_a_query_from_a_table() {
-    let bag = hunt_in_tables(Plan { tiers: "table", queries: true, ..table_plan() });
-    assert!(bag.table_hits * 3 > bag.reads, "{} of {} reads were hits in a table", bag.table_hits, bag.reads);
+    let outcome = hunt_in_tables(Plan { tiers: "table", queries: true, ..table_plan() });
+    assert!(
+        outcome.table_hits * 3 > outcome.reads,
+        "{} of {} reads were hits in a table",
+        outcome.table_hits,
+        outcome.reads
+    );
 }
 
 /// Asserts that no reader was given a wrong value, and that no fence stays raised when all sessions have ended.
-fn assert_exact(cluster: &Cluster, bag: &Bag) {
-    assert_eq!((bag.stale, bag.future), (0, 0), "{:#?}", bag.findings);
-    assert!(bag.findings.is_empty(), "{:#?}", bag.findings);
-    assert!(bag.definitions > 0, "no name and no rule has changed");
+fn assert_exact(cluster: &Cluster, outcome: &Outcome) {
+    assert_eq!((outcome.stale, outcome.future), (0, 0), "{:#?}", outcome.findings);
+    assert!(outcome.findings.is_empty(), "{:#?}", outcome.findings);
+    assert!(outcome.definitions > 0, "no name and no rule has changed");
     let mut witness = cluster.connect("postgres");
     wait_until("the end of all sessions", || {
         let query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
@@ -180,7 +210,7 @@ fn the_hunter_finds_stale_values_if_fences_are_broken() {
     ] {
         let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
         let plan = Plan::new(Duration::from_secs(300), defining_one_in);
-        let bag = hunt(&cluster, Plan { until_found: true, verifies: false, queries, ..plan });
-        assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
+        let outcome = hunt(&cluster, Plan { until_found: true, verifies: false, queries, ..plan });
+        assert!(outcome.stale > 0, "{how}: it has found nothing in {} reads", outcome.reads);
     }
 }

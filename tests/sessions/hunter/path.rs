@@ -1,4 +1,5 @@
-//! The ways to write a version to rows: statements, savepoints, two-phase commits and others, committed or rolled back.
+//! The ways to write a *version*, a number that grows with each commit, to the rows of a table: statements, savepoints, two-phase
+//! commits and others, committed or rolled back. The writers of the staleness hunter choose among them (`write.rs`).
 
 use super::dice::Dice;
 use super::session::Session;

@@ -1,4 +1,5 @@
-//! The readers. The version that a reader gets must lie between the bounds of `mod.rs`.
+//! The readers of the staleness hunter (`mod.rs`). A table holds one *version*, a number that grows with each commit. The version
+//! that a reader gets through the cache must lie between the bounds of `mod.rs`; otherwise the reader reports a finding.
 
 use super::DATABASES;
 use super::dice::Dice;
@@ -163,7 +164,7 @@ impl Hunt<'_> {
             let cached = cached.flatten();
             if cached != direct {
                 self.stale.fetch_add(1, SeqCst);
-                self.find(format!(
+                self.report(format!(
                     "REPEATABLE READ of {}: {cached:?} in the cache, {direct:?} in the table",
                     table.name
                 ));

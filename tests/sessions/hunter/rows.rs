@@ -193,7 +193,9 @@ impl Hunt<'_> {
                 let found = version(&mut transaction, &fetch);
                 transaction.commit().expect("a commit");
                 if found != truth {
-                    self.find(format!("{key}: {found:?}, and the table has {truth:?} in the same snapshot"));
+                    self.report(format!(
+                        "{key}: {found:?}, and the table has {truth:?} in the same snapshot"
+                    ));
                 }
                 continue;
             }
@@ -210,12 +212,14 @@ impl Hunt<'_> {
                 Some(found) if (at_least..=at_most).contains(&found) => {
                     row.at_least.fetch_max(found, SeqCst);
                 }
-                found => self.find(format!("{key}: {found:?}, and it must be from {at_least} to {at_most}")),
+                found => {
+                    self.report(format!("{key}: {found:?}, and it must be from {at_least} to {at_most}"))
+                }
             }
         }
     }
 
-    fn find(&self, finding: String) {
+    fn report(&self, finding: String) {
         self.findings.lock().expect("nobody panics with it").push(finding);
     }
 }

@@ -1,4 +1,5 @@
-//! Sessions that reconnect after they were terminated.
+//! Sessions of the staleness hunter (`mod.rs`) that reconnect after they were terminated: the hunt cancels and terminates sessions
+//! all the time.
 
 use super::DATABASES;
 use super::hunt::Hunt;
@@ -93,7 +94,7 @@ impl<'h> Session<'h> {
     pub fn recover(&mut self, error: &postgres::Error, what: &str) {
         self.hunt.errors.fetch_add(1, SeqCst);
         if !is_expected(error) {
-            self.hunt.find(format!("{what}: {error:?}"));
+            self.hunt.report(format!("{what}: {error:?}"));
         }
         while self.run("ROLLBACK").is_err() {}
     }

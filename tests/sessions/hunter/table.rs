@@ -1,4 +1,5 @@
-//! The objects that hold a version: a table, or a name or rule that decides which row a query finds.
+//! The objects that hold a *version*, the number that grows with each commit and shows how old a value is (`mod.rs`): a table, or a
+//! name or rule that decides which row a query finds.
 
 use super::DATABASES;
 use super::dice::Dice;

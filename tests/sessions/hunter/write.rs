@@ -1,5 +1,5 @@
-//! The writers. A writer takes a table, writes the next version to it in a random way, and finds out whether the write
-//! was committed.
+//! The writers of the staleness hunter (`mod.rs`), which checks that no reader gets an outdated value. A writer takes a table,
+//! writes the next *version* to it, a number that grows with each commit, and finds out whether the write was committed.
 
 use super::DATABASES;
 use super::definition::{Ending, define};
@@ -98,7 +98,7 @@ fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
                 let is_busy = error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
                     || error.code() == Some(&SqlState::UNDEFINED_OBJECT);
                 if !is_busy && !is_expected(&error) {
-                    session.hunt.find(format!("settling {}: {error:?}", table.name));
+                    session.hunt.report(format!("settling {}: {error:?}", table.name));
                 }
                 while session.run("ROLLBACK").is_err() {}
             }

@@ -24,13 +24,13 @@ pub fn status(session: &mut Client, key: &str) -> String {
 }
 
 /// Acquires a lease that lasts longer than any test. Another session must not hold one for the key.
-pub fn lead(session: &mut Client, key: &str) -> i64 {
+pub fn acquire_long(session: &mut Client, key: &str) -> i64 {
     let lease = acquire(session, key, ", hold => '1 hour'").expect("asking works").2;
     lease.filter(|lease| *lease > 0).expect("nobody else computes it")
 }
 
 /// Sets the value under a lease. Returns whether the set was accepted.
-pub fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
+pub fn set_under_lease(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
     session
         .query_one("SELECT cache_set($1, to_jsonb($2::text), lease => $3)", &[&key, &value, &lease])
         .expect("setting works")

@@ -1,7 +1,7 @@
 //! A lease outlives a session whose client disconnects, but not a crash of the server. A *lease* is the task to compute the value
 //! of a key, which `cache_acquire` gives to one caller.
 
-use super::calls::{ask, land, lead, pid, status};
+use super::calls::{acquire_long, ask, pid, set_under_lease, status};
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, wait_until};
 
@@ -11,7 +11,7 @@ use pg_cache_testbed::{Conf, wait_until};
 fn a_lease_goes_on_when_its_session_ends_in_order() {
     let cluster = cluster(&Conf::preloaded());
     let [mut one, mut two, mut three] = [(); 3].map(|()| cluster.connect("postgres"));
-    let (lease, gone) = (lead(&mut one, "k"), pid(&mut one));
+    let (lease, gone) = (acquire_long(&mut one, "k"), pid(&mut one));
     drop(one);
     wait_until("its end", || {
         let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
@@ -20,11 +20,11 @@ fn a_lease_goes_on_when_its_session_ends_in_order() {
     assert_eq!(status(&mut two, "k"), "wait");
     assert_eq!(findings(&mut two), Vec::<String>::new());
     three.batch_execute("BEGIN").expect("it begins");
-    assert!(land(&mut three, "k", "v", lease));
+    assert!(set_under_lease(&mut three, "k", "v", lease));
     assert_eq!(status(&mut two, "k"), "wait", "not before it has committed");
     three.batch_execute("COMMIT").expect("it commits");
     assert_eq!(ask(&mut two, "k").1.as_deref(), Some("v"));
-    assert!(!land(&mut two, "k", "again", lease));
+    assert!(!set_under_lease(&mut two, "k", "again", lease));
 }
 
 /// The number of a lease contains the epoch of shared memory: a random number that the server draws when it initializes the
@@ -38,7 +38,7 @@ fn a_lease_from_before_a_crash_is_refused() {
     let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));
     let leases: Vec<i64> = (0..20)
         .map(|_| {
-            let lease = lead(&mut leader, "k");
+            let lease = acquire_long(&mut leader, "k");
             assert!(
                 leader
                     .query_one("SELECT cache_release('k', $1)", &[&lease])
@@ -48,7 +48,7 @@ fn a_lease_from_before_a_crash_is_refused() {
             lease
         })
         .collect();
-    let last = lead(&mut leader, "k");
+    let last = acquire_long(&mut leader, "k");
     cluster.kill(pid(&mut victim));
     wait_until("everybody's end", || leader.batch_execute("SELECT 1").is_err());
     let mut session = None;
@@ -58,15 +58,15 @@ fn a_lease_from_before_a_crash_is_refused() {
     });
     let mut session = session.expect("it has come back");
     // Apart from the epoch, the new leases get the same numbers.
-    let new = lead(&mut session, "k");
+    let new = acquire_long(&mut session, "k");
     for old in leases.into_iter().chain([last]) {
         assert_ne!(old, new);
-        assert!(!land(&mut session, "k", "old", old), "it is from another life");
+        assert!(!set_under_lease(&mut session, "k", "old", old), "it is from another life");
         assert!(
             !session.query_one("SELECT cache_release('k', $1)", &[&old]).expect("it works").get::<_, bool>(0)
         );
     }
-    let landed = land(&mut session, "k", "new", new);
+    let landed = set_under_lease(&mut session, "k", "new", new);
     assert!(
         landed,
         "{:?}",

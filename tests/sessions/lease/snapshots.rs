@@ -4,7 +4,7 @@
 //!
 //! A *lease* is the task to compute the value of a key, which `cache_acquire` gives to one caller.
 
-use super::calls::{acquire, lead};
+use super::calls::{acquire, acquire_long};
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
@@ -27,7 +27,7 @@ fn a_value_from_a_snapshot_older_than_its_lease_is_not_served_after_a_change() {
         old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM t").expect("it looks");
         writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
         // The session uses its own lease, or one that another session acquired after the change.
-        let lease = lead(if takes_over { &mut writer } else { &mut old }, "k");
+        let lease = acquire_long(if takes_over { &mut writer } else { &mut old }, "k");
         let stored: bool = old.query_one(set, &[&lease]).expect("it sets").get(0);
         old.batch_execute("COMMIT").expect("it commits");
         let served: bool = writer.query_one(read, &[]).expect("it reads").get(0);
@@ -35,7 +35,7 @@ fn a_value_from_a_snapshot_older_than_its_lease_is_not_served_after_a_change() {
     }
     // A transaction that began after the change computes a value that others may be given.
     old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("it begins");
-    let lease = lead(&mut old, "k");
+    let lease = acquire_long(&mut old, "k");
     assert!(old.query_one(set, &[&lease]).expect("it sets").get::<_, bool>(0));
     old.batch_execute("COMMIT").expect("it commits");
     assert!(writer.query_one(read, &[]).expect("it reads").get::<_, bool>(0));
@@ -126,7 +126,7 @@ fn a_cursor_that_was_opened_before_the_lease_stores_nothing_old() {
         session.batch_execute("BEGIN").expect("it begins");
         let mut lease = 0;
         if lease_is_old {
-            lease = lead(&mut session, "k");
+            lease = acquire_long(&mut session, "k");
         }
         session
             .batch_execute(
@@ -135,7 +135,7 @@ fn a_cursor_that_was_opened_before_the_lease_stores_nothing_old() {
             .expect("it is opened");
         writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
         if !lease_is_old {
-            lease = lead(&mut session, "k");
+            lease = acquire_long(&mut session, "k");
         }
         session.batch_execute(&format!("SET my.lease = {lease}")).expect("it is legal");
         let stored: bool = session.query_one("FETCH c", &[]).expect("it works").get(0);
@@ -228,7 +228,7 @@ fn an_imported_snapshot_stores_nothing_under_a_lease() {
         let key = format!("k {number}");
         let lease = match number {
             0 => acquire(&mut session, &key, "").expect("asking works").2.expect("it is told to compute"),
-            _ => lead(&mut writer, &key),
+            _ => acquire_long(&mut writer, &key),
         };
         assert_eq!(lease == 0, number == 0);
         let set = "SELECT cache_set($1, to_jsonb(v), lease => $2), v FROM t";

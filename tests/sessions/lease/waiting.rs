@@ -1,6 +1,6 @@
 //! Tests of sessions that wait in `cache_acquire` until another session has computed the value, or has given up.
 
-use super::calls::{Answer, acquire, ask, land, lead, pid, status, terminate, waiting};
+use super::calls::{Answer, acquire, acquire_long, ask, pid, set_under_lease, status, terminate, waiting};
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 use postgres::Client;
@@ -45,7 +45,7 @@ fn a_waiting_session_gets_the_value_when_it_is_committed() {
         "SELECT cache_set('k', '\"v\"', mode => 'absent') AND $1::bigint > 0",
     ];
     for set in values {
-        let lease = lead(&mut leader, "k");
+        let lease = acquire_long(&mut leader, "k");
         let waiters = Waiters::of(&cluster, &mut witness, 10, "");
         leader.batch_execute("BEGIN").expect("it begins");
         assert!(leader.query_one(set, &[&lease]).expect("setting works").get::<_, bool>(0));
@@ -106,7 +106,7 @@ fn a_waiting_session_is_the_next_to_compute() {
         assert_eq!(answers.iter().filter(|status| *status == "compute").count(), 1, "{how}: {answers:?}");
         assert_eq!(answers.iter().filter(|status| *status == "hit").count(), 9, "{how}: {answers:?}");
         if how == 3 {
-            assert!(!land(&mut leader, "k", "late", lease), "somebody else has computed it since");
+            assert!(!set_under_lease(&mut leader, "k", "late", lease), "somebody else has computed it since");
         }
         assert_eq!(ask(&mut witness, "k").1.as_deref(), Some("v"));
         witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
@@ -127,7 +127,7 @@ fn a_waiting_session_is_the_next_to_compute() {
 fn a_session_that_is_disturbed_while_it_waits_leaves_nothing() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
-    let lease = lead(&mut leader, "k");
+    let lease = acquire_long(&mut leader, "k");
     let disturb = |witness: &mut Client, before: &str, how: &str| {
         let waiters = Waiters::of(&cluster, witness, 5, before);
         if !how.is_empty() {
@@ -156,7 +156,7 @@ fn a_session_that_is_disturbed_while_it_waits_leaves_nothing() {
         assert_eq!(status(&mut session, "k"), "wait", "the session goes on");
     }
     assert_eq!(findings(&mut witness), Vec::<String>::new());
-    assert!(land(&mut leader, "k", "v", lease), "nobody has taken anything from the leader");
+    assert!(set_under_lease(&mut leader, "k", "v", lease), "nobody has taken anything from the leader");
     assert_eq!(status(&mut witness, "k"), "hit");
 }
 
@@ -165,7 +165,7 @@ fn a_session_that_is_disturbed_while_it_waits_leaves_nothing() {
 fn a_waiting_session_computes_when_the_space_is_flushed() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
-    lead(&mut leader, "k");
+    acquire_long(&mut leader, "k");
     let waiters = Waiters::of(&cluster, &mut witness, 3, "");
     witness.batch_execute("SELECT cache_flush('default')").expect("it is flushed");
     wait_until("one to be told", || waiters.0.iter().any(thread::JoinHandle::is_finished));

@@ -1,9 +1,9 @@
 //! Sessions that ask for one key at once but cannot use each other's results must not wait in line. Also, each call must be counted
-//! once, however often it looks for the result.
+//! once, however often it looks for the result. `slow.rs` has the database with slow queries.
 
 use super::calls::{run, text};
 use super::slow::{
-    Outcome, Stand, ask, ask_all, ask_all_at_gate, cache, gated, locked, only, running, rush, slow,
+    Outcome, RoomyDatabase, ask, ask_all, ask_all_at_gate, cache, gated, locked, only, running, rush, slow,
 };
 use pg_cache_testbed::{wait_at_most, wait_until};
 use postgres::Client;
@@ -14,8 +14,12 @@ const SESSIONS: usize = 8;
 
 /// Runs a statement for each session, and asserts that no more than two of the calls run one after the other. `statement` makes the
 /// statement of a session, with a query that takes this number of seconds.
-fn assert_no_line(stand: &Stand, sessions: &mut [Client], statement: impl Fn(usize, f64) -> String + Sync) {
-    let mut witness = stand.connect();
+fn assert_no_line(
+    database: &RoomyDatabase,
+    sessions: &mut [Client],
+    statement: impl Fn(usize, f64) -> String + Sync,
+) {
+    let mut witness = database.connect();
     // On a slow machine, a session may begin to run when others have already finished. So the next query takes longer. If the
     // sessions run one after the other, they do so however long the query takes.
     for seconds in [0.8, 2.0, 5.0, 10.0] {
@@ -40,53 +44,53 @@ fn assert_no_line(stand: &Stand, sessions: &mut [Client], statement: impl Fn(usi
 /// A session cannot use the result of a call with other tags.
 #[test]
 fn sessions_with_different_tags_do_not_wait_in_line() {
-    let stand = Stand::new();
+    let database = RoomyDatabase::new();
     let statement = |number: usize, seconds: f64| {
         let query = slow(seconds);
         format!(
             "SELECT * FROM public.cache_query($q${query}$q$, tags => '{{tag_{number}}}') AS result(v text)"
         )
     };
-    assert_no_line(&stand, &mut stand.sessions(SESSIONS), statement);
+    assert_no_line(&database, &mut database.sessions(SESSIONS), statement);
 }
 
 /// A key of `cache_fetch` holds the result of one query.
 #[test]
 fn different_queries_for_one_key_do_not_wait_in_line() {
-    let stand = Stand::new();
+    let database = RoomyDatabase::new();
     let statement = |number: usize, seconds: f64| {
         format!("SELECT public.cache_fetch('k', $q${} LIMIT 1 + {number}$q$)#>>'{{}}'", slow(seconds))
     };
-    assert_no_line(&stand, &mut stand.sessions(SESSIONS), statement);
+    assert_no_line(&database, &mut database.sessions(SESSIONS), statement);
 }
 
 /// The own transaction has invalidated what the result depends on, so the session must run the query itself.
 #[test]
 fn sessions_with_changes_of_their_own_do_not_wait_in_line() {
-    let stand = Stand::new();
-    let mut sessions = stand.sessions(SESSIONS);
+    let database = RoomyDatabase::new();
+    let mut sessions = database.sessions(SESSIONS);
     // A result that depends on the table gives it a fence of its own, by which the invalidations below are known.
     ask(&mut sessions[0], &cache("SELECT v::text FROM t"));
     sessions.iter_mut().for_each(|session| run(session, "BEGIN; SELECT cache_invalidate_relation('t')"));
-    assert_no_line(&stand, &mut sessions, |_, seconds| cache(&slow(seconds)));
+    assert_no_line(&database, &mut sessions, |_, seconds| cache(&slow(seconds)));
 }
 
 /// The plan of a volatile query shows that its result will not be stored, so no session must wait for its end.
 #[test]
 fn sessions_do_not_wait_for_a_query_whose_plan_is_refused() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     let volatile = cache("SELECT (random() < 2)::text AS v FROM runs, pg_advisory_xact_lock_shared(1)");
-    let mut sessions = stand.sessions(SESSIONS);
-    let outcomes = ask_all_at_gate(&stand, &mut sessions, &mut witness, &volatile, SESSIONS);
+    let mut sessions = database.sessions(SESSIONS);
+    let outcomes = ask_all_at_gate(&database, &mut sessions, &mut witness, &volatile, SESSIONS);
     assert!(outcomes.iter().all(|outcome| outcome.answer == only("true")), "{outcomes:?}");
 }
 
 /// A call with `refresh` replaces the result also if an older run is under way: the result of that run must not be stored later.
 #[test]
 fn a_refresh_takes_over_from_an_older_run() {
-    let stand = Stand::new();
-    let [mut older, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut older, mut session, mut witness] = [(); 3].map(|()| database.connect());
     let call = |more: &str| {
         let query = "SELECT v::text || waits_for(1) AS v FROM t";
         format!("SELECT * FROM public.cache_query($q${query}$q$, depends => '{{}}'{more}) AS result(v text)")
@@ -110,8 +114,8 @@ fn a_refresh_takes_over_from_an_older_run() {
 /// A caller of `cache_acquire` that holds the lock which the computing session needs must not wait until its time is over.
 #[test]
 fn cache_acquire_ends_a_deadlock_with_a_query() {
-    let stand = Stand::new();
-    let [mut holder, mut leader, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut holder, mut leader, mut witness] = [(); 3].map(|()| database.connect());
     run(&mut holder, "SET deadlock_timeout = '100ms'; SELECT pg_advisory_lock(1)");
     thread::scope(|threads| {
         let leading = threads.spawn(|| {
@@ -128,9 +132,9 @@ fn cache_acquire_ends_a_deadlock_with_a_query() {
 /// A call with a time to live of 0 stores nothing, but must not keep other sessions from sharing a run.
 #[test]
 fn a_ttl_of_zero_does_not_end_single_flight() {
-    let stand = Stand::new();
+    let database = RoomyDatabase::new();
     let query = slow(0.3);
-    let mut sessions = stand.sessions(SESSIONS);
+    let mut sessions = database.sessions(SESSIONS);
     let unstored = format!("SELECT * FROM public.cache_query($q${query}$q$, ttl => '0') AS result(v text)");
     assert_eq!(ask(&mut sessions[0], &unstored).status, "refused: ttl is not positive");
     let outcomes = ask_all(&mut sessions, &cache(&query));
@@ -141,9 +145,9 @@ fn a_ttl_of_zero_does_not_end_single_flight() {
 /// lies must not count as a hit.
 #[test]
 fn each_call_is_counted_once() {
-    let stand = Stand::new();
-    let mut sessions = stand.sessions(SESSIONS);
-    let [mut witness, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let mut sessions = database.sessions(SESSIONS);
+    let [mut witness, mut other] = [(); 2].map(|()| database.connect());
     let mut expect = |hits: usize, misses: usize, case: &str| {
         let counts = "SELECT hits || ' ' || misses FROM cache_stats WHERE space = 'default'";
         assert_eq!(text(&mut witness, counts), format!("{hits} {misses}"), "{case}");
@@ -151,7 +155,7 @@ fn each_call_is_counted_once() {
     };
     run(&mut sessions[0], "SELECT cache_stats_reset()");
     // A session that asks when the result is stored would count as a hit.
-    ask_all_at_gate(&stand, &mut sessions, &mut other, &cache(&gated()), 1);
+    ask_all_at_gate(&database, &mut sessions, &mut other, &cache(&gated()), 1);
     expect(0, SESSIONS, "one run, and sessions that wait for it");
     ask_all(&mut sessions, &cache(&gated()));
     expect(SESSIONS, 0, "hits");

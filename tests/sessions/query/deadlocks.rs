@@ -5,7 +5,7 @@
 //! The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::{Answer, run};
-use super::slow::{Outcome, Stand, ask, ask_all, assert_all, cache, locked, only, runs, waiting};
+use super::slow::{Outcome, RoomyDatabase, ask, ask_all, assert_all, cache, locked, only, runs, waiting};
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use postgres::Client;
@@ -19,8 +19,8 @@ const BESIDE: &str = "miss: another session is computing the value";
 const LONG: Duration = Duration::from_secs(60);
 
 /// Opens a session whose waits only the check for deadlocks ends. The statement timeout makes a test fail instead of hanging.
-fn connect(stand: &Stand) -> Client {
-    let mut session = stand.connect();
+fn connect(database: &RoomyDatabase) -> Client {
+    let mut session = database.connect();
     run(
         &mut session,
         "SET deadlock_timeout = '200ms'; SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '2min'",
@@ -54,10 +54,10 @@ fn waits_unless_it_holds(lock: u32) -> String {
 /// The leader waits for an advisory lock of the session that waits for the leader.
 #[test]
 fn a_session_whose_lock_the_leader_needs_runs_the_query_itself() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let [mut leader, mut holder] = [(); 2].map(|()| connect(&stand));
-    let mut others: Vec<_> = (0..5).map(|_| connect(&stand)).collect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let [mut leader, mut holder] = [(); 2].map(|()| connect(&database));
+    let mut others: Vec<_> = (0..5).map(|_| connect(&database)).collect();
     let statement = cache(&waits_for(1));
     for (acquire, release) in [
         ("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"),
@@ -94,9 +94,9 @@ fn a_session_whose_lock_the_leader_needs_runs_the_query_itself() {
 /// The leader waits for a session that does not use the cache, and which waits for the lock of the waiting session.
 #[test]
 fn a_third_session_between_the_leader_and_the_waiting_session_is_seen() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let [mut leader, mut third, mut holder] = [(); 3].map(|()| connect(&stand));
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let [mut leader, mut third, mut holder] = [(); 3].map(|()| connect(&database));
     run(&mut witness, UNLESS_IT_HOLDS);
     let statement = cache(&waits_unless_it_holds(1));
     run(&mut third, "SELECT pg_advisory_lock(1)");
@@ -120,9 +120,9 @@ fn a_third_session_between_the_leader_and_the_waiting_session_is_seen() {
 /// `ALTER TABLE` waits for the session that has read the table, and the leader waits in the queue behind `ALTER TABLE`.
 #[test]
 fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let [mut leader, mut holder, mut altering] = [(); 3].map(|()| connect(&stand));
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let [mut leader, mut holder, mut altering] = [(); 3].map(|()| connect(&database));
     let statement = cache("SELECT sum(v)::text AS v FROM t, runs");
     for column in ["a", "b"] {
         let alter = format!("ALTER TABLE t ADD COLUMN {column} int");
@@ -149,17 +149,17 @@ fn a_leader_in_the_queue_behind_alter_table_is_not_waited_for() {
 /// session asks for the second query, whose leader waits for the first session. Each session releases its locks when it has its
 /// answer. At least `beside` of the two sessions must run the query themselves.
 fn assert_resolved(
-    stand: &Stand,
+    database: &RoomyDatabase,
     acquire: [&str; 2],
     hold_up: &[&str],
     queries: [&str; 2],
     release: &str,
     beside: usize,
 ) {
-    let mut witness = stand.connect();
-    let mut leaders = [(); 2].map(|()| connect(stand));
-    let mut holders = [(); 2].map(|()| connect(stand));
-    let mut holding_up: Vec<_> = hold_up.iter().map(|_| connect(stand)).collect();
+    let mut witness = database.connect();
+    let mut leaders = [(); 2].map(|()| connect(database));
+    let mut holders = [(); 2].map(|()| connect(database));
+    let mut holding_up: Vec<_> = hold_up.iter().map(|_| connect(database)).collect();
     let statements = queries.map(cache);
     for (holder, acquire) in holders.iter_mut().zip(acquire) {
         run(holder, acquire);
@@ -199,10 +199,10 @@ fn assert_resolved(
 /// A cycle of two flights and two advisory locks.
 #[test]
 fn a_cycle_through_two_flights_and_two_locks_is_resolved() {
-    let stand = Stand::new();
-    run(&mut stand.connect(), UNLESS_IT_HOLDS);
+    let database = RoomyDatabase::new();
+    run(&mut database.connect(), UNLESS_IT_HOLDS);
     assert_resolved(
-        &stand,
+        &database,
         ["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_lock(2)"],
         &[],
         [&waits_unless_it_holds(2), &waits_unless_it_holds(1)],
@@ -217,10 +217,10 @@ fn a_cycle_through_two_flights_and_two_locks_is_resolved() {
 /// resolves this by moving a session ahead in a queue.
 #[test]
 fn a_cycle_through_two_flights_and_two_queues_is_resolved() {
-    let stand = Stand::new();
-    run(&mut stand.connect(), "CREATE TABLE x AS SELECT 1 AS v; CREATE TABLE y AS SELECT 1 AS v");
+    let database = RoomyDatabase::new();
+    run(&mut database.connect(), "CREATE TABLE x AS SELECT 1 AS v; CREATE TABLE y AS SELECT 1 AS v");
     assert_resolved(
-        &stand,
+        &database,
         ["BEGIN; SELECT FROM y", "BEGIN; SELECT FROM x"],
         &["ALTER TABLE x ADD COLUMN w int", "ALTER TABLE y ADD COLUMN w int"],
         ["SELECT sum(v)::text AS v FROM x, runs", "SELECT sum(v)::text AS v FROM y, runs"],
@@ -233,9 +233,9 @@ fn a_cycle_through_two_flights_and_two_queues_is_resolved() {
 /// sessions must go on waiting.
 #[test]
 fn a_slow_lock_of_another_session_is_no_deadlock() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions: Vec<_> = (0..6).map(|_| connect(&stand)).collect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions: Vec<_> = (0..6).map(|_| connect(&database)).collect();
     let statement = cache(&waits_for(1));
     run(&mut witness, "SELECT pg_advisory_lock(1)");
     thread::scope(|threads| {

@@ -4,8 +4,8 @@
 
 use super::calls::{call, run, text};
 use super::slow::{
-    Gate, Outcome, Stand, ask, ask_all, ask_all_at_gate, assert_all, cache, gated, locked, only, runs, rush,
-    slow, waiting,
+    Gate, Outcome, RoomyDatabase, ask, ask_all, ask_all_at_gate, assert_all, cache, gated, locked, only,
+    runs, rush, slow, waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
@@ -26,14 +26,14 @@ fn assert_one_has_run(outcomes: &[Outcome], case: &str) {
 /// settings, and for a thousand calls.
 #[test]
 fn of_a_hundred_sessions_one_runs_a_cold_query() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(100);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(100);
     // The result of the second query varies on all settings, because it calls a function in PL/pgSQL.
     let queries = [gated(), gated().replace("waits_for", "plpgsql_waits_for")];
     for query in &queries {
         let before = runs(&mut witness);
-        let outcomes = ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 1);
+        let outcomes = ask_all_at_gate(&database, &mut sessions, &mut witness, &cache(query), 1);
         assert_all(&outcomes, &only("1"));
         assert_eq!(runs(&mut witness) - before, 1, "{query}");
         assert_one_has_run(&outcomes, query);
@@ -54,9 +54,9 @@ fn of_a_hundred_sessions_one_runs_a_cold_query() {
 /// sessions runs the query again, so there are two runs.
 #[test]
 fn the_next_session_leads_when_the_leader_ends() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(20);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(20);
     for (number, (end, code)) in
         [("pg_terminate_backend", ""), ("pg_cancel_backend", "57014"), ("timeout", "57014")]
             .into_iter()
@@ -65,13 +65,13 @@ fn the_next_session_leads_when_the_leader_ends() {
         // Each round has another query text, so no round finds a result of an earlier one.
         let statement = cache(&format!("{} WHERE one <> {}", gated(), number + 10));
         let before = runs(&mut witness);
-        let mut leader = stand.connect();
+        let mut leader = database.connect();
         if end == "timeout" {
             run(&mut leader, "SET statement_timeout = '2s'");
         }
         let pid = text(&mut leader, "SELECT pg_backend_pid()");
         let (outcomes, error) = thread::scope(|threads| {
-            let gate = Gate::close(&stand);
+            let gate = Gate::close(&database);
             let leading = threads.spawn(|| {
                 let error = leader.simple_query(&statement).err();
                 // The statistics count the runs, so the leader reports its statistics. If it was terminated, this call fails, and
@@ -109,9 +109,9 @@ fn the_next_session_leads_when_the_leader_ends() {
 /// that fetches the rows one by one. After a rollback, the result stays stored.
 #[test]
 fn an_open_transaction_of_the_leader_holds_up_no_session() {
-    let stand = Stand::new();
-    let [mut leader, mut witness] = [(); 2].map(|()| stand.connect());
-    let mut sessions = stand.sessions(5);
+    let database = RoomyDatabase::new();
+    let [mut leader, mut witness] = [(); 2].map(|()| database.connect());
+    let mut sessions = database.sessions(5);
     let query = "SELECT v || nap(0.1) AS v FROM runs, generate_series(1, 3) AS v";
     let three = Ok(["1", "2", "3"].map(|v| vec![Some(v.to_owned())]).to_vec());
     for end in ["ROLLBACK", "COMMIT"] {
@@ -143,9 +143,9 @@ fn an_open_transaction_of_the_leader_holds_up_no_session() {
 fn sessions_share_runs_while_a_writer_commits() {
     const WAVES: usize = 6;
     const SESSIONS: usize = 20;
-    let stand = Stand::new();
-    let [mut writer, mut witness] = [(); 2].map(|()| stand.connect());
-    let mut sessions = stand.sessions(SESSIONS);
+    let database = RoomyDatabase::new();
+    let [mut writer, mut witness] = [(); 2].map(|()| database.connect());
+    let mut sessions = database.sessions(SESSIONS);
     let (committed, over) = (AtomicI64::new(1), AtomicBool::new(false));
     // The writer also commits while the runs after the first one of a wave sleep.
     let statement = cache(&gated().replace(" AS v", " || nap(0.4) AS v"));
@@ -171,7 +171,7 @@ fn sessions_share_runs_while_a_writer_commits() {
             wait_for_commits();
             let before = runs(&mut witness);
             let old = thread::scope(|threads| {
-                let gate = Gate::close(&stand);
+                let gate = Gate::close(&database);
                 let asking = threads.spawn(|| {
                     rush(&mut sessions, |_, session| {
                         let least = committed.load(Ordering::SeqCst);
@@ -216,9 +216,9 @@ impl Drop for EndsWithThis<'_> {
 #[test]
 fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     const SESSIONS: usize = 30;
-    let stand = Stand::new();
-    let [mut witness, mut keeper] = [(); 2].map(|()| stand.connect());
-    let mut sessions = stand.sessions(SESSIONS);
+    let database = RoomyDatabase::new();
+    let [mut witness, mut keeper] = [(); 2].map(|()| database.connect());
+    let mut sessions = database.sessions(SESSIONS);
     // Each run waits for the lock that the table names when it begins. So each lock lets a known number of runs fail.
     run(&mut witness, "CREATE TABLE divisors AS SELECT 0 AS d, 2 AS lock");
     let query = "SELECT waits_for((SELECT min(lock) FROM divisors)) || (1 / (SELECT min(d) FROM divisors))::text AS v FROM runs";
@@ -241,7 +241,7 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     });
     assert_all(&outcomes, &error);
     run(&mut witness, "UPDATE divisors SET lock = 1");
-    assert_all(&ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), SESSIONS), &error);
+    assert_all(&ask_all_at_gate(&database, &mut sessions, &mut witness, &cache(query), SESSIONS), &error);
     // After a result is stored, sessions wait again.
     run(&mut witness, "UPDATE divisors SET d = 1");
     let outcome = ask(&mut witness, &cache(query));
@@ -249,7 +249,7 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
     assert_eq!(ask(&mut witness, &cache(query)).status, "hot");
     run(&mut witness, "UPDATE divisors SET d = 1");
     let before = runs(&mut witness);
-    assert_all(&ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 1), &only("1"));
+    assert_all(&ask_all_at_gate(&database, &mut sessions, &mut witness, &cache(query), 1), &only("1"));
     assert_eq!(runs(&mut witness) - before, 1);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
@@ -258,9 +258,9 @@ fn a_failing_query_makes_sessions_wait_for_two_runs_at_most() {
 /// sessions do not wait.
 #[test]
 fn no_session_waits_for_a_query_that_is_not_stored() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(20);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(20);
     run(&mut witness, "SELECT cache_create_space('small', max_result_size => 1000)");
     let text_of_2000 = "SELECT repeat('x', 2000) || waits_for(1) AS v FROM runs";
     for (query, options, status, expected) in [
@@ -281,7 +281,7 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
         assert_all(&first, &expected);
         assert!(first.iter().all(is_told), "{query}: {first:?}");
         let before = runs(&mut witness);
-        let second = ask_all_at_gate(&stand, &mut sessions, &mut witness, &statement, 20);
+        let second = ask_all_at_gate(&database, &mut sessions, &mut witness, &statement, 20);
         assert_all(&second, &expected);
         assert!(second.iter().all(is_told), "{query}: {second:?}");
         assert_eq!(runs(&mut witness) - before, 20);
@@ -293,9 +293,9 @@ fn no_session_waits_for_a_query_that_is_not_stored() {
 /// the rows of its own tenant, and sessions of one tenant share a run.
 #[test]
 fn tenants_that_ask_at_once_get_their_own_rows() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(20);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(20);
     run(
         &mut witness,
         "CREATE TABLE rents AS SELECT unnest('{one,two}'::text[]) AS tenant;
@@ -319,7 +319,7 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
         for round in 0..2 {
             let before = runs(&mut witness);
             let outcomes = if round == 0 && query.contains("waits_for") {
-                ask_all_at_gate(&stand, &mut sessions, &mut witness, &cache(query), 2)
+                ask_all_at_gate(&database, &mut sessions, &mut witness, &cache(query), 2)
             } else {
                 ask_all(&mut sessions, &cache(query))
             };
@@ -339,9 +339,9 @@ fn tenants_that_ask_at_once_get_their_own_rows() {
 /// All functions that cache the result of a query share its run.
 #[test]
 fn every_form_of_a_cached_query_shares_the_run() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(10);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(10);
     let query = slow(0.3);
     run(
         &mut witness,
@@ -387,8 +387,8 @@ fn every_form_of_a_cached_query_shares_the_run() {
 /// its own run: the two sessions run the query at the same time.
 #[test]
 fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
-    let stand = Stand::new();
-    let [mut special, mut usual, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut special, mut usual, mut witness] = [(); 3].map(|()| database.connect());
     run(&mut witness, "CREATE TABLE other (v int)");
     let statement = cache(&gated());
     for begin in [
@@ -403,7 +403,7 @@ fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
                 if special_is_first { (&mut special, &mut usual) } else { (&mut usual, &mut special) };
             let ask_one = |session: &mut Client| ask(session, &statement);
             thread::scope(|threads| {
-                let gate = Gate::close(&stand);
+                let gate = Gate::close(&database);
                 let first = threads.spawn(move || ask_one(first));
                 wait_until("the first to run", || locked(&mut witness) == 1 || first.is_finished());
                 let second = threads.spawn(move || ask_one(second));
@@ -427,13 +427,13 @@ fn a_transaction_that_may_see_other_rows_takes_part_in_no_flight() {
 /// arrives while the leader runs takes the result of the next run.
 #[test]
 fn a_session_that_arrives_after_a_change_gets_a_result_with_the_change() {
-    let stand = Stand::new();
-    let [mut leader, mut writer, mut witness] = [(); 3].map(|()| stand.connect());
-    let mut sessions = stand.sessions(10);
+    let database = RoomyDatabase::new();
+    let [mut leader, mut writer, mut witness] = [(); 3].map(|()| database.connect());
+    let mut sessions = database.sessions(10);
     let statement = cache(&gated());
     let before = runs(&mut witness);
     let found = thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let leading = threads.spawn(|| ask(&mut leader, &statement));
         wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         run(&mut writer, "UPDATE t SET v = 2");

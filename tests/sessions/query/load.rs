@@ -4,7 +4,7 @@
 
 use super::calls::{call, run};
 use super::seconds::Seconds;
-use super::slow::{Outcome, Stand, ask, ensure};
+use super::slow::{Outcome, RoomyDatabase, ask, ensure};
 use postgres::Client;
 use std::sync::Mutex;
 use std::thread;
@@ -84,12 +84,12 @@ pub struct Record {
 
 impl Load<'_> {
     /// Runs the load in a database. Calls `meanwhile` when the readers begin.
-    pub fn run(&self, stand: &Stand, meanwhile: impl FnOnce(&Course)) -> Record {
+    pub fn run(&self, database: &RoomyDatabase, meanwhile: impl FnOnce(&Course)) -> Record {
         let connect = |(number, options): &(usize, &str)| {
-            (stand.sessions(*number), call(self.query, "v text", options))
+            (database.sessions(*number), call(self.query, "v text", options))
         };
         let groups: Vec<_> = self.groups.iter().map(connect).collect();
-        let mut writer = stand.connect();
+        let mut writer = database.connect();
         let begin = Instant::now();
         let over = Course { end: begin + self.time, commits: Commits::default() };
         let course = &over;

@@ -2,7 +2,9 @@
 //! that session may wait for it. The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::run;
-use super::slow::{Gate, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, slow};
+use super::slow::{
+    Gate, RoomyDatabase, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, slow,
+};
 use crate::memory::findings;
 use pg_cache_testbed::wait_until;
 use std::thread;
@@ -23,8 +25,8 @@ const FUNCTIONS: &str = "CREATE FUNCTION is_inside() RETURNS boolean STABLE LANG
 
 /// Opens sessions whose waits end neither by the check for deadlocks nor by the wait timeout. The statement timeout makes a test
 /// fail instead of hanging.
-fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
-    let mut sessions = stand.sessions(number);
+fn connect(database: &RoomyDatabase, number: usize) -> Vec<postgres::Client> {
+    let mut sessions = database.sessions(number);
     for session in &mut sessions {
         run(
             session,
@@ -38,11 +40,11 @@ fn connect(stand: &Stand, number: usize) -> Vec<postgres::Client> {
 /// queries would wait for each other.
 #[test]
 fn two_queries_that_call_each_other_do_not_hang() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     run(&mut witness, FUNCTIONS);
     for number in [2, 2, 10] {
-        let mut sessions = connect(&stand, number);
+        let mut sessions = connect(&database, number);
         let outcomes = rush(&mut sessions, |number, session| {
             let query = if number.is_multiple_of(2) {
                 "SELECT one() AS v FROM runs"
@@ -62,11 +64,11 @@ fn two_queries_that_call_each_other_do_not_hang() {
 /// A query calls itself through the cache. Its session must not wait for itself.
 #[test]
 fn a_query_that_calls_itself_does_not_hang() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     run(&mut witness, FUNCTIONS);
     for number in [1, 5] {
-        let mut sessions = connect(&stand, number);
+        let mut sessions = connect(&database, number);
         assert_all(&ask_all(&mut sessions, &cache("SELECT same() AS v FROM runs")), &only("same same"));
     }
     assert_eq!(findings(&mut witness), Vec::<String>::new());
@@ -75,8 +77,8 @@ fn a_query_that_calls_itself_does_not_hang() {
 /// The result of an inner query is stored, and the inner query runs once. The result of the outer query is not stored.
 #[test]
 fn an_inner_query_runs_once() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     run(
         &mut witness,
         &format!(
@@ -85,7 +87,7 @@ fn an_inner_query_runs_once() {
             slow(0.5)
         ),
     );
-    let mut sessions = connect(&stand, 10);
+    let mut sessions = connect(&database, 10);
     for round in 0..2 {
         let outcomes = ask_all(&mut sessions, &cache("SELECT inner_call() AS v"));
         assert_all(&outcomes, &only("1"));
@@ -98,8 +100,8 @@ fn an_inner_query_runs_once() {
 /// A session that leads a query does not wait for the leader of an inner query, but runs the inner query itself.
 #[test]
 fn a_leader_waits_for_no_other_leader() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     let inner = gated();
     run(
         &mut witness,
@@ -108,10 +110,10 @@ fn a_leader_waits_for_no_other_leader() {
                  $f$ SELECT v FROM cache_query($$ {inner} $$) AS q(v text) $f$"
         ),
     );
-    let mut sessions = connect(&stand, 2);
+    let mut sessions = connect(&database, 2);
     let [leader, outer] = &mut sessions[..] else { panic!("there are two sessions") };
     thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let leading = threads.spawn(|| ask(leader, &cache(&inner)));
         wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         let asking = threads.spawn(|| ask(outer, &cache("SELECT inner_call() AS v")));

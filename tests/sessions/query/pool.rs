@@ -3,7 +3,7 @@
 //! The *leader* is the session that runs a query while others wait for its result.
 
 use super::calls::{answer, run, text};
-use super::slow::{Gate, Stand, assert_all_answers, cache, gated, locked, only, runs, rush, waiting};
+use super::slow::{Gate, RoomyDatabase, assert_all_answers, cache, gated, locked, only, runs, rush, waiting};
 use crate::memory::findings;
 use pg_cache_testbed::{Pooler, wait_until};
 use postgres::Client;
@@ -18,14 +18,14 @@ const CLIENTS: usize = 100;
 const UNRELATED: &str = "SELECT cache_get_text('unrelated')";
 
 /// Opens the pool, a session outside of the pool, the clients, and one client for unrelated calls.
-fn pooled() -> (Stand, Pooler, Client, Vec<Client>, Client) {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+fn pooled() -> (RoomyDatabase, Pooler, Client, Vec<Client>, Client) {
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     run(&mut witness, "SELECT cache_set_text('unrelated', 'value')");
-    let pooler = Pooler::start(stand.cluster(), CONNECTIONS);
-    let clients = (0..CLIENTS).map(|_| pooler.connect(stand.name())).collect();
-    let other = pooler.connect(stand.name());
-    (stand, pooler, witness, clients, other)
+    let pooler = Pooler::start(database.cluster(), CONNECTIONS);
+    let clients = (0..CLIENTS).map(|_| pooler.connect(database.name())).collect();
+    let other = pooler.connect(database.name());
+    (database, pooler, witness, clients, other)
 }
 
 /// Waits until all server connections of the pool have ended, because sessions report their statistics when they end. Returns how
@@ -44,11 +44,11 @@ fn runs_of(pooler: Pooler, witness: &mut Client) -> i64 {
 /// client is only served when the leader has finished.
 #[test]
 fn waiting_sessions_take_up_the_pool() {
-    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let (database, pooler, mut witness, mut clients, mut other) = pooled();
     let statement = cache(&gated());
     let may_finish = AtomicBool::new(false);
     thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let asking = threads.spawn(|| rush(&mut clients, |_, client| answer(client, &statement)));
         wait_until("the pool to be taken up", || {
             (locked(&mut witness), waiting(&mut witness)) == (1, i64::from(CONNECTIONS) - 1)
@@ -76,7 +76,7 @@ fn waiting_sessions_take_up_the_pool() {
 /// connection meanwhile, so a call of another client is served at once.
 #[test]
 fn clients_that_acquire_leave_the_pool_to_others() {
-    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let (database, pooler, mut witness, mut clients, mut other) = pooled();
     let acquire =
         "SELECT status, value #>> '{}', lease FROM cache_acquire('report', wait => '0', hold => '1 min')";
     let get = |client: &mut Client| {
@@ -99,7 +99,7 @@ fn clients_that_acquire_leave_the_pool_to_others() {
         }
     };
     thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let asking = threads.spawn(|| rush(&mut clients, |_, client| get(client)));
         wait_until("the leader to run", || locked(&mut witness) == 1 || asking.is_finished());
         for _ in 0..5 {
@@ -119,14 +119,14 @@ fn clients_that_acquire_leave_the_pool_to_others() {
 /// Callers with `stale_ok` do not wait while another session refreshes the result, so the pool has free connections.
 #[test]
 fn callers_with_stale_ok_leave_the_pool_to_others() {
-    let (stand, pooler, mut witness, mut clients, mut other) = pooled();
+    let (database, pooler, mut witness, mut clients, mut other) = pooled();
     let statement = cache(&gated()).replace("$cached$)", "$cached$, stale_ok => '1 min')");
     let refresh = statement.replace("'1 min'", "'1 min', refresh => true");
     assert_eq!(answer(&mut witness, &statement), only("1"));
     run(&mut witness, "UPDATE t SET v = 2");
-    let mut refresher = stand.connect();
+    let mut refresher = database.connect();
     thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let refreshing = threads.spawn(|| answer(&mut refresher, &refresh));
         wait_until("the query to run", || locked(&mut witness) == 1 || refreshing.is_finished());
         assert_all_answers(&rush(&mut clients, |_, client| answer(client, &statement)), &only("1"));

@@ -1,5 +1,5 @@
-//! Queries whose results must not be stored, or only for a short time. The query still runs each time, and the status says why its
-//! result is not stored.
+//! Queries whose results must not be stored, or only for a short time, because a later change could not be noticed. The query still
+//! runs each time, and the status says why its result is not stored.
 
 use super::calls::{Expect, answer, assert_right, cached, cached_with, compare, fill, run, text};
 use crate::memory::findings;

@@ -29,19 +29,19 @@ pub const SETUP: &str = "CREATE TABLE runs AS SELECT 1 AS one; CREATE TABLE t AS
 /// A database in a cluster with room for hundreds of sessions, which no other test uses meanwhile. It has the extension and
 /// [`SETUP`], and is dropped with this value.
 #[derive(Debug)]
-pub struct Stand {
+pub struct RoomyDatabase {
     cluster: Taken,
     name: String,
 }
 
-impl Stand {
+impl RoomyDatabase {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("slow_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let stand = Self { cluster: CROWDED.take(), name };
-        run(&mut stand.cluster().connect("postgres"), &format!("CREATE DATABASE {}", stand.name));
-        run(&mut stand.connect(), &format!("CREATE EXTENSION pg_cache; {SETUP}"));
-        stand
+        let database = Self { cluster: CROWDED.take(), name };
+        run(&mut database.cluster().connect("postgres"), &format!("CREATE DATABASE {}", database.name));
+        run(&mut database.connect(), &format!("CREATE EXTENSION pg_cache; {SETUP}"));
+        database
     }
 
     /// Returns its cluster.
@@ -63,7 +63,7 @@ impl Stand {
     }
 }
 
-impl Drop for Stand {
+impl Drop for RoomyDatabase {
     fn drop(&mut self) {
         if let Ok(mut session) = self.cluster().try_connect("postgres") {
             let _ = session.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
@@ -90,8 +90,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn close(stand: &Stand) -> Self {
-        let mut session = stand.connect();
+    pub fn close(database: &RoomyDatabase) -> Self {
+        let mut session = database.connect();
         run(&mut session, "SELECT pg_advisory_lock(1)");
         Self { _session: session }
     }
@@ -168,7 +168,7 @@ pub fn ask_all(sessions: &mut [Client], statement: &str) -> Vec<Outcome> {
 /// Does the same as [`ask_all`] with a query that waits at the [`Gate`]. The gate opens when `witness` sees this number of sessions
 /// at the gate, and all others wait for them.
 pub fn ask_all_at_gate(
-    stand: &Stand,
+    database: &RoomyDatabase,
     sessions: &mut [Client],
     witness: &mut Client,
     statement: &str,
@@ -176,7 +176,7 @@ pub fn ask_all_at_gate(
 ) -> Vec<Outcome> {
     let expected = (number as i64, (sessions.len() - number) as i64);
     thread::scope(|threads| {
-        let gate = Gate::close(stand);
+        let gate = Gate::close(database);
         let asking = threads.spawn(|| ask_all(sessions, statement));
         let mut seen = (0, 0);
         wait_until(&format!("{number} sessions to run at once: {statement}"), || {

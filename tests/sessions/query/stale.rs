@@ -4,7 +4,8 @@
 use super::calls::{Answer, Expect, answer, cached_with, call, run, text};
 use super::load::{Course, Load, Record};
 use super::slow::{
-    SETUP, Stand, ask, assert_in_an_attempt, cache, ensure, is_long, locked, only, runs, rush, waiting,
+    RoomyDatabase, SETUP, ask, assert_in_an_attempt, cache, ensure, is_long, locked, only, runs, rush,
+    waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
@@ -35,8 +36,8 @@ const PACE: Duration = Duration::from_millis(20);
 #[test]
 fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
     assert_in_an_attempt(|| {
-        let stand = Stand::new();
-        let mut witness = stand.connect();
+        let database = RoomyDatabase::new();
+        let mut witness = database.connect();
         let query = "SELECT v::text || nap(0.3) AS v FROM t, runs";
         assert_is(&mut witness, &accept(query, "3 s"), "1", "miss: not there");
         let load = Load {
@@ -46,7 +47,7 @@ fn callers_that_accept_three_seconds_are_served_while_a_writer_commits() {
             written: &["t"],
             time: Duration::from_secs(8),
         };
-        let record = load.run(&stand, |_| ());
+        let record = load.run(&database, |_| ());
         // The accepted age, a run, and some time for a slow machine.
         record.assert_not_older(0, Duration::from_millis(3_000 + 300 + 500));
         assert_eq!(findings(&mut witness), Vec::<String>::new());
@@ -73,8 +74,8 @@ impl Guarded {
     const QUERY: &str = "SELECT sum(v)::text AS v FROM guarded";
 
     /// Creates the table `guarded` with a policy, its space, and the role `stale_guard`, and opens both sessions.
-    fn new(stand: &Stand) -> Self {
-        let [mut admin, mut reader] = [(); 2].map(|()| stand.connect());
+    fn new(database: &RoomyDatabase) -> Self {
+        let [mut admin, mut reader] = [(); 2].map(|()| database.connect());
         run(
             &mut admin,
             "CREATE TABLE guarded AS SELECT 1 AS v; ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
@@ -138,7 +139,7 @@ impl Guarded {
 }
 
 impl Drop for Guarded {
-    /// The end of the stand drops the database, but not the role, which belongs to the cluster.
+    /// The end of the test drops the database, but not the role, which belongs to the cluster.
     fn drop(&mut self) {
         let _ = self.admin.batch_execute("DROP OWNED BY stale_guard; DROP ROLE stale_guard");
     }
@@ -153,9 +154,9 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     if !is_long() {
         return;
     }
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut guarded = Guarded::new(&stand);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut guarded = Guarded::new(&database);
     // The query calls no function of its own: its result would depend on all definitions, and so on those of the guarded table.
     let (query, options) =
         ("SELECT v::text AS v FROM t, runs, pg_sleep(5)", "depends => '{t}', stale_ok => '1 min'");
@@ -164,7 +165,7 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
     let groups = &[(50, options)];
     let load = Load { query, groups, pace: Duration::from_millis(100), written: &["t", "guarded"], time };
     let mut tries = 0;
-    let record = load.run(&stand, |course| tries = guarded.check(course));
+    let record = load.run(&database, |course| tries = guarded.check(course));
     let seconds = record.by_second(0);
     seconds.write("stale_ok", "stale_ok => '1 min', 50 clients, a query of 5 s, a commit every 10 ms");
     assert!(tries > 100, "only {tries} changes");
@@ -185,7 +186,7 @@ fn fifty_clients_notice_no_renewal_while_a_writer_commits() {
 #[test]
 fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
     assert_in_an_attempt(|| {
-        let stand = Stand::new();
+        let database = RoomyDatabase::new();
         let load = Load {
             query: "SELECT v::text || nap(0.2) AS v FROM t, runs",
             groups: &[(6, "stale_ok => '3 s'"), (2, "")],
@@ -193,12 +194,12 @@ fn callers_without_stale_ok_get_new_rows_beside_callers_with_it() {
             written: &["t"],
             time: Duration::from_secs(5),
         };
-        let record = load.run(&stand, |_| ());
+        let record = load.run(&database, |_| ());
         let strict = &record.groups[1];
         record.assert_not_older(1, Duration::ZERO);
         assert!(strict.iter().all(|read| read.outcome.status != "stale"), "it was not asked for");
         record.assert_not_older(0, Duration::from_millis(3_000 + 200 + 500));
-        assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+        assert_eq!(findings(&mut database.connect()), Vec::<String>::new());
         ensure(strict.len() > 2, || format!("only {} calls: {strict:?}", strict.len()))?;
         record.ensure_mostly_served(0)
     });
@@ -277,8 +278,8 @@ fn only_changes_of_rows_are_forgiven() {
 /// A function that the query calls is a definition, so its change is not forgiven. A deleted result is not served either.
 #[test]
 fn a_changed_function_and_a_deleted_key_are_not_forgiven() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     run(
         &mut session,
         "CREATE FUNCTION f() RETURNS text STABLE LANGUAGE sql AS 'SELECT sum(v)::text FROM t'; UPDATE t SET v = 10",
@@ -310,8 +311,8 @@ fn a_changed_function_and_a_deleted_key_are_not_forgiven() {
 /// A transaction always sees its own changes.
 #[test]
 fn changes_of_the_own_transaction_are_not_forgiven() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     let statement = call(SUM, "v text", "stale_ok => '1 h', tags => '{x}'");
     assert_is(&mut session, &statement, "1", "miss: not there");
     for (change, value) in [
@@ -344,8 +345,8 @@ fn changes_of_the_own_transaction_are_not_forgiven() {
 /// The accepted age is a limit, and it does not extend the time to live.
 #[test]
 fn a_result_is_served_up_to_the_accepted_age() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     let mut value = 1;
     let mut change = |session: &mut Client| {
         value += 1;
@@ -388,8 +389,8 @@ fn a_result_is_served_up_to_the_accepted_age() {
 /// stored the result had `stale_ok`, each hit, by any caller, shows that the result is valid.
 #[test]
 fn a_hit_proves_that_the_result_was_valid() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     assert_in_an_attempt(|| {
         run(&mut other, "SELECT cache_flush(); UPDATE t SET v = 1");
         let outcome = ask(&mut session, &accept(SUM, "2 s"));
@@ -410,8 +411,8 @@ fn a_hit_proves_that_the_result_was_valid() {
 /// `stale_ok`.
 #[test]
 fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
-    let stand = Stand::new();
-    let [mut leader, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut leader, mut session, mut witness] = [(); 3].map(|()| database.connect());
     let query = "SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs";
     for (number, statement) in [accept(query, "1 h"), cache(query)].into_iter().enumerate() {
         run(&mut witness, "SELECT cache_flush(); UPDATE t SET v = 1");
@@ -437,8 +438,8 @@ fn a_result_that_is_invalid_at_its_end_is_stored_for_callers_with_stale_ok() {
 /// still get a result: this one or the previous one.
 #[test]
 fn an_invalid_result_of_a_strict_caller_leaves_a_stale_one() {
-    let stand = Stand::new();
-    let [mut strict, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut strict, mut session, mut witness] = [(); 3].map(|()| database.connect());
     let query = "SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs";
     assert_is(&mut session, &accept(query, "1 h"), "1", "miss: not there");
     for v in 2..6 {
@@ -460,8 +461,8 @@ fn an_invalid_result_of_a_strict_caller_leaves_a_stale_one() {
 /// Every function with the argument `stale_ok` returns a stale result, and refuses a negative time.
 #[test]
 fn every_form_accepts_stale_results() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     run(
         &mut session,
         &format!(
@@ -521,14 +522,14 @@ const TTL: Duration = Duration::from_secs(2);
 /// Sessions read a result that lives two seconds, in about 13 calls a second each. Shortly before its end, one session computes it
 /// again, while the other sessions still get the old result.
 fn read_a_result_that_expires(sessions: usize, time: Duration) -> Result<Record, String> {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     let (query, options) = ("SELECT v::text || nap(0.2) AS v FROM t, runs", "ttl => '2 s'");
     assert_is(&mut witness, &call(query, "v text", options), "1", "miss: not there");
     let before = runs(&mut witness);
     let groups = &[(sessions, options)];
     let load = Load { query, groups, pace: Duration::from_millis(75), written: &[], time };
-    let record = load.run(&stand, |_| ());
+    let record = load.run(&database, |_| ());
     let found = &record.groups[0];
     let ran = (runs(&mut witness) - before) as usize;
     let seconds = time.as_secs() as usize;
@@ -559,8 +560,8 @@ fn one_caller_refreshes_a_result_before_it_expires() {
 /// end of the time to live, and to the end of `stale_ok`.
 #[test]
 fn a_renewal_begins_early_enough_for_its_run() {
-    let stand = Stand::new();
-    let outcomes = rush(&mut stand.sessions(8), |number, session| {
+    let database = RoomyDatabase::new();
+    let outcomes = rush(&mut database.sessions(8), |number, session| {
         // Each session has a query of its own.
         let (value, options, wait_ms) = match number % 2 {
             0 => ("'1'", "ttl => '4 s'", 2_300),
@@ -600,8 +601,8 @@ fn no_other_caller_waits_for_a_refresh_under_load() {
 /// must then be `stale`, so that the caller can tell the result from one that is later than the call.
 #[test]
 fn an_outdated_result_after_a_wait_is_called_stale() {
-    let stand = Stand::new();
-    let [mut leader, mut session, mut witness] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut leader, mut session, mut witness] = [(); 3].map(|()| database.connect());
     let call = accept("SELECT (SELECT sum(v) FROM t)::text || waits_for(1) AS v FROM runs", "1 h");
     run(&mut witness, "SELECT pg_advisory_lock(1)");
     thread::scope(|threads| {

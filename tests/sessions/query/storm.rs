@@ -2,7 +2,7 @@
 //! sessions.
 
 use super::calls::{answer, run, text};
-use super::slow::{Stand, cache, slow};
+use super::slow::{RoomyDatabase, cache, slow};
 use crate::hunter::dice::{Dice, seed};
 use crate::memory::findings;
 use pg_cache_testbed::{wait_at_most, wait_until};
@@ -67,12 +67,12 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
     const SESSIONS: usize = 12;
     let seed = seed();
     println!("the seed is {seed}: PG_CACHE_TEST_SEED={seed} repeats the choices");
-    let stand = Stand::new();
-    let mut witness = stand.connect();
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
     run(&mut witness, "CREATE TABLE other (v int)");
     let (counts, calm, begin) = (Counts::default(), AtomicBool::new(false), Instant::now());
     let connect = || -> Option<Client> {
-        let mut session = stand.cluster().try_connect(stand.name()).ok()?;
+        let mut session = database.cluster().try_connect(database.name()).ok()?;
         let set = "SET application_name = 'storm'; SET deadlock_timeout = '100ms'; SET pg_cache.wait_timeout = '1min'";
         session.batch_execute(set).ok().map(|()| session)
     };
@@ -136,7 +136,7 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
         let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm' AND datname = current_database()";
         text(&mut witness, left) == "0"
     });
-    let mut session = stand.connect();
+    let mut session = database.connect();
     run(&mut session, "SET pg_cache.wait_timeout = '1h'; SET statement_timeout = '50s'");
     for number in 0..3 {
         let statement = cache(&slow(0.01 + 0.02 * f64::from(number)));

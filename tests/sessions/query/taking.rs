@@ -7,7 +7,8 @@
 
 use super::calls::{call, run};
 use super::slow::{
-    Gate, Outcome, SETUP, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush, waiting,
+    Gate, Outcome, RoomyDatabase, SETUP, ask, ask_all, assert_all, cache, gated, locked, only, runs, rush,
+    waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
@@ -18,7 +19,7 @@ use std::thread;
 /// the number of its session. When at least `number` sessions wait for the leader, calls `then` and opens the gate. Returns the
 /// outcome of the leader, and those of the sessions in their order.
 fn beside_a_leader(
-    stand: &Stand,
+    database: &RoomyDatabase,
     witness: &mut Client,
     statement: &str,
     sessions: &mut [Client],
@@ -26,9 +27,9 @@ fn beside_a_leader(
     calls: impl Fn(usize, &mut Client) -> Outcome + Send + Sync,
     then: impl FnOnce(&mut Client),
 ) -> (Outcome, Vec<Outcome>) {
-    let mut leader = stand.connect();
+    let mut leader = database.connect();
     thread::scope(|threads| {
-        let gate = Gate::close(stand);
+        let gate = Gate::close(database);
         let leading = threads.spawn(|| ask(&mut leader, statement));
         wait_until("the leader to run", || locked(witness) > 0 || leading.is_finished());
         let asking = threads.spawn(|| rush(sessions, calls));
@@ -44,13 +45,13 @@ fn beside_a_leader(
 /// tolerates two.
 #[test]
 fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(6);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(6);
     let query = gated();
     let tagged = call(&query, "v text", "tags => '{x}'");
     let (leader, others) = beside_a_leader(
-        &stand,
+        &database,
         &mut witness,
         &cache(&query),
         &mut sessions,
@@ -72,16 +73,16 @@ fn a_result_without_the_tags_of_the_waiting_session_is_not_taken() {
 /// column list, and the third has another `DateStyle`. The fourth calls like the leader, and must get the result without a run.
 #[test]
 fn a_session_that_would_get_other_rows_does_not_take_the_result() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(4);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(4);
     run(&mut sessions[0], "CREATE TEMP TABLE t AS SELECT 100 AS v");
     run(&mut sessions[2], "SET DateStyle = 'German'");
     run(&mut witness, "CREATE TABLE days AS SELECT '2026-01-02'::date AS day");
     let query =
         "SELECT (SELECT sum(v) FROM t)::text || (SELECT day FROM days)::text || waits_for(1) AS v FROM runs";
     let (leader, others) = beside_a_leader(
-        &stand,
+        &database,
         &mut witness,
         &cache(query),
         &mut sessions,
@@ -105,8 +106,8 @@ fn a_session_that_would_get_other_rows_does_not_take_the_result() {
 /// value.
 #[test]
 fn callers_of_one_key_with_different_queries_get_their_own_values() {
-    let stand = Stand::new();
-    let mut sessions = stand.sessions(12);
+    let database = RoomyDatabase::new();
+    let mut sessions = database.sessions(12);
     let fetch = |number: usize| match number % 3 {
         0 => "SELECT cache_fetch('k', $$ SELECT '0' || nap(0.3) $$)",
         1 => "SELECT cache_fetch('k', $$ SELECT $1::text || nap(0.3) $$, '[1]')",
@@ -118,16 +119,16 @@ fn callers_of_one_key_with_different_queries_get_their_own_values() {
             assert_eq!(outcome.answer, only(&format!("\"{}\"", number % 3)), "{outcome:?}");
         }
     }
-    assert_eq!(findings(&mut stand.connect()), Vec::<String>::new());
+    assert_eq!(findings(&mut database.connect()), Vec::<String>::new());
 }
 
 /// While the leader runs, another session flushes spaces, deletes the key, invalidates a tag or a table, creates a table, or
 /// updates a row. All sessions still get the result. The query runs at most three times, and the run of the leader counts.
 #[test]
 fn changes_while_the_leader_runs_leave_no_session_waiting() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(8);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(8);
     let query = gated();
     let statement = call(&query, "v text", "tags => '{x}'");
     for change in [
@@ -144,7 +145,7 @@ fn changes_while_the_leader_runs_leave_no_session_waiting() {
         let ask_it = |_: usize, session: &mut Client| ask(session, &statement);
         let apply = |witness: &mut Client| run(witness, change);
         let (leader, others) =
-            beside_a_leader(&stand, &mut witness, &statement, &mut sessions, 8, ask_it, apply);
+            beside_a_leader(&database, &mut witness, &statement, &mut sessions, 8, ask_it, apply);
         assert_eq!(leader.answer, only("1"), "{change}");
         assert_all(&others, &only("1"));
         let count = runs(&mut witness) - before;
@@ -195,15 +196,15 @@ fn a_revoked_privilege_counts_for_a_session_that_asks_after_it() {
 /// Sessions in which the cache is switched off do not wait for a leader.
 #[test]
 fn sessions_without_the_cache_do_not_wait() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(2);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(2);
     run(&mut sessions[0], "SET pg_cache.enabled = off");
     run(&mut sessions[1], "SET pg_cache.bypass = on");
     let statement = cache(&gated());
-    let mut leader = stand.connect();
+    let mut leader = database.connect();
     thread::scope(|threads| {
-        let gate = Gate::close(&stand);
+        let gate = Gate::close(&database);
         let leading = threads.spawn(|| ask(&mut leader, &statement));
         wait_until("the leader to run", || locked(&mut witness) == 1 || leading.is_finished());
         let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
@@ -218,9 +219,9 @@ fn sessions_without_the_cache_do_not_wait() {
 /// stored result, which is the old one until the new one is stored.
 #[test]
 fn callers_that_refresh_get_a_new_result() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(10);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(10);
     // The result depends on nothing, so only a refresh shows a change.
     let query = "SELECT v::text || nap(0.6) AS v FROM t, runs";
     let statement = call(query, "v text", "depends => '{}'");
@@ -246,8 +247,8 @@ fn callers_that_refresh_get_a_new_result() {
 /// that only the earlier run read does not invalidate the new result.
 #[test]
 fn a_new_run_replaces_the_dependencies_of_the_stored_result() {
-    let stand = Stand::new();
-    let [mut session, mut other] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
     run(
         &mut other,
         "CREATE TABLE choice AS SELECT true AS first; CREATE TABLE a AS SELECT 1 AS v; CREATE TABLE b AS SELECT 10 AS v;

@@ -1,4 +1,5 @@
-//! The queries of TPC-H: long analytical queries with joins, subqueries and aggregates, each beside itself without a cache.
+//! The queries of TPC-H: long analytical queries with joins, subqueries and aggregates. Each cached result must be the same as that
+//! of the query without the cache.
 
 use super::calls::{Expect, answer, compare_to, run, text};
 use pg_cache_testbed::{Database, tpch};

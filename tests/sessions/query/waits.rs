@@ -3,7 +3,7 @@
 
 use super::calls::{run, text};
 use super::slow::{
-    Gate, Outcome, Stand, ask, ask_all, assert_all, cache, gated, locked, only, runs, slow, waiting,
+    Gate, Outcome, RoomyDatabase, ask, ask_all, assert_all, cache, gated, locked, only, runs, slow, waiting,
 };
 use crate::memory::findings;
 use pg_cache_testbed::{Database, wait_until};
@@ -16,14 +16,14 @@ const BESIDE: &str = "miss: another session is computing the value";
 /// Runs `meanwhile` while a leader runs the query of `statement`, which waits at the gate. `meanwhile` must open the gate. Asserts
 /// that the leader is not disturbed.
 fn while_led<R>(
-    stand: &Stand,
+    database: &RoomyDatabase,
     witness: &mut Client,
     statement: &str,
     meanwhile: impl FnOnce(&mut Client, Gate) -> R,
 ) -> R {
-    let mut leader = stand.connect();
+    let mut leader = database.connect();
     thread::scope(|threads| {
-        let gate = Gate::close(stand);
+        let gate = Gate::close(database);
         let leading = threads.spawn(|| ask(&mut leader, statement));
         wait_until("the leader to run", || locked(witness) == 1 || leading.is_finished());
         let result = meanwhile(witness, gate);
@@ -36,11 +36,11 @@ fn while_led<R>(
 /// With `pg_cache.wait_timeout = 0`, a session runs the query itself at once.
 #[test]
 fn a_session_without_patience_runs_the_query_itself() {
-    let stand = Stand::new();
-    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut witness, mut session] = [(); 2].map(|()| database.connect());
     run(&mut session, "SET pg_cache.wait_timeout = 0");
     let statement = cache(&gated());
-    let outcome = while_led(&stand, &mut witness, &statement, |witness, gate| {
+    let outcome = while_led(&database, &mut witness, &statement, |witness, gate| {
         thread::scope(|threads| {
             let asking = threads.spawn(|| ask(&mut session, &statement));
             wait_until("both to run", || locked(witness) == 2 || asking.is_finished());
@@ -57,12 +57,12 @@ fn a_session_without_patience_runs_the_query_itself() {
 /// not each of them: each session that gives up doubles the time for the others.
 #[test]
 fn one_session_after_another_loses_patience() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut sessions = stand.sessions(30);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut sessions = database.sessions(30);
     sessions.iter_mut().for_each(|session| run(session, "SET pg_cache.wait_timeout = '200ms'"));
     let statement = cache(&gated());
-    let outcomes = while_led(&stand, &mut witness, &statement, |witness, gate| {
+    let outcomes = while_led(&database, &mut witness, &statement, |witness, gate| {
         thread::scope(|threads| {
             let asking = threads.spawn(|| ask_all(&mut sessions, &statement));
             wait_until("three sessions to run it themselves", || locked(witness) > 3 || asking.is_finished());
@@ -83,9 +83,9 @@ fn one_session_after_another_loses_patience() {
 /// A cancel, a terminate and the time limits end a wait with their error. The leader and the other waiting sessions go on.
 #[test]
 fn a_session_can_be_disturbed_while_it_waits() {
-    let stand = Stand::new();
-    let mut witness = stand.connect();
-    let mut patient = stand.sessions(3);
+    let database = RoomyDatabase::new();
+    let mut witness = database.connect();
+    let mut patient = database.sessions(3);
     for (number, (before, how, code)) in [
         ("", "pg_cancel_backend", "57014: canceling statement due to user request"),
         ("", "pg_terminate_backend", ""),
@@ -97,10 +97,10 @@ fn a_session_can_be_disturbed_while_it_waits() {
     {
         let statement = cache(&format!("{} WHERE one <> {}", gated(), number + 10));
         let runs_before = runs(&mut witness);
-        let mut disturbed = stand.connect();
+        let mut disturbed = database.connect();
         let pid = text(&mut disturbed, "SELECT pg_backend_pid()");
         run(&mut disturbed, before);
-        while_led(&stand, &mut witness, &statement, |witness, gate| {
+        while_led(&database, &mut witness, &statement, |witness, gate| {
             thread::scope(|threads| {
                 let others = threads.spawn(|| ask_all(&mut patient, &statement));
                 wait_until("the others to wait", || waiting(witness) == 3 || others.is_finished());
@@ -134,10 +134,10 @@ fn a_session_can_be_disturbed_while_it_waits() {
 /// A session in a savepoint that is cancelled while it waits goes on after a rollback to the savepoint.
 #[test]
 fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
-    let stand = Stand::new();
-    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut witness, mut session] = [(); 2].map(|()| database.connect());
     let statement = cache(&gated());
-    while_led(&stand, &mut witness, &statement, |witness, gate| {
+    while_led(&database, &mut witness, &statement, |witness, gate| {
         run(&mut session, "BEGIN; SET LOCAL statement_timeout = '1s'; SAVEPOINT s");
         let outcome = ask(&mut session, &statement);
         assert_eq!(outcome.answer, Err("57014: canceling statement due to statement timeout".to_owned()));
@@ -157,9 +157,9 @@ fn a_wait_that_is_cancelled_in_a_savepoint_leaves_the_transaction() {
 /// A function of the leader catches the error of the query and goes on. The other sessions do not wait for the end of the function.
 #[test]
 fn an_error_that_the_leader_catches_ends_the_wait() {
-    let stand = Stand::new();
-    let [mut leader, mut witness] = [(); 2].map(|()| stand.connect());
-    let mut sessions = stand.sessions(3);
+    let database = RoomyDatabase::new();
+    let [mut leader, mut witness] = [(); 2].map(|()| database.connect());
+    let mut sessions = database.sessions(3);
     run(&mut witness, "CREATE TABLE divisors AS SELECT 0 AS d");
     let statement = cache("SELECT waits_for(1) || (1 / (SELECT min(d) FROM divisors))::text AS v FROM runs");
     let catches = format!(
@@ -189,11 +189,11 @@ fn an_error_that_the_leader_catches_ends_the_wait() {
 /// `pg_stat_activity` shows that a session waits, and for what.
 #[test]
 fn the_wait_has_a_name() {
-    let stand = Stand::new();
-    let [mut witness, mut session] = [(); 2].map(|()| stand.connect());
-    let name = if stand.cluster().server().major() >= 17 { "PgCacheLease" } else { "Extension" };
+    let database = RoomyDatabase::new();
+    let [mut witness, mut session] = [(); 2].map(|()| database.connect());
+    let name = if database.cluster().server().major() >= 17 { "PgCacheLease" } else { "Extension" };
     let statement = cache(&gated());
-    let outcome = while_led(&stand, &mut witness, &statement, |witness, gate| {
+    let outcome = while_led(&database, &mut witness, &statement, |witness, gate| {
         thread::scope(|threads| {
             let asking = threads.spawn(|| ask(&mut session, &statement));
             wait_until("the wait to be shown", || {
@@ -227,8 +227,8 @@ fn a_session_waits_three_seconds_by_default() {
 /// secret: `cache_queries` shows it.
 #[test]
 fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
-    let stand = Stand::new();
-    let [mut witness, mut session, mut fetching] = [(); 3].map(|()| stand.connect());
+    let database = RoomyDatabase::new();
+    let [mut witness, mut session, mut fetching] = [(); 3].map(|()| database.connect());
     let query = slow(0.2);
     let key = text(&mut session, &format!("SELECT cache_key($q${query}$q$)"));
     run(&mut witness, "SELECT pg_advisory_lock(7)");

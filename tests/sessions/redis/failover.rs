@@ -1,4 +1,5 @@
-//! Clusters and sentinels: another server takes over, perhaps without the last changes.
+//! Tests of the copies in clusters and with sentinels: another server takes over, perhaps without the last changes. Afterwards each
+//! key in Redis must have the value of the cache, or be absent.
 
 use super::storm::storm;
 use super::{

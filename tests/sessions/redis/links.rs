@@ -1,4 +1,5 @@
-//! The connection to Redis: sockets, TLS, users, slow and cut connections, and servers that refuse the worker.
+//! Tests of the connection to Redis: sockets, TLS, users, slow and cut connections, and servers that refuse the worker. The worker
+//! must connect again by itself, and the view `cache_workers` must say what is wrong.
 
 use super::storm::storm;
 use super::{

@@ -1,5 +1,5 @@
-//! Redis or the cache has too little memory: Redis refuses values, evicts them, or evicts sets of tags; the cache evicts values
-//! that Redis has.
+//! Tests with too little memory: Redis refuses values, evicts them, or evicts sets of tags; the cache evicts values that Redis has.
+//! No outdated copy may stay in Redis.
 
 use super::storm::storm;
 use super::{

@@ -1,4 +1,5 @@
-//! The server stops, crashes and prepares transactions while it writes to Redis.
+//! Tests in which the server of PostgreSQL stops, crashes and prepares transactions while its worker writes to Redis. Afterwards
+//! each key in Redis must have the value of the cache, or be absent.
 
 use super::{
     await_all, await_refill, await_value, compare, fill, held, of_worker, run, settle, small, start, value,

@@ -1,4 +1,4 @@
-//! Each kind of change reaches Redis, and a rollback does not.
+//! Tests that each kind of change reaches the copies in Redis, and that a rollback does not.
 
 use super::storm::storm;
 use super::{

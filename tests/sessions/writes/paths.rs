@@ -1,4 +1,5 @@
-//! The ways to write to a table, statements of writers that find no row to change, and statements that do not write.
+//! The ways to write to a table, statements of writers that find no row to change, and statements that do not write. The other
+//! files of this folder combine them. A way to write that is missing here is not tested.
 
 use pg_cache_testbed::Server;
 

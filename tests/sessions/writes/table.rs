@@ -1,4 +1,4 @@
-//! The schema, the table and the values that depend on it.
+//! The schema and the table that the tests of this folder write to, and the cached values that depend on the table.
 
 use pg_cache_testbed::wait_until;
 use postgres::Client;

@@ -18,7 +18,7 @@ use crate::rounds::turns;
 use std::time::Duration;
 
 /// A contender: a statement on a server.
-pub struct Lane<'a> {
+pub struct Contender<'a> {
     /// The name as shown.
     pub name: &'static str,
     /// The server.
@@ -80,54 +80,55 @@ impl Rules {
     }
 
     /// Returns about how long the contest takes, with this number of contenders.
-    pub fn estimate(&self, lanes: u32) -> Duration {
+    pub fn estimate(&self, contenders: u32) -> Duration {
         // One turn is added for the start, and a fixed time for the start of the program that counts.
         let each = self.turn * (self.turns + self.counted_turns() + 1) as u32 + Duration::from_millis(120);
-        each * lanes * self.pairs as u32 + START * self.pairs.div_ceil(self.pairs_per_start) as u32
+        each * contenders * self.pairs as u32 + START * self.pairs.div_ceil(self.pairs_per_start) as u32
     }
 }
 
-/// Holds the contest, and returns the results in the order of the lanes. `prepare` is called before each pair, and `check` after
-/// it, both while no session of the contest is open. The first lane sets the number of operations. Lanes of the same server must
+/// Holds the contest, and returns the results in the order of the contenders. `prepare` is called before each pair, and `check` after
+/// it, both while no session of the contest is open. The first contender sets the number of operations. Contenders of the same server must
 /// stand next to each other: otherwise that server would be restarted twice at the same time. Panics if a statement fails.
-pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
+pub fn hold(contenders: &[Contender<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
     // As in the other parts, a single client and its server share a core. The servers inherit the core, because this thread starts
     // them.
     let _alone = (rules.clients == 1).then(|| OneCore::hold(&[]).expect("a core can be chosen"));
-    let mut sides: Vec<&Side> = lanes.iter().map(|lane| lane.side).collect();
+    let mut sides: Vec<&Side> = contenders.iter().map(|contender| contender.side).collect();
     sides.dedup_by(|one, other| std::ptr::eq(*one, *other));
     restart(&sides);
     // A moment is a number for a turn of the whole contest, and the seed of the keys. In the same turn, all contenders use the same
     // keys; in another turn they use other keys. Only the two probes have the numbers of turns of the first pair.
-    let work = |pool: &mut Pool, lane: &Lane<'_>, moment: usize, until: Until| {
-        let task = Task { statement: &lane.statement, given: Given::Row, load, seed: moment as u64 };
-        pool.run(&lane.side.cluster, task, until).unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
+    let work = |pool: &mut Pool, contender: &Contender<'_>, moment: usize, until: Until| {
+        let task = Task { statement: &contender.statement, given: Given::Row, load, seed: moment as u64 };
+        pool.run(&contender.side.cluster, task, until)
+            .unwrap_or_else(|error| panic!("{}: {error:#}", contender.name))
     };
     let speed = {
         let mut pool = Pool::default();
-        work(&mut pool, &lanes[0], 0, Until::Over(rules.turn));
-        work(&mut pool, &lanes[0], 1, Until::Over(rules.turn * 2)).per_second
+        work(&mut pool, &contenders[0], 0, Until::Over(rules.turn));
+        work(&mut pool, &contenders[0], 1, Until::Over(rules.turn * 2)).per_second
     };
     let operations = ((speed * rules.turn.as_secs_f64()) as u64).max(u64::from(rules.clients));
 
-    let mut found: Vec<Found> = lanes.iter().map(|_| Found::default()).collect();
+    let mut found: Vec<Found> = contenders.iter().map(|_| Found::default()).collect();
     for pair in 0..rules.pairs {
         if pair > 0 && pair.is_multiple_of(rules.pairs_per_start) {
             restart(&sides);
         }
         prepare();
         let first = pair * (rules.turns + 2);
-        let mut pools: Vec<Pool> = lanes.iter().map(|_| Pool::default()).collect();
-        for (pool, lane) in pools.iter_mut().zip(lanes) {
+        let mut pools: Vec<Pool> = contenders.iter().map(|_| Pool::default()).collect();
+        for (pool, contender) in pools.iter_mut().zip(contenders) {
             // The first operations prepare plans, and the backends learn the relations.
-            work(pool, lane, first, Until::Done(operations));
+            work(pool, contender, first, Until::Done(operations));
         }
-        let mut times = vec![0.0; lanes.len()];
+        let mut times = vec![0.0; contenders.len()];
         for turn in 0..rules.turns {
-            for lane in turns(pair * rules.turns + turn, lanes.len()) {
-                times[lane] += 1e9
-                    / work(&mut pools[lane], &lanes[lane], first + 1 + turn, Until::Done(operations))
+            for place in turns(pair * rules.turns + turn, contenders.len()) {
+                times[place] += 1e9
+                    / work(&mut pools[place], &contenders[place], first + 1 + turn, Until::Done(operations))
                         .per_second;
             }
         }
@@ -135,13 +136,14 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
             found.times.push(time / rules.turns as f64);
         }
         if rules.counted {
-            for lane in turns(pair, lanes.len()) {
-                let processes = pools[lane].processes(&lanes[lane].side.cluster, load.clients);
+            for place in turns(pair, contenders.len()) {
+                let processes = pools[place].processes(&contenders[place].side.cluster, load.clients);
                 let meter = Meter::start(&processes.expect("the sessions are there")).ok();
                 let some = Until::Done(operations * rules.counted_turns() as u64);
-                let done = work(&mut pools[lane], &lanes[lane], first + 1 + rules.turns, some).operations;
+                let done =
+                    work(&mut pools[place], &contenders[place], first + 1 + rules.turns, some).operations;
                 let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
-                found[lane].costs.push(each(counts, done));
+                found[place].costs.push(each(counts, done));
             }
         }
         drop(pools);

@@ -70,9 +70,9 @@ fn of(operation: &Operation, side: &Side) -> f64 {
 
 /// Returns all instructions of the backend of a session that does this many transactions and ends.
 fn session(operation: &Operation, side: &Side, transactions: u64) -> u64 {
-    let lane = operation.lane("", side, PLAIN);
+    let contender = operation.contender("", side, PLAIN);
     let load = Load { clients: 1, pipeline: 1, keys: 1 };
-    let task = Task { statement: &lane.statement, given: Given::Row, load, seed: transactions };
+    let task = Task { statement: &contender.statement, given: Given::Row, load, seed: transactions };
     let mut pool = Pool::default();
     let done = pool.run(&side.cluster, task, Until::Done(transactions)).expect("it can be done");
     assert_eq!(done.operations, transactions, "transactions of one session");

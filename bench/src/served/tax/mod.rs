@@ -15,7 +15,7 @@ use crate::pace::Pace;
 use crate::report::notation::{count, digits, time, with_interval};
 use crate::report::section::{Goal, Section, Table};
 use crate::statistics::{Summary, pair_ratios};
-use contest::{Found, Lane, Rules, hold};
+use contest::{Contender, Found, Rules, hold};
 use operation::{OPERATIONS, Operation};
 use serde::Serialize;
 use sides::{NOTIFY, PLAIN, REDIS, Sides};
@@ -55,16 +55,16 @@ pub fn measure(pace: &Pace) -> Section {
             let title =
                 format!("{}, {clients} client{}", operation.name, if clients == 1 { "" } else { "s" });
             let close = [
-                operation.lane(WITHOUT, &sides.without, PLAIN),
-                operation.lane(WITH, &sides.with, PLAIN),
-                operation.lane(CONTROL, &sides.control, PLAIN),
+                operation.contender(WITHOUT, &sides.without, PLAIN),
+                operation.contender(WITH, &sides.with, PLAIN),
+                operation.contender(CONTROL, &sides.control, PLAIN),
             ];
             let rules = Rules { counted: counters.work(), ..Rules::close(pace, clients) };
             let found = hold(
                 &close,
                 rules,
                 || {
-                    close.iter().for_each(|lane| lane.side.clear(lane.schema));
+                    close.iter().for_each(|contender| contender.side.clear(contender.schema));
                     sides.depend();
                 },
                 || sides.check_dependents(!operation.writes),
@@ -72,14 +72,14 @@ pub fn measure(pace: &Pace) -> Section {
             let mut rivalry = Rivalry::of(title, operation.writes, &close, &found);
             if operation.writes {
                 let mut far = vec![
-                    operation.lane(WITHOUT, &sides.without, PLAIN),
-                    operation.lane(BY_NOTIFY, &sides.without, NOTIFY),
+                    operation.contender(WITHOUT, &sides.without, PLAIN),
+                    operation.contender(BY_NOTIFY, &sides.without, NOTIFY),
                 ];
                 if sides.reaches_redis {
-                    far.push(operation.lane(BY_REDIS, &sides.without, REDIS));
+                    far.push(operation.contender(BY_REDIS, &sides.without, REDIS));
                 }
                 let rules = Rules { counted: counters.work(), ..Rules::far(pace, clients) };
-                let clear = || far.iter().for_each(|lane| lane.side.clear(lane.schema));
+                let clear = || far.iter().for_each(|contender| contender.side.clear(contender.schema));
                 let found = hold(&far, rules, clear, || ());
                 // The first contender already has its row.
                 rivalry.rivals.extend(Rivalry::of(String::new(), true, &far, &found).rivals.split_off(1));
@@ -139,14 +139,14 @@ impl Compared {
 }
 
 impl Rivalry {
-    /// Compares the results of the lanes, pair by pair, with those of the first lane. `found` has the order of the lanes.
-    fn of(title: String, writes: bool, lanes: &[Lane<'_>], found: &[Found]) -> Self {
+    /// Compares the results of the contenders, pair by pair, with those of the first contender. `found` has the order of the contenders.
+    fn of(title: String, writes: bool, contenders: &[Contender<'_>], found: &[Found]) -> Self {
         let cost = |own: &Found, kind: fn(&Counts) -> Option<f64>| {
             let all = |found: &Found| found.costs.iter().map(kind).collect::<Option<Vec<_>>>();
             Compared::with(all(own)?, &all(&found[0])?)
         };
-        let rivals = lanes.iter().zip(found).map(|(lane, own)| Rival {
-            name: lane.name,
+        let rivals = contenders.iter().zip(found).map(|(contender, own)| Rival {
+            name: contender.name,
             nanoseconds: Compared::with(own.times.clone(), &found[0].times).expect("there are pairs"),
             server_nanoseconds: cost(own, |counts| counts.nanoseconds),
             server_instructions: cost(own, |counts| counts.instructions),

@@ -1,7 +1,7 @@
 //! The operations on tables whose times the part `tax` compares. The tax is the slowdown of writes to tables that cached values
 //! depend on.
 
-use super::contest::Lane;
+use super::contest::Contender;
 use super::sides::Side;
 
 /// An operation on one of the tables of `tables.sql`, which exist in several schemas.
@@ -35,7 +35,7 @@ pub const OPERATIONS: [Operation; 3] = [
 
 impl Operation {
     /// Returns the operation as a contender of a contest, on the tables of `schema` on one server.
-    pub fn lane<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Lane<'a> {
-        Lane { name, side, schema, statement: self.statement.replace("{schema}", schema) }
+    pub fn contender<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Contender<'a> {
+        Contender { name, side, schema, statement: self.statement.replace("{schema}", schema) }
     }
 }

@@ -1,8 +1,8 @@
 //! The servers that the part `tax` compares, and the tables in them. The servers have the same settings and plain tables, and
 //! differ in whether they load the library. One of those without it also has tables with triggers, in schemas of their own.
 
-use crate::bed;
 use crate::data::{FIRST_KEY, KEYS};
+use crate::test_servers;
 use pg_cache_testbed::{Cluster, Conf, Redis, Stop};
 use postgres::Client;
 use std::cell::RefCell;
@@ -41,7 +41,7 @@ pub struct Sides {
 /// Sets a configuration in which no commit waits for a disk and no background work runs. A commit then costs only its own work, and
 /// the share of the library is as large as possible.
 fn quiet(conf: Conf) -> Conf {
-    bed::settings(conf)
+    test_servers::settings(conf)
         .set("synchronous_commit", "off")
         .set("fsync", "off")
         .set("full_page_writes", "off")

@@ -1,7 +1,7 @@
 //! The journal while writers and a reader are interleaved (`journal/mod.rs` has its rules). A record is read whole, in order, or is
 //! found to be lost.
 
-use crate::bed::{Image, LoomTier, Preemptions, Work, explore, together};
+use crate::world::{Image, LoomTier, Preemptions, Work, explore, together};
 use loom::sync::atomic::Ordering::Relaxed;
 use pg_cache_core::{KEY_BYTES_MAX, Record, What};
 

@@ -4,7 +4,7 @@
 //! last seven stores to its word that no fence, acquire or lock rules out. So these models test the memory orderings of versions
 //! and zones in `tier/shard.rs`, on the code that runs in production, not on a copy of it.
 //!
-//! `bed.rs` has the parts that the models share, and `journal.rs` the models of the journal.
+//! `world.rs` has the parts that the models share, and `journal.rs` the models of the journal.
 //!
 //! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does.
 //!
@@ -17,15 +17,15 @@
 //! version by which a reader learns that an entry died.
 #![cfg(loom)]
 
-mod bed;
 mod journal;
+mod world;
 
-use bed::{
+use loom::sync::atomic::Ordering::SeqCst;
+use pg_cache_core::{AnnouncedPattern, Glob, Miss, Owner, Reservation, Stamp};
+use world::{
     Image, LoomTier, NEWCOMER, Preemptions, Work, World, explore, get, get_stale, peek, put, remove, reserve,
     settled, together, with_key,
 };
-use loom::sync::atomic::Ordering::SeqCst;
-use pg_cache_core::{AnnouncedPattern, Glob, Miss, Owner, Reservation, Stamp};
 
 /// A model with a reader needs no interruptions in the short run: the values that a load may return already place the reader
 /// anywhere in the writer's work.

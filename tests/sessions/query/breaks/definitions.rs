@@ -1,4 +1,5 @@
-//! Changes of definitions that a result must notice, and work of the server that changes none.
+//! Changes of definitions that must invalidate a stored result, and work of the server that changes no definition and must leave
+//! the result a hit.
 
 use super::super::calls::{Expect, answer, assert_right, cached, compare, compare_to, fill, run};
 use pg_cache_testbed::Database;

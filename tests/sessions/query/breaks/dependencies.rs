@@ -1,4 +1,5 @@
-//! Tables that a query reads although its text or its plan does not show it.
+//! Tables that a query reads although its text or its plan does not show it. A write to such a table must invalidate the stored
+//! result.
 
 use super::super::calls::{Expect, answer, cached_with, compare, run};
 use crate::memory::cluster;

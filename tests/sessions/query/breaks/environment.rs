@@ -1,4 +1,5 @@
-//! Conditions on which a result depends besides its text: settings, temporary objects, privileges and the clock.
+//! Conditions on which a result depends besides its text: settings, temporary objects, privileges and the clock. A session must not
+//! get a result that was computed under other conditions.
 
 use super::super::calls::{
     Expect, answer, assert_right, cached, cached_with, call, compare, fill, run, text,

@@ -1,4 +1,5 @@
-//! Numbers and names of objects as values: `regclass` and its relatives.
+//! Numbers and names of objects as values: `regclass` and its relatives. A result with such a value must not outlive a change of
+//! the name.
 
 use super::super::calls::{Expect, compare, run};
 use crate::memory::cluster;

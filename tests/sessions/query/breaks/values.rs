@@ -1,4 +1,5 @@
-//! Values that mean something else in another session or at another time, and how rows are stored.
+//! Values that mean something else in another session or at another time, such as cursors and anonymous records, and how rows are
+//! stored. A stored result must have the values that the query itself returns.
 
 use super::super::calls::{Expect, answer, assert_right, cached, cached_with, compare, fill, run, text};
 use pg_cache_testbed::Database;

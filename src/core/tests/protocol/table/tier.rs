@@ -1,4 +1,6 @@
-//! The tier and the source as all actors use them: blocks, entries, locations, and the changes of a key.
+//! The tier (the cache in memory) and the source (the database that values are computed from) as all actors of the model use them:
+//! blocks, entries, locations, and the changes of a key. A change is *visible* when other sessions can see it in the source, and
+//! *through* when the tier has it.
 //!
 //! In the model, the *saver* copies entries to rows of *segments*, which are tables. A *location* in memory says where the row of a
 //! value is; it is found by the *bits* of the key, a part of its hash that keys may share. A *decider* sets a key only if it has no

@@ -1,4 +1,4 @@
-//! The test bed of the measurements in [`plan`](crate::plan): one PostgreSQL with pg_cache and one Redis, filled with the same keys
+//! The servers of the measurements in [`plan`](crate::plan): one PostgreSQL with pg_cache and one Redis, filled with the same keys
 //! and values. The parts with servers of their own take their settings from [`conf`] and [`settings`], too.
 
 use crate::data::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, VALUE_BYTES, json, value};
@@ -69,7 +69,7 @@ pub fn postmaster(cluster: &Cluster) -> u32 {
 }
 
 /// A PostgreSQL server and a Redis server with the data. Both stop when this value is dropped or this process ends.
-pub struct Bed {
+pub struct TestServers {
     /// The PostgreSQL server.
     pub cluster: Cluster,
     /// The Redis server.
@@ -80,7 +80,7 @@ pub struct Bed {
     pool: RefCell<Pool>,
 }
 
-impl Bed {
+impl TestServers {
     /// Starts and fills both servers. Returns an error if one of them does not hold all keys afterwards.
     pub fn make() -> Result<Self> {
         let redis = Redis::start();

@@ -1,6 +1,6 @@
-//! The base of the models in `main.rs`: a tier with a few entries in words that loom watches, and a ledger of the results that were
-//! seen. Keys are numbers, and a *version* is the number that a value carries. A *tier* is a cache in memory that several processes
-//! share.
+//! The base of the models in `main.rs`: a tier with a few entries in words that *loom* watches, and a ledger of the results that
+//! were seen. Loom is a library that runs a few threads in every order of their steps. Keys are numbers, and a *version* is the
+//! number that a value carries. A *tier* is a cache in memory that several processes share.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
