@@ -1,12 +1,13 @@
 //! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier (the cache in shared memory) alone, in
 //! one run on one machine.
 //!
-//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`test_servers`] starts the servers
-//! and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an operation costs the
-//! server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`], [`outward`] and
-//! [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`private_tier`], and [`eviction`] measures its
-//! hit ratio. [`pace`] says how often and how long everything is measured, and [`progress`] shows how far the run is.
-//! [`statistics`] computes medians and their intervals. [`machine`] describes the machine. [`report`] writes the results.
+//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`test_servers`] starts
+//! the servers and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an
+//! operation costs the server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`],
+//! [`outward`] and [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`private_tier`], and
+//! [`eviction`] measures its hit ratio. [`pace`] says how often and how long everything is measured, and [`progress`] shows how far
+//! the run is. [`statistics`] computes medians and their intervals. [`machine`] describes the machine. [`report`] writes the
+//! results.
 
 mod counters;
 mod data;
@@ -39,7 +40,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: pg_cache_bench --output DIRECTORY [--quick] [--only PART-OF-AN-ID] [--redraw]";
 
 /// The options of the command line.
-struct Order {
+struct Options {
     /// The directory for the results.
     output: PathBuf,
     /// Use fewer and shorter rounds.
@@ -51,7 +52,7 @@ struct Order {
     redraw: bool,
 }
 
-impl Order {
+impl Options {
     /// Reads the arguments of the program. `--output` must be given.
     fn from_args(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let (mut output, mut quick, mut only, mut redraw) = (None, false, None, false);
@@ -83,35 +84,39 @@ fn run() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("eviction") {
         return eviction::command::run(std::env::args().skip(2));
     }
-    let order = Order::from_args(std::env::args().skip(1))?;
-    let report = if order.redraw { Report::read(&order.output)? } else { measure(&order)? };
-    report.write(&order.output)?;
+    let options = Options::from_args(std::env::args().skip(1))?;
+    let report = if options.redraw { Report::read(&options.output)? } else { measure(&options)? };
+    report.write(&options.output)?;
     print!("{}", report.markdown());
     Ok(())
 }
 
-/// Measures what the order asks for. The servers of the plan come first, then the parts, in the order of the report.
-fn measure(order: &Order) -> Result<Report> {
-    let wanted = |id: &str| order.only.as_ref().is_none_or(|part| id.contains(part));
+/// Measures what the options ask for. The servers of the plan come first, then the parts, in the order of the report.
+fn measure(options: &Options) -> Result<Report> {
+    let wanted = |id: &str| options.only.as_ref().is_none_or(|part| id.contains(part));
     let mut plan = plan::measurements();
     plan.retain(|measurement| wanted(&measurement.id));
     let parts: Vec<_> = parts::PARTS.into_iter().filter(|part| wanted(part.id)).collect();
     if plan.is_empty() && parts.is_empty() {
         let mut ids: Vec<_> = plan::measurements().into_iter().map(|measurement| measurement.id).collect();
         ids.extend(parts::PARTS.map(|part| part.id.into()));
-        bail!("nothing has {} in its id: there are {}", order.only.as_deref().unwrap_or(""), ids.join(", "));
+        bail!(
+            "nothing has {} in its id: there are {}",
+            options.only.as_deref().unwrap_or(""),
+            ids.join(", ")
+        );
     }
     if !plan.is_empty() || parts.iter().any(|part| part.served) {
         test_servers::check_tools()?;
     }
-    let pace = if order.quick { Pace::QUICK } else { Pace::FULL };
+    let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
     let busy_before = machine::busy_share();
     let stolen = machine::StolenTime::since_now();
     let (side_by_side, servers) =
         if plan.is_empty() { Default::default() } else { measure_servers(plan, &pace)? };
     let sections = parts::run(&parts, &pace);
     let machine = machine::Machine::look(servers, busy_before, stolen.share())?;
-    Ok(Report::new(&pace, order.quick, order.only.clone(), machine, side_by_side, sections))
+    Ok(Report::new(&pace, options.quick, options.only.clone(), machine, side_by_side, sections))
 }
 
 /// Runs the measurements of the plan. Their servers have stopped when this returns, so later measurements have the machine for

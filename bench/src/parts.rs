@@ -19,7 +19,8 @@ use std::time::Duration;
 pub struct Part {
     /// The name of the part in the JSON output, and for `--only`. It must never change.
     pub id: &'static str,
-    /// Whether the part starts a server. Such a part may need the programs that [`check_tools`](crate::test_servers::check_tools) looks for.
+    /// Whether the part starts a server. Such a part may need the programs that [`check_tools`](crate::test_servers::check_tools)
+    /// looks for.
     pub served: bool,
     /// Measures the part. Panics if that fails. The section must have the `id` of the part.
     measure: fn(&Pace) -> Section,

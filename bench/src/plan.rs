@@ -6,7 +6,8 @@
 //! - A new measurement is an entry in [`measurements`].
 //!
 //! Additions appear in the JSON, the tables and the chart without further work. A contender that may miss also needs a line in
-//! [`TestServers::check_hits`](crate::test_servers::TestServers::check_hits), because a fast miss must not count as a hit. The tests check the names.
+//! [`TestServers::check_hits`](crate::test_servers::TestServers::check_hits), because a fast miss must not count as a hit. The
+//! tests check the names.
 //!
 //! A *contender* is one of the alternatives that a measurement compares.
 

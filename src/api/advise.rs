@@ -1,4 +1,5 @@
-//! The SQL function `cache_advise`: which statements are worth caching.
+//! The SQL function `cache_advise`: which statements are worth caching, and which stored results should not be cached.
+//! `query/advise/` makes the decisions; this file only turns them into rows.
 
 use super::arguments::{invalid, null};
 use crate::pg::error::{OrRaise, Refused};

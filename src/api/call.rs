@@ -1,4 +1,5 @@
-//! The SQL functions that cache the results of functions.
+//! The SQL functions that cache the results of functions: `cache_call`, `cache_wrap`, and the function that wrappers call. They
+//! make a query of the function's signature (`pg/signature.rs`), whose result is then cached like that of `cache_query`.
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;

@@ -1,4 +1,5 @@
-//! The SQL functions that list the entries of the cache.
+//! The SQL functions that list the entries of the cache, behind the views `cache_entries`, `cache_queries` and
+//! `cache_dependencies`. A role sees only what it may read (`store/content.rs`).
 
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::kind::{NOTHING, RESULT};

@@ -1,4 +1,5 @@
-//! The SQL function that caches the result of a query under a key that the caller chooses.
+//! The SQL function `cache_fetch`, which caches the result of a query under a key that the caller chooses. This file checks the
+//! arguments; `query/fetch.rs` runs the query and stores its result.
 
 use super::arguments::{self, invalid, null};
 use super::value::Stored;

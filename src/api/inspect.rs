@@ -1,4 +1,5 @@
-//! SQL functions that show and check what is in the cache.
+//! SQL functions that show and check what is in the cache: `cache_keys`, `cache_status` (the outcome of the session's last call),
+//! `cache_health` (what an operator should repair), and `cache_check` (whether all structures in shared memory are sound).
 
 use super::arguments::{self, invalid, null};
 use crate::pg::error::{OrRaise, Refused};

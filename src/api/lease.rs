@@ -1,4 +1,5 @@
-//! SQL functions for leases: the holder of a lease computes a value, and the other callers wait or get a stale value meanwhile.
+//! SQL functions for leases: `cache_acquire` for each type of value, and `cache_release`. The holder of a *lease* computes the
+//! value of a key, and the other callers wait or get a stale value meanwhile.
 
 use super::arguments::{self, null};
 use super::value::{Stored, key_in};

@@ -1,4 +1,5 @@
-//! SQL functions that read or change many keys in one call.
+//! SQL functions that read or change many keys in one call, such as `cache_set_many`. Each key is treated as by the function for
+//! one key.
 
 use super::arguments;
 use super::value::{Stored, is_readable_as};

@@ -1,4 +1,4 @@
-//! SQL functions for benchmarks.
+//! SQL functions that benchmarks call to measure the cost of a call and of a commit. They change no value.
 
 use pgrx::prelude::*;
 

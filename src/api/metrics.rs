@@ -1,4 +1,5 @@
-//! The SQL functions for monitoring: the metrics as a view and as a text, the times of operations, and the verification of hits.
+//! The SQL functions for monitoring: `cache_metrics_text`, and the functions behind the views of the metrics, of the times of
+//! operations, and of the verification of hits. `store/metrics/` collects the numbers.
 
 use crate::pg::error::OrRaise;
 use crate::pg::varlena::{Text, Varlena};

@@ -1,4 +1,6 @@
-//! The SQL functions that cache the results of queries under keys that pg_cache computes from the query.
+//! The SQL functions that cache the results of queries under keys that pg_cache computes from the query: `cache_query`,
+//! `cache_query_json`, `cache_key` and `cache_explain`. This file checks the arguments; `query/` runs the queries and stores the
+//! results.
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;

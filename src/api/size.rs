@@ -1,4 +1,5 @@
-//! The input and output functions of the SQL type `pgcache.size`, which `sql/schema.sql` creates.
+//! The input and output functions of the SQL type `pgcache.size`, a number of bytes such as `10MB`. `sql/schema.sql` creates the
+//! type, and `pg/size.rs` reads and writes its text.
 
 use super::arguments::invalid;
 use crate::pg::encoding::shown;

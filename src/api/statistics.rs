@@ -1,4 +1,5 @@
-//! SQL functions for the statistics of spaces and relations, and for the memory in use.
+//! SQL functions for the statistics of spaces and relations, for the memory in use, and for the workers. They are behind views of
+//! `sql/`, and `cache_stats_reset` resets the counts.
 
 use crate::pg::error::OrRaise;
 use crate::pg::shared;

@@ -1,4 +1,5 @@
-//! The SQL function that shows the values and tables that matter most.
+//! The SQL function `cache_top`, which shows the values and tables that matter most: by hits, by time saved, by size and by
+//! invalidations (`store/top.rs`).
 
 use super::arguments::{invalid, null};
 use super::content::size;

@@ -1,4 +1,5 @@
-//! SQL functions that read and change the value of one key.
+//! SQL functions that read and change the value of one key, such as `cache_get`, `cache_set` and `cache_delete`, for each type of
+//! value. This file checks and converts the arguments; `store/entry/` does the work.
 
 use super::arguments;
 use crate::pg::encoding::shown;

@@ -9,7 +9,7 @@ use std::io::Write;
 
 /// A way to write a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum WritePath {
     Update,
     /// An update in a transaction that has switched the cache off. It must invalidate all the same.
     Disabled,
@@ -37,11 +37,11 @@ pub enum Path {
     Trigger,
 }
 
-impl Path {
+impl WritePath {
     /// Chooses a path that the table's kind supports. An update is twice as likely as any other path of `ALL`.
     pub fn choose(table: &Table, dice: &mut Dice) -> Self {
-        use Path::*;
-        const ALL: [Path; 17] = [
+        use WritePath::*;
+        const ALL: [WritePath; 17] = [
             Update,
             Disabled,
             Uncounted,
@@ -89,19 +89,19 @@ impl Path {
         };
         let delete = format!("DELETE FROM {target} WHERE id = 1");
         match self {
-            Path::Update => commit(session, &new),
-            Path::Disabled => block(
+            WritePath::Update => commit(session, &new),
+            WritePath::Disabled => block(
                 session,
                 &format!("SET LOCAL pg_cache.enabled = off; SET LOCAL pg_cache.bypass = on; {new}"),
             ),
-            Path::Uncounted => match dice.roll(2) {
+            WritePath::Uncounted => match dice.roll(2) {
                 0 => block(session, &format!("SET LOCAL track_counts = off; {new}")),
                 _ => block(
                     session,
                     &format!("SET LOCAL track_counts = off; {new}; SET LOCAL track_counts = on; {no_op}"),
                 ),
             },
-            Path::BesideNoOps => {
+            WritePath::BesideNoOps => {
                 let others = session.hunt.tables.iter().filter(|other| {
                     other.database == table.database && other.kind.has_plain_rows() && other.name != *name
                 });
@@ -117,27 +117,27 @@ impl Path {
                     ),
                 }
             }
-            Path::Savepoint => block(session, &format!("SAVEPOINT s; {new}; RELEASE s")),
-            Path::SavepointRolledBack => {
+            WritePath::Savepoint => block(session, &format!("SAVEPOINT s; {new}; RELEASE s")),
+            WritePath::SavepointRolledBack => {
                 block(session, &format!("{new}; SAVEPOINT s; {undone}; ROLLBACK TO s"))
             }
-            Path::OnlySavepointRolledBack => {
+            WritePath::OnlySavepointRolledBack => {
                 session.run(&format!("BEGIN; SAVEPOINT s; {undone}; ROLLBACK TO s"))?;
                 session.run("COMMIT")
             }
-            Path::Exception => commit(
+            WritePath::Exception => commit(
                 session,
                 &format!(
                     "DO $$ BEGIN BEGIN {undone}; PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN {new}; END; END $$"
                 ),
             ),
-            Path::DeleteAndInsert => {
+            WritePath::DeleteAndInsert => {
                 block(session, &format!("{delete}; INSERT INTO {target} VALUES (1, {version})"))
             }
-            Path::TruncateAndInsert => {
+            WritePath::TruncateAndInsert => {
                 block(session, &format!("TRUNCATE {name}; INSERT INTO {name} VALUES (1, {version}), (2, 0)"))
             }
-            Path::Copy => {
+            WritePath::Copy => {
                 session.run(&format!("BEGIN; DELETE FROM {name} WHERE id = 1"))?;
                 let mut copy = session.client().copy_in(&format!("COPY {name} FROM STDIN"))?;
                 // `finish()` reports the error.
@@ -145,16 +145,18 @@ impl Path {
                 copy.finish()?;
                 commit(session, "COMMIT")
             }
-            Path::Merge => {
+            WritePath::Merge => {
                 let merge = format!(
                     "MERGE INTO {name} AS t USING (VALUES (1)) AS s (id) ON s.id = t.id
                      WHEN MATCHED THEN UPDATE SET v = {version}"
                 );
                 commit(session, &merge)
             }
-            Path::Cte => commit(session, &format!("WITH w AS ({new} RETURNING id) SELECT count(*) FROM w")),
-            Path::TwoPhases | Path::TwoPhasesRolledBack => {
-                let commits = self == Path::TwoPhases;
+            WritePath::Cte => {
+                commit(session, &format!("WITH w AS ({new} RETURNING id) SELECT count(*) FROM w"))
+            }
+            WritePath::TwoPhases | WritePath::TwoPhasesRolledBack => {
+                let commits = self == WritePath::TwoPhases;
                 let what = if commits { &new } else { &undone };
                 session.run(&format!("BEGIN; {what}; PREPARE TRANSACTION '{gid}'"))?;
                 match commits {
@@ -162,14 +164,16 @@ impl Path {
                     false => session.run(&format!("ROLLBACK PREPARED '{gid}'")),
                 }
             }
-            Path::RolledBack => {
+            WritePath::RolledBack => {
                 session.run(&format!("BEGIN; {undone}; SAVEPOINT s; {undone}; RELEASE s; ROLLBACK"))
             }
-            Path::AndSet => block(
+            WritePath::AndSet => block(
                 session,
                 &format!("{new}; SELECT cache_set('set {name}', '{version}', tags => '{{{name}}}')"),
             ),
-            Path::Trigger => commit(session, &format!("UPDATE {name}_of SET v = {version} WHERE id = 1")),
+            WritePath::Trigger => {
+                commit(session, &format!("UPDATE {name}_of SET v = {version} WHERE id = 1"))
+            }
         }
     }
 }

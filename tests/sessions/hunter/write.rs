@@ -5,7 +5,7 @@ use super::DATABASES;
 use super::definition::{Ending, define};
 use super::dice::Dice;
 use super::hunt::Hunt;
-use super::path::Path;
+use super::path::WritePath;
 use super::session::{Session, is_expected};
 use super::table::Table;
 use postgres::error::SqlState;
@@ -46,7 +46,7 @@ impl Hunt<'_> {
                 let ending = Ending::choose(&mut dice);
                 (define(ending, &mut session, table, *last, &gid), format!("{:?} {ending:?}", table.kind))
             } else {
-                let path = Path::choose(table, &mut dice);
+                let path = WritePath::choose(table, &mut dice);
                 (path.go(&mut session, table, *last, &gid, &mut dice), format!("{path:?}"))
             };
             if let Err(error) = result {

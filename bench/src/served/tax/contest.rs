@@ -87,9 +87,10 @@ impl Rules {
     }
 }
 
-/// Holds the contest, and returns the results in the order of the contenders. `prepare` is called before each pair, and `check` after
-/// it, both while no session of the contest is open. The first contender sets the number of operations. Contenders of the same server must
-/// stand next to each other: otherwise that server would be restarted twice at the same time. Panics if a statement fails.
+/// Holds the contest, and returns the results in the order of the contenders. `prepare` is called before each pair, and `check`
+/// after it, both while no session of the contest is open. The first contender sets the number of operations. Contenders of the
+/// same server must stand next to each other: otherwise that server would be restarted twice at the same time. Panics if a
+/// statement fails.
 pub fn hold(contenders: &[Contender<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
     // As in the other parts, a single client and its server share a core. The servers inherit the core, because this thread starts

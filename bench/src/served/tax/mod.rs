@@ -139,7 +139,8 @@ impl Compared {
 }
 
 impl Rivalry {
-    /// Compares the results of the contenders, pair by pair, with those of the first contender. `found` has the order of the contenders.
+    /// Compares the results of the contenders, pair by pair, with those of the first contender. `found` has the order of the
+    /// contenders.
     fn of(title: String, writes: bool, contenders: &[Contender<'_>], found: &[Found]) -> Self {
         let cost = |own: &Found, kind: fn(&Counts) -> Option<f64>| {
             let all = |found: &Found| found.costs.iter().map(kind).collect::<Option<Vec<_>>>();

@@ -1,4 +1,6 @@
-//! The processes of one life of the region (`main.rs` explains lives): starts them, waits for them, and kills them.
+//! The processes of one *life* of the region, the memory that all of them share: starts them, waits for them, and kills them. A
+//! life begins when the region is formatted and ends when all processes are gone. The *heir* is the process that then attaches to
+//! the memory they have left (`main.rs`).
 
 use crate::ground::PATIENCE;
 use crate::values::Random;
