@@ -1,5 +1,4 @@
-//! The SQL function `cache_top`, which shows the values and tables that matter most: by hits, by time saved, by size and by
-//! invalidations (`store/top.rs`).
+//! The SQL function `cache_top`, which shows the values and tables that an operator should know first (`store/top.rs`).
 
 use super::arguments::{invalid, null};
 use super::content::size;

@@ -14,6 +14,7 @@ pub struct Multiset {
 }
 
 impl Multiset {
+    /// Adds a value by its fingerprint.
     pub fn add(&mut self, print: Fingerprint) {
         self.count += 1;
         for (sum, hash) in self.sums.iter_mut().zip(print.0) {
@@ -30,6 +31,7 @@ pub struct Fingerprint([u64; 2]);
 pub struct Printer([FoldHasher<'static>; 2]);
 
 impl Printer {
+    /// Makes the printer of one value. All printers have the same seeds.
     pub fn new() -> Self {
         Self([1, 2].map(|seed| FoldHasher::with_seed(seed, SharedSeed::global_fixed())))
     }
@@ -47,6 +49,7 @@ impl Printer {
         self.0.iter_mut().for_each(|hasher| hasher.write_u64(number));
     }
 
+    /// Returns the fingerprint of the parts.
     pub fn finish(self) -> Fingerprint {
         Fingerprint(self.0.map(|hasher| hasher.finish()))
     }

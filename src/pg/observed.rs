@@ -76,6 +76,7 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Returns the beginning of the statement's text.
     pub fn text(&self) -> Vec<u8> {
         self.text.bytes()
     }

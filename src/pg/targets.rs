@@ -34,7 +34,7 @@ fn note(list: &'static List, relation: u32) {
 }
 
 /// Notes that a statement has named a relation as its target.
-fn name(relation: u32) {
+fn note_named(relation: u32) {
     note(&NAMED, relation);
 }
 
@@ -129,7 +129,7 @@ pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
             let index = (*(*targets).elements.add(at)).int_value as usize;
             let entry =
                 (*(*(*plan).rtable).elements.add(index - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
-            name((*entry).relid.to_u32());
+            note_named((*entry).relid.to_u32());
         }
     }
 }
@@ -155,7 +155,7 @@ pub unsafe fn of_command(node: *const pg_sys::Node) {
 
 unsafe fn find(written: *const pg_sys::RangeVar) {
     // SAFETY: a name from a parsed statement.
-    unsafe { relation::find(written) }.into_iter().for_each(name);
+    unsafe { relation::find(written) }.into_iter().for_each(note_named);
 }
 
 unsafe fn length(list: *const pg_sys::List) -> usize {

@@ -28,6 +28,7 @@ pub struct Roster {
     pub notes: Vec<String>,
 }
 
+/// An operation that contenders repeat, such as a get of one key.
 #[derive(Debug, Deserialize)]
 pub struct Operation {
     /// The name in the commands to the script, and in the lists of the contenders.
@@ -44,6 +45,7 @@ pub struct Contender {
 }
 
 impl Contender {
+    /// Returns whether the contender takes part in an operation.
     pub fn has(&self, operation: &str) -> bool {
         self.operations.iter().any(|own| own == operation)
     }

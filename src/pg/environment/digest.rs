@@ -59,17 +59,17 @@ pub fn full() -> Hash {
 /// Returns whether the current role is the role that has logged in: neither SET ROLE, nor SET SESSION AUTHORIZATION, nor a SECURITY
 /// DEFINER function has changed it.
 pub fn is_of_login() -> bool {
-    let who = Who::now();
+    let caller = Caller::now();
     // SAFETY: reads a variable of the server.
-    who.context == 0
-        && who.user == who.session_user
-        && who.user == unsafe { pg_sys::GetAuthenticatedUserId() }
+    caller.context == 0
+        && caller.user == caller.session_user
+        && caller.user == unsafe { pg_sys::GetAuthenticatedUserId() }
 }
 
 fn digest(full: bool) -> Hash {
     let mut buffer = [pg_sys::InvalidOid; 32];
     let mut longer = Vec::new();
-    let who = Who::now();
+    let caller = Caller::now();
     // May look up catalogs and raise an error, so it comes before the state is borrowed.
     let path = search_path(&mut buffer, &mut longer);
     if !REMEMBERED.with_borrow(|remembered| remembered.has_all_settings(full)) {
@@ -77,7 +77,7 @@ fn digest(full: bool) -> Hash {
         REMEMBERED.with_borrow_mut(|remembered| *remembered = found);
     }
     REMEMBERED.with_borrow_mut(|remembered| {
-        remembered.compare(who, path, full);
+        remembered.compare(caller, path, full);
         let place = &remembered.digests[usize::from(full)];
         place.unwrap_or_else(|| {
             let hash = remembered.hash(full);
@@ -106,7 +106,7 @@ fn search_path<'b>(buffer: &'b mut [pg_sys::Oid], longer: &'b mut Vec<pg_sys::Oi
 
 /// For whom a query runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Who {
+struct Caller {
     database: pg_sys::Oid,
     user: pg_sys::Oid,
     session_user: pg_sys::Oid,
@@ -114,8 +114,8 @@ struct Who {
     context: c_int,
 }
 
-impl Who {
-    const NOBODY: Self = Self {
+impl Caller {
+    const NONE: Self = Self {
         database: pg_sys::InvalidOid,
         user: pg_sys::InvalidOid,
         session_user: pg_sys::InvalidOid,
@@ -124,7 +124,7 @@ impl Who {
 
     fn now() -> Self {
         check_thread();
-        let mut now = Self::NOBODY;
+        let mut now = Self::NONE;
         // SAFETY: copies variables of the server.
         unsafe {
             now.database = pg_sys::MyDatabaseId;
@@ -142,7 +142,7 @@ struct Remembered {
     libraries: usize,
     /// How many settings there were, including placeholders.
     settings: c_int,
-    who: Who,
+    caller: Caller,
     path: Vec<pg_sys::Oid>,
     /// The settings that the basic digest covers. The server never removes them.
     counting: Vec<Setting>,
@@ -158,7 +158,7 @@ impl Remembered {
     const NOTHING: Self = Self {
         libraries: 0,
         settings: 0,
-        who: Who::NOBODY,
+        caller: Caller::NONE,
         path: Vec::new(),
         counting: Vec::new(),
         others: Vec::new(),
@@ -213,10 +213,10 @@ impl Remembered {
     }
 
     /// Compares everything that a digest covers with what is remembered, and forgets the digest if something differs.
-    fn compare(&mut self, who: Who, path: &[pg_sys::Oid], full: bool) {
-        if self.who != who || self.path != path {
+    fn compare(&mut self, caller: Caller, path: &[pg_sys::Oid], full: bool) {
+        if self.caller != caller || self.path != path {
             self.digests = [None; 2];
-            self.who = who;
+            self.caller = caller;
             self.path.clear();
             memory::reserve(&mut self.path, path.len());
             self.path.extend_from_slice(path);
@@ -235,7 +235,7 @@ impl Remembered {
 
     fn hash(&self, full: bool) -> Hash {
         let mut hash = Sha256::new();
-        let Who { database, user, session_user, context } = self.who;
+        let Caller { database, user, session_user, context } = self.caller;
         for word in [database, user, session_user] {
             hash.update(word.to_u32().to_ne_bytes());
         }

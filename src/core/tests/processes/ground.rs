@@ -76,6 +76,7 @@ impl Ground {
         &self.mapping.words()[..CONTROL_WORDS][at]
     }
 
+    /// Returns the region, which follows the words for control and the locks.
     pub fn region(&self) -> Region<'_> {
         Region::of_words(&self.mapping.words()[CONTROL_WORDS..])
     }

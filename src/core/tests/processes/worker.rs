@@ -235,6 +235,7 @@ impl<'m> Worker<'m> {
     }
 }
 
+/// Makes a value with these properties for the tier.
 pub fn new_value<'v>(
     bytes: &'v [u8],
     stamp: Stamp,

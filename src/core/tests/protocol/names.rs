@@ -74,6 +74,7 @@ pub enum Fill {
     Publish,
 }
 
+/// One step of one actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Ender(usize, End),
@@ -145,6 +146,7 @@ enum Stage {
     Over,
 }
 
+/// The progress of a session that ends a transaction by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ender {
     stage: Stage,
@@ -173,6 +175,7 @@ enum Preparing {
     Over,
 }
 
+/// The state of the model between two steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The clock of changes.

@@ -69,6 +69,7 @@ pub enum Fill {
     Publish,
 }
 
+/// One step of one actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(usize, Write),
@@ -76,6 +77,7 @@ pub enum Step {
     Reader(usize, Read),
 }
 
+/// The progress of a writer: a transaction that changes what the fences stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     /// How many steps of its program it has taken. The program of an abort counts from 0 again.
@@ -86,6 +88,7 @@ pub struct Writer {
     pub number: u8,
 }
 
+/// The progress of a fill, which computes a value and stores it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filler {
     /// How many steps of its program it has taken.
@@ -96,6 +99,7 @@ pub struct Filler {
     value: u8,
 }
 
+/// The state of the model between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
     /// The clock of changes.

@@ -55,6 +55,7 @@ pub enum Fill {
     Publish,
 }
 
+/// One step of one actor, or a restart of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Backend(usize, Act),
@@ -78,6 +79,7 @@ enum Stage {
     Over,
 }
 
+/// The progress of a backend that ends the prepared transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Backend {
     stage: Stage,
@@ -87,6 +89,7 @@ pub struct Backend {
     number: u8,
 }
 
+/// The state of the model between two steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The clock of changes.

@@ -3,7 +3,8 @@
 //! In the model, callers want the result of one query. A caller that has the *flight* of the key computes the result for all, and
 //! the others wait for it. `mod.rs` has the details.
 //!
-//! The *leader* is the caller that has the flight.
+//! The *leader* is the caller that has the flight. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is
+//! the protocol with one rule broken.
 
 use super::scenarios::{Flights, Query, Variant};
 use super::state::{Call, KEYS, Outcome, Phase, Session, State, Step, Write, Writer};

@@ -73,6 +73,7 @@ pub enum Write {
     Withdraw,
 }
 
+/// One step of one actor, or an event that no actor chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Caller(usize, Call),
@@ -187,6 +188,7 @@ pub struct Session {
 }
 
 impl Session {
+    /// Returns whether all calls of the session have ended.
     pub fn is_done(&self) -> bool {
         self.call.phase == Phase::Done && self.outer.is_none()
     }
@@ -233,6 +235,7 @@ pub struct Entry {
     pub born_invalid: bool,
 }
 
+/// The progress of a writer, which changes the relation that the query reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     /// The number of steps that the writer has taken.
@@ -243,6 +246,7 @@ pub struct Writer {
     pub number: u8,
 }
 
+/// The state of the model between two steps: the slots and stored results of the tier, and the progress of each actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The clock of changes.

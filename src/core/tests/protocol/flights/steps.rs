@@ -4,7 +4,7 @@
 //! the others wait for it. `mod.rs` has the details. The *mark* of the flight says that another caller waits for it.
 //!
 //! The *leader* is the caller that has the flight. A *stamp* is a number of the clock of changes, which each committed change
-//! increments.
+//! increments. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};

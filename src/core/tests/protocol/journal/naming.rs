@@ -10,7 +10,8 @@
 //! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record
 //! of the journal that a writer appends after the session has looked is ahead of the client's cursor.
 //!
-//! A *stamp* is a number of the clock of changes, which each committed change increments.
+//! A *stamp* is a number of the clock of changes, which each committed change increments. A *variant* is the protocol with one rule
+//! broken.
 
 use stateright::{Model, Property};
 

@@ -89,6 +89,7 @@ pub enum Call {
     ApplySeq,
 }
 
+/// One step of one actor, or a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(usize, Write),
@@ -118,6 +119,7 @@ pub struct Line {
     pub body: Option<Body>,
 }
 
+/// The progress of a writer, which makes a change and writes its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     /// The index of the present change in the writer's list.
@@ -189,6 +191,7 @@ pub enum Caller {
     Seq(u8),
 }
 
+/// The client outside of the server: the value that it keeps, and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Client {
     /// The number of the last record that was applied. None until `cache_seq` has answered.
@@ -205,6 +208,7 @@ pub struct Client {
     pub applied: u8,
 }
 
+/// The state of the model between two steps: the journal, the database, and the progress of each actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The base of the journal's life.

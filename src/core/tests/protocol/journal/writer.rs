@@ -1,7 +1,8 @@
 //! The steps of the writers, and a crash.
 //!
 //! A writer makes a change visible, reserves the lines of a *record* in the *journal*, a ring of lines, and writes them. A crash
-//! loses the journal; then a new *life* of it begins. `mod.rs` has the details.
+//! loses the journal; then a new *life* of it begins. `mod.rs` has the details. `state.rs` lists the steps, and `scenarios.rs` the
+//! *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Journal, Variant};
 use super::state::{Caller, Flight, Line, Name, Read, State, Write, Writer};

@@ -2,7 +2,8 @@
 //!
 //! In the model, writers set or remove one key, and workers compute its value under a *lease*. A *claim* is the right of a
 //! transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces* a key to hide its value
-//! until the change is *through*, that is, in the tier. `mod.rs` has the details.
+//! until the change is *through*, that is, in the tier. `mod.rs` has the details. `state.rs` lists the steps, and `scenarios.rs`
+//! the *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Change, Outcome, Read, State, Step, Value, Work, Worker, Write, Writer};

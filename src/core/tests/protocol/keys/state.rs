@@ -94,6 +94,7 @@ pub enum Read {
     Look,
 }
 
+/// One step of one actor, or an event that no actor chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(usize, Write),
@@ -128,6 +129,7 @@ pub struct Flight {
     pub claimed_by: Option<u8>,
 }
 
+/// The progress of a writer, which sets, removes or claims the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     /// How many steps the writer has taken. It starts at 0 again when the writer aborts.
@@ -144,6 +146,7 @@ pub struct Writer {
     pub voided_at: Option<u8>,
 }
 
+/// The progress of a worker, which computes the value under a lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Worker {
     /// How many steps the worker has taken.
@@ -180,6 +183,7 @@ pub enum Outcome {
     Stale,
 }
 
+/// The state of the model between two steps: the key in the tier, the source, and the progress of each actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     // The state of the source.

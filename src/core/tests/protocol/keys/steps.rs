@@ -4,7 +4,8 @@
 //! transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces* a key to hide its value
 //! until the change is *through*, that is, in the tier. `mod.rs` has the details.
 //!
-//! A *tier* is a cache in memory that several processes share.
+//! A *tier* is a cache in memory that several processes share. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each
+//! of which is the protocol with one rule broken.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Flight, Outcome, Read, State, Value, Work, Worker, Write, Writer};

@@ -3,7 +3,8 @@
 //! In the model, writers invalidate keys by patterns, fills store values, a saver copies them to rows, and readers must get no
 //! value from before a pattern that matches its key. A *slot* holds one pattern. A pattern is *announced* while its transaction
 //! commits, and *retired* when another one needs its slot; the *floor* of the space then refuses older values. To *renew* an entry
-//! is to give it a later stamp. `mod.rs` has the details.
+//! is to give it a later stamp. `mod.rs` has the details. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of
+//! which is the protocol with one rule broken.
 
 use super::scenarios::{Patterns, Variant};
 use super::state::{Entry, Fill, Outcome, Read, Slot, State, Write};

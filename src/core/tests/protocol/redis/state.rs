@@ -109,6 +109,7 @@ pub enum Wide {
     Keys,
 }
 
+/// The progress of the worker that copies values, and what it knows of Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
     /// Whether the worker has a connection to Redis, as far as it knows.
@@ -174,6 +175,7 @@ pub struct Accidents {
     pub refusals: u8,
 }
 
+/// The state of the model between two steps: the cache, the journal, the worker, and Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The valid values in the cache.
@@ -194,6 +196,7 @@ pub struct State {
     pub left: Accidents,
 }
 
+/// One step of one actor, or an accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// A change becomes visible.
@@ -286,6 +289,7 @@ impl Redis {
         }
     }
 
+    /// Returns whether this is the variant that is checked.
     pub fn is(&self, variant: Variant) -> bool {
         self.variant == variant
     }

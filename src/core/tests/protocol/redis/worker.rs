@@ -2,7 +2,8 @@
 //!
 //! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
 //! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
-//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
+//! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details. `state.rs` lists the steps,
+//! and `scenarios.rs` the *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Redis, Variant};
 use super::state::{Answer, Change, Command, Job, KEYS, State, Task, Value, Wide};

@@ -2,7 +2,8 @@
 //!
 //! In the model, the *saver* copies entries to rows of *segments*, which are tables. A *location* in memory says where the row of a
 //! value is; it is found by the *bits* of the key, a part of its hash that keys may share. A *decider* sets a key only if it has no
-//! value. `mod.rs` has the details.
+//! value. `mod.rs` has the details. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol
+//! with one rule broken.
 
 use super::scenarios::{Table, Variant};
 use super::state::{Entry, Location, Outcome, Read, Reader, State, Value};

@@ -1,7 +1,8 @@
 //! The steps of the saver: those that are possible in a state, and their effect.
 //!
 //! The *saver* marks an entry, copies it to a row of a *segment*, a table, and adds the *location* of the row to the directory.
-//! `mod.rs` explains the model.
+//! `mod.rs` explains the model. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with
+//! one rule broken.
 
 use super::scenarios::{Table, Variant};
 use super::state::{KEYS, Location, Marked, Save, Saver, Segment, State, Value};

@@ -74,6 +74,7 @@ pub enum Change {
 }
 
 impl Change {
+    /// Returns the key that changes.
     pub fn key(self) -> usize {
         match self {
             Self::Set(key)
@@ -84,6 +85,7 @@ impl Change {
         }
     }
 
+    /// Returns whether the key has no value after the change.
     pub fn removes(self) -> bool {
         matches!(self, Self::Remove(_) | Self::RemoveAtOnce(_))
     }
@@ -160,6 +162,7 @@ pub enum Read {
     Forget,
 }
 
+/// One step of one actor, or an event that no actor chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(Write),
@@ -245,6 +248,7 @@ pub struct Reader {
     pub outcome: Option<Outcome>,
 }
 
+/// The state of the model between two steps: the tier, the source, and the progress of each actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The content of each block. A free block keeps its content.

@@ -1,5 +1,6 @@
 //! The steps of the writer, which makes the changes of the scenario one after the other. `state.rs` explains the steps and the
-//! fields of the state.
+//! fields of the state. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with one rule
+//! broken.
 
 use super::scenarios::{Table, Variant};
 use super::state::{State, Write};
