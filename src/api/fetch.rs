@@ -49,9 +49,9 @@ fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Re
 ///
 /// If the key holds the result of this query with these arguments and this `depends`, the call returns the stored result.
 /// Otherwise, and always with `refresh`, it runs the query, returns the result, and stores it under the key if it may be stored
-/// (`query/fetch.rs`). The result stays valid until its time to live ends, or until a transaction commits that has changed the key,
-/// one of the tags, a role, a definition that the query may use, or rows of a relation that the query has read. With `depends`, the
-/// rows of these relations count instead of those that the query has read.
+/// (`query/fetch.rs`). The result stays valid until its time to live ends, or until a transaction commits a change: of the key, of
+/// one of the tags, of a role, of a definition that the query may use, or of rows of a relation that the query has read. With
+/// `depends`, the rows of these relations count instead of those that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(

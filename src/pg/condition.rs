@@ -4,9 +4,9 @@
 //! After a change of a key, a session reads the mark. If it is not set, the session does nothing more: a condition without waiters
 //! costs only that.
 //!
-//! No wakeup is lost, because both sides keep an order. A waiter enters the condition's queue, then sets the mark, then looks at
-//! its key under the lock of the key's shard (the part of the cache that the key is in), then sleeps. A session that changes a key
-//! does so under the same lock, and reads the mark afterwards. So either it finds the mark, or the waiter found the change. It
+//! No wakeup is lost, because both sides keep an order. A waiter enters the condition's queue, sets the mark, looks at its key, and
+//! then sleeps. It looks under the lock of the key's *shard*, the part of the cache that the key is in. A session that changes a
+//! key does so under the same lock, and reads the mark afterwards. So either it finds the mark, or the waiter found the change. It
 //! clears the mark before it wakes the queue: every waiter that had set the mark by then is in the queue already.
 
 #![allow(unsafe_code)]

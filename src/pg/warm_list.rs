@@ -1,6 +1,6 @@
-//! The part of shared memory for warmers (`store/warmer.rs`) and for results that workers keep stored (`store/kept.rs`). It has the
-//! *owners*, which are the roles that may have warmers or such results in a database, and the *runs*, which are the outcomes of the
-//! latest run of each warmer, and of runs of kept results that have failed.
+//! The part of shared memory for warmers (`store/warmer.rs`) and for results that workers keep stored (`store/kept.rs`). A *warmer*
+//! is a named query whose result a background worker keeps stored. The *owners* are the roles that may have warmers or kept results
+//! in a database. The *runs* are the outcomes of the latest run of each warmer, and of runs of kept results that have failed.
 //!
 //! The launcher is connected to no database, so it cannot read the tables of warmers. A session that adds a warmer adds its owner
 //! here before the commit, and a worker of the database adds all owners when the server has started. A session that stores a result

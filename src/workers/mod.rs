@@ -1,6 +1,8 @@
-//! The background workers: a launcher for the server, a worker for each database that has values to save in tables or changes to
-//! send notifications about, a worker for each role of a database that has warmers or results to keep stored, and a worker that
-//! copies values to Redis.
+//! The background workers:
+//! - the launcher, one for the server, which starts the others;
+//! - a worker for each database that has values to save in tables, or changes to send notifications about;
+//! - a worker for each role of a database that has *warmers* (queries whose results stay stored) or other results to keep stored;
+//! - a worker that copies values to Redis.
 //!
 //! The cache works without them. Then no value is saved or copied, no notification is sent, no query runs in the background, and
 //! dead entries stay in memory until their blocks are needed.

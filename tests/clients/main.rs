@@ -1,7 +1,9 @@
-//! Tests of the cache through drivers of other languages (`language`) and through a pooler (`pooler`), of the near-caches and the
-//! backends for frameworks of `examples/` (`near`, `backends`), of the text for Prometheus (`metrics`) and of the files of
-//! `monitoring/` (`monitoring`). `make/clients.sh` runs
-//! them.
+//! Tests from outside of the server. `make/clients.sh` runs them.
+//!
+//! - `language`: the cache through drivers of other languages; `pooler`: through pgbouncer.
+//! - `near`, `backends`: the near-caches and the backends for frameworks of `examples/`.
+//! - `metrics`: the text for Prometheus; `monitoring`: the files of `monitoring/`.
+//! - `redis`: clients of Redis that read the copies.
 
 mod backends;
 mod language;

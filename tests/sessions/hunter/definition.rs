@@ -1,5 +1,5 @@
-//! The ways to make a *version* visible, the number that grows with each commit (`mod.rs`), by a change of a name or a rule, and
-//! the ways to end the transaction of that change.
+//! The ways to make a *version* visible by a change of a name or a rule, and the ways to end the transaction of that change. A
+//! version is the number that grows with each commit (`mod.rs`).
 
 use super::DATABASES;
 use super::dice::Dice;

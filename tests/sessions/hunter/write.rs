@@ -72,9 +72,9 @@ pub fn commit(
     Ok(())
 }
 
-/// Rolls back the prepared transaction `gid`, if one is left, waits until no session changes names or rules of the table any
-/// more, and records the table's version as one that readers must see. The caller must hold the table's `writer`, so that no
-/// other version is tried.
+/// Ends what an error may have left of a write, and finds out which version the table has. Rolls back the prepared transaction
+/// `gid` if one is left, and waits until no session changes names or rules of the table any more. Then records the table's version
+/// as one that readers must see. The caller must hold the table's `writer`, so that no other version is tried.
 fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
     loop {
         let found = session.row(&format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'"));

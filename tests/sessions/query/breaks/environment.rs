@@ -256,7 +256,7 @@ fn a_security_label_ends_the_hits() {
     }
 }
 
-/// A word such as `today` in a literal, in an argument or in a table stands for the clock, so the result lives at most 60 seconds,
+/// A word such as `today` stands for the clock, in a literal, in an argument or in a table. So the result lives at most 60 seconds,
 /// unless the caller gives a time to live.
 #[test]
 fn a_result_that_read_the_clock_lives_at_most_a_minute() {
