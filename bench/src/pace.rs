@@ -1,7 +1,8 @@
 //! The number and the duration of the measurements.
 //!
 //! A *part* is a section of the report (`parts.rs`). A measurement compares *contenders*, which take turns in *rounds*. The *tax on
-//! writes* (`served/tax/`) is the slowdown of writes to tables that cached values depend on.
+//! writes* (`served/tax/`) is the slowdown of writes to tables that cached values depend on. The *table tier* saves values in
+//! tables before they leave the memory.
 
 use crate::eviction::traces::Extent;
 use crate::plan::Side;

@@ -1,5 +1,6 @@
 //! A tier (the cache of `pg_cache_core`) in this process's own memory, so that measurements of the core need no server: the memory,
-//! the locks and the clock that PostgreSQL provides otherwise.
+//! the locks and the clock that PostgreSQL provides otherwise. A *fence* is the word in shared memory that says when a dependency
+//! of values last changed. A *shard* is a part of a cache with a lock of its own.
 
 use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;

@@ -1,5 +1,6 @@
 //! SQL functions that show and check what is in the cache: `cache_keys`, `cache_status` (the outcome of the session's last call),
-//! `cache_health` (what an operator should repair), and `cache_check` (whether all structures in shared memory are sound).
+//! `cache_health` (what an operator should repair), and `cache_check` (whether all structures in shared memory are sound). A
+//! *fence* is the word in shared memory that says when a dependency of values last changed.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::error::{OrRaise, Refused};

@@ -2,6 +2,8 @@
 //! what a name or a type meant then. It also finds the functions that keep the types they have looked up once. A moment is a
 //! *stamp* here, a number on the clock of changes: each committing transaction that changes a dependency of cached values draws a
 //! new one.
+//!
+//! A *fill* is a query whose result may be stored.
 
 #![allow(unsafe_code)]
 

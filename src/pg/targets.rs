@@ -6,6 +6,8 @@
 //! a relation that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The
 //! check does not rely on the server's counters alone: if the executor has processed rows for a target, the target must have
 //! changed.
+//!
+//! A *fence* is the word in shared memory that says when a dependency of values last changed.
 
 #![allow(unsafe_code)]
 

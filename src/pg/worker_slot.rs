@@ -4,7 +4,7 @@
 //! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see
 //! some numbers from before and others from after a step of the worker.
 //!
-//! A *tick* is 50 ms on the clock of `clock.rs`.
+//! A *tick* is 50 ms on the clock of `clock.rs`. The *journal* is a ring in shared memory whose records name what has changed.
 
 use super::error::SqlState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -3,7 +3,8 @@
 //! An error does not end the worker. The worker begins again after a pause, with a new saver. The first pass of that saver frees
 //! segments without copying rows: a full disk may need that.
 //!
-//! The *saver* is the part of the worker that saves values.
+//! The *saver* is the part of the worker that saves values. A *fence* is the word in shared memory that says when a dependency of
+//! values last changed. The *journal* is a ring in shared memory whose records name what has changed.
 
 use super::errors;
 use super::saving::Saving;

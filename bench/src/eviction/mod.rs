@@ -5,6 +5,8 @@
 //! [`traces`] makes the traces whose values have one size, and reads traces from files. `mixed` makes the traces whose values have
 //! different sizes and costs. `contenders` has the caches: our tier, plain LRU, and the Rust crates moka and quick_cache. This file
 //! compares the outcomes. [`command`] runs the comparison alone.
+//!
+//! A *shard* is a part of a cache with a lock of its own.
 
 pub mod command;
 mod contenders;

@@ -1,5 +1,5 @@
 //! The part `tables-restart`: measures a clean restart: how much later the first session connects than without pg_cache, and how
-//! many values are still found.
+//! many values are still found. The *table tier* saves values in tables before they leave the memory.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};

@@ -1,4 +1,5 @@
-//! The servers of the parts about the table tier (their ids begin with `tables-`), and the values in them.
+//! The servers of the parts about the table tier (their ids begin with `tables-`), and the values in them. The *table tier* saves
+//! values in tables before they leave the memory.
 
 use super::SAVED_BYTES;
 use crate::data::{FIRST_KEY, KEYS, value};

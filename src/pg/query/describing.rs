@@ -1,5 +1,5 @@
 //! Describes or checks a query without running it: for `cache_explain`, for `cache_advise`, for warmers and cached views that are
-//! about to be created, and for the verification of hits.
+//! about to be created, and for the verification of hits. A *fill* is a query whose result may be stored.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,8 @@
 //! The parts of shared memory beside the tier, which is the cache itself: queues, names, sleepers, the state of background workers,
 //! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies. A *warmer* is a query
 //! whose result a background worker keeps stored.
+//!
+//! A *fence* is the word in shared memory that says when a dependency of values last changed.
 
 #![allow(unsafe_code)]
 

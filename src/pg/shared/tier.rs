@@ -1,5 +1,5 @@
 //! The *tier*, the cache in shared memory, as this backend sees it: attached when it is first used. All code reaches the cache
-//! through [`tier`].
+//! through [`tier`]. The *region* is its memory.
 
 #![allow(unsafe_code)]
 

@@ -2,6 +2,8 @@
 //! the server has sent its catalog invalidation messages. No later call may be given that result (`mod.rs`). With `two_phase`, the
 //! apply worker ends prepared transactions without a command, so pg_cache must notice the end in another way than by inspecting
 //! commands.
+//!
+//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::changes::{become_member, set_up};
 use super::stand::{Ground, direct, fetch, process};

@@ -5,7 +5,8 @@
 //! The library `neighbour.c` makes the transaction stand: in its own COMMIT callback, or where the messages are sent, because a
 //! third session holds SInvalWriteLock.
 //!
-//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
+//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`). To
+//! *fill* is to run the query and to store its result.
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};

@@ -1,5 +1,6 @@
 //! The state that all threads of a hunt share, and the hunt itself: writers write versions, which are growing numbers, to tables,
-//! and readers check that no value from the cache is an older version than it may be (`mod.rs`).
+//! and readers check that no value from the cache is an older version than it may be (`mod.rs`). A *fence* is a word in shared
+//! memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::dice::{Dice, seed};
 use super::session::READER;

@@ -1,4 +1,5 @@
-//! Calls of `cache_query` beside the query itself, and the statuses that a test may expect.
+//! Calls of `cache_query` beside the query itself, and the statuses that a test may expect. A *fence* is a word in shared memory
+//! that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use pg_cache_testbed::wait_until;
 use postgres::{Client, SimpleQueryMessage};

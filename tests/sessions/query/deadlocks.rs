@@ -2,7 +2,8 @@
 //! server's own check sees only the locks. So a waiting session that blocks its leader must run the query itself, soon after
 //! `deadlock_timeout`. No session must get an error that it would not get without the cache.
 //!
-//! The *leader* is the session that runs a query while others wait for its result.
+//! The *leader* is the session that runs a query while others wait for its result. A *flight* is a run of a query that other
+//! sessions may wait for.
 
 use super::calls::{Answer, run};
 use super::slow::{Outcome, RoomyDatabase, ask, ask_all, assert_all, cache, locked, only, runs, waiting};

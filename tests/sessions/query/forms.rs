@@ -1,4 +1,5 @@
-//! Protocols, large results, transactions and restarts. The SQL surface itself is in `tests/pg_regress/sql/query.sql`.
+//! Tests of cached results in all protocols, of large results, in transactions of all kinds and after restarts: the caller must get
+//! the rows that the query itself returns. The SQL surface itself is in `tests/pg_regress/sql/query.sql`.
 
 use super::calls::{Expect, answer, assert_right, cached, cached_with, call, compare, fill, run, text};
 use crate::memory::{cluster, findings};

@@ -1,5 +1,6 @@
 //! Queries whose results must not be stored, or only for a short time, because a later change could not be noticed. The query still
-//! runs each time, and the status says why its result is not stored.
+//! runs each time, and the status says why its result is not stored. A *fence* is a word in shared memory that says when something
+//! that values depend on last changed (`docs/invalidation.md`).
 
 use super::calls::{Expect, answer, assert_right, cached, cached_with, compare, fill, run, text};
 use crate::memory::findings;

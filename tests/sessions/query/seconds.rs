@@ -1,4 +1,5 @@
-//! The share of calls that got a stored result, for each second of a load, as numbers and as a picture.
+//! The share of calls that got a stored result, for each second of a load (`load.rs`), as numbers and as a picture; a test writes
+//! both to `target/tmp`.
 
 use super::slow::ensure;
 use std::fmt::Write;

@@ -1,5 +1,5 @@
 //! Sessions ask for a few slow results in all kinds of transactions. Meanwhile, sessions write, and the test cancels and terminates
-//! sessions.
+//! sessions. A *flight* is a run of a query that other sessions may wait for.
 
 use super::calls::{answer, run, text};
 use super::slow::{RoomyDatabase, cache, slow};

@@ -1,5 +1,6 @@
 //! Every way to write beside entries that depend on single rows (a tag with a placeholder, `cache_watch`). After the commit, no
-//! entry of a changed row is served. The entries of other rows stay hits, if the write reports which rows it changes.
+//! entry of a changed row is served. The entries of other rows stay hits, if the write reports which rows it changes. A *fence* is
+//! a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::paths::paths;
 use super::table::prepare;
