@@ -1,5 +1,5 @@
 //! Metrics: an action of a test moves exactly the metrics that it should, by what the test has counted. Also the times of
-//! operations, and the cost of a scrape.
+//! operations, and the cost of a *scrape*: Prometheus reads all metrics at once.
 //!
 //! The metrics are read as the text for Prometheus. `tests/pg_regress/sql/metrics.sql` compares the view with it.
 

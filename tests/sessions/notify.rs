@@ -1,6 +1,7 @@
 //! Tests of the notifications about changes in the cache, with real listeners, and of the journal that they are made from. The
 //! *journal* is a ring of records of changes, in shared memory. A *cursor* is the number of the last change that a reader of the
-//! journal knows.
+//! journal knows. A *reset* is an answer that tells a reader to drop all values, because the journal does not have all changes
+//! since its cursor.
 //!
 //! A worker sends the notifications for a database that has changes. It reads the changes since it last sent some, up to a limit:
 //! these are a *batch*. `src/store/broadcast.rs` describes the payload of a notification. Each test has a cluster of its own,

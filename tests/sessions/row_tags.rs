@@ -1,6 +1,7 @@
 //! Tags with placeholders, such as `order:{id}`: the entries of a changed row leave, and the entries of other rows stay.
-//! `writes::rows` tests every way to write. This file tests values of all types, savepoints, rows that no trigger has reported,
-//! tables that get and lose parents, and the trigger's comings and goings.
+//! `cache_watch` gives such a tag to a table, and creates a trigger there that reports the changed rows. `writes::rows` tests every
+//! way to write. This file tests values of all types, savepoints, rows that no trigger has reported, tables that get and lose
+//! parents, and the trigger's comings and goings.
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 

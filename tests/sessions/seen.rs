@@ -19,7 +19,7 @@ fn with_seen_of(session: &mut Client) {
 /// The traits of a query, the relations whose rows its result depends on, and the relations that it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    /// The traits, as text.
+    /// The traits as text, such as `reads_settings` and `reads_clock`: what the result depends on besides rows.
     traits: String,
     /// The relations whose rows the result depends on, sorted by name.
     rows: Vec<String>,
@@ -73,7 +73,8 @@ fn every_stable_built_in_function_is_in_a_list() {
     assert_eq!(unknown, Vec::<String>::new());
 }
 
-/// The tree of a query and its run tell its traits.
+/// The tree of a query and its run tell its traits: what its result depends on besides rows, such as settings or the clock, and
+/// what it does besides reading.
 #[test]
 fn the_traits_of_a_query_are_seen() {
     let database = Database::create();

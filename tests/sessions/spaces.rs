@@ -1,4 +1,6 @@
-//! Tests of spaces, grants and watches across sessions, dumps and restores, replication, copies of databases, and standbys.
+//! Tests of spaces, grants and watches across sessions, dumps and restores, replication, copies of databases, and standbys. A
+//! *space* is a named cache with its own options. A *grant* lets a role read or write in a space. A *watch* makes a tag stand for a
+//! table, so that writes to the table invalidate the values with the tag.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Stop, wait_until};
 use postgres::Client;

@@ -1,5 +1,5 @@
 //! The server of a part whose id begins with `queries-` (parts about cached results of queries), and the ways to time a statement
-//! on it.
+//! on it. A *part* is a section of the report.
 
 use crate::drive::one_core::OneCore;
 use crate::drive::wire::{Other, Pool, Task, Until};
@@ -11,7 +11,7 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant};
 
-/// The space of the results.
+/// The space in which the results are stored. A space is a named cache with its own options and counts.
 pub const SPACE: &str = "default";
 /// How often a loop inside SQL evaluates a statement of some microseconds before the client looks at the clock.
 pub const MANY_PASSES: i32 = 200;

@@ -162,8 +162,8 @@ fn refresh_lets_a_query_be_stored_again() {
     }
 }
 
-/// A marker survives changes of the data and a clean restart. A transaction that keeps its snapshot finds a difference, too, and so
-/// does a role that may only read.
+/// A wrong stored result is found in transactions of all kinds: also in one that keeps its snapshot, and by a role that may only
+/// read. Then a marker keeps the query from being stored. The marker survives changes of the data and a clean restart.
 #[test]
 fn a_wrong_result_is_found_in_every_transaction() {
     let (cluster, mut caller, mut writer) = start(Conf::preloaded());

@@ -1,4 +1,6 @@
-//! Cached views and wrappers of functions, from several sessions and through a dump. Their SQL is in
+//! Cached views (`cache_create_view`) and wrappers of functions (`cache_wrap`), from several sessions and through a dump. A
+//! *wrapper* is a function with the same arguments that returns the cached result of another function. The *token* of a cached view
+//! names the role with whose privileges its query reads tables: the owner of the view. The SQL of both is in
 //! `tests/pg_regress/sql/views.sql` and `functions.sql`.
 
 use super::calls::{answer, run, text};

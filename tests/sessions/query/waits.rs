@@ -1,5 +1,6 @@
 //! How long a session waits for the run of another session, and what ends its wait. The *leader* is the session that runs a query
-//! while others wait for its result.
+//! while others wait for its result. The *gate* (`slow.rs`) is a lock at which the query of the leader waits until the test opens
+//! it.
 
 use super::calls::{run, text};
 use super::slow::{

@@ -1,5 +1,5 @@
-//! Tests of the connection to Redis: sockets, TLS, users, slow and cut connections, and servers that refuse the worker. The worker
-//! must connect again by itself, and the view `cache_workers` must say what is wrong.
+//! Tests of the connection between the Redis worker (`mod.rs`) and Redis: sockets, TLS, users, slow and cut connections, and
+//! servers that refuse the worker. The worker must connect again by itself, and the view `cache_workers` must say what is wrong.
 
 use super::storm::storm;
 use super::{

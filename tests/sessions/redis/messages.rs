@@ -1,4 +1,5 @@
-//! Tests of the messages on the channel of a database: which keys the Redis worker has set and removed.
+//! Tests of the messages on the channel of a database in Redis: which keys the Redis worker (`mod.rs`) has set and removed there.
+//! `mod.rs` also explains the refill, after which keys may be told again.
 
 use super::{PREFIX, await_value, in_r, run, settle, start, writes_to};
 use pg_cache_testbed::{Connection, Redis};

@@ -1,5 +1,9 @@
-//! Tests of the copies in Redis, with real Redis servers. At the end of nearly every test, each key in Redis must have the value
+//! Tests of the copies in Redis, with real Redis servers. A background worker copies the values of each space with `redis => true`
+//! to Redis, and follows their changes after each commit. At the end of nearly every test, each key in Redis must have the value
 //! that the cache has. No SQL command may fail because of Redis: every helper panics if one does.
+//!
+//! For each tag, Redis has *sets* of the keys that have the tag, by which the worker finds these keys when the tag changes. In a
+//! *refill*, the worker writes all values of the memory to Redis, for instance after Redis has lost its data.
 
 mod failover;
 mod limits;

@@ -1,4 +1,5 @@
-//! Tests of which values are in Redis, and under which keys.
+//! Tests of which values the Redis worker (`mod.rs`) copies to Redis, and under which keys. A key in Redis begins with the prefix
+//! (`pg_cache.redis_prefix`), the name of the database and that of the space.
 
 use super::{
     PREFIX, await_all, await_value, compare, differences, fill, held, held_beneath, is_set, of_worker,

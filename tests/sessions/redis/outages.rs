@@ -1,5 +1,6 @@
 //! Redis is down, stands still, or has lost its data. Afterwards each key in Redis has the value of the cache, or is absent. The
-//! *journal* is a ring in shared memory whose records name what has changed.
+//! *journal* is a ring in shared memory whose records name what has changed: the Redis worker (`mod.rs`) reads it to learn which
+//! keys it must copy anew.
 
 use super::storm::storm;
 use super::{

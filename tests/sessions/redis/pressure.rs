@@ -1,5 +1,5 @@
-//! Tests with too little memory: Redis refuses values, evicts them, or evicts sets of tags; the cache evicts values that Redis has.
-//! No outdated copy may stay in Redis.
+//! Tests with too little memory: Redis refuses values, evicts them, or evicts the sets that name the keys of a tag (`mod.rs`); the
+//! cache evicts values that Redis has. No outdated copy may stay in Redis.
 
 use super::storm::storm;
 use super::{

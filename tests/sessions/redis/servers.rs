@@ -1,4 +1,5 @@
-//! Tests of the Redis servers of the harness.
+//! Tests of the Redis servers, proxies, clusters and sentinels that the harness starts for the other tests of this folder. They do
+//! not involve PostgreSQL.
 
 use pg_cache_testbed::{
     Certificate, Proxy, Redis, RedisCluster, RedisConf, RedisSentinels, Reply, wait_until,

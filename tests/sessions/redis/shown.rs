@@ -1,4 +1,5 @@
-//! Tests of what an operator sees of the copies in Redis: the views and the settings.
+//! Tests of what an operator sees of the copies in Redis (`mod.rs`): the view `cache_workers`, the findings of `cache_health()`,
+//! the metrics, and the settings.
 
 use super::{
     await_all, await_down, await_success, await_value, fill, held, is_connected, of_worker, reload, run,

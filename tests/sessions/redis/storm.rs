@@ -1,5 +1,5 @@
 //! Sessions that change keys as fast as they can, while Redis is disturbed, for instance restarted. Afterwards each key in Redis
-//! must have the value of the cache, or be absent.
+//! must have the value of the cache, or be absent. The other files of this folder call [`storm`] with their disturbance.
 
 use super::{compare, run};
 use pg_cache_testbed::{Cluster, Redis, wait_until};

@@ -1,5 +1,5 @@
-//! Tests that each kind of change reaches the copies in Redis, and that a rollback does not. A *fence* is a word in shared memory
-//! that says when something that values depend on last changed (`docs/invalidation.md`).
+//! Tests that each kind of change reaches the copies in Redis (`mod.rs`), and that a rollback does not. A *fence* is a word in
+//! shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::storm::storm;
 use super::{
