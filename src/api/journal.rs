@@ -40,7 +40,7 @@ fn cache_changes(
         let most = max_rows.ok_or_else(|| null("max_rows"))?;
         let most = usize::try_from(most).ok().filter(|most| *most > 0);
         let most = most.ok_or_else(|| invalid("max_rows must be greater than zero"))?;
-        // Numbers of changes are positive. The number 0 belongs to no life of the journal, so the answer to 0 is a reset.
+        // Numbers of changes are positive. No journal has had a change with the number 0, so the answer to 0 is a reset.
         Ok(changes::since(u64::try_from(since).unwrap_or(0), most))
     };
     let changes = read().or_raise();

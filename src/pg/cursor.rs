@@ -65,7 +65,7 @@ impl Drop for Watch {
 #[derive(Debug)]
 pub struct Pause(Vec<Plans>);
 
-/// Stops watching the plans of the running fills.
+/// Stops watching the plans of the running fills. `observer::apart` calls this for plans that do not belong to the query of a fill.
 pub fn pause() -> Pause {
     let pause = Pause(FILLS.take());
     hook_if_filling();

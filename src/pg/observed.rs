@@ -49,6 +49,7 @@ impl StatementId {
 pub struct Call<'a> {
     /// The beginning of the statement's text.
     pub text: &'a [u8],
+    /// Whether the call would have been a hit.
     pub is_hit: bool,
     pub run_us: u64,
     /// The table whose change had invalidated the result before the call.
@@ -64,8 +65,11 @@ pub struct Call<'a> {
 pub struct Statement {
     pub id: StatementId,
     pub calls: u64,
+    /// How many of the calls would have been hits.
     pub hits: u64,
+    /// The run time of all calls.
     pub run_us: u64,
+    /// The run time of the calls that would have been hits.
     pub saved_us: u64,
     /// When the first call was counted, in microseconds since 2000.
     pub since: i64,

@@ -1,5 +1,6 @@
-//! Finds the servers of a target that store data, and connects to them: the one server, the primaries of a cluster, or the master
-//! that sentinels name. Nothing may be written to a replica: its next synchronization would overwrite it.
+//! Finds the servers of a target (`target.rs`: the Redis that the settings name) that store data, and connects to them: the one
+//! server, the primaries of a cluster, or the master that sentinels name. Nothing may be written to a replica: its next
+//! synchronization would overwrite it.
 
 use crate::failure::Failure;
 use crate::node::{Node, Wire};

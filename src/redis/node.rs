@@ -1,6 +1,6 @@
-//! A connection to one server. A wait for an answer ends after the timeout of the target, or later after a large request. A
-//! connection that was given up must be ended on its server ([`Node::kill`]) before anything is written over a new one, because the
-//! server may still have commands from it.
+//! A connection to one server. A wait for an answer ends after the timeout of the settings (`target.rs`), or later after a large
+//! request. A connection that was given up must be ended on its server ([`Node::kill`]) before anything is written over a new one,
+//! because the server may still have commands from it.
 
 use crate::commands::encode;
 use crate::failure::Failure;

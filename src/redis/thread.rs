@@ -1,5 +1,9 @@
-//! The thread that executes jobs, and the channels to it. It executes the jobs in the order in which they were sent. After a
-//! failure it skips all jobs until `Job::Connect` succeeds, so no job is executed out of order.
+//! The thread that executes jobs, and the channels to it. A *job* is one task for Redis, such as connecting or writing a batch of
+//! values (`jobs.rs`). The Redis worker of pg_cache (`workers/redis/copier.rs`) sends the jobs, so that only this thread waits for
+//! Redis.
+//!
+//! The thread executes the jobs in the order in which they were sent. After a failure it skips all jobs until `Job::Connect`
+//! succeeds, so no job is executed out of order.
 
 use crate::failure::Failure;
 use crate::jobs::{Answer, Job};

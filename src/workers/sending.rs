@@ -1,10 +1,8 @@
-//! Sends notifications about the changes in the database of a worker.
+//! Sends notifications (NOTIFY) about the changes in a database. The background worker of the database (`database.rs`) calls this.
 //!
-//! A commit never sends a notification. It writes to the journal, and the worker sends few notifications for many changes. If the
-//! server's queue of notifications fills because a listening session does not read, the worker pauses. So the queue keeps room for
-//! the notifications of applications.
-//!
-//! The *journal* is a ring in shared memory whose records name what has changed.
+//! A commit never sends a notification. It writes to the *journal*, a ring in shared memory whose records name what has changed,
+//! and the worker sends few notifications for many changes. If the server's queue of notifications fills because a listening
+//! session does not read, the worker pauses. So the queue keeps room for the notifications of applications.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
@@ -44,7 +42,8 @@ impl Sender {
         (last != self.sent).then(|| self.next.saturating_duration_since(Instant::now()))
     }
 
-    /// Sends the next batch, if there is one and it is due. Returns whether a notification was sent. May raise errors.
+    /// Sends the next batch, if there is one and it is due, and notes in the worker's slot what was sent, for the view
+    /// `cache_workers`. Returns whether a notification was sent. May raise errors.
     pub fn send(&mut self, slot: &WorkerSlot) -> bool {
         let Some(tier) = shared::tier().filter(|_| self.due_in().is_some_and(|rest| rest.is_zero())) else {
             return false;

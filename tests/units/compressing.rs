@@ -1,4 +1,5 @@
-//! Compressed results (`src/query/compress.rs`).
+//! Tests of the compression of stored results (`src/query/compress.rs`): a value comes back as it was, and damaged bytes do no
+//! harm.
 
 use crate::query::compress::{compress, decompress, length};
 

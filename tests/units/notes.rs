@@ -1,4 +1,5 @@
-//! Notes of entries (`src/store/note.rs`).
+//! Tests of notes (`src/store/note.rs`). The *note* of an entry has its tags. That of a query result also has *facts*: the
+//! relations that the query has read, and its text.
 
 use crate::store::kind::{self, BYTEA, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES};
 use crate::store::note::{self, Facts, Form, RelationBytes, Terms};

@@ -1,4 +1,5 @@
-//! Stand-ins for functions of the layer `pg`, for a database in UTF-8.
+//! Stand-ins for functions of the layer `pg`, which need a server in the library. The files of the library that `main.rs` compiles
+//! call these instead. The database is in UTF-8.
 
 /// Stands for `src/pg/encoding.rs`.
 pub mod encoding {

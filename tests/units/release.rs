@@ -1,4 +1,5 @@
-//! The files that name the version of the project agree, and PGXN accepts `META.json`.
+//! The files that name the version of the project agree, and `META.json` has the form that PGXN, the registry of PostgreSQL
+//! extensions, requires.
 
 use serde_json::Value;
 
@@ -10,7 +11,8 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The newest section of the changelog describes this version. The control file takes the version from `Cargo.toml`.
+/// Fails if the newest section of the changelog describes another version than that of `Cargo.toml`, or if the control file does
+/// not take its version from there.
 #[test]
 fn the_changelog_and_the_control_file_have_the_version() {
     let changelog = file("CHANGELOG.md");

@@ -1,4 +1,5 @@
-//! The decision about what a statement gains from the cache (`src/query/worth.rs`).
+//! Tests of the decision about what a statement gains from the cache, and in which form it should be cached (`src/query/worth.rs`).
+//! `cache_advise` gives this advice.
 
 use crate::query::worth::{Choice, Costs, Evidence, Figures, Limits, decide, floor_ms};
 
@@ -24,7 +25,7 @@ fn observed(calls: f64, hits: f64, saved_ms: f64) -> Evidence {
     Evidence::Observed { calls, hits, saved_ms, seconds: 100.0, is_invalidated: calls > hits }
 }
 
-/// The examples of `docs/queries.md`.
+/// Fails if the hit ratio from which caching pays differs from the examples of `docs/queries.md`.
 #[test]
 fn the_break_even_ratio_is_that_of_the_documentation() {
     let report = Costs { uncached: 20.0, hit: 0.5, miss: 21.0 };
@@ -36,7 +37,8 @@ fn the_break_even_ratio_is_that_of_the_documentation() {
     assert!(Costs { uncached: 0.05, hit: 0.5, miss: 0.3 }.break_even() > 1.0);
 }
 
-/// Each case is a statement, and what to do with it.
+/// Fails if a statement gets another form of caching than the one that fits its figures. Each case is a statement, and what to do
+/// with it.
 #[test]
 fn each_statement_gets_the_form_that_fits() {
     let cases: &[(&str, Figures, Option<Choice>)] = &[
@@ -107,7 +109,8 @@ fn the_saving_is_that_of_the_expected_hits() {
     assert_eq!(seen.hit_ratio, Some(0.9));
 }
 
-/// A statement that is called less often than its result expires needs a longer life.
+/// A statement that is called less often than its result expires needs a longer time to live. Fails if the advice keeps the
+/// default.
 #[test]
 fn the_time_to_live_fits_the_calls() {
     let ttl = |calls: f64, mean_ms: f64, reads_clock: bool| {

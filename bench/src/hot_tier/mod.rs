@@ -35,6 +35,7 @@ fn key_bytes(number: u64) -> [u8; KEY_BYTES] {
 /// Stores, looks up and removes entries by the numbers of their keys.
 struct Writer<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
+    /// The database, the space and the role of all keys.
     scope: Scope,
     /// The hash function. All writers have the same seeds, so each of them finds the entries of the others.
     hashing: Hashing,

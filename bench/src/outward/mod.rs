@@ -21,5 +21,5 @@ use crate::report::target::Target;
 
 /// The number of sessions that work at the same time, in all parts.
 const CLIENTS: u32 = 8;
-/// The commits per second with the broadcast, divided by those without it.
+/// The goal for the commits per second with the broadcast, divided by those without it, and the worst acceptable figure.
 const BROADCAST: Target = Target { goal: 0.97, floor: 0.95 };

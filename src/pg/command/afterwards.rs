@@ -27,7 +27,7 @@ pub(super) enum Afterwards {
     GrantedIn(*mut Found),
     /// The command was a DROP OWNED or REASSIGN OWNED of the roles in [`OWNERS`].
     Disowned,
-    /// The command has changed relations, and may have found other ones by their names than its announcement.
+    /// The command has changed relations, and may have found other ones by their names than the hook did before it.
     Altered(*mut Found),
     /// The command has given the relations of the first list other parents, or has created them with parents. The second list is
     /// that of [`Altered`](Self::Altered); null if there is none.

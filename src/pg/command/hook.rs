@@ -63,7 +63,7 @@ unsafe extern "C-unwind" fn utility(
     unsafe {
         let node = (*statement).utilityStmt;
         #[cfg(debug_assertions)]
-        name_targets(node);
+        note_targets(node);
         let afterwards = match by_kind_alone(node) {
             Some(afterwards) => afterwards,
             None => before(node),
@@ -79,9 +79,10 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
+/// Notes the relations that the command names as its targets, for the check of `targets.rs`.
 #[cfg(debug_assertions)]
 #[pg_guard]
-unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
+unsafe extern "C-unwind" fn note_targets(node: *const pg_sys::Node) {
     // SAFETY: a parsed statement.
     unsafe { targets::of_command(node) };
 }

@@ -1,16 +1,16 @@
 //! The sizes and the positions of the parts of shared memory:
 //!
 //! ```text
-//! control   when the clock began | seed | epoch | timeline          one cache line, `Control`
-//! queues    sessions that wait for a key                            condition.rs
-//! names     tags that were invalidated lately                       name_slot.rs
-//! sleepers  background workers that wait for changes                sleepers.rs
-//! redis     the state of the Redis worker                            redis_state.rs
-//! warmers   the owners of warmers, and the runs of warmers            warm_list.rs
-//! observed  the figures of observed statements                         observed.rs
-//! workers   the background workers, and the databases closed to them   worker_slot.rs
-//! region    the hot tier with its fences                            pg_cache_core
-//! waits     for whom each backend waits                             deadlock.rs
+//! control   when the clock began | seed | epoch | timeline                        one cache line, `Control`
+//! queues    sessions that wait for a key                                          condition.rs
+//! names     tags that were invalidated lately                                     name_slot.rs
+//! sleepers  background workers that wait for changes                              sleepers.rs
+//! redis     the state of the Redis worker                                         redis_state.rs
+//! warmers   the owners of warmers, and the runs of warmers                        warm_list.rs
+//! observed  the figures of observed statements                                    observed.rs
+//! workers   the background workers, and the databases closed to them              worker_slot.rs
+//! region    the hot tier with its fences                                          pg_cache_core
+//! waits     for whom each backend waits                                           deadlock.rs
 //! ```
 //!
 //! A *fence* is the word in shared memory that says when a dependency of values last changed. The *tier* is the cache itself.
