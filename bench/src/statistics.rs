@@ -159,6 +159,7 @@ mod tests {
         assert_eq!((summary.low, summary.median, summary.high), (6.0, 10.5, 15.0));
     }
 
+    /// Fails if the ratio is that of the medians, and not the median of the ratios of the pairs.
     #[test]
     fn ratios_are_taken_pair_by_pair() {
         // The machine halves its speed between the rounds: the medians differ, but the ratio stays the same.

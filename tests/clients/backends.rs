@@ -79,7 +79,7 @@ fn node_keyv() {
     );
 }
 
-/// 20 sessions miss at once. One of them computes the value.
+/// 20 sessions miss at once. Fails if more than one of them computes the value.
 #[test]
 fn rust_one_session_computes() {
     let database = Database::create();
@@ -191,7 +191,7 @@ fn long_django() {
     run(python("django_suite.py", &[backend("django"), named("PG_CACHE_TEST_DJANGO")]), " passed");
 }
 
-/// The tests of dogpile.cache for backends.
+/// Runs the tests that dogpile.cache has for backends. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_dogpile() {
@@ -217,7 +217,7 @@ fn long_node_keyv() {
     run(command, " passed");
 }
 
-/// The helper in Go.
+/// Runs the tests of the helper in Go. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_go() {
@@ -257,7 +257,7 @@ fn long_php() {
     phpunit("PgCacheTest.php");
 }
 
-/// The integration tests of PSR-6 pools.
+/// Runs the integration tests of PSR-6 pools. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_php_suite() {
@@ -271,7 +271,7 @@ fn long_ruby() {
     run(script("ruby", "rails_store.rb", &[backend("rails")]), " 0 failures, 0 errors");
 }
 
-/// The tests that Active Support has for the behaviour of cache stores.
+/// Runs the tests that Active Support has for the behaviour of cache stores. Fails if one of them fails.
 #[test]
 #[ignore = "make/backends.sh runs it"]
 fn long_ruby_suite() {

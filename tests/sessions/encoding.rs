@@ -70,7 +70,8 @@ fn a_key_is_the_same_in_every_client_encoding() {
     );
 }
 
-/// An SQL_ASCII database accepts any bytes, in keys and values too.
+/// An SQL_ASCII database accepts any bytes, in keys and values too. Fails if a byte changes, or is not shown as an escape in an
+/// error.
 #[test]
 fn a_database_without_an_encoding_keeps_bytes() {
     let database = Database::create_encoded("SQL_ASCII");

@@ -604,7 +604,7 @@ fn results_follow_virtual_columns() {
     check("UPDATE t SET v = 7 WHERE twice = 15", 18, true);
 }
 
-/// Tags that cannot stand for rows.
+/// `cache_watch` refuses tags that cannot stand for rows. Fails if one is accepted, or if the error has another code.
 #[test]
 fn bad_templates_are_refused() {
     let database = Database::create();

@@ -23,7 +23,7 @@ fn expired_values_leave_the_disk_without_a_worker() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// The saved values of a dropped database no longer count.
+/// The saved values of a dropped database no longer count. Fails if `cache_usage` still shows their bytes.
 #[test]
 fn a_dropped_database_gives_its_space_back() {
     let cluster = with_tables("8MB");

@@ -197,7 +197,7 @@ fn assert_resolved(
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A cycle of two flights and two advisory locks.
+/// A cycle of two flights and two advisory locks. Fails if no session of the cycle runs its query itself.
 #[test]
 fn a_cycle_through_two_flights_and_two_locks_is_resolved() {
     let database = RoomyDatabase::new();

@@ -329,7 +329,7 @@ fn prepared_statements_and_portals_return_the_result() {
     assert_eq!(error.code(), Some(&SqlState::DATATYPE_MISMATCH));
 }
 
-/// Hits and fills in transactions of all kinds.
+/// Hits and fills in transactions of all kinds. A *fill* runs the query and stores its result.
 #[test]
 fn every_kind_of_transaction_gets_what_the_query_returns() {
     let database = Database::create();
@@ -430,7 +430,8 @@ fn a_query_that_ends_half_way_leaves_nothing() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// The options of the space, and the settings that switch the cache off.
+/// The options of the space, and the settings that switch the cache off, decide what is stored. Fails if a call gets another status
+/// or other rows than those of the query.
 #[test]
 fn a_space_decides_what_is_stored() {
     let database = Database::create();

@@ -290,7 +290,8 @@ fn reads_without_a_fence_are_refused_by_name() {
     assert!(wrong.is_empty(), "{} cases: {wrong:#?}", wrong.len());
 }
 
-/// Other servers and files change without a commit here.
+/// Other servers and files change without a commit here. Fails if a result of a foreign table is stored although the caller has not
+/// passed `depends`.
 #[test]
 fn foreign_tables_are_refused_without_depends() {
     let database = Database::create();

@@ -279,7 +279,8 @@ fn verification_finds_a_wrong_result_in_a_table() {
     }
 }
 
-/// Rows are compared as a multiset.
+/// Rows are compared as a multiset. Fails if the same rows in another order count as different, or another number of copies as the
+/// same.
 #[test]
 fn the_order_of_rows_does_not_count_and_their_number_does() {
     let (_cluster, mut caller, mut writer) = start(Conf::preloaded());

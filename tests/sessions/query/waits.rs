@@ -187,7 +187,7 @@ fn an_error_that_the_leader_catches_ends_the_wait() {
     });
 }
 
-/// `pg_stat_activity` shows that a session waits, and for what.
+/// `pg_stat_activity` shows that a session waits, and from PostgreSQL 17 on also for what.
 #[test]
 fn the_wait_has_a_name() {
     let database = RoomyDatabase::new();

@@ -199,7 +199,8 @@ fn a_warmer_runs_after_an_invalidation() {
     assert_eq!(runs, 4, "one run for each refresh");
 }
 
-/// The recipe of docs/warmers.md: thirty dashboards on one materialized view.
+/// The recipe of docs/warmers.md: thirty dashboards on one materialized view. Fails if a refresh does not renew all results, or
+/// renews one twice.
 #[test]
 fn one_refresh_warms_thirty_dashboards() {
     let cluster = start();

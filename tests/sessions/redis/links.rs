@@ -45,7 +45,8 @@ fn a_user_with_few_rights_is_enough() {
     assert!(!redis.command(&["ACL", "LOG"]).contains("reason"), "a command was refused");
 }
 
-/// A password without a user, and a number of a database in the URL.
+/// The URL may have a password without a user, and the number of a database. Fails if Redis refuses the worker, or if the values
+/// are in another database of Redis.
 #[test]
 fn a_password_and_a_number_of_a_database_are_in_the_url() {
     let redis = Redis::start_with(&RedisConf::tcp().password("only a password"));
@@ -97,7 +98,7 @@ fn a_bad_file_of_certificates_is_an_error_of_the_worker() {
     await_value(&redis, "k", Some("2"));
 }
 
-/// Commands and answers need 10 ms in each direction.
+/// Commands and answers need 10 ms in each direction, while sessions change keys. Fails if a key ends with an older value.
 #[test]
 fn a_slow_connection_ends_with_the_last_values() {
     let redis = Redis::start_with(&RedisConf::tcp());
@@ -109,7 +110,7 @@ fn a_slow_connection_ends_with_the_last_values() {
     await_all(&[&redis], &mut session);
 }
 
-/// Connections are cut at random moments, and some hang.
+/// Connections are cut at random moments, and some hang, while sessions change keys. Fails if a key ends with an older value.
 #[test]
 fn cut_connections_end_with_the_last_values() {
     let redis = Redis::start_with(&RedisConf::tcp());
@@ -203,7 +204,7 @@ fn a_read_only_replica_is_not_accepted() {
     assert_eq!(held(&[&primary]).len(), 0);
 }
 
-/// A wrong password is an error until the URL has the right one.
+/// With a wrong password, the view shows an error until the URL has the right one.
 #[test]
 fn a_wrong_password_keeps_the_worker_out() {
     let redis = Redis::start_with(&RedisConf::tcp().password("right"));

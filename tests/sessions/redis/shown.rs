@@ -16,7 +16,8 @@ fn finds(session: &mut Client, words: &[&str]) -> bool {
     health(session).iter().any(|finding| words.iter().all(|word| finding.to_lowercase().contains(word)))
 }
 
-/// The view shows the state of the worker.
+/// The view, the metrics and the findings show whether the worker is connected, and how far Redis is behind, before, during and
+/// after an outage.
 #[test]
 fn the_view_shows_how_far_redis_is() {
     let redis = Redis::start_with(&RedisConf::tcp().max_memory("100mb", "allkeys-lru"));

@@ -17,7 +17,8 @@ fn with_redis() -> (Redis, Cluster, Client) {
     (redis, cluster, session)
 }
 
-/// Set, overwrite, delete, count, touch and expire.
+/// Every change of a key reaches Redis: set, overwrite, delete, count, touch and expire. A change in a space without `redis` does
+/// not.
 #[test]
 fn changes_of_keys_reach_redis() {
     let (redis, _cluster, mut session) = with_redis();
@@ -295,7 +296,7 @@ fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
     }
 }
 
-/// The worker touches only keys under its prefix, at every occasion.
+/// The worker touches only keys under its prefix, whatever it does. Fails if a key of another owner changes.
 #[test]
 fn foreign_keys_stay() {
     let redis = Redis::start();
@@ -324,7 +325,7 @@ fn foreign_keys_stay() {
     assert_eq!(redis.command(&["DBSIZE"]), foreign.len().to_string());
 }
 
-/// Results of queries stay in the database.
+/// The result of a query stays in the database. Fails if Redis gets one, or keeps the earlier value of a key that now has a result.
 #[test]
 fn results_of_queries_are_not_written() {
     let (redis, _cluster, mut session) = with_redis();

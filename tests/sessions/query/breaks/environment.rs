@@ -170,7 +170,7 @@ fn a_literal_that_names_a_temporary_table_is_not_shared() {
     assert_right(&mut session, query, "v text", Expect::Fresh);
 }
 
-/// The current schema may be the session's own schema for temporary objects.
+/// The current schema may be the session's own schema for temporary objects. Fails if a query that returns its name is stored.
 #[test]
 fn the_current_schema_is_never_that_of_another_session() {
     let database = Database::create();
@@ -224,7 +224,7 @@ fn a_revoked_usage_of_a_schema_ends_the_hits() {
     }
 }
 
-/// A security label may decide who may read a table or call a function.
+/// A security label may decide who may read a table or call a function. Fails if a result from before a change of a label is a hit.
 #[test]
 fn a_security_label_ends_the_hits() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/query/label.c");

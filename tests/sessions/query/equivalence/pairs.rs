@@ -117,7 +117,7 @@ fn agree(cached: &Answer, direct: &Answer) -> bool {
         || cached.is_same(direct, false)
 }
 
-/// Every text is asked for after every other one of its group.
+/// Every text is asked for after every other one of its group. Fails if it gets the result of another one.
 #[test]
 fn texts_that_look_alike_do_not_share_a_result() {
     let database = Database::create();
@@ -145,7 +145,8 @@ fn texts_that_look_alike_do_not_share_a_result() {
     assert!(wrong.is_empty(), "{} are wrong: {wrong:#?}", wrong.len());
 }
 
-/// With `standard_conforming_strings = off`, a backslash escapes a quote.
+/// With `standard_conforming_strings = off`, a backslash escapes a quote. Fails if a session gets the result that the same text has
+/// with the other value of the setting.
 #[test]
 fn a_text_means_something_else_where_a_backslash_escapes() {
     let database = Database::create();
@@ -171,7 +172,7 @@ fn a_text_means_something_else_where_a_backslash_escapes() {
     }
 }
 
-/// Arguments that look alike. Each list belongs to the query.
+/// Lists of arguments that look alike, each for the same query. Fails if one list gets the result of another one.
 #[test]
 fn arguments_that_look_alike_do_not_share_a_result() {
     let database = Database::create();

@@ -466,7 +466,7 @@ fn verification(session: &mut Client) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// Verification finds what the comparison finds, too.
+/// Checks the verification of hits itself: without fences, random changes leave stale results, and a verified hit must find one.
 #[test]
 fn verification_of_random_queries_finds_stale_results_if_fences_are_broken() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", "never"));
