@@ -2,7 +2,7 @@
 //! journal.
 
 use super::CLIENTS;
-use super::contest::{BY_WORK, Contest, Lane, table};
+use super::contest::{BY_WORK, Contest, Contender, table};
 use super::side::{Side, quiet};
 use crate::data::{FIRST_KEY, FIRST_WRITTEN_KEY, KEYS, VALUE_BYTES, json};
 use crate::drive::Load;
@@ -54,7 +54,7 @@ pub fn measure(pace: &Pace) -> Section {
     let hold = |title: &str, statement: &'static str, given, span, rounds| {
         let lane = |name, side| {
             let side: &Side = side;
-            Lane::new(name, move |seed| {
+            Contender::new(name, move |seed| {
                 side.run(Task { statement, given, load: LOAD, seed }, Until::Over(span))
             })
         };
