@@ -19,13 +19,20 @@ pub struct Call(pg_sys::FunctionCallInfo);
 
 impl Call {
     /// Makes the store for the rows that the function returns. Returns the store, and the descriptor of the rows. Both live as long
-    /// as the statement. Returns None if the function is called where it cannot return rows.
+    /// as the statement. The rows must have the columns of the descriptor, because the server does not check them. Returns None if the function is called where it cannot return rows.
     pub(super) fn store_for_rows(self) -> Option<(*mut pg_sys::Tuplestorestate, pg_sys::TupleDesc)> {
-        // SAFETY: pgrx passes the call of the function that is running. The server's function makes the store and the descriptor.
+        // SAFETY: pgrx passes the call of the function that is running. The store must be in the memory of the caller's statement.
+        // The result gets no descriptor of its own, so the server does not compare that with the expected one.
         self.takes_rows().then(|| unsafe {
-            pg_sys::InitMaterializedSRF(self.0, pg_sys::MAT_SRF_USE_EXPECTED_DESC);
             let result = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-            ((*result).setResult, (*result).setDesc)
+            let is_random =
+                (*result).allowedModes as u32 & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = (*(*result).econtext).ecxt_per_query_memory;
+            (*result).setResult = pg_sys::tuplestore_begin_heap(is_random, false, pg_sys::work_mem);
+            pg_sys::CurrentMemoryContext = before;
+            (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+            ((*result).setResult, (*result).expectedDesc)
         })
     }
 

@@ -9,16 +9,13 @@
 //! stores both, with a fill for each key (`ticket.rs`).
 
 use super::job::Wanted;
+use super::last_key::{Hash, Inputs};
 use super::texts::Known;
 use crate::pg::query::Arguments;
 use crate::pg::reader::Reader;
-use crate::store::keyspace;
+use crate::store::keyspace::{self, QueryKey};
 use crate::store::note::{Form, Terms};
 use sha2::{Digest, Sha256};
-
-/// The bytes of a SHA-256 hash.
-const HASH_BYTES: usize = 32;
-type Hash = [u8; HASH_BYTES];
 
 /// A call of `cache_query` or of one of its family.
 #[derive(Debug)]
@@ -51,7 +48,15 @@ impl Asked<'_> {
     }
 
     /// Returns the key of the result in this environment: the prefix, and the hash in hexadecimal digits.
-    pub(super) fn key(&self, form: Form, text: &Known, environment: &Hash) -> Vec<u8> {
+    pub(super) fn key(&self, form: Form, text: &Known, environment: &Hash) -> QueryKey {
+        if self.depends.is_some() {
+            return self.new_key(form, text, environment);
+        }
+        let inputs = Inputs { form, environment, reader: self.reader, arguments: self.arguments.bytes() };
+        text.last_key.of(inputs, || self.new_key(form, text, environment))
+    }
+
+    fn new_key(&self, form: Form, text: &Known, environment: &Hash) -> QueryKey {
         let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
         let count = self.depends.map_or(u64::MAX, |oids| oids.len() as u64);
         digest.update(count.to_le_bytes());

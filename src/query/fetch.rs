@@ -9,7 +9,7 @@ use super::refusals;
 use super::texts::{Known, know};
 use super::verify;
 use crate::pg::jsonb::Array;
-use crate::pg::memory::OutOfMemory;
+use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::observer::Seen;
 use crate::pg::query::{self, Query, Snapshot, Value};
 use crate::pg::relation;
@@ -169,7 +169,7 @@ impl Rules for ChosenKey<'_> {
     /// The marker must have a key of its own, because the key of the caller may hold any value.
     fn mark_key(&self) -> Vec<u8> {
         let digest = Sha256::new().chain_update(self.identity.0).chain_update(self.key);
-        keyspace::query_key(&digest.finalize().into())
+        memory::copy(&keyspace::query_key(&digest.finalize().into()))
     }
 
     fn is_suspended(&self, space: &Space) -> bool {

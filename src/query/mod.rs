@@ -14,6 +14,7 @@ mod forms;
 mod freshness;
 mod job;
 pub mod keep;
+mod last_key;
 pub mod observe;
 mod prefill;
 mod refusals;

@@ -27,7 +27,7 @@ use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{invalidations, locks, transaction};
 use crate::store::entry;
-use crate::store::keyspace::{Keyspace, hash};
+use crate::store::keyspace::{Keyspace, QueryKey, hash};
 use crate::store::kind::{ROWS, VARIES};
 use crate::store::note::{self, Facts, Form};
 use crate::store::observed::{self, Reason};
@@ -40,9 +40,9 @@ use std::cell::RefCell;
 /// A statement that has begun.
 struct Begun {
     /// The key without settings.
-    basic_key: Vec<u8>,
+    basic_key: QueryKey,
     /// The key under which the look has ended: with settings, if a marker says that the statement reads settings.
-    key: Vec<u8>,
+    key: QueryKey,
     outcome: Outcome,
 }
 
@@ -115,7 +115,7 @@ fn begin(statement: &Statement<'_>) -> bool {
     let (Some(tier), Ok(space)) = (shared::tier(), space::observed()) else { return false };
     let asked = asked(statement);
     let Ok(mut search) = Search::new(&asked, Form::Rows) else { return false };
-    let basic_key = search.key.clone();
+    let basic_key = search.key;
     let outcome = match search.find_any(&space, ROWS, &Look::default()) {
         Some(_) => Outcome::Hit,
         None => Outcome::Miss {
@@ -184,7 +184,7 @@ fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Execu
     run.check()?;
     let dependencies = run.dependencies()?;
     let keyspace = space.keyspace().ok_or(Status::Bypass("there is no cache in this server"))?;
-    let mut key = begun.key.clone();
+    let mut key = begun.key;
     if seen.reads_settings && begun.key == begun.basic_key {
         if !plan.may_read_settings {
             return Err(Status::Refused("it was not known before that the query reads settings").into());

@@ -54,7 +54,7 @@ pub fn stored(
 /// without all settings.
 pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfMemory> {
     let search = Search::new(asked, form)?;
-    Ok(search.key == key || search.full_key() == key)
+    Ok(search.key == *key || search.full_key() == *key)
 }
 
 /// Computes and stores the result of a query in this form, unless it is stored already and `asked.refresh` is false. `text` must be

@@ -11,6 +11,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::query::Query;
 use crate::pg::rows::Sink;
 use crate::pg::varlena::Varlena;
+use crate::store::keyspace::QueryKey;
 use crate::store::kind;
 use crate::store::note::Form;
 use crate::store::space::Space;
@@ -96,7 +97,7 @@ fn jsonb_of(bytes: &[u8]) -> Option<Varlena> {
 }
 
 /// Returns the key under which the rows of a query are stored, or would be stored, for this session.
-pub fn key(space: &Space, asked: &Asked<'_>) -> Result<Vec<u8>, OutOfMemory> {
+pub fn key(space: &Space, asked: &Asked<'_>) -> Result<QueryKey, OutOfMemory> {
     let mut search = Search::new(asked, Form::Rows)?;
     search.peek(space);
     Ok(search.key)

@@ -21,6 +21,7 @@ use crate::pg::observer::Seen;
 use crate::pg::rows::Room;
 use crate::pg::shared;
 use crate::store::entry::{self, Accepts};
+use crate::store::keyspace::QueryKey;
 use crate::store::kind::{self, DIFFERED, LEFT_OUT, VARIES};
 use crate::store::latency::{self, ShortOperation};
 use crate::store::note::{self, Form, OnlyNote};
@@ -107,7 +108,7 @@ pub(super) struct Search<'a> {
     form: Form,
     known: Rc<Known>,
     /// The key under which the search looks: the basic key, and the full key after the search has found [`VARIES`].
-    pub(super) key: Vec<u8>,
+    pub(super) key: QueryKey,
     /// Whether `key` is the full key.
     pub(super) is_full: bool,
     /// The number of results in a row that were invalid before they could be stored. The marker [`LEFT_OUT`] has this number. 0 if
@@ -126,7 +127,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the full key of the result for this session.
-    pub(super) fn full_key(&self) -> Vec<u8> {
+    pub(super) fn full_key(&self) -> QueryKey {
         self.asked.key(self.form, &self.known, &environment::full())
     }
 
@@ -290,7 +291,7 @@ impl Rules for Search<'_> {
     }
 
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
-        (!self.is_full).then(|| (self.full_key(), VARIES))
+        (!self.is_full).then(|| (memory::copy(&self.full_key()), VARIES))
     }
 
     fn check_names(&self, seen: &Seen) -> Result<(), Status> {

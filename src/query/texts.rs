@@ -1,5 +1,6 @@
 //! Remembers the facts about the texts of queries that this session has run, so that a hit does not scan its text again.
 
+use super::last_key::LastKey;
 use super::text::{self, Lexing, Text};
 use crate::pg::environment;
 use crate::pg::memory::{self, OutOfMemory};
@@ -14,6 +15,7 @@ pub struct Known {
     /// The SHA-256 hash of the normal text.
     pub hash: [u8; 32],
     pub text: Text,
+    pub(super) last_key: LastKey,
 }
 
 /// The facts about texts, by the bytes of the text.
@@ -28,8 +30,8 @@ struct Texts {
 const TEXTS_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of a text that is remembered.
 const TEXT_BYTES_MAX: usize = TEXTS_BYTES_MAX / 16;
-/// The estimated memory of one text besides its bytes, in bytes.
-const OVERHEAD_BYTES: usize = 512;
+/// The estimated memory of one text besides its bytes, in bytes. It includes the last key and its arguments.
+const OVERHEAD_BYTES: usize = 1024;
 
 thread_local! {
     static TEXTS: RefCell<Texts> = RefCell::default();
@@ -45,7 +47,8 @@ pub fn know(raw: &[u8]) -> Result<Rc<Known>, OutOfMemory> {
     }
     memory::check();
     let text = text::analyse(raw, Lexing { standard_strings, utf8 })?;
-    let known = Rc::new(Known { hash: Sha256::digest(&text.normal).into(), text });
+    let hash = Sha256::digest(&text.normal).into();
+    let known = Rc::new(Known { hash, text, last_key: LastKey::default() });
     if raw.len() <= TEXT_BYTES_MAX && standard_strings {
         remember(memory::try_copy(raw)?, &known);
     }

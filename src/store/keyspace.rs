@@ -5,7 +5,6 @@
 //! memory that says when something that values depend on last changed (`docs/architecture.md`). The file also has the hash of keys
 //! and tags, and the form of the keys of query results.
 
-use crate::pg::memory;
 use crate::pg::shared::{self, HotTier};
 use crate::store::kind;
 use crate::store::latency;
@@ -158,10 +157,12 @@ pub const QUERY_PREFIX: &[u8] = b"query:";
 /// The length of the key of a query result.
 pub const QUERY_KEY_BYTES: usize = QUERY_PREFIX.len() + 64;
 
-/// Returns the key of a query result with this hash: the prefix, and the hash in hexadecimal digits. Raises an error if there is no
-/// memory.
-pub fn query_key(hash: &[u8; 32]) -> Vec<u8> {
-    let mut bytes = memory::zeroed(QUERY_KEY_BYTES);
+/// The key of a query result.
+pub type QueryKey = [u8; QUERY_KEY_BYTES];
+
+/// Returns the key of a query result with this hash: the prefix, and the hash in hexadecimal digits.
+pub fn query_key(hash: &[u8; 32]) -> QueryKey {
+    let mut bytes = [0; QUERY_KEY_BYTES];
     bytes[..QUERY_PREFIX.len()].copy_from_slice(QUERY_PREFIX);
     for (at, byte) in hash.iter().enumerate() {
         for (half, digit) in [byte >> 4, byte & 15].into_iter().enumerate() {

@@ -8,13 +8,14 @@ use crate::pg::local::check_thread;
 use crate::pg::memory;
 use pgrx::pg_sys;
 use sha2::{Digest as _, Sha256};
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::atomic::AtomicBool;
 
-#[cfg(feature = "pg15")]
 unsafe extern "C" {
-    // Called without pgrx's guard: it raises no errors, and runs with every hit.
+    // Called without pgrx's guard: they raise no errors, and run with every hit.
+    #[cfg(feature = "pg15")]
     fn GetNumConfigOptions() -> c_int;
+    fn strcmp(one: *const c_char, other: *const c_char) -> c_int;
 }
 
 /// Passes the records of all settings, sorted by name. The records are valid while `call` calls no function of the server.
@@ -99,7 +100,7 @@ pub(super) struct Setting {
     /// The last value, if it is not a text.
     word: u64,
     /// The last value, if it is a text.
-    text: Option<Vec<u8>>,
+    text: Option<CString>,
 }
 
 impl Setting {
@@ -149,21 +150,21 @@ impl Setting {
     #[inline]
     pub(super) unsafe fn update(&mut self, call: impl FnOnce()) {
         // SAFETY: the place is that of a valid record.
-        let value = unsafe { self.place.value() };
-        if value == self.last() {
+        if unsafe { self.place.holds(self.word, self.text.as_deref()) } {
             return;
         }
         call();
-        match value {
+        // SAFETY: as above.
+        match unsafe { self.place.value() } {
             Value::Word(word) => self.word = word,
-            Value::Text(text) => self.text = text.map(memory::copy),
+            Value::Text(text) => self.text = text.and_then(memory::terminated),
         }
     }
 
     #[inline]
     fn last(&self) -> Value<'_> {
         match self.place {
-            Place::Text(_) => Value::Text(self.text.as_deref()),
+            Place::Text(_) => Value::Text(self.text.as_deref().map(CStr::to_bytes)),
             _ => Value::Word(self.word),
         }
     }
@@ -196,6 +197,27 @@ impl Setting {
 }
 
 impl Place {
+    /// Returns whether the value is the word or, if it is a text, the text. Every hit compares all settings in this way, so a text
+    /// is read only up to the first difference.
+    ///
+    /// # Safety
+    /// The place must be that of a valid record.
+    #[inline]
+    unsafe fn holds(self, word: u64, text: Option<&CStr>) -> bool {
+        // SAFETY: as in `value`.
+        unsafe {
+            match self {
+                Self::Bool(place) => u64::from(*place) == word,
+                Self::Int(place) => *place as u64 == word,
+                Self::Real(place) => (*place).to_bits() == word,
+                Self::Text(place) => match (text, *place) {
+                    (None, now) => now.is_null(),
+                    (Some(text), now) => !now.is_null() && strcmp(now, text.as_ptr()) == 0,
+                },
+            }
+        }
+    }
+
     /// Returns the value. A text lives until the server is called again.
     ///
     /// # Safety

@@ -43,12 +43,12 @@ unsafe fn first_attribute(descriptor: pg_sys::TupleDesc) -> *const pg_sys::FormD
 /// Returns the columns of a descriptor, without dropped ones.
 ///
 /// # Safety
-/// The descriptor must be valid.
-pub unsafe fn columns(descriptor: pg_sys::TupleDesc) -> Vec<Column> {
+/// The descriptor must be valid as long as the iterator.
+pub unsafe fn columns(descriptor: pg_sys::TupleDesc) -> impl Iterator<Item = Column> {
     // SAFETY: as the caller promises.
     let all = unsafe { attributes(descriptor) };
     let live = all.filter(|attribute| !attribute.attisdropped);
-    memory::collect(live.map(|attribute| (attribute.atttypid.to_u32(), attribute.atttypmod)))
+    live.map(|attribute| (attribute.atttypid.to_u32(), attribute.atttypmod))
 }
 
 /// Returns whether a column of a query can be returned as a column that the caller expects: the types are the same, or the query
@@ -87,7 +87,7 @@ pub fn is_composite(kind: pg_sys::Oid) -> bool {
 /// Both descriptors must be valid.
 pub unsafe fn require(caller: pg_sys::TupleDesc, query: pg_sys::TupleDesc) -> Result<(), Refused> {
     // SAFETY: as the caller promises.
-    let (expected, found) = unsafe { (columns(caller), columns(query)) };
+    let [expected, found] = unsafe { [columns(caller), columns(query)] }.map(memory::collect);
     let code = PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH;
     // SAFETY: as above.
     let hint = |refused: Refused| unsafe {

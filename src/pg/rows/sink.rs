@@ -10,7 +10,8 @@
 #![allow(unsafe_code)]
 
 use super::columns::{self, Column, is_composite};
-use super::stored::{self, Room, Stored, padded};
+use super::room::Room;
+use super::stored::{self, Damaged, Stored, Tuples};
 use super::tuple::{self, ExecStoreMinimalTuple};
 use super::tuplestore::Target;
 use crate::pg::call_info::Call;
@@ -29,7 +30,9 @@ pub struct Sink {
     store: *mut pg_sys::Tuplestorestate,
     /// The descriptor of the result's rows. Null before [`require`](Self::require) has taken that of the query.
     descriptor: pg_sys::TupleDesc,
-    /// A slot for tuples with the columns of the descriptor, without dropped ones. Null outside of a run or replay.
+    /// Where the rows of the run go. None outside of a run.
+    target: Option<Target>,
+    /// A slot for tuples with the columns of the descriptor, without dropped ones. Null outside of a run whose rows are compared.
     slot: *mut pg_sys::TupleTableSlot,
     /// The bytes to store. None if nothing is to be stored, or if the rows exceed the limit.
     stored: Option<Vec<u8>>,
@@ -82,6 +85,7 @@ impl Sink {
         Self {
             store,
             descriptor,
+            target: None,
             slot: std::ptr::null_mut(),
             stored: None,
             most: 0,
@@ -122,13 +126,13 @@ impl Sink {
     /// Empties the result, so that stored rows can be put into it. Must be called after a run that has failed, before the next use
     /// of the sink. Does not change the bytes to store.
     pub fn start_anew(&mut self) {
-        // SAFETY: the store lives as long as the statement. The slot was in the memory of the run, which is gone.
+        // SAFETY: the store lives as long as the statement. The slots were in the memory of the run, which is gone.
         unsafe {
             if !self.store.is_null() {
                 pg_sys::tuplestore_clear(self.store);
             }
         }
-        (self.slot, self.rows, self.content) = (std::ptr::null_mut(), 0, None);
+        (self.target, self.slot, self.rows, self.content) = (None, std::ptr::null_mut(), 0, None);
     }
 
     /// Returns the bytes to store. None if [`keep`](Self::keep) was not called, if the rows exceed the limit, or if there was no
@@ -154,7 +158,7 @@ impl Sink {
     }
 
     /// Returns the columns that the caller expects, without dropped ones.
-    fn expected(&self) -> Vec<Column> {
+    fn expected(&self) -> impl Iterator<Item = Column> {
         // SAFETY: the descriptor lives as long as the statement.
         unsafe { columns::columns(self.descriptor) }
     }
@@ -195,14 +199,16 @@ impl Sink {
             return Replayed::Sent;
         }
         let Some(stored) = Stored::open(room.bytes()) else { return Replayed::Damaged };
-        if !stored.fits(&self.expected()) {
+        if !stored.fits(self.expected()) {
             return Replayed::OtherColumns;
         }
-        let Some(rows) = stored.rows() else { return Replayed::Damaged };
-        // SAFETY: `Stored` has checked the bytes: they are a sequence of minimal tuples with the number of columns of the
-        // descriptor, whose types are the stored ones. The memory is aligned for tuples, and outlives the slot's use of it.
-        unsafe { self.replay_tuples(stored.tuples) };
-        self.rows = rows;
+        // SAFETY: `Stored` has compared the columns with those of the descriptor, and checks each tuple. The memory is aligned for
+        // tuples.
+        self.rows = unsafe { self.replay_tuples(stored.tuples()) };
+        if self.rows != stored.rows {
+            self.start_anew();
+            return Replayed::Damaged;
+        }
         Replayed::Sent
     }
 
@@ -211,62 +217,61 @@ impl Sink {
     #[allow(ffi_unwind_calls)] // As in `take`.
     pub fn has_rows_of(&self, room: &Room) -> bool {
         let Some(stored) = Stored::open(room.bytes()) else { return false };
-        if !stored.fits(&self.expected()) || stored.rows().is_none() {
+        if !stored.fits(self.expected()) {
             return false;
         }
-        let mut rows = Multiset::default();
+        let (mut rows, mut count, mut tuples) = (Multiset::default(), 0, stored.tuples());
         // SAFETY: as in `replay`. The slot is used for tuples of these columns, and dropped after the last one.
         unsafe {
             let slot = tuple::slot_for(self.descriptor);
             let scratch = Scratch::new();
-            let std::ops::Range { start: mut at, end: at_end } = stored.tuples.as_ptr_range();
-            while at < at_end {
+            while let Ok(Some(tuple)) = tuples.next() {
                 shared::check_for_interrupts();
-                let tuple = at.cast::<pg_sys::MinimalTupleData>().cast_mut();
                 rows.add(pg_sys::ffi::pg_guard_ffi_boundary(|| {
                     ExecStoreMinimalTuple(tuple, slot, false);
                     tuple::fingerprint(slot)
                 }));
                 scratch.clear();
-                at = at.add(padded((*tuple).t_len as usize));
+                count += 1;
             }
             drop(scratch);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
-        self.content == Some(rows)
+        count == stored.rows && self.content == Some(rows)
     }
 
-    /// Puts a sequence of tuples into the result.
+    /// Puts tuples into the result, up to the end or the first damaged one. Returns their number.
     ///
     /// # Safety
-    /// The bytes must be tuples with the columns of the descriptor, and must be aligned.
+    /// The tuples must have the columns of the descriptor, and must be aligned.
     #[allow(ffi_unwind_calls)] // As in `take`.
-    unsafe fn replay_tuples(&mut self, tuples: &[u8]) {
+    unsafe fn replay_tuples(&mut self, mut tuples: Tuples<'_>) -> u64 {
         /// The number of rows that are put into the result between two checks for interrupts.
-        const ROWS_AT_ONCE: usize = 1024;
-        // SAFETY: as the caller promises. The slot refers to a tuple only until the next one is put into it.
+        const ROWS_AT_ONCE: u64 = 1024;
+        let mut rows = 0;
+        // SAFETY: as the caller promises. The closure has no value that needs to be dropped.
         unsafe {
-            self.slot = tuple::slot_for(self.descriptor);
-            let target = self.target();
-            let std::ops::Range { start: mut at, end: at_end } = tuples.as_ptr_range();
-            while at < at_end {
-                at = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    let mut at = at;
-                    for _ in 0..ROWS_AT_ONCE {
-                        if at >= at_end {
-                            break;
+            let target = Target::new(self.store, self.descriptor);
+            loop {
+                let tuples = &mut tuples;
+                let put = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    for put in 0..ROWS_AT_ONCE {
+                        match tuples.next() {
+                            Ok(Some(tuple)) => target.put(tuple),
+                            Ok(None) | Err(Damaged) => return put,
                         }
-                        let tuple = at.cast::<pg_sys::MinimalTupleData>().cast_mut();
-                        target.put(tuple);
-                        at = at.add(padded((*tuple).t_len as usize));
                     }
-                    at
+                    ROWS_AT_ONCE
                 });
+                rows += put;
                 shared::check_for_interrupts();
+                if put < ROWS_AT_ONCE {
+                    break;
+                }
             }
-            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-            self.slot = std::ptr::null_mut();
+            target.close();
         }
+        rows
     }
 
     /// Prepares for the first row of a run.
@@ -276,8 +281,11 @@ impl Sink {
     pub(super) unsafe fn begin(&mut self, query: pg_sys::TupleDesc) {
         // SAFETY: as the caller promises. The descriptor of the result lives as long as the statement.
         unsafe {
-            let columns = columns::columns(query);
-            self.slot = tuple::slot_for(self.descriptor);
+            let columns = memory::collect(columns::columns(query));
+            self.target = Some(Target::new(self.store, self.descriptor));
+            if self.content.is_some() {
+                self.slot = tuple::slot_for(self.descriptor);
+            }
             self.rows = 0;
             if self.stored.is_some() {
                 self.stored = stored::begin(&columns);
@@ -295,15 +303,17 @@ impl Sink {
         // SAFETY: as the caller promises. The closure has no value that needs to be dropped. The tuple lives until the caller
         // resets the memory.
         unsafe {
-            let (target, compares) = (self.target(), self.content.is_some());
+            let (target, compared) = (self.target, self.slot);
             let (tuple, print) = pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 let tuple = tuple::form_of(slot, query);
-                target.put(tuple);
-                if !compares {
+                if let Some(target) = target {
+                    target.put(tuple);
+                }
+                if compared.is_null() {
                     return (tuple, None);
                 }
-                ExecStoreMinimalTuple(tuple, target.slot, false);
-                (tuple, Some(tuple::fingerprint(target.slot)))
+                ExecStoreMinimalTuple(tuple, compared, false);
+                (tuple, Some(tuple::fingerprint(compared)))
             });
             if let (Some(content), Some(print)) = (&mut self.content, print) {
                 content.add(print);
@@ -330,19 +340,12 @@ impl Sink {
         if let Some(stored) = &mut self.stored {
             stored::finish(stored);
         }
-        // SAFETY: `begin` has made the slot.
-        unsafe {
-            pg_sys::ExecDropSingleTupleTableSlot(std::mem::replace(&mut self.slot, std::ptr::null_mut()));
+        self.target.take().into_iter().for_each(Target::close);
+        let slot = std::mem::replace(&mut self.slot, std::ptr::null_mut());
+        if !slot.is_null() {
+            // SAFETY: `begin` has made the slot.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
         }
-    }
-
-    /// Returns where the tuples of this run go.
-    ///
-    /// # Safety
-    /// The sink must have a descriptor.
-    unsafe fn target(&self) -> Target {
-        // SAFETY: the descriptor lives as long as the statement.
-        unsafe { Target::new(self.store, self.descriptor, self.slot) }
     }
 
     /// Returns the collected rows as a jsonb: an array with an object for each row.

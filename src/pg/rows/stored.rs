@@ -1,4 +1,4 @@
-//! The form in which rows are stored, and the memory that stored values are read into.
+//! The form in which rows are stored.
 //!
 //! Rows are stored as the server's *minimal tuples*, without pointers to out-of-line values, so nothing is parsed or converted
 //! when they are stored, nor when they are read.
@@ -6,15 +6,10 @@
 //! The stored form: [`Header`], then the type and the type modifier of each column as two 32-bit numbers, then padding to
 //! [`ALIGNMENT`], then the tuples, each padded to [`ALIGNMENT`]. The form belongs to one build of the server, as the region does.
 
-#![allow(unsafe_code)]
-
 use super::columns::{Column, fits};
-use crate::pg::memory;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use pg_cache_core::{Buffer, Meta};
 use pgrx::prelude::*;
-use std::ffi::c_void;
 use std::hash::Hasher;
 
 /// The alignment of stored tuples, and of the memory that they are read into.
@@ -67,44 +62,78 @@ pub fn finish(stored: &mut [u8]) {
     stored[at..at + size_of::<u32>()].copy_from_slice(&checksum.to_ne_bytes());
 }
 
-/// Stored rows, whose columns and checksum have been read.
+/// Stored rows, whose header and checksum have been read.
 #[derive(Debug)]
 pub struct Stored<'b> {
-    header: Header,
-    columns: Vec<Column>,
-    /// The bytes of the tuples.
-    pub tuples: &'b [u8],
+    /// The number of rows.
+    pub rows: u64,
+    /// The types and the type modifiers of the columns.
+    columns: &'b [[u8; 8]],
+    tuples: &'b [u8],
 }
 
 impl<'b> Stored<'b> {
     /// Reads the header and the columns of stored rows. Returns None if the bytes are damaged.
     pub fn open(bytes: &'b [u8]) -> Option<Self> {
         let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.first_chunk().copied());
-        let columns = u32::from_ne_bytes(word(0)?);
+        let (columns, found) = (u32::from_ne_bytes(word(0)?), u32::from_ne_bytes(word(4)?));
         let rows = u64::from_ne_bytes(*bytes.get(8..16)?.first_chunk()?);
-        if columns > pg_sys::MaxTupleAttributeNumber {
+        if columns > pg_sys::MaxTupleAttributeNumber || found != checksum(bytes) {
             return None;
         }
-        let mut found = Vec::new();
-        found.try_reserve(columns as usize).ok()?;
-        for at in 0..columns as usize {
-            let at = size_of::<Header>() + 8 * at;
-            found.push((u32::from_ne_bytes(word(at)?), i32::from_ne_bytes(word(at + 4)?)));
-        }
-        let header = Header { columns, checksum: u32::from_ne_bytes(word(4)?), rows };
-        let tuples = bytes.get(padded(size_of::<Header>() + 8 * columns as usize)..)?;
-        (header.checksum == checksum(bytes)).then_some(Self { header, columns: found, tuples })
+        let end = size_of::<Header>() + 8 * columns as usize;
+        let (columns, _) = bytes.get(size_of::<Header>()..end)?.as_chunks();
+        Some(Self { rows, columns, tuples: bytes.get(padded(end)..)? })
     }
 
     /// Returns whether the rows can be returned as rows with these columns.
-    pub fn fits(&self, expected: &[Column]) -> bool {
-        self.columns.len() == expected.len()
-            && expected.iter().zip(&self.columns).all(|(asked, found)| fits(*asked, *found))
+    pub fn fits(&self, mut expected: impl Iterator<Item = Column>) -> bool {
+        let mut found = self.columns.iter().map(|[a, b, c, d, modifier @ ..]| {
+            (u32::from_ne_bytes([*a, *b, *c, *d]), i32::from_ne_bytes(*modifier))
+        });
+        found.all(|found| expected.next().is_some_and(|asked| fits(asked, found)))
+            && expected.next().is_none()
     }
 
-    /// Returns the number of rows. Returns None if the bytes of the tuples are damaged.
-    pub fn rows(&self) -> Option<u64> {
-        tuples(self.tuples, self.columns.len()).filter(|count| *count == self.header.rows)
+    /// Returns the tuples.
+    pub fn tuples(&self) -> Tuples<'b> {
+        Tuples { rest: self.tuples, columns: self.columns.len() }
+    }
+}
+
+/// The tuples of stored rows. Each of them is checked before it is returned.
+#[derive(Debug)]
+pub struct Tuples<'b> {
+    rest: &'b [u8],
+    columns: usize,
+}
+
+/// The bytes of a tuple are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+impl Tuples<'_> {
+    /// Returns the next tuple, which is aligned if the bytes are, or None after the last one. Returns an error if the bytes do not
+    /// begin with a whole tuple with the right number of columns.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<*mut pg_sys::MinimalTupleData>, Damaged> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tuple = self.rest;
+        let length = self.length().ok_or(Damaged)?;
+        self.rest = tuple.get(padded(length)..).ok_or(Damaged)?;
+        Ok(Some(tuple.as_ptr().cast::<pg_sys::MinimalTupleData>().cast_mut()))
+    }
+
+    /// Returns the length of the next tuple, if the tuple begins as expected.
+    #[inline]
+    fn length(&self) -> Option<usize> {
+        let length = u32::from_ne_bytes(*self.rest.first_chunk()?) as usize;
+        let natts = std::mem::offset_of!(pg_sys::MinimalTupleData, t_infomask2);
+        let natts =
+            u16::from_ne_bytes(*self.rest.get(natts..)?.first_chunk()?) & pg_sys::HEAP_NATTS_MASK as u16;
+        (length >= TUPLE_BYTES_MIN && usize::from(natts) == self.columns).then_some(length)
     }
 }
 
@@ -115,68 +144,7 @@ fn checksum(bytes: &[u8]) -> u32 {
     hasher.finish() as u32
 }
 
-/// Returns the number of tuples in the bytes, if they are whole tuples with so many columns. None if they are damaged.
-fn tuples(bytes: &[u8], columns: usize) -> Option<u64> {
-    let (mut at, mut count) = (0, 0);
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
-        let natts = std::mem::offset_of!(pg_sys::MinimalTupleData, t_infomask2);
-        let natts = u16::from_ne_bytes(*rest.get(natts..)?.first_chunk()?) & pg_sys::HEAP_NATTS_MASK as u16;
-        if length < TUPLE_BYTES_MIN || padded(length) > rest.len() || usize::from(natts) != columns {
-            return None;
-        }
-        at += padded(length);
-        count += 1;
-    }
-    Some(count)
-}
-
 /// Returns the bytes that a tuple of this length takes.
 pub fn padded(length: usize) -> usize {
     length.next_multiple_of(ALIGNMENT)
-}
-
-/// Memory of the statement for the bytes of a stored value, aligned for tuples.
-#[derive(Debug)]
-pub struct Room {
-    start: *mut c_void,
-    length: usize,
-    is_short: bool,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { start: std::ptr::null_mut(), length: 0, is_short: false }
-    }
-}
-
-impl Room {
-    /// Returns the bytes of the value.
-    pub fn bytes(&self) -> &[u8] {
-        match self.start.is_null() {
-            true => &[],
-            // SAFETY: `length` bytes, which are zeroed when they are allocated. Only this value refers to them.
-            false => unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) },
-        }
-    }
-}
-
-impl Buffer for Room {
-    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
-        if self.start.is_null() || self.length != meta.value_len {
-            self.start = memory::try_cleared(meta.value_len.max(1));
-            self.length = meta.value_len;
-            self.is_short = self.start.is_null();
-        }
-        match self.start.is_null() {
-            true => &mut [],
-            // SAFETY: as in `bytes`.
-            false => unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) },
-        }
-    }
-
-    fn was_allocated(&self) -> bool {
-        !self.is_short
-    }
 }
