@@ -4,6 +4,7 @@ use super::last_key::LastKey;
 use super::text::{self, Lexing, Text};
 use crate::pg::environment;
 use crate::pg::memory::{self, OutOfMemory};
+use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ pub struct Known {
 /// The facts about texts, by the bytes of the text.
 #[derive(Debug, Default)]
 struct Texts {
-    known: HashMap<Vec<u8>, Rc<Known>>,
+    known: HashMap<Vec<u8>, Rc<Known>, RandomState>,
     /// The estimated memory of `known`, in bytes.
     bytes: usize,
 }

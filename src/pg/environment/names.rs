@@ -9,12 +9,19 @@ use crate::pg::memory;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int};
 
+unsafe extern "C" {
+    // Called without pgrx's guard: they raise no errors, and run with every hit.
+    fn GetDatabaseEncoding() -> c_int;
+    fn GetTempNamespaceState(schema: *mut pg_sys::Oid, toast: *mut pg_sys::Oid);
+}
+
 /// Returns what the division of a query's text into tokens depends on: whether `standard_conforming_strings` is on, and whether the
 /// database's encoding is UTF-8.
 pub fn lexing() -> (bool, bool) {
+    check_thread();
     // SAFETY: reads variables of the server.
     unsafe {
-        let is_utf8 = pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as c_int;
+        let is_utf8 = GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as c_int;
         (pg_sys::standard_conforming_strings, is_utf8)
     }
 }
@@ -107,8 +114,9 @@ pub fn in_temporary_schema<'n>(mut names: impl Iterator<Item = &'n [u8]>) -> boo
 
 fn temporary_schema() -> pg_sys::Oid {
     let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    check_thread();
     // SAFETY: copies two variables of the server.
-    unsafe { pg_sys::GetTempNamespaceState(&raw mut schema, &raw mut toast) };
+    unsafe { GetTempNamespaceState(&raw mut schema, &raw mut toast) };
     schema
 }
 

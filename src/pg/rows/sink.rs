@@ -26,6 +26,8 @@ use std::ffi::{CStr, c_int};
 /// The destination of rows: the result, and the bytes to store.
 #[derive(Debug)]
 pub struct Sink {
+    /// The call of the set-returning function whose result this is.
+    call: Option<Call>,
     /// The result. Null if there is none, or before [`require`](Self::require) has made it.
     store: *mut pg_sys::Tuplestorestate,
     /// The descriptor of the result's rows. Null before [`require`](Self::require) has taken that of the query.
@@ -52,6 +54,9 @@ pub struct Sink {
     content: Option<Multiset>,
 }
 
+/// Stored rows of at least so many bytes are put into a store for many rows.
+const MANY_ROWS_BYTES: usize = 64 << 10;
+
 /// What [`Sink::replay`] did with stored rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
@@ -72,7 +77,7 @@ impl Sink {
                 .hint("Use SELECT * FROM cache_query(...) AS (column_name type, ...).")
                 .raise();
         };
-        Self::of(store, descriptor)
+        Self { call: Some(call), ..Self::of(store, descriptor) }
     }
 
     /// Makes a sink whose result has the columns of the query. It is also used to learn about the columns of a query that does not
@@ -83,6 +88,7 @@ impl Sink {
 
     fn of(store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Self {
         Self {
+            call: None,
             store,
             descriptor,
             target: None,
@@ -201,6 +207,10 @@ impl Sink {
         let Some(stored) = Stored::open(room.bytes()) else { return Replayed::Damaged };
         if !stored.fits(self.expected()) {
             return Replayed::OtherColumns;
+        }
+        let call = self.call.filter(|_| room.bytes().len() >= MANY_ROWS_BYTES);
+        if let Some(store) = call.and_then(Call::store_for_many_rows) {
+            self.store = store;
         }
         // SAFETY: `Stored` has compared the columns with those of the descriptor, and checks each tuple. The memory is aligned for
         // tuples.
