@@ -19,7 +19,8 @@ pub struct Call(pg_sys::FunctionCallInfo);
 
 impl Call {
     /// Makes the store for the rows that the function returns. Returns the store, and the descriptor of the rows. Both live as long
-    /// as the statement. The rows must have the columns of the descriptor, because the server does not check them. Returns None if the function is called where it cannot return rows.
+    /// as the statement. The rows must have the columns of the descriptor, because the server does not check them. Returns None if
+    /// the function is called where it cannot return rows.
     pub(super) fn store_for_rows(self) -> Option<(*mut pg_sys::Tuplestorestate, pg_sys::TupleDesc)> {
         // SAFETY: pgrx passes the call of the function that is running. The store must be in the memory of the caller's statement.
         // The result gets no descriptor of its own, so the server does not compare that with the expected one.

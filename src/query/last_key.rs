@@ -1,5 +1,5 @@
-//! Remembers the key that a session has computed last for the text of a query, because a SHA-256 hash takes longer than the rest of
-//! the search for a small result.
+//! Remembers the key that a session has computed last for the text of a query. Without SHA-256 instructions of the processor, the
+//! hash takes longer than the rest of the search for a small result.
 
 use crate::pg::memory;
 use crate::pg::reader::Reader;
@@ -11,7 +11,7 @@ use std::cell::RefCell;
 pub(super) type Hash = [u8; 32];
 
 /// The most bytes of arguments that are remembered.
-const ARGUMENTS_BYTES_MAX: usize = 256;
+const ARGUMENTS_BYTES_MAX: usize = 128;
 
 /// Everything that a key is computed from besides the text, for a call without `depends`.
 pub(super) struct Inputs<'a> {

@@ -32,7 +32,7 @@ const TEXTS_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of a text that is remembered.
 const TEXT_BYTES_MAX: usize = TEXTS_BYTES_MAX / 16;
 /// The estimated memory of one text besides its bytes, in bytes. It includes the last key and its arguments.
-const OVERHEAD_BYTES: usize = 1024;
+const OVERHEAD_BYTES: usize = 768;
 
 thread_local! {
     static TEXTS: RefCell<Texts> = RefCell::default();

@@ -1,5 +1,5 @@
-//! The memory that stored values are read into. A session keeps the memory of its last reads, because for a large value, memory that
-//! is new to the process takes longer than reading the value: the system clears each page when the process first uses it.
+//! The memory that stored values are read into. A session keeps the memory of its last reads: the system clears each page of new
+//! memory when the process first uses it, which takes longer than reading a large value.
 
 #![allow(unsafe_code)]
 

@@ -49,6 +49,53 @@ fn ten_thousand_rows_of_ten_columns_are_a_hit() {
     assert_right(&mut other, query, columns, Expect::Hit);
 }
 
+/// A hit whose row type has dropped columns returns nulls for them, and other hits of the session are not disturbed by it.
+#[test]
+fn hits_skip_the_dropped_columns_of_the_row_type() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE fitted (a int, gone text, b text, gone_too int, c int);
+         ALTER TABLE fitted DROP COLUMN gone, DROP COLUMN gone_too, ADD COLUMN d text;
+         INSERT INTO fitted SELECT i, CASE WHEN i % 2 = 0 THEN 'row ' || i END, -i, md5(i::text) FROM generate_series(1, 3000) AS i",
+    );
+    for rows in [0, 1, 30, 3000] {
+        let query = format!("SELECT * FROM fitted WHERE a <= {rows} ORDER BY a");
+        let direct = answer(&mut session, &query);
+        let statement = format!("SELECT * FROM cache_query(NULL::fitted, $${query}$$)");
+        wait_until(&format!("{rows} rows to be a hit"), || {
+            assert_eq!(answer(&mut session, &statement), direct, "{rows} rows");
+            Expect::Hit.fits(&text(&mut session, "SELECT cache_status()"))
+        });
+        assert_right(&mut session, &query, "a int, b text, c int, d text", Expect::Hit);
+    }
+}
+
+/// A statement that gets a large hit many times keeps the memory of one, and returns all rows of each.
+#[test]
+fn large_hits_of_one_statement_use_the_same_memory() {
+    let database = Database::create();
+    let mut session = database.connect();
+    // Spaces at the end do not change the query. They make the server call the function for each number.
+    run(&mut session, "CREATE TABLE wide AS SELECT i, md5(i::text) AS v FROM generate_series(1, 3000) AS i");
+    fill(&mut session, "SELECT * FROM wide", "i int, v text");
+    run(
+        &mut session,
+        "BEGIN; DECLARE many NO SCROLL CURSOR FOR SELECT n, hit.* FROM generate_series(1, 40) AS n,
+             LATERAL (SELECT count(*), sum(i), min(v) FROM cache_query('SELECT * FROM wide' || repeat(' ', n)) AS q(i int, v text)) AS hit",
+    );
+    let hits = answer(&mut session, "FETCH 30 FROM many").expect("they are hits");
+    let direct = answer(&mut session, "SELECT count(*), sum(i), min(v) FROM wide").expect("it is read");
+    assert_eq!(hits.len(), 30);
+    assert!(hits.iter().all(|row| row[1..] == direct[0]), "{hits:?}");
+    assert_eq!(text(&mut session, "SELECT cache_status()"), "hot");
+    let most =
+        text(&mut session, "SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'pg_cache rows'");
+    assert!(["0", "1"].contains(&most.as_str()), "{most} contexts");
+    run(&mut session, "COMMIT");
+}
+
 /// A result that is too large to store streams through: the backend's memory stays within its limit, and the caller gets all rows.
 #[test]
 fn a_million_rows_stream_through_and_are_not_stored() {
