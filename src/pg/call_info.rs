@@ -40,8 +40,8 @@ impl Call {
         if cfg!(not(any(feature = "pg15", feature = "pg16"))) {
             return None;
         }
-        // SAFETY: as above. The memory lives as long as the call's information, which has its address for the next call. By then, the
-        // server has ended the store of this call.
+        // SAFETY: as above. The memory lives as long as the call's information, which keeps its address for the next call. Before
+        // that call, the server ends the store of this one.
         unsafe {
             let (result, info) = ((*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>(), (*self.0).flinfo);
             if (*info).fn_extra.is_null() {
