@@ -40,6 +40,7 @@ mod scanner;
 mod seen;
 mod soundness;
 mod spaces;
+mod table_changes;
 mod table_faults;
 mod table_workers;
 mod tables;

@@ -1,5 +1,5 @@
-//! Tests of restarts. After a clean restart with the same settings and the same data directory, the cache is as it was. After any
-//! other start it is empty, and no read fails.
+//! Tests of restarts. After a clean restart with the same settings and the same data directory, the cache is as it was: values in
+//! memory, and values that are only in tables. After any other start both places are empty, and no read fails.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};
@@ -14,9 +14,14 @@ use twox_hash::XxHash3_64;
 /// The name of the file with the saved cache, in the data directory.
 const FILE: &str = "pg_cache.region";
 
-/// A small cache, so that it is saved quickly.
+/// A small cache, so that it is saved quickly, with a table tier.
 fn conf() -> Conf {
-    Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
+    with_small_tables(Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536"))
+}
+
+/// Adds a small table tier to the settings of a server.
+fn with_small_tables(conf: Conf) -> Conf {
+    conf.set("pg_cache.table_size", "8MB")
 }
 
 /// Returns the path of the file with the saved cache.
@@ -85,21 +90,61 @@ fn kill_postmaster(cluster: &Cluster) {
     });
 }
 
-/// Starts a cluster with the table `t` and the values that [`fill`] stores.
+/// Starts a cluster with the table `t`, a space whose values are only in tables, a space whose values are never in tables, and the
+/// values that [`fill`] stores.
 fn filled(conf: &Conf) -> Cluster {
     let cluster = cluster(conf);
     let mut session = cluster.connect("postgres");
-    session.batch_execute("CREATE TABLE t (v int); INSERT INTO t VALUES (0)").expect("a table");
+    session
+        .batch_execute(
+            "CREATE TABLE t (v int); INSERT INTO t VALUES (0);
+             SELECT cache_create_space('saved', tiers => 'table'), cache_create_space('unsaved', tiers => 'hot')",
+        )
+        .expect("a table and two spaces");
     fill(&cluster);
     cluster
 }
 
-/// Stores a plain value, and the sum of the table `t`.
+/// Stores a plain value, and the sum of the table `t`, in memory and in tables. Two values that were in tables are made invalid
+/// afterwards, so no reader may get them again.
 fn fill(cluster: &Cluster) {
     let mut session = cluster.connect("postgres");
     assert!(set(&mut session, "k", "v"));
     assert_eq!(fetched(&mut session), truth(&mut session));
     assert_eq!(get(&mut session, "k"), some("v"));
+    session
+        .batch_execute(
+            "SELECT cache_set_text('kept', 'v', space => 'saved'), cache_set_text('deleted', 'v', space => 'saved'),
+                    cache_set_text('tagged', 'v', space => 'saved', tags => '{gone}')",
+        )
+        .expect("values");
+    for read in
+        [GET_KEPT, "cache_get_text('deleted', 'saved')", "cache_get_text('tagged', 'saved')", FETCH_SAVED]
+    {
+        wait_until("a value to be in a table", || is_from_table(&mut session, read));
+    }
+    session
+        .batch_execute("SELECT cache_delete('deleted', 'saved'), cache_invalidate_tag('gone')")
+        .expect("two values are invalid");
+    assert_invalid(&mut session, "before a restart");
+}
+
+/// Reads the plain value that is only in a table.
+const GET_KEPT: &str = "cache_get_text('kept', 'saved')";
+/// Reads the sum of the table `t` through the cache. The result is only in a table.
+const FETCH_SAVED: &str = "cache_fetch('sum', 'SELECT sum(v) FROM t', space => 'saved')";
+
+/// Returns whether a read gets its value from a table.
+fn is_from_table(session: &mut Client, read: &str) -> bool {
+    text(session, read).is_some() && text(session, "cache_status()") == some("hit: table")
+}
+
+/// Asserts that no reader gets the values in tables that were made invalid. `why` names the case if an assertion fails.
+fn assert_invalid(session: &mut Client, why: &str) {
+    for key in ["deleted", "tagged"] {
+        let found = text(session, &format!("cache_get_text('{key}', 'saved')"));
+        assert_eq!(found, None, "{why}: {key}");
+    }
 }
 
 /// Returns the sum of the table `t`, from the table itself.
@@ -112,12 +157,15 @@ fn fetched(session: &mut Client) -> Option<String> {
     text(session, "cache_fetch('sum', 'SELECT sum(v) FROM t')")
 }
 
-/// Asserts that the plain value of [`fill`] is a miss, that results are current, and that no file of a saved cache is left. Then
+/// Asserts that the plain values of [`fill`] are misses, that results are current, and that no file of a saved cache is left. Then
 /// fills the cache again, which must work. `why` names the case if an assertion fails.
 fn assert_empty(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), None, "{why}");
+    assert_eq!(text(&mut session, GET_KEPT), None, "{why}: the rows of an earlier cache are values");
+    assert_invalid(&mut session, why);
     assert_eq!(fetched(&mut session), truth(&mut session), "{why}");
+    assert_eq!(text(&mut session, FETCH_SAVED), truth(&mut session), "{why}");
     assert_eq!(findings(&mut session), Vec::<String>::new(), "{why}");
     for name in [FILE, "pg_cache.region.tmp"] {
         assert!(!cluster.data().join(name).exists(), "{why}: {name} is left");
@@ -126,12 +174,21 @@ fn assert_empty(cluster: &Cluster, why: &str) {
     fill(cluster);
 }
 
-/// Asserts that both values of [`fill`] are hits, and that results are current. `why` names the case if an assertion fails.
+/// Asserts that the values of [`fill`] are hits in their places, that the invalid ones are misses, and that results are current.
+/// `why` names the case if an assertion fails.
 fn assert_warm(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), some("v"), "{why}\n{}", cluster.log());
     assert_eq!(text(&mut session, "cache_exists('sum')"), some("true"), "{why}");
     assert_eq!(fetched(&mut session), truth(&mut session), "{why}");
+    // A worker may just copy the values to another table and empty this one. Until it has done so, a read is a miss. A fetch would
+    // store the result again, so its place counts only if the result was there before.
+    wait_until("the value in a table", || is_from_table(&mut session, GET_KEPT));
+    wait_until("the result in a table", || {
+        text(&mut session, "cache_exists('sum', 'saved')") == some("true")
+    });
+    assert_eq!(text(&mut session, FETCH_SAVED), truth(&mut session), "{why}");
+    assert_invalid(&mut session, why);
     assert_eq!(findings(&mut session), Vec::<String>::new(), "{why}");
 }
 
@@ -462,12 +519,14 @@ fn a_server_that_is_killed_while_it_saves_starts_with_an_empty_cache() {
     if !is_long() {
         return;
     }
-    let cluster = filled(
-        &Conf::preloaded().set("pg_cache.hot_size", "256MB").set("pg_cache.max_transaction_size", "1GB"),
-    );
+    // The large values are in memory only: they would fill the tables.
+    let conf =
+        Conf::preloaded().set("pg_cache.hot_size", "256MB").set("pg_cache.max_transaction_size", "1GB");
+    let cluster = filled(&with_small_tables(conf));
     let mut was_caught = false;
     for _ in 0..5 {
-        let many = "SELECT cache_set_text('k' || i, repeat('x', 100000)) FROM generate_series(1, 2000) AS i";
+        let many = "SELECT cache_set_text('k' || i, repeat('x', 100000), space => 'unsaved')
+                    FROM generate_series(1, 2000) AS i";
         cluster.connect("postgres").batch_execute(many).expect("values");
         let pid = postmaster(&cluster);
         run(system(&cluster, "kill").args(["-INT", &pid.to_string()]));
