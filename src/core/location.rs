@@ -7,8 +7,9 @@ const POSITION_BITS: u32 = 33;
 /// The number of bits of a location.
 pub(crate) const LOCATION_BITS: u32 = SEGMENT_BITS + POSITION_BITS;
 
-/// The number of segments that locations can name.
-pub const SEGMENTS_MAX: u16 = 1 << SEGMENT_BITS;
+/// The number of segments that locations can name. Each has a record in the region. The models of loom watch each word of the
+/// region, so they have few.
+pub const SEGMENTS_MAX: u16 = if cfg!(loom) { 2 } else { 1 << SEGMENT_BITS };
 
 /// The place where a value is saved: a position in a segment. The *saver*, the code outside of the core that writes the copies,
 /// decides what segments and positions are. The position is never 0, so a location is never 0, which marks an empty place in the

@@ -437,14 +437,23 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, SqlState> {
 
 /// Ends the transaction in which an error was raised, and logs the error.
 fn recover(report: &ErrorReportWithLevel) -> SqlState {
-    // SAFETY: follows the server's own workers. The error is no longer on the server's stack of errors. The abort releases all
-    // locks, pins and memory, and leaves the worker outside of a transaction.
-    unsafe { pg_sys::AbortOutOfAnyTransaction() };
+    // A cancellation was meant for what has just failed. Reporting an error handles interrupts, so another cancellation would raise
+    // an error here, where nothing catches it, and end the worker.
+    // SAFETY: follows the server's own sessions and workers. The error is no longer on the server's stack of errors. The abort
+    // releases all locks, pins and memory, and leaves the worker outside of a transaction. No error can be raised before interrupts
+    // are handled again, and an error would reset the count.
+    unsafe {
+        pg_sys::InterruptHoldoffCount += 1;
+        pg_sys::QueryCancelPending = 0;
+        pg_sys::AbortOutOfAnyTransaction();
+    }
     let mut logged = ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_cache");
     if let Some(detail) = report.detail() {
         logged = logged.set_detail(detail.to_owned());
     }
     logged.report(PgLogLevel::LOG);
+    // SAFETY: as above.
+    unsafe { pg_sys::InterruptHoldoffCount -= 1 };
     SqlState(report.sql_error_code() as u32)
 }
 

@@ -148,7 +148,7 @@ fn no_reader_gets_an_older_version_while_tables_are_emptied() {
     save(&mut session, "asked", "value");
     let committed: Vec<AtomicI64> = (0..HOT).map(|_| AtomicI64::new(0)).collect();
     let (over, from_tables) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut lost, mut asked, mut emptied) = (0, 0, 0);
+    let (mut lost, mut asked, mut emptied) = (0_i64, 0, 0_i64);
     std::thread::scope(|scope| {
         let (cluster, committed, over, from_tables) = (&cluster, &committed, &over, &from_tables);
         let _over = Over(over);
@@ -379,7 +379,8 @@ fn a_cancelled_worker_goes_on() {
         session.batch_execute(&set).expect("values are set");
         key += 20;
         for _ in 0..20 {
-            one::<bool>(&mut session, &format!("SELECT pg_cancel_backend({process})"));
+            let cancel = format!("SELECT pg_cancel_backend({process})");
+            assert!(one::<bool>(&mut session, &cancel), "the worker has ended: {}", cluster.log());
         }
         one(&mut session, "SELECT EXISTS (SELECT FROM cache_workers WHERE error = '57014')")
     });

@@ -4,7 +4,7 @@
 //! last seven stores to its word that no fence, acquire or lock rules out. So these models test the memory orderings of versions
 //! and zones in `tier/shard.rs`, on the code that runs in production, not on a copy of it.
 //!
-//! `world.rs` has the parts that the models share, and `journal.rs` the models of the journal.
+//! `world.rs` has the parts that the models share, `journal.rs` the models of the journal, and `saving.rs` those of saved values.
 //!
 //! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does.
 //!
@@ -18,6 +18,7 @@
 #![cfg(loom)]
 
 mod journal;
+mod saving;
 mod world;
 
 use loom::sync::atomic::Ordering::SeqCst;

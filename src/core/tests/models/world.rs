@@ -107,6 +107,11 @@ impl Image {
         Self::with(Sizes { reserved_fences: 2, patterns: 1, ..SIZES }, prepare)
     }
 
+    /// Returns a prepared tier with a directory of one set of locations.
+    pub fn with_directory(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(Sizes { locations: 8, ..SIZES }, prepare)
+    }
+
     /// Returns a prepared tier of these sizes. The region has additional memory for everything that is larger than in [`SIZES`].
     fn with(sizes: Sizes, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
         let bytes = LoomTier::bytes_beside_entries(sizes) - LoomTier::bytes_beside_entries(SIZES);
