@@ -11,6 +11,13 @@
 \echo
 \dx pg_cache
 
+SELECT cache_exists('left by the tour') AS was_here \gset
+\if :was_here
+\echo '-- An earlier tour left a value. It survives make stop, because the server saves its cache when it stops:'
+\echo
+SELECT cache_get_text('left by the tour') AS left_by_the_tour, pg_postmaster_start_time()::timestamptz(0) AS server_started;
+\endif
+
 \echo '-- The tour uses this sample shop:'
 \echo
 SELECT (SELECT count(*) FROM customers) AS customers, (SELECT count(*) FROM products) AS products,
@@ -257,3 +264,7 @@ SELECT * FROM cache_advise(3);
 \x off
 \pset format aligned
 \endif
+
+\echo '-- The last value stays for a day, also over make stop and the next make run:'
+\echo
+SELECT cache_set_text('left by the tour', to_char(now(), '"tour of" HH24:MI:SS'), '1 day') AS stored;

@@ -2,7 +2,7 @@
 //! and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`. It
 //! does not see the fixed texts, and the texts that are given to `status::about`.
 
-use pg_cache_testbed::{Cluster, Conf, Database, Server};
+use pg_cache_testbed::{Cluster, Conf, Database, Server, Stop};
 use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
@@ -158,8 +158,9 @@ fn small_shop() -> String {
     shop.replace("50000", "500").replace("600000", "6000")
 }
 
-/// The tour of `make run` must play to its end in psql, also a second time on the same database. At its end, the worker has renewed
-/// the result of the tour's warmer after the refresh.
+/// The tour of `make run` must play to its end in psql, also a second time on the same database, after a restart of the server. The
+/// second tour shows the value that the first one has left. When the tour shows the warmer, the worker has renewed its result after
+/// the refresh.
 #[test]
 fn the_tour_plays_twice() {
     // The tour uses all of the database, and one more session for each of its parallel calls.
@@ -189,6 +190,11 @@ fn the_tour_plays_twice() {
         }
         let advice = shown.split("Which queries are worth caching").nth(1).unwrap_or_default();
         assert_eq!(advice.contains("\nadvice "), counts_statements, "{play}: {advice}");
+        assert_eq!(shown.contains("\n tour of "), play == 2, "{play}: the value of an earlier tour: {shown}");
+        if play == 1 {
+            cluster.stop(Stop::Fast);
+            cluster.resume();
+        }
     }
 }
 

@@ -609,3 +609,61 @@ fn a_clean_restart_keeps_the_cache_as_it_was() {
     }
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
+
+/// An hour after a table was begun, its values in use are copied to another table, and its rows leave the disk. To make the hour
+/// pass, the saved cache says that it was saved two hours ago, in an earlier run of the machine.
+#[test]
+fn a_table_is_emptied_after_an_hour_and_keeps_its_values() {
+    // The worker looks at its tables twice per second.
+    let cluster = cluster(&conf().set("pg_cache.sweep_interval", "500ms"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_create_space('saved', tiers => 'table')").expect("a space");
+    // Each table has an eighth of 8 MB, so these values of 20 kB begin a third one.
+    const VALUES: i32 = 120;
+    let is_saved = |session: &mut Client, key: i32| {
+        is_from_table(session, &format!("cache_get_text('k{key}', 'saved')"))
+    };
+    for from in (0..VALUES).step_by(20) {
+        let set = format!(
+            "SELECT cache_set_text('k' || i, repeat('v', 20000) || i, '1 day', space => 'saved')
+             FROM generate_series({from}, {from} + 19) AS i"
+        );
+        session.batch_execute(&set).expect("values are set");
+        (from..from + 20).for_each(|key| wait_until("the value to be saved", || is_saved(&mut session, key)));
+    }
+    let tables =
+        "SELECT count(*) FROM pg_class WHERE relname LIKE 'segment\\_%' AND pg_relation_size(oid) > 0";
+    let begun: i64 = session.query_one(tables, &[]).expect("a catalog").get(0);
+    assert!(begun >= 3, "{begun} tables");
+    drop(session);
+    // Within the hour, nothing happens.
+    let mut session = restart(&cluster);
+    let worker = "FROM cache_workers WHERE kind = 'worker' AND database = 'postgres'";
+    wait_until("some looks of the worker", || {
+        text(&mut session, &format!("SELECT count(*) {worker} AND last_step > started + interval '2 s'"))
+            == some("1")
+    });
+    assert_eq!(
+        text(&mut session, &format!("SELECT freed {worker}")),
+        some("0"),
+        "a table is emptied within the hour"
+    );
+    drop(session);
+    cluster.stop(Stop::Fast);
+    change_header(&cluster, |header| {
+        header[22] -= 2 * 60 * 60 * 1000;
+        header[23] ^= 1;
+    });
+    cluster.resume();
+    let mut session = cluster.connect("postgres");
+    // All are due except the one that is being filled. An emptied table may be used again at once.
+    wait_until("the old tables to be emptied", || {
+        text(&mut session, &format!("SELECT coalesce(max(freed), 0) >= {begun} - 1 {worker}")) == some("true")
+    });
+    for key in 0..VALUES {
+        let get = format!("cache_get_text('k{key}', 'saved')");
+        wait_until("the value to be copied", || is_from_table(&mut session, &get));
+        assert_eq!(text(&mut session, &get), Some("v".repeat(20_000) + &key.to_string()));
+    }
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}

@@ -8,23 +8,80 @@
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Counter, FlightRequest, Glob, Host, Key, Kind, NewValue, Quota, Region, RelationFence,
-    Reservation, ReserveOptions, Sizes, StaleOk, Stamp, Tier,
+    Acquired, Batch, Counter, FlightRequest, Glob, Host, Key, Kind, Location, NewValue, Quota, Region,
+    RelationFence, Reservation, ReserveOptions, Sizes, StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The sizes of the tier that [`lived_in`] makes.
 pub const LIVED_IN: Sizes = Sizes { patterns: 2, ..SIZES };
 
+/// The same sizes with a directory.
+const SAVING: Sizes = Sizes { locations: 32, ..LIVED_IN };
+
+/// The size of the memory for a tier with [`SAVING`]. The records of all segments take 32 kB of it.
+const SAVING_BYTES: usize = 84 * 1024;
+
 /// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory and no journal.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
-    let tier = Tier::format(Region::of_words(memory), LIVED_IN, host, 0).expect("it fits");
+    lived_in_with(LIVED_IN, memory, host)
+}
+
+/// Does the same with a tier of these sizes. It must have no journal.
+fn lived_in_with<'m>(sizes: Sizes, memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
+    let tier = Tier::format(Region::of_words(memory), sizes, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
 
-/// Calls most operations of a tier on 40 keys, but none that needs a directory or a journal. The answers do not matter here. Each
-/// call must return. Another `salt` gives the same keys other hashes.
+/// Saves some entries of each shard at new locations in a segment, as a saver does. With `leave`, they leave the memory. The rows
+/// themselves are nowhere.
+fn save<H: Host>(tier: &Tier<'_, H>, segment: u16, leave: bool) {
+    let mut batch = Batch::with_room(8).expect("there is memory");
+    for shard in 0..tier.shards() {
+        match leave {
+            true => tier.mark_oldest(shard, 1, true, |_| true, &mut batch),
+            false => {
+                let bucket = u64::from(shard) * tier.buckets_total() / u64::from(tier.shards());
+                tier.mark_bucket(bucket, 1, |_| true, &mut batch);
+            }
+        }
+        for (position, marked) in (1..).zip(batch.marked()) {
+            let mut key = vec![0; marked.key_len()];
+            let mut fences = vec![tier.fences().tag(0); marked.dependency_count()];
+            let (mut note, mut value) = (vec![0; marked.note_len()], vec![0; marked.meta().value_len]);
+            tier.read_marked(marked, &mut key, &mut fences, &mut note, &mut value);
+            let location =
+                Location::new(segment, u64::from(shard) << 8 | position).expect("a legal location");
+            tier.locate(marked, location, leave);
+        }
+    }
+}
+
+/// Does with the location of a key what readers and the saver do, if there is one: `how` chooses what.
+fn use_location<H: Host>(tier: &Tier<'_, H>, key: &Key<'_>, how: u8) {
+    let Some(found) = tier.location(key) else { return };
+    let content = [how; 40];
+    let new = value(&content, &[]);
+    match how % 4 {
+        0 => tier.note_asked(key, found),
+        1 => {
+            if let Ok(reserved) = tier.reserve(key, &new, Default::default()) {
+                tier.promote(key, reserved, found, 1);
+            }
+        }
+        2 => {
+            let to = Location::new(2, u64::from(how) + 1).expect("a legal location");
+            tier.move_location(key, found, to);
+        }
+        _ => {
+            tier.forget_location(key, found);
+        }
+    }
+}
+
+/// Calls most operations of a tier on 40 keys, but none that needs a journal. Without a directory, those that need one do nothing.
+/// The answers do not matter here. Each call must return. Another `salt` gives the same keys other hashes.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
     for number in 0..40u64 {
@@ -76,6 +133,10 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         if number % 4 == 0 {
             tier.remove(&key);
         }
+        if number % 10 == 0 {
+            save(tier, 1, number % 20 == 0);
+        }
+        use_location(tier, &key, number as u8);
         tier.fences().raise(tag);
         if number % 2 == 0 {
             tier.fences().lower(tag)
@@ -92,6 +153,13 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     while tier.inspect(bucket).expect("there is memory").is_some() {
         bucket += 1;
     }
+    let mut located = 0;
+    for shard in 0..tier.shards() {
+        tier.each_location(shard, |location, was_asked| {
+            located += usize::from(was_asked || location.segment() > 0)
+        });
+    }
+    tier.forget_segment((located % 3) as u16);
     tier.usage();
     tier.in_flight().expect("there is memory");
     tier.disown_leases_of(1);
@@ -209,6 +277,20 @@ pub enum Blow {
     /// Reads the statistics, resets them, and ends the leases of a session.
     Look,
     Check,
+    /// Saves the oldest entries, or those of one bucket, in a segment.
+    Save {
+        segment: u8,
+        leave: bool,
+    },
+    /// Does something with the location of a key.
+    UseLocation {
+        key: u8,
+        how: u8,
+    },
+    /// Forgets all locations in a segment.
+    ForgetSegment {
+        segment: u8,
+    },
     /// Another process attaches to the region, if its header still allows that.
     Reattach,
 }
@@ -220,10 +302,10 @@ const LOCKS_PER_STEP: u32 = 50_000;
 /// Runs the first 200 steps that the bytes encode, on a region of its own, and then checks and uses the damaged tier. With any
 /// content of the memory, each step must end, and none may crash.
 pub fn endure(bytes: &[u8]) {
-    let memory = memory(48 * 1024);
+    let memory = memory(SAVING_BYTES);
     let host = TestHost::default();
     host.now.set(1);
-    let mut tier = lived_in(&memory, &host);
+    let mut tier = lived_in_with(SAVING, &memory, &host);
     let mut begun = Vec::new();
     let mut bytes = Unstructured::new(bytes);
     for _ in 0..200 {
@@ -358,6 +440,11 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         }
         Blow::Check => {
             tier.check();
+        }
+        Blow::Save { segment, leave } => save(tier, u16::from(segment % 4), leave),
+        Blow::UseLocation { key, how } => with_key(tier, key, |key| use_location(tier, key, how)),
+        Blow::ForgetSegment { segment } => {
+            tier.forget_segment(u16::from(segment % 4));
         }
         Blow::PublishOrCancel { .. } | Blow::Reattach => {}
     }
