@@ -50,8 +50,14 @@ pub fn findings() -> Vec<Finding> {
     match cache_off() {
         Some(off) => vec![off],
         None => {
-            let tier =
-                [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
+            let tier = [
+                shards_off(),
+                launcher_missing(),
+                workers_missing(),
+                directory_missing(),
+                tables_missing(),
+                table_size_small(),
+            ];
             let outside = [
                 bad_channel(),
                 redis_missing(),
@@ -151,6 +157,18 @@ fn workers_missing() -> Option<Finding> {
         finding: "values are not saved in tables because no worker can be started",
         detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),
         command: more_workers(),
+    })
+}
+
+/// Returns the finding that no value can be saved because shared memory has no room for the locations of values.
+fn directory_missing() -> Option<Finding> {
+    let tier = shared::tier().filter(|_| settings::table_bytes() > 0)?;
+    (!tier.has_directory()).then(|| Finding {
+        severity: "warning",
+        finding: "values are not saved in tables because pg_cache.table_entries is 0",
+        detail: "It is the number of saved values that can be found. A change takes a restart of the server."
+            .to_owned(),
+        command: "ALTER SYSTEM RESET pg_cache.table_entries;".to_owned(),
     })
 }
 

@@ -244,3 +244,31 @@ fn the_documented_replacements_for_commands_of_other_caches_work() {
     }
     assert!(tried > 10, "the rows were found");
 }
+
+/// The page about the table tier shows the definition of the tables. Their columns, and the option behind them, must be the real
+/// ones.
+#[test]
+fn the_documented_table_is_the_real_one() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let page = page("docs/tables.md");
+    let definition =
+        page.split("CREATE UNLOGGED TABLE pgcache.segment_1 (\n").nth(1).expect("the definition");
+    let (columns, rest) = definition.split_once("\n) ").expect("its end");
+    let documented: Vec<String> = columns
+        .lines()
+        .map(|line| {
+            let words = line.split("--").next().unwrap_or_default().split_whitespace();
+            words.collect::<Vec<_>>().join(" ").trim_end_matches(',').to_owned()
+        })
+        .collect();
+    let real = "SELECT array_agg(attname || ' ' || typname || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END ORDER BY attnum)
+                  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = atttypid
+                 WHERE attrelid = 'pgcache.segment_1'::regclass AND attnum > 0";
+    let real: Vec<String> = session.query_one(real, &[]).expect("a catalog").get(0);
+    assert_eq!(documented, real);
+    let options = "SELECT relpersistence = 'u' AND reloptions = '{autovacuum_enabled=false}'
+                     FROM pg_class WHERE oid = 'pgcache.segment_1'::regclass";
+    assert!(session.query_one(options, &[]).expect("a catalog").get::<_, bool>(0));
+    assert!(rest.starts_with("WITH (autovacuum_enabled = false);"), "{rest}");
+}

@@ -402,7 +402,7 @@ fn rows_like(session: &mut Client, condition: &str) -> i64 {
     one(session, &format!("SELECT {}", counts.join(" + ")))
 }
 
-/// A space with `tiers => 'hot'` has no row in any table, whatever else is saved.
+/// A space with `tiers => 'hot'` has no row in any table, even if values of other spaces are saved.
 #[test]
 fn values_of_a_hot_space_are_never_saved() {
     let cluster = with_tables("8MB");
@@ -500,7 +500,7 @@ fn any_size_of_the_tables_can_be_set() {
     assert_eq!(error.code().map(|code| code.code().to_owned()).as_deref(), Some("22023"));
 }
 
-/// Without a directory, nothing is saved, and all values are in memory. A tiny directory forgets most locations, so most values are
+/// Without a directory, nothing is saved, all values are in memory, and `cache_health()` says so. A tiny directory forgets most locations, so most values are
 /// misses once they have left the memory, and none is wrong.
 #[test]
 fn a_small_directory_or_none_costs_hits_only() {
@@ -511,6 +511,10 @@ fn a_small_directory_or_none_costs_hits_only() {
         if entries == "0" {
             assert_eq!(found, 300, "all values are in memory");
             assert_eq!(rows_like(&mut session, "true"), 0);
+            let finding = "values are not saved in tables because pg_cache.table_entries is 0";
+            assert_eq!(health(&mut session), [finding]);
+            let command: String = one(&mut session, "SELECT command FROM cache_health()");
+            session.batch_execute(&command).expect("the command of the finding can be run");
         } else {
             wait_until("most locations to be forgotten", || {
                 found = set_and_read(&mut session, entries);

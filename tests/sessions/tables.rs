@@ -409,8 +409,8 @@ fn switching_the_tier_off_empties_the_tables() {
 }
 
 /// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads a table and
-/// the view of all entries in a transaction. No session may wait for a lock on a relation because of that. The server logs each wait
-/// of more than 10 ms.
+/// the view of all entries in a transaction. No session may wait for a lock on a relation because of that. The server logs each
+/// wait of more than 10 ms.
 #[test]
 fn no_session_waits_while_segments_switch() {
     let cluster = cluster(

@@ -1,8 +1,12 @@
-//! Models of saved values: one backend, the *saver*, copies an entry to a place outside of the region and adds the *location* of the
-//! copy to the directory (`tier/directory.rs`), or looks for copies as a reader does, while others change the key.
+//! Models of saved values: the *saver*, one of the backends, copies an entry to a place outside of the region and adds the
+//! *location* of the copy to the directory (`tier/directory.rs`). Others change the key or read it meanwhile.
 //!
-//! A copy never changes and its place is never used again here, so it is just a number. `tests/protocol/table/` has the model of the
-//! whole protocol, with places that are used again.
+//! A copy never changes and its place is never used again here, so it is just a number. `tests/protocol/table/` has the model of
+//! the whole protocol, with places that are used again.
+//!
+//! There is no model of [`note_asked`](pg_cache_core::Tier::note_asked) beside a removal. It must not bring back a location, and a
+//! compare-and-exchange cannot: its store directly follows the store that it has read. Loom does not know this rule. It lets a
+//! plain store of another thread come before a compare-and-exchange that did not read it.
 
 use super::world::{Image, LoomTier, explore, get, put, remove, settled, together, with_key};
 use super::{READER, WRITERS};
