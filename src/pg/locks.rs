@@ -1,9 +1,5 @@
 //! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written: at the commit,
-<<<<<<< HEAD
-//! `store/transaction/table_writes.rs` invalidates the values that depend on these.
-=======
 //! `store/transaction/table_writes/` invalidates the values that depend on these.
->>>>>>> 0999a6e2 (Name the folders of the store without their files, as elsewhere)
 //!
 //! Every write locks its relation in a mode that no mere reader takes. The transaction holds the lock until it ends, except on most
 //! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a

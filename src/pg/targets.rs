@@ -2,16 +2,10 @@
 //! only, so every test runs it.
 //!
 //! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
-<<<<<<< HEAD
 //! commands that the transaction runs. Each commit compares both (`check_targets_are_fenced` in `store/transaction/table_writes/`):
 //! a relation that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The
 //! check does not rely on the server's counters alone: if the executor has processed rows for a target, the target must have
 //! changed.
-=======
-//! commands that the transaction runs. Each commit compares both (`compare` in `store/transaction/table_writes/`): a relation
-//! that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The check does not
-//! rely on the server's counters alone: if the executor has processed rows for a target, the target must have changed.
->>>>>>> 0999a6e2 (Name the folders of the store without their files, as elsewhere)
 //!
 //! A *fence* is the word in shared memory that says when a dependency of values last changed.
 

@@ -2,7 +2,7 @@
 //! journal.
 
 use super::CLIENTS;
-use super::contest::{BY_WORK, Contest, Contender, table};
+use super::contest::{BY_WORK, Contender, Contest, table};
 use super::side::{Side, quiet};
 use crate::data::{FIRST_KEY, FIRST_WRITTEN_KEY, KEYS, VALUE_BYTES, json};
 use crate::drive::Load;
