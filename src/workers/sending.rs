@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 
 /// The least time between two batches, so that a batch has many changes while many transactions commit.
 const GAP: Duration = Duration::from_millis(5);
+/// The least time after a batch with more than [`MANY`] changes. Longer than [`GAP`], because the worker and the listeners share the
+/// processors with the transactions that commit so fast.
+const LONG_GAP: Duration = Duration::from_millis(20);
+/// How many changes of a batch are many: those of about 10 000 in a second.
+const MANY: u64 = 50;
 /// How long the worker waits before it checks again whether the queue has room.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -49,7 +54,8 @@ impl Sender {
             return false;
         };
         let batch = Batch::read(tier, self.sent);
-        self.next = Instant::now() + GAP;
+        let has_many = batch.number().saturating_sub(self.sent) > MANY;
+        self.next = Instant::now() + if has_many { LONG_GAP } else { GAP };
         let sent = if batch.is_empty() { Some(0) } else { send_batch(tier, &batch) };
         match sent {
             Some(count) => {

@@ -9,8 +9,8 @@ use crate::drive::wire::{Task, Until};
 use crate::plan::Given;
 use std::time::Duration;
 
-/// The time between a change and the look at what the worker has sent: a worker that is awake sends after at most 5 ms.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between a change and the look at what the worker has sent: a worker that is awake sends after at most 20 ms.
+const PAUSE: Duration = Duration::from_millis(25);
 /// The broadcast counts as off after this many changes in a row without a notification.
 const SILENT: u32 = 3;
 /// Requests of each client before a turn: the sessions read the changed settings, and prepare the statement.

@@ -5,7 +5,7 @@
 //!
 //! The *journal* is a ring in shared memory whose records name what has changed.
 
-use super::batches::{KeyId, Looker};
+use super::batches::{KEYS_MAX, KeyId, Looker};
 use super::config::Config;
 use super::journal::{Of, Position, Wide};
 use super::places::Places;
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 const DEPTH: usize = 8;
 /// How long the worker waits for an answer before it handles its signals.
 const ATTENTION: Duration = Duration::from_millis(10);
+/// The least time between two reads of the journal, so that a batch has many changes while many transactions commit. A read that was
+/// stopped by a limit is followed by the next one at once.
+const GAP: Duration = Duration::from_millis(5);
 /// How often the worker asks whether Redis is still the same, and reads the names of the databases.
 const CHECK: Duration = Duration::from_secs(1);
 /// How long the worker waits before it connects again. Each further failure doubles the time.
@@ -110,6 +113,8 @@ pub struct Copier {
     checked: Instant,
     /// The position in the journal from which the worker reads on.
     position: Position,
+    /// The moment before which the worker does not read the journal again ([`GAP`]).
+    next_read: Instant,
     /// Redis has confirmed all changes up to this number.
     acked: u64,
     /// The keys of changes that were read from the journal and not sent yet.
@@ -188,6 +193,7 @@ impl Copier {
             identity: None,
             checked: Instant::now(),
             position: Position::at(last),
+            next_read: Instant::now(),
             acked: last,
             keys: BTreeSet::new(),
             wide: None,
@@ -277,6 +283,11 @@ impl Copier {
             Link::Connecting(_) => ATTENTION,
             Link::Up(_) if self.refill.is_some() => REFILL_PAUSE,
             Link::Up(_) => {
+                let pause = self.next_read.saturating_duration_since(Instant::now());
+                if !pause.is_zero() {
+                    // Until then, no change must wake this process.
+                    return pause.max(Duration::from_millis(1));
+                }
                 shared::wake_on_change();
                 // A change that came before that call does not wake this process.
                 let is_writing = self.position.has_more(self.tier) && !self.is_leaving;
@@ -354,11 +365,15 @@ impl Copier {
             return false;
         }
         if self.has_sent_changes() {
-            if !self.position.has_more(self.tier) {
+            if !self.position.has_more(self.tier) || self.next_read > Instant::now() {
                 return false;
             }
             match self.position.read(self.tier, &mut self.places, &self.sets) {
-                Ok(changes) => (self.keys, self.wide) = (changes.keys, changes.wide),
+                Ok(changes) => {
+                    let is_limited = changes.keys.len() >= KEYS_MAX || changes.wide.is_some();
+                    self.next_read = Instant::now() + if is_limited { Duration::ZERO } else { GAP };
+                    (self.keys, self.wide) = (changes.keys, changes.wide);
+                }
                 Err(_) => {
                     self.resync();
                     return false;
