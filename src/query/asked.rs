@@ -1,12 +1,18 @@
 //! A call of `cache_query` or of one of its family, and the key of its result.
 //!
-//! The *key* of a result is a hash of everything that decides about it except data and definitions: the text of the query, its
-//! arguments, the relations that the caller has named as its dependencies, and the *environment*: the role, the search path and the
-//! settings (`pg/environment/digest.rs`). Two queries with the same key cannot be found, so a hit compares nothing else.
+//! The *key* of a result is a SHA-256 hash of everything that decides about the result except data and definitions:
+//! - the form of the result: rows, a jsonb of all rows, or a jsonb of the only value;
+//! - the text of the query without comments (`text.rs`), and its arguments;
+//! - the relations that the caller has named as the dependencies of the result (`depends`);
+//! - the *reader* of a cached view: its hidden view, and the role with whose privileges the hidden view is read (`pg/reader.rs`);
+//! - the *environment*: the database, the roles, the search path and the settings (`pg/environment/digest.rs`).
+//!
+//! It is infeasible to find two different queries with the same SHA-256 hash. So a hit compares neither texts nor arguments.
+//! Changes of data and definitions need not be a part of the key, because they invalidate the result (`ticket.rs`).
 //!
 //! The environment has two digests. The *basic* one leaves out the settings that only `current_setting` can read. If a query reads
-//! settings, its result lies under the key with the *full* digest, and a marker under the basic key says so. One run of the query
-//! stores both, with a fill for each key (`ticket.rs`).
+//! settings, its result lies under the key with the *full* digest, and a marker under the key with the basic digest says so. One
+//! run of the query stores both. For each of the two keys it needs a fill, the right to store a value (`ticket.rs`).
 
 use super::job::Wanted;
 use super::last_key::{Hash, Inputs};

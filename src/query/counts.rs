@@ -5,8 +5,8 @@ use crate::store::space::Space;
 use pg_cache_core::{Cost, Counter, Meta, Operation};
 use std::time::Instant;
 
-/// Counts a stored result that a call returns: the cost of the query as time saved, the age of a result that is not valid any more,
-/// and the time of the search if it was timed.
+/// Counts a stored result that a call returns: the cost of the query as time saved, and the age of a result that is not valid any
+/// more. `began` is the time at which the search for the result began, if this search is one of those that are timed.
 pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
     if let Some(began) = began {
         entry::count_time(began, [Operation::QueryFromMemory, Operation::QueryFromTable]);

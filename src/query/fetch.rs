@@ -166,7 +166,8 @@ impl Rules for ChosenKey<'_> {
         space.options.min_cost_ms
     }
 
-    /// The marker must have a key of its own, because the key of the caller may hold any value.
+    /// The marker of a wrong result must have a key of its own: under the key of the caller, it would take the place of the
+    /// caller's value, and every set of the key would remove it.
     fn mark_key(&self) -> Vec<u8> {
         let digest = Sha256::new().chain_update(self.identity.0).chain_update(self.key);
         memory::copy(&keyspace::query_key(&digest.finalize().into()))

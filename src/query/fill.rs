@@ -3,7 +3,8 @@
 //! A result that other callers may get is stored at once, not with the commit, because its query has read committed data only
 //! (`run.rs`). If the transaction itself has changed a dependency, the session runs the query for itself and stores nothing. The
 //! [`Job`] says how the query runs and how its result is stored. If several sessions miss the same result at once, one of them
-//! computes it (`flight.rs`). The [`Ticket`] is the right to store a result.
+//! computes it (`flight.rs`). The [`Ticket`] is the right to store a result: it holds a *fill*, the record in shared memory of
+//! which session computes the value of a key (`store/flights.rs`).
 
 use super::flight::{self, Waiting};
 use super::freshness::Look;
@@ -53,7 +54,8 @@ pub fn fill<J: Job>(space: &Space, wanted: &Wanted<'_>, old: Option<Stamp>, job:
                     ticket.give_back(0);
                     return result;
                 }
-                // The look has found out that the result lies under another key, so this call needs the ticket of that key.
+                // The look has found the marker of a query that reads settings: the result lies under the key with all settings
+                // (`search.rs`), so this call needs the ticket of that key.
                 Found::Nothing if ticket.key() != job.rules().key() => ticket.give_back(0),
                 // The look has found the marker of a wrong stored result, so this call must store nothing.
                 _ if !wanted.refresh && job.rules().is_suspended(space) => ticket.give_back(0),

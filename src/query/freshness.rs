@@ -6,7 +6,10 @@
 //! would still be under way when the result expires. So every lot wins when the time that is left is only enough for two runs.
 //!
 //! All calls within half the duration of the query draw the same lot, so the chance of a renewal does not depend on the number of
-//! calls. The lot also depends on the stamp of the result, so results that were stored together are not renewed together.
+//! calls. The lot also depends on the stamp of the result, so results with different stamps are not renewed together. A *stamp* is
+//! the moment before a result was computed, a number on the clock of changes (`docs/architecture.md`).
+//!
+//! A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::flight;
 use crate::pg::{queue, shared};
@@ -19,14 +22,16 @@ use std::hash::BuildHasher;
 /// The conditions under which a call accepts or renews a stored result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
-    /// See [`Accepts::arrived`].
+    /// The moment at which the call began to wait for another session (`flight.rs`): the call also accepts an invalid result with
+    /// this stamp or a later one. None if the call has not waited.
     pub arrived: Option<Stamp>,
     /// The number of milliseconds for which the call accepts a result after rows that the result depends on have changed.
     pub stale_ok_ms: Option<u64>,
     /// Whether the call may renew a result that it could still use. It does so only if the session may renew results and the lot
     /// wins.
     pub may_renew: bool,
-    /// The stamp of the result that the call renews.
+    /// The stamp of the result that the call renews. If the look finds a result with another stamp, another session has stored it
+    /// meanwhile, and the call uses it.
     pub old: Option<Stamp>,
     /// Whether the call has looked before. Only the first look is counted as a read.
     pub repeats: bool,
@@ -36,8 +41,8 @@ pub struct Look {
 /// 20 000.
 const FIRST_RENEWAL_COSTS: u64 = 10;
 /// Every lot wins when at most this many times the cost of the result is left, but never in the first half of the time for which
-/// the result may be used. One run would be enough; the time of the second is a reserve, because a run may take longer than the one
-/// before, and because the first call may come late.
+/// the result may be used. The time of one run would be enough. That of the second is a reserve: this run may take longer
+/// than the last one, and some time may pass until the next call.
 const LAST_RENEWAL_COSTS: u64 = 2;
 
 impl Look {

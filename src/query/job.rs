@@ -31,7 +31,8 @@ impl Wanted<'_> {
         Look { stale_ok_ms: self.stale_ok_ms, may_renew, ..Look::default() }
     }
 
-    /// Returns the conditions of each further look of the call. `arrived` is the moment at which the call began to wait.
+    /// Returns the conditions of each further look of the call. `arrived` is the moment at which the call began to wait for another
+    /// session, on the clock of changes (`flight.rs`). None if it has not waited.
     pub fn look_again(&self, arrived: Option<Stamp>) -> Look {
         Look { arrived, repeats: true, ..self.look(false) }
     }
@@ -41,7 +42,7 @@ impl Wanted<'_> {
 #[derive(Debug)]
 pub enum Found<R> {
     Result(R),
-    /// A result with this stamp is stored, and the call should renew it.
+    /// A result with this stamp (`run.rs`) is stored, and the call should renew it.
     Old(Stamp),
     /// No result is stored that the caller accepts. The status says why.
     Nothing,
@@ -84,8 +85,8 @@ pub trait Rules {
     /// Returns whether the results of the query are not stored because a stored result was wrong.
     fn is_suspended(&self, space: &Space) -> bool;
 
-    /// Returns the key for the result if its query reads settings, and the kind of the marker that is then stored under the basic
-    /// key, [`key`](Self::key). None if the key is the same with and without settings.
+    /// Returns the key for the result if its query reads settings (`asked.rs`), and the kind of the marker that is then stored
+    /// under [`key`](Self::key), which leaves out most settings. None if the key is the same with and without settings.
     fn key_by_settings(&self) -> Option<(Vec<u8>, Kind)> {
         None
     }

@@ -1,4 +1,5 @@
-//! Runs the queries of results that workers keep stored (`store/kept.rs`), and says when a query must run.
+//! Runs the queries of results that workers keep stored (`store/kept.rs`), and says when a query must run. A *tick* is 50 ms on the
+//! clock of `pg/clock.rs`.
 
 use super::asked::Asked;
 use super::prefill;
@@ -24,9 +25,11 @@ pub struct Renewal {
 }
 
 /// A result must be renewed if a run that begins after this many milliseconds would probably end later than the result. This is
-/// longer than the time between two looks, because other roles may have their turn in between.
+/// longer than the time between two looks of a worker, because the workers of other roles may run in between: there may be more
+/// roles than workers (`workers/warming.rs`).
 const POLL_MS: u64 = 3000;
-/// A result must be at least this many milliseconds old before it is renewed. It must also be at least as old as its query took.
+/// A result must be at least this many milliseconds old before it is renewed. It must also be at least as old as its query took. So
+/// a result that every commit invalidates does not keep a worker busy all the time.
 const AGE_MS_MIN: u64 = 1000;
 
 /// Calls `with` with the call that has stored a result. Returns None if the result cannot be kept.

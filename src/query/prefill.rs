@@ -1,4 +1,5 @@
-//! Computes and stores results for workers: those of warmers, and those that are kept warm. No caller gets them.
+//! Computes and stores results for workers: those of warmers (`store/warmer.rs`), and those that are kept warm (`store/kept.rs`).
+//! No caller gets them. A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::asked::Asked;
 use super::fill;
@@ -59,7 +60,8 @@ pub fn has_key(asked: &Asked<'_>, form: Form, key: &[u8]) -> Result<bool, OutOfM
 
 /// Computes and stores the result of a query in this form, unless it is stored already and `asked.refresh` is false. `text` must be
 /// the text of `asked`. Returns whether the result is stored now; if not, the status says why. The query does not run if the
-/// session may not compute or read values of the space, or if the query is left out. Raises the errors of the query.
+/// session may not compute or read values of the space, or if the query is left out (`TIMES_UNTIL_LEFT_OUT` in `ticket.rs`). Raises
+/// the errors of the query.
 pub fn warm(space: &Space, asked: &Asked<'_>, text: &CStr, form: Form) -> Result<bool, OutOfMemory> {
     let mut search = Search::new(asked, form)?;
     let may_store = entry::keyspace_to_compute(space, &search.key).map(|_| ());

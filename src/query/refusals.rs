@@ -82,6 +82,7 @@ pub fn check(tier: &HotTier, wanted: &Wanted<'_>, seen: &Seen, has_seen_foreign:
             return Err(Status::Refused("the query has written something"));
         }
     }
+    // A compiled function may keep types from before a change of a definition until the session ends (`pg/function.rs`).
     let definitions = definitions::any(tier);
     let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
     let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));

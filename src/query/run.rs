@@ -18,7 +18,8 @@ use std::cell::Cell;
 use std::time::Instant;
 
 /// A result with more dependencies than this depends on one fence for all definitions instead of one fence for each definition. An
-/// entry has room for 255 dependencies; the other 15 are for dependencies that are added later.
+/// entry has room for 255 dependencies. The difference is a reserve: [`add_definitions`] adds one more fence, that of other
+/// definitions.
 const FENCES_MAX: usize = 240;
 
 /// Returns whether the query may use a name that is not an identifier in its text. Such a name may be in the text of a function, in

@@ -1,4 +1,20 @@
-//! The ticket of a session: the right to store the result of a query under a key.
+//! The ticket of a session: the right to store the result of a query under a key. It holds a fill, the record in shared memory of
+//! which session computes the value of a key (`store/flights.rs`).
+//!
+//! [`Ticket::run`] runs the query, and stores the result under these rules:
+//! - The result gets the *stamp* of the ticket, a number on the clock of changes from before the query's snapshot (`run.rs`). A
+//!   change of a dependency after the stamp makes the result invalid. Each dependency has a *fence*, the word in shared memory that
+//!   says when the dependency last changed (`docs/architecture.md`).
+//! - Nothing is stored if the query or the session gives a reason against it (`refusals.rs`, [`Rules`], [`Job`]), or if another
+//!   session has changed the key meanwhile.
+//! - If a dependency changes while the query runs, the result is invalid from the start. It is still stored if a session waits for
+//!   it (`flight.rs`), if callers accept outdated results, or if a worker keeps it. Otherwise a marker counts it, and after two
+//!   such results in a row, the query is *left out* for a while. (Under a key that a caller has chosen, the result is always
+//!   stored.)
+//! - If the query reads settings, the result is stored under the key with all settings, and a marker under the key without them
+//!   (`asked.rs`).
+//!
+//! A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::compress::compress;
 use super::freshness::lifetime_ms;
@@ -58,7 +74,7 @@ pub struct Ticket {
 pub enum Asked {
     Ticket(Ticket),
     /// Another session computes the result, or is about to set the key. If this session may wait, the last field is the moment at
-    /// which it began to wait.
+    /// which it began to wait, on the clock of changes.
     Busy(Keyspace, InFlight, Option<Stamp>),
 }
 

@@ -5,9 +5,10 @@
 //!
 //! The query runs on a new snapshot, as after a miss, or on the snapshot of a transaction that keeps one. The stored result may be
 //! newer than the snapshot of the caller's statement: in READ COMMITTED, a call may return rows that were committed after its
-//! statement began. But it is never newer than the new snapshot. If the results differ, this file checks again whether the entry is
-//! valid. If it is valid, no dependency has changed from before the snapshot of the entry until after the new snapshot, so the
-//! stored result was wrong. If it is not valid, the new snapshot may be from after the change, so the difference proves nothing.
+//! statement began. But the stored result is never newer than the new snapshot. If the results differ, this file checks again
+//! whether the entry is valid. If it is valid, no dependency has changed from before the snapshot of the entry until after the new
+//! snapshot, so the stored result was wrong. If it is not valid, the new snapshot may be from after the change, so the difference
+//! proves nothing.
 //!
 //! A difference also proves nothing if the result of the run could not be stored, because the query then means something else in
 //! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). The hit then counts as

@@ -1,4 +1,5 @@
-//! Runs warmers (`store/warmer.rs`), and says when a warmer must run.
+//! Runs warmers, and says when a warmer must run. A *warmer* is a query whose result a background worker computes and stores before
+//! a session asks for it (`store/warmer.rs`). A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::asked::Asked;
 use super::prefill;
@@ -20,7 +21,7 @@ pub enum Due {
     No(u32),
     /// It has no valid result.
     Missing,
-    /// Its result is valid, but older than `every`, or about to expire.
+    /// Its result is valid, but older than the warmer's interval (`every`), or about to expire.
     Old,
 }
 

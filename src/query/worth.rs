@@ -2,7 +2,8 @@
 //! so that unit tests can use it (`tests/units/worth.rs`). The files of `advise/` collect the figures and put the decision into
 //! words.
 //!
-//! All times are in milliseconds, except those with `seconds` or `SECONDS` in their names.
+//! All times are in milliseconds, except those with `seconds` or `SECONDS` in their names. The costs and limits below are estimates
+//! and choices, not measurements of this server. `docs/advice.md` explains the decision to users.
 
 /// The cost of a hit without its rows, in milliseconds: finding the result, and starting to return it.
 const HIT_MS: f64 = 0.05;

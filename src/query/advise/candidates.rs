@@ -24,13 +24,15 @@ use std::ffi::CString;
 
 /// The most statements that are analyzed. Statements that have taken the most time come first.
 const ANALYZED_MAX: usize = 1000;
-/// The limit of each wait after the first wait that was in vain, in milliseconds.
+/// The limit of each wait for a lock after the first wait that has ended without the lock, in milliseconds. The first wait has
+/// [`LOCK_TIMEOUT_MS`]. A thousand statements on a locked table would otherwise wait for 100 s.
 const LATER_LOCK_TIMEOUT_MS: u32 = 1;
 
 /// A statement that may be worth caching, and what its analysis shows.
 pub struct Candidate {
     pub id: i64,
     pub statement: Statement,
+    /// The relations, columns and parameters that the analysis has found.
     pub sketch: Sketch,
     pub reads_clock: bool,
     /// Whether the query calls functions whose reads are not known before they run.
@@ -103,7 +105,9 @@ pub fn candidates(
 
 type Analyzed = (Sketch, bool, bool, BTreeSet<u32>);
 
-/// Returns the text of a query with a zero at its end, if its analysis runs no code of other roles.
+/// Returns the text of a query with a zero at its end. Refuses a text with string constants: the analysis of a string calls the
+/// input function of its type and the constraints of a domain, which may be code of another role. A text `is_of_one_call` must have
+/// no constants at all, because other calls of the statement have other constants.
 pub fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, LeftOut> {
     let terminated = memory::terminated(text).ok_or(LeftOut::Unclear)?;
     match subtransaction::probe(LOCK_TIMEOUT_MS, || outline(&terminated)) {
@@ -116,10 +120,11 @@ pub fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, Lef
     }
 }
 
-/// Analyzes a text as a statement of this session. After a wait for a lock that was in vain, further waits are short.
+/// Analyzes a text as a statement of this session. If a wait for a lock ends without the lock, further waits are short.
 fn analyzed(tier: &HotTier, statement: &Statement, lock_timeout_ms: &mut u32) -> Result<Analyzed, LeftOut> {
     let text: &[u8] = &statement.text;
-    // The observing mode keeps only the beginning of a long text, which ends with a whole character.
+    // The observing mode keeps only the first bytes of a long text, up to the end of a character. A character has up to four
+    // bytes, so a text that is less than four bytes shorter than the limit may be cut off.
     if statement.is_of_one_call && text.len() + 4 > TEXT_BYTES_MAX {
         return Err(LeftOut::Unclear);
     }

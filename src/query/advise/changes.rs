@@ -1,6 +1,6 @@
 //! Estimates how often the tables that a statement reads have changed while the statements were counted. The *counted statements*
-//! are those of `pg_stat_statements` and of the observing mode. The *root* of a partition or of a child is the topmost table above
-//! it. All changes are summed up by roots.
+//! are those of `pg_stat_statements` and of the observing mode (`pg_cache.observe`). The *root* of a partition, or of a table that
+//! inherits, is the topmost table above it. All changes are summed up by roots.
 
 use super::statements::{LOCK_TIMEOUT_MS, Statement};
 use crate::pg::outline::{Outline, outline};

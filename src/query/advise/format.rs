@@ -6,6 +6,7 @@ use crate::pg::memory;
 /// The most bytes of a statement's text that a row shows.
 const SHOWN_BYTES: usize = 60;
 
+/// Joins texts without anything between them.
 pub fn concatenated(parts: &[&[u8]]) -> Vec<u8> {
     let mut whole = Vec::new();
     memory::reserve(&mut whole, parts.iter().map(|part| part.len()).sum());
@@ -48,10 +49,12 @@ pub fn shortened(text: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Shows a number without its fraction, such as `12`.
 pub fn whole(number: f64) -> String {
     format!("{number:.0}")
 }
 
+/// Shows a short time, such as `4.2 ms` or `12.5 s`.
 pub fn time(ms: f64) -> String {
     match ms {
         ms if ms >= 10_000.0 => format!("{:.1} s", ms / 1000.0),
@@ -60,6 +63,7 @@ pub fn time(ms: f64) -> String {
     }
 }
 
+/// Shows the time for which statements were counted, such as `30.0 minutes` or `2.5 days`.
 pub fn window(seconds: f64) -> String {
     match seconds {
         seconds if seconds >= 2.0 * 86_400.0 => format!("{:.1} days", seconds / 86_400.0),
@@ -69,6 +73,7 @@ pub fn window(seconds: f64) -> String {
     }
 }
 
+/// Shows a ratio in percent, such as `0.35 %`, `4.2 %` or `97 %`. Rounds down from 10 % on, so that 99.9 % is not shown as 100 %.
 pub fn percent(ratio: f64) -> String {
     match ratio * 100.0 {
         ratio if ratio < 1.0 => format!("{ratio:.2} %"),

@@ -1,4 +1,4 @@
-//! Advises what is worth caching, and which cached results should not be cached (`cache_advise`). It collects the figures of
+//! Advises what is worth caching, and which stored results should not be cached (`cache_advise`). It collects the figures of
 //! statements and tables, and puts the decisions of `worth.rs` into words. It runs none of the statements: it only parses and
 //! analyzes their texts, in subtransactions that are rolled back, so that no lock remains.
 //!

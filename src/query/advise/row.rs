@@ -13,6 +13,7 @@ pub struct Advice {
     pub statement: Option<Vec<u8>>,
 }
 
+/// Returns a row that says what the advice lacks, with the statement that repairs it.
 pub fn note(reason: String, statement: Option<String>) -> Advice {
     let statement = statement.map(String::into_bytes);
     Advice { advice: "note", query: None, saves: None, reason, statement }

@@ -1,4 +1,5 @@
-//! Collects the figures of statements, from `pg_stat_statements` and from the observing mode.
+//! Collects the figures of statements, from `pg_stat_statements` and from the observing mode (`query/observe.rs`), which counts for
+//! each statement of the client how many of its calls would have been hits.
 
 use super::row::{Advice, note};
 use crate::pg::error::{Failure, SqlState};
@@ -110,6 +111,7 @@ fn with_observed(mut found: Evidences) -> Evidences {
         let text = seen.text.take();
         if let (None, Some(text)) = (found.statements.get(id), text) {
             memory::check();
+            // The time of all calls is estimated from that of the calls that would have been hits.
             let total_ms = if seen.hits > 0.0 { seen.saved_ms / seen.hits * seen.calls } else { 0.0 };
             let statement =
                 Statement { text, is_of_one_call: true, calls: seen.calls, total_ms, ..Statement::default() };

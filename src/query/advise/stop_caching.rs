@@ -1,4 +1,6 @@
-//! Advises which stored results should not be cached.
+//! Advises which stored results should not be cached:
+//! - those of a query that is *left out*: its results were invalid before they could be stored (`query/ticket.rs`);
+//! - those of a text with many results, none of which was read again, in a space whose hit ratio is too low to save time.
 
 use super::candidates::without_strings;
 use super::format::{concatenated, percent, quoted, shortened, whole};
@@ -16,7 +18,7 @@ const READS_MIN: f64 = 100.0;
 /// The least results of a text, none of which was read lately, before the advice is to remove them.
 const UNREAD_MIN: f64 = 10.0;
 
-/// Adds the advice about cached results that should not be cached.
+/// Adds the advice about stored results that should not be cached.
 pub fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut Vec<Advice>) {
     for ((space, text), group) in groups {
         memory::check();

@@ -13,7 +13,8 @@ pub struct Group {
     pub cost_ms: f64,
     pub rows: f64,
     pub space_oid: u32,
-    /// The tables whose changes are the reason that the query is left out for a while. None if it is not left out.
+    /// The tables whose changes have invalidated the results before they could be stored, so that no result is stored for a while
+    /// (`query/ticket.rs`). None if results are stored.
     pub left_out: Option<String>,
 }
 

@@ -120,7 +120,8 @@ impl Words {
         concatenated(&[beginning.as_bytes(), &quoted(&statement.text), more.as_bytes(), b");"])
     }
 
-    /// Returns the cached twin of a query. The values of parameters are not known, so it has nulls with the types in a comment.
+    /// Returns the call of `cache_query` for a query. The values of its parameters are not known, so the call has nulls, and a
+    /// comment with the types.
     pub fn query(&self, text: &[u8], sketch: &Sketch, more: &str) -> Vec<u8> {
         let begin = format!("SELECT * FROM {}cache_query(", self.prefix);
         let mut arguments = String::new();
