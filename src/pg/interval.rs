@@ -8,11 +8,12 @@ pub fn ms(interval: Interval) -> i128 {
     (days * 24 * 60 * 60 * 1_000_000 + i128::from(interval.micros())) / 1000
 }
 
-/// Returns the interval of a number of milliseconds, in days and a time of day; as a time only if it has too many days.
+/// Returns the interval of a number of milliseconds, in days and a time of day. The number of days is at most 2147483647, the most
+/// that an interval can have (5.8 million years). A longer time is shown as that many days and its time of day.
 pub fn of_ms(ms: u64) -> Interval {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-    let micros = |ms: u64| ms as i64 * 1000;
-    let days = i32::try_from(ms / DAY_MS).ok();
-    let by_days = days.and_then(|days| Interval::new(0, days, micros(ms % DAY_MS)).ok());
-    by_days.unwrap_or_else(|| Interval::from_micros(micros(ms)))
+    let days = i32::try_from(ms / DAY_MS).unwrap_or(i32::MAX);
+    let micros = (ms % DAY_MS) as i64 * 1000;
+    // Without months, an interval may have any number of days and microseconds.
+    Interval::new(0, days, micros).unwrap_or_else(|_| Interval::from_micros(micros))
 }

@@ -126,6 +126,11 @@ SET pg_cache.default_ttl = '90 min';
 SELECT name, default_ttl, max_ttl FROM cache_spaces WHERE name <> 'default';
 RESET pg_cache.default_ttl;
 
+-- The view shows an option that is longer than the days of an interval can count as the most days.
+SELECT cache_create_space('patient', min_cost => '6000000 years');
+SELECT name, min_cost FROM cache_spaces WHERE name = 'patient';
+SELECT cache_drop_space('patient');
+
 -- Sizes are numbers of bytes, or texts with the units of PostgreSQL's settings, and need no cast.
 SELECT cache_create_space('sizes', quota => 1000000, max_value => '10kB', max_result_size => ' 1.5 kB ');
 CREATE VIEW sizes AS SELECT quota, max_value, max_result_size FROM cache_spaces WHERE name = 'sizes';
