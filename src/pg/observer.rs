@@ -320,7 +320,7 @@ pub fn note_writes() {
     with_fill(|fill| fill.writes = true);
 }
 
-/// Calls `run` as if no fill was running: what it does belongs to a fill itself, not to its query.
+/// Calls `run` as if no fill was running. For statements of this library: what they read is not what the query of a fill reads.
 pub fn apart<R>(run: impl FnOnce() -> R) -> R {
     /// Puts the fills back, also if `run` ends in an error.
     struct Fills(Vec<Seen>);

@@ -1,13 +1,16 @@
-//! Collects the relations that plans and commands name as their targets. This is a check of the library by itself, in debug builds
-//! only, so every test runs it.
+//! Collects the relations that plans and commands name as their targets: the relations whose rows they insert, update or delete.
+//! The library checks itself with them, in debug builds only, so every test runs the check.
 //!
-//! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
-//! commands that the transaction runs. Each commit compares both (`check_targets_are_fenced` in `store/transaction/table_writes/`):
-//! a relation that was named, and whose fence the commit does not raise, is an error, unless none of its rows have changed. The
-//! check does not rely on the server's counters alone: if the executor has processed rows for a target, the target must have
-//! changed.
+//! In all builds, a commit finds the relations that it has written by the transaction's locks (`locks.rs`), and by the server's
+//! counters of changed rows (`row_changes.rs`). It raises the *fence* of each: the word in shared memory that says when the
+//! relation last changed (`docs/architecture.md`). A relation that is locked as for a write, and for which the server has counted
+//! no changed row, is *unchanged*, and gets no fence.
 //!
-//! A *fence* is the word in shared memory that says when a dependency of values last changed.
+//! This file finds the written relations in another way: from the plans and commands themselves. Each commit compares both
+//! (`check_targets_are_fenced` in `store/transaction/table_writes/`), and raises an error
+//! - for a named relation that is neither fenced nor unchanged;
+//! - for a relation in [`changed`] that is not fenced, even if it counts as unchanged: the executor has processed rows of it, so
+//!   the counters must have missed them.
 
 #![allow(unsafe_code)]
 
@@ -104,10 +107,10 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Notes the target of a plan that has changed rows. `query` must have run.
+/// Notes the target of a plan that has changed rows, in the list of [`changed`]. `query` must have run.
 unsafe fn note_processed(query: *const pg_sys::QueryDesc) {
-    // SAFETY: the query has a plan and a state. A plan that changes rows begins with this node, and its indexes into the list of
-    // relations are counted from 1.
+    // SAFETY: the query has a plan and a state. A plan that changes rows begins with a `ModifyTable` node, and its indexes into the
+    // list of relations are counted from 1.
     unsafe {
         let (plan, state) = ((*query).plannedstmt, (*query).estate);
         if state.is_null() || (*state).es_processed == 0 || (*plan).planTree.is_null() {

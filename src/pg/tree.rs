@@ -1,4 +1,5 @@
-//! Walks through the server's lists and trees of nodes. Every node begins with its tag, which names its type.
+//! Walks through the server's lists and trees of nodes. Every node begins with its tag, which names its type. Also tells which
+//! columns of a table contain transaction data, such as `xmin` ([`is_transactional`]).
 
 #![allow(unsafe_code)]
 
@@ -40,7 +41,8 @@ pub unsafe fn oids(list: *const pg_sys::List) -> impl Iterator<Item = pg_sys::Oi
     (0..length).map(move |index| unsafe { (*(*list).elements.add(index)).oid_value })
 }
 
-/// Returns whether a column is one of `xmin`, `cmin`, `xmax` and `cmax`.
+/// Returns whether a column is one of the system columns `xmin`, `cmin`, `xmax` and `cmax`, by its number. They change although the
+/// row does not, so a result of a query that reads them is not stored.
 pub fn is_transactional(column: pg_sys::AttrNumber) -> bool {
     let least = pg_sys::MaxCommandIdAttributeNumber as pg_sys::AttrNumber;
     let greatest = pg_sys::MinTransactionIdAttributeNumber as pg_sys::AttrNumber;
