@@ -53,7 +53,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
         return false;
     }
     // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own. `context` is the
-    // variable of `note_queries`.
+    // variable `seen` of `of_tree`.
     unsafe {
         note_node(node, &mut *context.cast::<Seen>());
         pg_sys::check_functions_in_node(node, Some(visit_function), context);
@@ -70,7 +70,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
 /// The server calls this for each function of a node. Returns false, so that the walk goes on.
 #[pg_guard]
 unsafe extern "C-unwind" fn visit_function(function: pg_sys::Oid, context: *mut c_void) -> bool {
-    // SAFETY: `context` is the variable of `note_queries`.
+    // SAFETY: `context` is the variable `seen` of `of_tree`.
     let seen = unsafe { &mut *context.cast::<Seen>() };
     seen.add_call(function.to_u32(), &Call::of(function.to_u32()));
     false

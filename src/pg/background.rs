@@ -557,7 +557,8 @@ pub fn workers() -> usize {
     shared::database_slots().filter(is_alive).count()
 }
 
-/// Returns whether a worker of a database is alive, other than the one with this process ID. A worker that runs warmers is none.
+/// Returns whether a worker of a database is alive, other than the one with this process ID. A worker that runs warmers does not
+/// count.
 pub fn has_worker(database: u32, except: u32) -> bool {
     shared::database_slots().any(|slot| {
         let pid = slot.pid.load(Ordering::Acquire);

@@ -2,7 +2,7 @@
 //! result must not be stored: the rows of the cursor belong to an older snapshot, and other sessions do not have the cursor.
 //!
 //! The server keeps the rows of some cursors when it closes their plans, such as a cursor `WITH HOLD` after its transaction.
-//! Reading from these is not noticed here; `query/cursors.rs` counts them instead.
+//! This file does not notice a read from these; `pg/query/cursors.rs` counts them instead.
 
 #![allow(unsafe_code)]
 

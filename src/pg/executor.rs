@@ -2,8 +2,8 @@
 //!
 //! During a *fill*, which is a query whose result may be stored, the hook reports the relations of the plan (`observer.rs`).
 //! Outside of fills, it checks only whether a fill is running and whether the plan writes to a system catalog, and it restores one
-//! flag (`restore_prepared_functions`). A write to a catalog that all databases share takes the same locks as a harmless command,
-//! so the hook must report it (`definition.rs`).
+//! number (`observer::restore_prepared_functions`). A write to a catalog that all databases share takes the same locks as a
+//! harmless command, so the locks do not show it, and the hook must report it (`definition.rs`).
 
 #![allow(unsafe_code)]
 
@@ -124,9 +124,10 @@ unsafe extern "C-unwind" fn note_plan(plan: *const pg_sys::PlannedStmt) {
     observer::with_fill(|fill| fill.add(&seen));
 }
 
-/// Notes the relations of a plan, and separately those that are in it only as parts of other relations.
+/// Notes the relations of a plan, and separately the *parts*: relations that are in it only as partitions or children of other
+/// relations. A *leaf* is a partition that is not partitioned itself.
 unsafe fn note_relations(plan: *const pg_sys::PlannedStmt, seen: &mut Seen) -> Result<(), TryReserveError> {
-    /// The index of a relation in the range table of the plan, counted from 1, and that of the relation of which it is a part.
+    /// The index of a part in the range table of the plan, counted from 1, and that of the relation of which it is a part.
     struct Part {
         index: u32,
         whole: u32,

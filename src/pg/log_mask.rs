@@ -1,8 +1,8 @@
 //! Keeps the password of `pg_cache.redis_url` out of the server's log.
 //!
 //! The server writes the new value of a changed setting to its log, and with some settings also statements. So before a message
-//! that names the setting is logged, everything in it that may be the URL is overwritten. If the client
-//! gets the message, too, it gets it changed.
+//! that names the setting is logged, everything in it that may be the URL is overwritten. If the client gets the message, too, it
+//! gets the changed message.
 
 #![allow(unsafe_code)]
 

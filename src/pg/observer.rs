@@ -153,7 +153,8 @@ pub(super) fn note_leaf(leaves: &mut BTreeMap<u32, BTreeSet<u32>>, root: u32, le
     !allocator::is_short() && note(leaves.entry(root).or_default(), leaf)
 }
 
-/// A result depends on the leaf partitions that it reads, if a partitioned table has at most so many of them.
+/// A result depends on the leaf partitions that it reads, in place of their partitioned table, if it reads at most so many of them.
+/// An entry has room for a limited number of dependencies (`query/refusals.rs`).
 const LEAVES_MAX: usize = 16;
 
 local! {

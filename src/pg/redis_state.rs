@@ -21,7 +21,8 @@ pub struct RedisState {
     pub since: AtomicU64,
     /// The number of the journal (the ring of records of changes) up to which Redis has confirmed all changes.
     acked: AtomicU64,
-    /// 1 while the worker compares keys or refills, because it does not know the keys that have changed.
+    /// 1 while the worker compares all keys of Redis with the cache or copies all values again (a *refill*), because it does not
+    /// know the keys that have changed.
     is_comparing: AtomicU64,
     /// How often the worker has begun a resync since it started: a comparison of all keys with the cache (`workers/redis/mod.rs`).
     pub resyncs: AtomicU64,

@@ -60,8 +60,8 @@ pub struct SegmentRow<'r> {
     pub space: u32,
     /// The role that owns the value, or 0.
     pub role: u32,
-    /// A number that all parts of a value share. Each saver numbers its values from 1 on, so values of different savers may have
-    /// the same number: a reader also checks that each part follows the one before it.
+    /// A number that all parts of a value share. Each saver (`store/table/saver/`) numbers its values from 1 on, so values of
+    /// different savers may have the same number: a reader also checks that each part follows the one before it.
     pub item: i64,
     /// The stamp: a number of the clock of changes (`docs/architecture.md`) that was taken before the value was computed.
     pub stamp: i64,

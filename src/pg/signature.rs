@@ -282,7 +282,7 @@ fn type_name(kind: pg_sys::Oid) -> CString {
     unsafe { CStr::from_ptr(pg_sys::format_type_extended(kind, -1, flags as u16)) }.to_owned()
 }
 
-/// Adds a zero to a text that has none.
+/// Adds the terminating zero to a text that contains no zero.
 fn terminated(text: Vec<u8>) -> CString {
     memory::terminated(&text).unwrap_or_default()
 }

@@ -43,7 +43,7 @@ pub fn probe<R>(lock_timeout_ms: u32, work: impl FnOnce() -> R) -> Result<R, Fai
 pub struct Caught(CaughtError);
 
 impl Caught {
-    /// Returns the SQLSTATE and the message of the error. None if the error is a failure of this library.
+    /// Returns the SQLSTATE and the message of the error. None if it is a panic of Rust code, which is a bug.
     pub fn failure(&self) -> Option<Failure> {
         match &self.0 {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {

@@ -73,8 +73,9 @@ pub fn may_keep_one_snapshot() -> bool {
     keeps_one_snapshot() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Returns whether the enclosing query runs in parallel. `cache_fetch`, which asks this, is PARALLEL UNSAFE. So it gets there only
-/// through a function that was wrongly declared PARALLEL SAFE or PARALLEL RESTRICTED.
+/// Returns whether the enclosing query runs in parallel. The functions that run a caller's query, such as `cache_fetch`, are
+/// PARALLEL UNSAFE. So a parallel query reaches them only through a function that was wrongly declared PARALLEL SAFE or PARALLEL
+/// RESTRICTED.
 pub fn is_parallel() -> bool {
     // SAFETY: only reads a variable.
     unsafe { pg_sys::IsInParallelMode() }

@@ -51,7 +51,7 @@ pub struct RunId(u64);
 
 impl RunId {
     /// The bit that tells kept results from warmers. No database has an OID with this bit, unless the cluster has used up half of
-    /// all OIDs; then a result and a warmer may rest because the other one has failed.
+    /// all OIDs. Then a result and a warmer may have the same identity, so each may rest because the other one has failed.
     const RESULT: u64 = 1 << 63;
 
     pub fn of_warmer(database: u32, number: u32) -> Self {
@@ -96,7 +96,7 @@ struct OwnerSlot {
 pub struct Run {
     /// The tick at which the run began; 0 if the warmer has not run.
     pub began: u32,
-    /// The tick until which the warmer rests.
+    /// The tick until which the warmer rests: it does not run, because its last runs have failed or the server has crashed.
     pub rests_until: u32,
     pub duration_us: u64,
     /// The process ID of the session that runs the warmer now; 0 if the run has ended. If that process is gone, it has ended in the

@@ -54,7 +54,7 @@ pub(super) unsafe fn analyze_as(
 ) -> Result<pg_sys::SPIPlanPtr, Refused> {
     // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
-        // `executor.rs` makes a plan run without workers if they could read unseen.
+        // `executor.rs` makes a plan run without parallel workers if a function in a worker could read what no observer sees.
         let options = pg_sys::CURSOR_OPT_PARALLEL_OK as c_int;
         let plan = match reader {
             None => {

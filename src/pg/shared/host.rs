@@ -69,8 +69,8 @@ impl Host for Backend {
     }
 }
 
-/// How long a check waits before it looks again. It is longer than a commit takes, and than a descheduled session waits for a
-/// processor.
+/// How long `cache_check` waits before it looks at a finding again: a finding may be a commit that is under way. The time is longer
+/// than a commit takes in shared memory, and than a descheduled session waits for a processor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Backend {

@@ -1,4 +1,5 @@
-//! Moments on the clock of the tier (`clock.rs`), in ticks since the clock began.
+//! Moments on the clock of the tier, which is the cache in shared memory, in ticks since the clock began. A tick is 50 ms
+//! (`clock.rs`).
 
 #![allow(unsafe_code)]
 

@@ -80,7 +80,7 @@ pub fn with_observed<R>(with: impl FnOnce(&Observed) -> R) -> Option<R> {
     }
 }
 
-/// Returns what the Redis worker tells of itself. None if there is no cache.
+/// Returns the state of the Redis worker. None if there is no cache.
 pub fn redis_state() -> Option<&'static RedisState> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted it, and it exists as long as shared memory does.
