@@ -1,5 +1,5 @@
-//! SQL functions that grant and revoke privileges in spaces, the function behind the view of grants, and the trigger function that
-//! restores the grants of a dump.
+//! SQL functions that grant and revoke the privileges read, write and admin in spaces (`store/space/privileges.rs`), the function
+//! behind the view of grants, and the trigger function that restores the grants of a dump.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;

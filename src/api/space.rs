@@ -1,4 +1,5 @@
-//! SQL functions that create, change and drop spaces. Privileges in spaces are in `grant.rs`.
+//! SQL functions that create, change and drop spaces. A *space* is a named part of the cache with its own keys, options and
+//! privileges. Privileges in spaces are in `grant.rs`.
 
 use super::arguments::{self, invalid, null};
 use super::grant;

@@ -1,4 +1,5 @@
-//! The worker of a database: saves values in its segments (`saving.rs`), and sends notifications about its changes (`sending.rs`).
+//! The worker of a database: saves values in the *segments* of the database, which are tables of the extension (`saving.rs`), and
+//! sends notifications about the changes of its values (`sending.rs`).
 //!
 //! An error does not end the worker. The worker begins again after a pause, with a new saver. The first pass of that saver frees
 //! segments without copying rows: a full disk may need that.
@@ -61,7 +62,7 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
         }
         slot.take(pid, database, shared::tick())
     })?;
-    // With this fence, at least one of two workers that start at the same time sees the slot of the other.
+    // With this memory barrier, at least one of two workers that start at the same time sees the slot of the other.
     fence(SeqCst);
     if background::has_worker(database, pid) {
         slot.give_back(pid);

@@ -1,5 +1,6 @@
-//! The launcher sweeps the memory tier, and starts the other workers: a worker for each database that has work, workers that run
-//! warmers (`warmth.rs`), and the Redis worker if `pg_cache.redis_url` is set.
+//! The launcher *sweeps* the memory tier, which is the cache in shared memory: it removes the entries that can never be served
+//! again. And it starts the other workers: a worker for each database that has work, workers that run warmers (`warmth.rs`), and
+//! the Redis worker if `pg_cache.redis_url` is set. A *segment* is one of the tables in which values are saved.
 //!
 //! The launcher is connected to no database, so it never blocks a command on a database. A database *has work* if values were
 //! stored in it since its last worker was started, if one of its segments must be emptied, if it has changes to send notifications

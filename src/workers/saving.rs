@@ -1,4 +1,5 @@
-//! Saves the values of a worker's database in the segments of the database. A *segment* is one of the tables of saved values.
+//! Saves the values of a worker's database in the segments of the database. A *segment* is one of the tables of saved values. The
+//! worker saves in *passes*: each pass copies the entries that must be saved now, and frees segments if there are too few.
 
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{background, settings, shared};

@@ -5,14 +5,14 @@
 //! warmers that are due one after the other, each in a transaction of its own. A warmer rests after its run, so that the other
 //! warmers get their turn.
 //!
-//! The worker leaves after some time, so that a new worker takes over with the present settings of the role and the database. It
-//! also leaves if a query has changed the settings of its session: sessions of clients would not find results that are stored with
-//! these settings.
+//! The *owner* of warmers and kept results is a role in a database (`pg/warm_list.rs`). The worker leaves after some time, so that
+//! a new worker takes over with the present settings of the role and the database. It also leaves if a query has changed the
+//! settings of its session: sessions of clients would not find results that are stored with these settings.
 //!
 //! A worker that was started with role 0 only removes the warmers of dropped roles, and tells the launcher which roles have warmers
 //! or kept results in the database.
 //!
-//! A *tick* is a time on the clock of `pg/clock.rs`.
+//! A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::errors;
 use super::keeping::Keeping;

@@ -3,7 +3,9 @@
 //! A few jobs are under way at a time. The thread of the client executes and answers the jobs in order, so the worker keeps the
 //! purpose of each job in a queue. After a failure, the thread skips all jobs until it has connected again.
 //!
-//! The *journal* is a ring in shared memory whose records name what has changed.
+//! The *journal* is a ring in shared memory whose records name what has changed. `mod.rs` explains scans, refills and resyncs.
+//! `sets.rs` explains the sets in Redis. A *bucket* of a set is a stretch of time; a bucket of a refill is a hash bucket of the
+//! cache.
 
 use super::batches::{KEYS_MAX, KeyId, Looker};
 use super::config::Config;
@@ -52,7 +54,8 @@ const REFUSED_MAX: Duration = Duration::from_secs(30);
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 /// The time before the next comparison must also be at least this many times the duration of the last one.
 const COMPARE_SHARE: u32 = 4;
-/// The most pages (`ExportedPage`, 64 buckets) that one step of a refill reads. It keeps the step short if few pages have keys.
+/// The most pages (`ExportedPage`, 64 hash buckets of the cache each) that one step of a refill reads. It keeps the step short if
+/// few pages have keys.
 const PAGES_MAX: usize = 512;
 /// A scan waits while at least this many of its keys have not been compared yet, so that these keys take little memory.
 const FOUND_MAX: usize = 5_000;
@@ -150,7 +153,7 @@ pub struct Copier {
 struct Refill {
     /// The database and the space of the keys that are written.
     of: Of,
-    /// The next bucket.
+    /// The next hash bucket of the cache.
     bucket: u64,
     /// How many buckets are left. A refill goes once around all buckets.
     left: u64,
