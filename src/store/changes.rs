@@ -8,7 +8,7 @@
 //! - A change of a whole space is shown if the role may read the space. A space that does not exist any more has no name, so it is
 //!   shown as a change of the whole database. So is a change of privileges: the role may have missed changes that it could not see.
 //!
-//! A *tick* is a time on the clock of `pg/clock.rs`.
+//! A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::journal;
 use super::names::{self, Spaces};

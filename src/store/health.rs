@@ -172,7 +172,8 @@ fn directory_missing() -> Option<Finding> {
     })
 }
 
-/// Databases whose values cannot be saved because other databases have all tables that the server can use.
+/// Returns the finding that values of some databases cannot be saved, because other databases have all tables that the server can
+/// use.
 fn tables_missing() -> Option<Finding> {
     let tier = shared::tier().filter(|tier| settings::table_bytes() > 0 && tier.has_directory())?;
     let holdings = Holdings::read(tier);

@@ -4,7 +4,7 @@
 //! A lease is a *flight* of the core (`flights.rs`): the right to publish the value of a key. A session that runs a query for the
 //! key has a *fill*, and a *claim* is the right of a transaction to set a key that has no value. The *tier* is the cache in shared
 //! memory. A *stamp* is a number on the clock of changes (`docs/architecture.md`); the *safe stamp* of a transaction is one from
-//! before its snapshot. A *tick* is a time on the clock of `pg/clock.rs`.
+//! before its snapshot. A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;

@@ -1,5 +1,5 @@
 //! When a value expires, and how a value gets another time to live (`cache_touch`). The time to live of a value is limited by the
-//! options of its *space*, the named cache that its key is in. A *tick* is a time on the clock of `pg/clock.rs`.
+//! options of its *space*, the named cache that its key is in. A *tick* is 50 ms on the clock of `pg/clock.rs`.
 
 use super::access::keyspace_to_change;
 use super::reading::look;

@@ -1,5 +1,5 @@
-//! Lists the keys of a space, in order and in pages, for `cache_keys`. A *space* is a named cache. The
-//! *tier* is the cache in shared memory; it consists of *shards*, and these of hash buckets.
+//! Lists the keys of a space, in order and in pages, for `cache_keys`. A *space* is a named cache. The *tier* is the cache in
+//! shared memory; it consists of *shards*, and these of hash buckets.
 
 use super::access::keyspace_for_reading;
 use super::reading::is_there;

@@ -3,7 +3,7 @@
 //!
 //! A *fence* is a word in shared memory that says when a dependency of values last changed. The *tier* is the cache in shared
 //! memory. A *keyspace* is the part of it that holds the keys of a space, a named cache (`store/keyspace.rs`). A *stale* value is
-//! not valid any more but may still be served. A *tick* is a time on the clock of `pg/clock.rs`. The *journal* is a ring in shared
+//! not valid any more but may still be served. A *tick* is 50 ms on the clock of `pg/clock.rs`. The *journal* is a ring in shared
 //! memory that names what has changed.
 
 use crate::pg::memory::{self, OutOfMemory};
