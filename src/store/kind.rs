@@ -17,8 +17,8 @@ pub const NOTHING: Kind = Kind(4);
 pub const RESULT: Kind = Kind(5);
 /// The result of a query as rows (`cache_query`).
 pub const ROWS: Kind = Kind(6);
-/// The rows of a query as one jsonb (`cache_query_json`). No function that reads a key returns it: its privileges are those of the
-/// query, not those of the space.
+/// The rows of a query as one jsonb (`cache_query_json`), or the only value of a query (`cache_call`). No function that reads a key
+/// returns it: its privileges are those of the query, not those of the space.
 pub const JSON: Kind = Kind(7);
 /// A marker instead of a result: the result also varies on settings that the key of this entry leaves out.
 pub const VARIES: Kind = Kind(8);

@@ -30,7 +30,7 @@ pub enum Form {
     Rows,
     /// One jsonb with an array of all rows: `cache_query_json`.
     Json,
-    /// The only value of the query, as jsonb or null: `cache_fetch`.
+    /// The only value of the query, as jsonb or null: `cache_fetch` and `cache_call`.
     Value,
 }
 

@@ -174,8 +174,8 @@ impl StoredResult {
         State::LeftOut(shared::time_of(self.entry.meta.expires), memory::collect(names))
     }
 
-    /// Returns what the result depends on, if the current role may read its content: the rows of
-    /// relations, the definitions of relations, and tags.
+    /// Returns what the result depends on, if the current role may read its content: the rows of relations, the definitions of
+    /// relations, and tags.
     pub fn dependencies(&self) -> Vec<Dependency> {
         let mut all = Vec::new();
         let Some(facts) = self.facts().filter(|_| self.is_readable && self.entry.meta.kind != LEFT_OUT)

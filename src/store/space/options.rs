@@ -38,7 +38,7 @@ pub struct Options {
     pub default_ttl_ms: Option<u64>,
     /// The longest time to live.
     pub max_ttl_ms: Option<u64>,
-    /// How the time to live counts.
+    /// The rule for the time to live of query results.
     pub ttl_policy: TtlPolicy,
     /// Where the space keeps its values.
     pub tiers: Tiers,

@@ -7,7 +7,7 @@
 //! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
 //! ```
 //!
-//! A tick is a time on the clock of `pg/clock.rs`. A *segment* is a table of saved values, one of `pgcache.segment_1` to
+//! A tick is 50 ms on the clock of `pg/clock.rs`. A *segment* is a table of saved values, one of `pgcache.segment_1` to
 //! `segment_8` in some database. Segments are numbered for the whole server, from 0. A number without a table is *free*. A segment
 //! with a table is *in use*, *retired* or *empty*. Retiring it drops its *locations*, the words in shared memory that lead to its
 //! rows, which is always possible. Its table is emptied when no other session has a lock on it, which may take as long as a
