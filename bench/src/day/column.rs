@@ -1,4 +1,5 @@
-//! The ways to serve the dashboards that the part `day` compares. Each is a column of the report.
+//! The ways to serve the dashboards that the part `day` compares. Each is called a *column*. `mod.rs` runs each column in *periods*
+//! of its own (`period.rs`), in which sessions ask for dashboards while orders arrive.
 
 use super::dashboards::{COLUMNS, Dashboard, MARK};
 use crate::queries::stage::{Stage, cached};
@@ -14,18 +15,19 @@ const NEWEST: usize = 3;
 /// The position of the status of the session in the rows, behind `newest`.
 const STATUS: usize = 4;
 
-/// A column of the report: how a client gets the rows of a dashboard.
+/// How a client gets the rows of a dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Column {
     /// The client sends the query.
     NoCache,
     /// `cache_query` without further arguments.
     Exact,
-    /// `cache_query` with `stale_ok`.
+    /// `cache_query` with `stale_ok`: the call also accepts rows that were right at some moment within this time before the call.
     StaleOk,
-    /// A table of jsonb values with an expiry, which the client checks and fills.
+    /// A hand-written cache: a table of jsonb values, each with the end of its time to live. The client looks for the row, and runs
+    /// the query and writes the row if there is none or if it has expired.
     Table,
-    /// Materialized views of the most popular dashboards, which a session refreshes.
+    /// Materialized views of the most popular dashboards, which another session refreshes. The other dashboards run their query.
     Views,
 }
 
@@ -43,7 +45,7 @@ pub enum Source {
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// The newest row that the snapshot of the result contains.
+    /// The largest primary key of the dashboard's [`Subject`](super::dashboards::Subject) in the snapshot of the result.
     pub newest: i64,
     /// Where the rows came from.
     pub source: Source,
@@ -97,7 +99,7 @@ impl Column {
         }
     }
 
-    /// Ends a period.
+    /// Ends a period: drops the materialized views.
     pub fn clean(self, stage: &Stage, dashboards: &[Dashboard]) {
         if self == Self::Views {
             for place in 0..view_count(dashboards.len()) {
@@ -106,7 +108,8 @@ impl Column {
         }
     }
 
-    /// Asks for a dashboard. `fresh_for` is the time that stands for five minutes. Panics if the server refuses a statement.
+    /// Asks for the dashboard at the position `place`, counted from the most popular one. `dashboards` is their number. `fresh_for`
+    /// is the time for which stored rows may be used. Panics if the server refuses a statement.
     pub fn request(
         self,
         session: &mut Client,
@@ -156,8 +159,8 @@ fn view(place: usize) -> String {
     format!("dashboard_view_{place}")
 }
 
-/// Refreshes all views one after the other, until `ends` returns true. A round begins `every` after the beginning of the last
-/// round.
+/// Refreshes all views in rounds, one view after the other, until `ends` returns true. A round begins `every` after the beginning
+/// of the last round. It must take less time than that: `ends` is called only in the pause after a round.
 pub fn refresh(session: &mut Client, dashboards: usize, every: Duration, ends: impl Fn() -> bool) {
     loop {
         let next = Instant::now() + every;
@@ -174,8 +177,8 @@ pub fn refresh(session: &mut Client, dashboards: usize, every: Duration, ends: i
     }
 }
 
-/// Returns how many runs of dashboards and of refreshes the server has counted. A refresh runs its query once, and the server
-/// counts it as the statement REFRESH.
+/// Returns how many runs of dashboards and of refreshes pg_stat_statements has counted. A refresh runs the query of its view once.
+/// It counts as the statement REFRESH, whose text does not contain [`MARK`].
 pub fn executed(stage: &Stage) -> u64 {
     stage.number(&format!(
         "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements
@@ -183,13 +186,13 @@ pub fn executed(stage: &Stage) -> u64 {
     ))
 }
 
-/// Asks for rows with the columns of a dashboard.
+/// Runs a statement that returns the columns of a dashboard. The caller says where the rows come from.
 fn from_rows(session: &mut Client, text: &str, source: Source) -> Answer {
     let row = first_row(session, text).unwrap_or_else(|| panic!("no rows: {text}"));
     Answer { newest: number(&row, NEWEST), source }
 }
 
-/// Asks for the rows of a call of `cache_query`, and for its status.
+/// Runs a call of `cache_query`. The status of the call tells where the rows come from.
 fn from_cache(session: &mut Client, call: &str) -> Answer {
     let text = format!("SELECT result.*, cache_status() FROM {call}");
     let row = first_row(session, &text).unwrap_or_else(|| panic!("no rows: {text}"));
@@ -218,7 +221,7 @@ fn number(row: &SimpleQueryRow, column: usize) -> i64 {
     row.get(column).and_then(|text| text.parse().ok()).expect("the column is a number")
 }
 
-/// Returns the newest row that an array of rows names.
+/// Returns the column `newest` of the rows of a dashboard in a row of the cache table, where they are a jsonb array.
 fn newest_in_json(row: &SimpleQueryRow) -> i64 {
     let rows: serde_json::Value =
         serde_json::from_str(row.get(0).expect("it is not null")).expect("it is a jsonb");
@@ -229,7 +232,7 @@ fn newest_in_json(row: &SimpleQueryRow) -> i64 {
 mod tests {
     use super::*;
 
-    /// Fails if a result that was computed for the request counts as a hit.
+    /// Fails if a result that was computed for the request, or by a session that this one has waited for, counts as stored.
     #[test]
     fn only_stored_results_are_hits() {
         assert_eq!(["hot", "stale"].map(|status| source(Some(status))), [Source::Stored; 2]);
@@ -242,7 +245,7 @@ mod tests {
         assert_eq!(source(None), Source::Computed);
     }
 
-    /// Fails if an exact column may return outdated rows, or if another column must not.
+    /// Fails if other columns than "no cache" and "exact" must return up-to-date rows, or if one of these two need not.
     #[test]
     fn two_columns_are_exact() {
         assert_eq!(Column::ALL.map(Column::is_exact), [true, true, false, false, false]);

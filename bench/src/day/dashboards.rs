@@ -1,7 +1,9 @@
 //! The dashboards of the part `day`: queries over the tables of the sample shop, with parameters that are drawn from a seed.
 //!
 //! All dashboards return rows of the same columns. The column `newest` is the largest primary key, in the snapshot of the query, of
-//! the table that the dashboard is about. So each answer shows which orders it may contain ([`Subject`]).
+//! the table that the dashboard is about ([`Subject`]). One session commits all new rows, with growing keys (`orders.rs`), so the
+//! number tells which commits the answer contains. By this number, the part finds out whether an answer is outdated, and for how
+//! long.
 
 use crate::eviction::traces::Random;
 use postgres::{Client, SimpleQueryMessage};
@@ -9,11 +11,13 @@ use std::time::{Duration, Instant};
 
 /// The columns of a dashboard, as `cache_query` wants them.
 pub const COLUMNS: &str = "label text, amount numeric, pieces bigint, newest bigint";
-/// A part of the text of each dashboard. No other statement of the day contains it.
+/// A part of the text of each dashboard, and of no other statement that runs in a period. `executed` in `column.rs` searches
+/// pg_stat_statements for it, to count how often dashboards were run.
 pub const MARK: &str = "AS newest";
-/// The least and the most time that a dashboard takes without a cache ([`Dashboard::cost`]). Other candidates are left out.
+/// The least and the most time that a dashboard takes without a cache ([`Dashboard::cost`]). A candidate, a query that was drawn at
+/// random, is left out if its time is outside of these limits.
 pub const COST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
-/// The most candidates that are drawn for each dashboard.
+/// The most candidates that are drawn for each dashboard, on average. If these are too few, the part fails.
 const DRAWN: usize = 40;
 /// The days of the sample shop's orders, from 2024-01-01 on.
 pub const DAYS: u64 = 730;
@@ -21,8 +25,9 @@ const COUNTRIES: [&str; 11] = ["BR", "DE", "CN", "FR", "NO", "ML", "ES", "LB", "
 const CATEGORIES: [&str; 8] =
     ["light", "furniture", "kitchen", "travel", "paper", "sound", "textile", "outdoor"];
 
-/// The table whose newest row a dashboard names. New customers and products commit together with an order. So the newest order also
-/// shows which customers and products a dashboard about orders may contain.
+/// The table whose newest row a dashboard names. A new customer or product commits together with an order. So for a dashboard that
+/// joins orders with customers or products, the newest order is enough: it also tells which customers and products the answer
+/// contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Orders,
@@ -79,7 +84,7 @@ pub fn draw(session: &mut Client, seed: u64, count: usize) -> Vec<Dashboard> {
     panic!("only {} dashboards of {count} take between {:?} and {:?}", dashboards.len(), COST[0], COST[1]);
 }
 
-/// Runs a query, and returns its time. `None` if it returned no rows, because such an answer would not show its newest row.
+/// Runs a query, and returns its time. `None` if it returned no rows: such an answer would have no column `newest`.
 fn cost(session: &mut Client, backend: i32, text: &str) -> Option<Duration> {
     let (started, used) = (Instant::now(), processor_time(backend));
     let messages = session.simple_query(text).unwrap_or_else(|error| panic!("{error:?}: {text}"));
@@ -95,7 +100,9 @@ fn processor_time(process: i32) -> Option<Duration> {
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
-/// Draws the text of a dashboard. The labels of its rows are unique, which the index of a materialized view needs.
+/// Draws the text of a dashboard. The labels of its rows must be unique: REFRESH MATERIALIZED VIEW CONCURRENTLY needs a unique
+/// index, and `column.rs` creates it on `label`. Names are unique labels, because the name of each customer and product ends with
+/// its number, in `examples/shop.sql` and in `orders.rs`.
 fn candidate(random: &mut Random) -> (String, Subject) {
     let kind = random.below(20);
     let subject = match kind {
@@ -167,7 +174,8 @@ fn candidate(random: &mut Random) -> (String, Subject) {
     (text, subject)
 }
 
-/// Returns the begin and the end of a week, a month, a quarter, half a year or all days. Most dashboards are about a week.
+/// Draws a time range, and returns its begin and its end: a week, a month, a quarter, half a year or all days. Most dashboards are
+/// about a week.
 fn window(random: &mut Random) -> (String, String) {
     let days = match random.below(80) {
         0..57 => 7,
@@ -195,7 +203,8 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// Fails if two runs of the program would draw other dashboards, or if a dashboard cannot be counted or checked.
+    /// Fails if two runs of the program with the same seed would draw different dashboards. Also fails if the text of a dashboard
+    /// lacks [`MARK`], by which its runs are counted, or one of the columns.
     #[test]
     fn a_seed_always_gives_the_same_dashboards() {
         let texts = |seed| {
@@ -211,7 +220,8 @@ mod tests {
         }
     }
 
-    /// Fails if a part of the candidates is about one subject only, or if almost all are alike.
+    /// Draws 1000 candidates. Fails if none of them is about one of the subjects, if the share that is about orders is not between
+    /// 75 and 95 %, or if at most 700 of the candidates are different.
     #[test]
     fn candidates_are_a_mix() {
         let mut random = Random::of_seed(1);
@@ -224,7 +234,7 @@ mod tests {
         assert!(drawn.iter().map(|(text, _)| text).collect::<HashSet<_>>().len() > 700);
     }
 
-    /// Fails if a window reaches beyond the days that have orders.
+    /// Fails if a time range is empty, or ends after the days that have orders.
     #[test]
     fn windows_lie_within_the_days() {
         let mut random = Random::of_seed(3);

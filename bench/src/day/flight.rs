@@ -1,5 +1,8 @@
-//! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that does
-//! not wait, on a hit and on a miss. A *contender* is one of the alternatives that a measurement compares.
+//! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that finds
+//! no other one to wait for, on a hit and on a miss. With `pg_cache.wait_timeout` = 0, a session never waits.
+//!
+//! A *contender* is one of the alternatives that a measurement compares: here, the two values of the setting. They run in turns, in
+//! rounds (`queries/race.rs`).
 
 use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
@@ -19,7 +22,7 @@ const HIT_MAX: f64 = 1.02;
 const WITHOUT: &str = "wait_timeout = 0";
 /// The name of the contender with single flight.
 const WITH: &str = "wait_timeout = 3s";
-/// The contenders, with their values of the setting.
+/// The contenders, with their values of `pg_cache.wait_timeout`.
 const SETTINGS: [(&str, &str); 2] = [(WITHOUT, "0"), (WITH, "3s")];
 
 /// The name of the loop of hits.
@@ -105,7 +108,7 @@ impl Flight {
     }
 }
 
-/// Returns how many nanoseconds longer a call takes with single flight: the differences of the rounds.
+/// Returns how many nanoseconds longer a call takes with single flight: the median of the differences, round by round.
 fn added(race: &Race) -> Summary {
     let pairs = race.times(WITH).iter().zip(race.times(WITHOUT));
     summary(&pairs.map(|(with, without)| with - without).collect::<Vec<_>>())
@@ -115,7 +118,7 @@ fn added(race: &Race) -> Summary {
 mod tests {
     use super::*;
 
-    /// Fails if the difference has the wrong sign, or if a gain counts as a loss.
+    /// Fails if a difference has the wrong sign, if a result within the limits misses a goal, or if one beyond them meets a goal.
     #[test]
     fn the_addition_is_that_of_single_flight() {
         let contender = |name, time: f64| Contender::new(name, move || time);

@@ -1,8 +1,9 @@
-//! The part `day`, a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. Each way to
-//! serve the dashboards ([`mod@column`]) has periods of its own ([`period`]).
+//! The part `day`, a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. The part
+//! compares five ways to serve the dashboards, called *columns* ([`mod@column`]). Each column runs alone, in *periods* of its own
+//! ([`period`]): a warm-up, and then a time in which each request is noted.
 //!
 //! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what
-//! single flight costs. The chart is `report/day.rs`.
+//! single flight (one session computes a result, the others wait for it) costs. The chart is `report/day.rs`.
 
 mod column;
 mod dashboards;
@@ -26,7 +27,9 @@ use pg_cache_testbed::Server;
 use std::process::Command;
 use std::time::Duration;
 
-/// The time that `stale_ok`, the time to live of the cache table, and the pause between refreshes have outside of the benchmark.
+/// How old an answer may be outside of the benchmark. It stands for three times: `stale_ok`, the argument of `cache_query` with
+/// which a call accepts rows that were right at some moment within this time; the time to live of a row in the hand-written cache
+/// table; and the time from one refresh of the materialized views to the next. The benchmark shortens it ([`Choice::scale`]).
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 /// The number of sessions that ask for dashboards.
 const SESSIONS: u32 = 100;
@@ -65,6 +68,7 @@ impl Choice {
         }
     }
 
+    /// Returns the time that stands for [`FIVE_MINUTES`].
     fn fresh_for(&self) -> Duration {
         FIVE_MINUTES.div_f64(self.scale)
     }
@@ -80,7 +84,8 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub fn estimate(pace: &Pace) -> Duration {
     let fresh_for = Choice::read(pace).fresh_for();
     let rounds = pace.day_rounds as u32;
-    // The warm-up mostly takes one or two windows, each a quarter of the time, longer than its minimum.
+    // In quarters of `fresh_for` (`Plan::warm_up` and `Plan::span`): an exact column has a warm-up of mostly 2 and notes requests
+    // for 2 quarters. In a column whose results expire, these are mostly 5 and 4.
     let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 4 } else { 9 } / 4);
     periods.iter().sum::<Duration>() * rounds + flight::estimate(pace) + Duration::from_secs(15)
 }
@@ -194,15 +199,16 @@ fn check(column: Column, outcome: &Outcome) {
         "{name}: {outdated} of {} answers missed a commit that was acknowledged before their request",
         outcome.ages.len()
     );
-    // Of the requests at the beginning and at the end of the period, only the clients or only the server count some.
+    // Some requests at the beginning and at the end of the period are counted by the clients only, or by the server only.
     let (computed, executed) = (outcome.computed as f64, outcome.executed as f64);
     let slack = 50.0 + computed / 20.0;
     assert!(executed > computed - slack, "{name}: {computed} answers were computed, by {executed} runs");
+    // The refreshes of views are runs without a request.
     let others = column == Column::Views || executed < computed + slack;
     assert!(others, "{name}: {executed} runs for {computed} computed answers");
 }
 
-/// Returns the mean time of a request without a cache: a popular dashboard counts more.
+/// Returns the mean time of a request without a cache. The n-th dashboard counts 1/n, because it is requested so often: Zipf's law.
 fn mean_cost(dashboards: &[Dashboard]) -> Duration {
     let weights = (1..=dashboards.len()).map(|rank| 1.0 / rank as f64);
     let sum: f64 = weights.clone().sum();
@@ -210,7 +216,8 @@ fn mean_cost(dashboards: &[Dashboard]) -> Duration {
     Duration::from_secs_f64(cost / sum)
 }
 
-/// Returns the mean pause of a session, so that the dashboards need [`LOAD`] of the cores without a cache.
+/// Returns the mean pause of a session between two requests, so that all sessions together need [`LOAD`] of the cores without a
+/// cache.
 fn think(sessions: u32, cores: usize, mean_cost: Duration) -> Duration {
     let between = mean_cost.mul_f64(f64::from(sessions) / (LOAD * cores as f64));
     between.saturating_sub(mean_cost)
@@ -376,6 +383,8 @@ fn explained(
             digits(rate),
             behind.as_millis(),
         ),
+        // Only these times are shortened. The sessions ask as often as in a real day, so a stored result gets fewer requests before
+        // it expires.
         format!(
             "**Five minutes are shortened to {} s** (DAY_SCALE = {}): `stale_ok`, the time to live of the cache table, and the pause \
              between refreshes. The same requests in five minutes would give more hits. Each column has a warm-up until two windows of \
@@ -413,6 +422,8 @@ fn explained(
 mod tests {
     use super::*;
 
+    /// Returns the outcome of a period with one request for each age. The requests take 1 ms, 2 ms and so on. The counts are those
+    /// of stored, waited and computed answers, and of runs in the server.
     fn outcome(ages: &[u64], [stored, waited, computed, executed]: [u64; 4]) -> Outcome {
         let times = (1..=ages.len() as u64).map(|time| time * 1_000_000).collect();
         let ages = ages.to_vec();
@@ -426,7 +437,7 @@ mod tests {
         check(Column::Exact, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));
     }
 
-    /// Fails if an outdated answer of another column is an error, or if the two counts of runs may differ much.
+    /// Fails if an outdated answer of another column is an error, or if 500 runs for one computed answer are none.
     #[test]
     fn the_other_columns_may_be_outdated() {
         check(Column::StaleOk, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));

@@ -1,7 +1,7 @@
 //! The stream of orders of the part `day`: a session commits them at a fixed rate, and notes when each commit was acknowledged.
 //!
 //! One session commits all orders, so the numbers of orders, customers and products grow in the order of the commits. An answer
-//! whose newest number is below that of a commit misses the commit.
+//! whose column `newest` (`dashboards.rs`) is below the number of a commit misses the commit.
 
 use super::dashboards::{DAYS, Subject};
 use crate::eviction::traces::Random;
@@ -18,9 +18,10 @@ pub const PRODUCT_EVERY: u64 = 300;
 /// The commits of one subject: rows with the numbers from `first` on, without gaps.
 struct Commits {
     first: i64,
-    /// The newest number whose commit was acknowledged. The moment of its commit must be in `moments` before.
+    /// The newest number whose commit was acknowledged. It is increased after the moment is in `moments`, because readers look up
+    /// the moment of each number up to this one.
     newest: AtomicI64,
-    /// When each commit was acknowledged.
+    /// When each commit was acknowledged, from the commit of `first` on.
     moments: Mutex<Vec<Instant>>,
 }
 

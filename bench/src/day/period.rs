@@ -1,5 +1,6 @@
-//! One period of a column of the part `day`, that is, of one way to serve the dashboards: the sessions ask, the orders arrive, and
-//! after a warm-up the sessions note each request.
+//! One period of a column of the part `day`, that is, of one way to serve the dashboards: the sessions ask for dashboards, and
+//! another session commits orders. The warm-up lasts until the hit ratio is level. After it, the sessions note each request for a
+//! while.
 
 use super::column::{self, Column, Source};
 use super::dashboards::{Dashboard, Subject};
@@ -19,7 +20,8 @@ pub struct Plan<'a> {
     pub think: Duration,
     /// The number of orders that are committed per second.
     pub orders_per_second: u32,
-    /// The time that stands for five minutes.
+    /// The time for which a stored result may be used in the columns that are not exact. It stands for five minutes in a real day
+    /// (`FIVE_MINUTES` in `mod.rs`).
     pub fresh_for: Duration,
     /// The seed of all random choices.
     pub seed: u64,
@@ -61,11 +63,11 @@ pub struct Outcome {
     pub ages: Vec<u64>,
     /// The number of answers that were stored results.
     pub stored: u64,
-    /// The number of answers that another session was computing.
+    /// The number of answers that another session has computed while this session waited for them.
     pub waited: u64,
-    /// The number of answers that a run of the query for this request has given.
+    /// The number of answers for which the query was run.
     pub computed: u64,
-    /// The runs that the server has counted.
+    /// The runs of queries that the server has counted meanwhile.
     pub executed: u64,
     /// The seconds for which requests were noted.
     pub seconds: f64,
@@ -98,7 +100,7 @@ impl Outcome {
         self.most_behind = self.most_behind.max(other.most_behind);
     }
 
-    /// Adds a request.
+    /// Adds a request. Its age is at least 1 ns if the answer is outdated, because 0 stands for an answer that is not.
     fn note(&mut self, sample: &Sample, log: &Log) {
         let since = log.outdated_since(sample.subject, sample.newest, sample.acknowledged);
         let age =
@@ -122,7 +124,8 @@ fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Finds out when the hit ratio is *level*: the ratios of two windows in a row differ by at most [`LEVEL`].
+/// Finds out when the hit ratio is *level*: the ratios of two *windows* in a row differ by at most [`LEVEL`]. A window is a quarter
+/// of [`Plan::fresh_for`].
 struct Levels {
     /// The hit ratio of the last window. None before the first one.
     last: Option<f64>,
@@ -138,7 +141,7 @@ impl Levels {
         Self { last: None, counts: [0, 0] }
     }
 
-    /// Ends a window, and returns whether the hit ratio is level. The arguments count from the beginning of the period.
+    /// Ends a window, and returns whether the hit ratio is level. The arguments are the numbers since the beginning of the period.
     fn is_level(&mut self, requests: u64, hits: u64) -> bool {
         let [requests_before, hits_before] = std::mem::replace(&mut self.counts, [requests, hits]);
         let ratio = (hits - hits_before) as f64 / (requests - requests_before).max(1) as f64;
@@ -161,7 +164,8 @@ struct Shared {
 }
 
 impl Plan<'_> {
-    /// Returns the least and the most time of the warm-up of a column. If results expire, it must not be shorter than their life.
+    /// Returns the least and the most time of the warm-up of a column. If results expire, the warm-up must not be shorter than
+    /// their life: before, no result has expired, so the hit ratio would be too high.
     pub fn warm_up(&self, column: Column) -> [Duration; 2] {
         let [least, most] = if column.is_exact() { [1, 4] } else { [4, 8] };
         [self.fresh_for * least / 4, self.fresh_for * most / 4]
@@ -173,7 +177,7 @@ impl Plan<'_> {
         if column.is_exact() { self.fresh_for / 2 } else { self.fresh_for }
     }
 
-    /// Runs a period.
+    /// Runs a period. `number` must be another one for each period: with the seed, it decides the random choices.
     pub fn run(
         &self,
         stage: &Stage,
@@ -297,7 +301,7 @@ impl Drop for EndsOnPanic<'_> {
 mod tests {
     use super::*;
 
-    /// Fails if the first window counts as level, or if a hit ratio counts from the beginning instead of the last window.
+    /// Fails if the hit ratio is level after the first window, or if the ratio of a window includes the windows before it.
     #[test]
     fn two_equal_windows_are_level() {
         let mut levels = Levels::begin();
@@ -306,7 +310,7 @@ mod tests {
         assert!(levels.is_level(300, 229), "90 % and 89 %");
     }
 
-    /// Fails if a period counts twice or not at all, or if an answer that is not outdated counts as such.
+    /// Fails if a period counts twice or not at all, or if an answer with the age 0 counts as outdated.
     #[test]
     fn periods_are_added() {
         let period = |ages: &[u64], executed| Outcome {
