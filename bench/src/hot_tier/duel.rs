@@ -1,5 +1,5 @@
-//! Runs two contenders in turns, so that other activity of the machine affects both equally. A contender is a function of this
-//! process; it may ask a server.
+//! Runs two *contenders*, the alternatives that a measurement compares, in rounds. In each round, each contender runs once, so that
+//! other activity of the machine affects both equally. The work of a contender is a function, which may also ask a server.
 
 use crate::report::notation::{digits, time, with_interval};
 use crate::report::section::{Goal, Table};
@@ -75,8 +75,8 @@ impl Duel {
         }
     }
 
-    /// Returns the goal that our contender takes at most `at_most` times as long as the other, by the median. `wanted` begins the
-    /// sentence.
+    /// Returns the goal that our contender takes at most `at_most` times as long as the other, by the median. The sentence in the
+    /// report begins with `wanted`.
     pub fn goal(&self, wanted: &str, at_most: f64) -> Goal {
         Goal {
             wanted: format!("{wanted}, at most {at_most} times"),
@@ -86,7 +86,7 @@ impl Duel {
     }
 }
 
-/// Returns duels as a table. The column `× other` is a ratio of times: less is better.
+/// Returns duels as a table. The column `× other` is the time of our contender, divided by that of the other one: less is better.
 pub fn table(duels: &[Duel]) -> Table {
     let mut table = Table::new(2, ["", "contender", "one operation", "× other"]);
     for duel in duels {
@@ -111,7 +111,8 @@ pub fn table(duels: &[Duel]) -> Table {
 mod tests {
     use super::*;
 
-    /// A contender's time depends on the round. Fails if the first round counts, or if times of different rounds are compared.
+    /// A contender's time depends on the round here. Fails if the first round counts, if the contenders do not take turns, if times
+    /// of different rounds are compared, or if a goal is missed when the ratio equals its limit.
     #[test]
     fn lanes_take_turns_and_are_compared_round_by_round() {
         let order = std::cell::RefCell::new(Vec::new());

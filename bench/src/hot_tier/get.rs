@@ -1,5 +1,6 @@
-//! The part `core-get`: measures the cost of a hit, compared with quick_cache. That cache works inside one process and returns
-//! references to its values; the measurement copies each value, as our tier (the cache of `pg_cache_core`) does.
+//! The part `core-get`: measures the cost of a hit in our tier, the cache of the crate `pg_cache_core`, compared with
+//! `quick_cache`, a cache for programs in Rust. `quick_cache` works inside one process and returns references to its values. The
+//! measurement copies each of these values, because our tier copies each value, too.
 
 use super::duel::{Contender, Duel, compare, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
@@ -20,7 +21,7 @@ type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashin
 const KEYS: u64 = 100_000;
 /// A number of keys so small that all stay in the processor's caches.
 const FEW_KEYS: u64 = 100;
-/// Lookups of a thread in one round. Must be a multiple of the lengths of the lists of requested keys, which are powers of two.
+/// Lookups of a thread in one round. Must be a multiple of the lengths of the lists of requested keys ([`asked`]).
 const QUESTIONS: usize = 1 << 19;
 /// Our hit may take at most this many times as long as a hit in quick_cache.
 const RATIO_MAX: f64 = 1.5;

@@ -1,6 +1,10 @@
-//! The part `core-innocents`: checks that unchanged entries stay in the tier (the cache of `pg_cache_core`) while a writer stores
-//! other entries. The first measurement has a writer with a fixed rate of sets, the second one a transaction that commits many
-//! keys.
+//! The part `core-innocents`: checks that unchanged entries stay in the tier (the cache of the crate `pg_cache_core`) while a
+//! writer stores other entries. In the first measurement, the writer sets keys at a fixed rate, and the tier is full, so each new
+//! entry evicts another one. In the second one, the writer is a transaction that commits many keys, and all entries have room.
+//!
+//! The terms of the core: a *tag* is a name that an entry depends on, so that an invalidation of the tag makes the entry a miss. A
+//! *fence* is a word in the tier that says when a tag was last invalidated. A *stamp* is a number on the clock of these
+//! invalidations (`src/core/fence/mod.rs`).
 
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
@@ -11,9 +15,11 @@ use pg_cache_core::{NewValue, Reservation, Tier};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The entries under test, called innocents. Each has its own tag, and a reader reads them all the time.
+/// The entries under test, called innocents because no write concerns them. A reader reads them all the time. Each has a tag of its
+/// own, so that a hit also checks a fence, as hits of tagged values in a server do. No tag is invalidated, so each miss is an entry
+/// that the tier has lost.
 const INNOCENTS: u64 = 10_000;
-/// The first key of the other entries, which the writer stores: behind the keys of all entries that are read.
+/// The first key of the other entries, which the writer stores. It is greater than the keys of all entries that are read.
 const OTHERS: u64 = 1 << 32;
 
 /// The bytes of the tier of the first measurement. It is full from the start.
@@ -30,7 +36,8 @@ const HIT_PERCENT_MIN: f64 = 99.0;
 const COMMIT_REGION: usize = megabytes(384);
 /// The number of keys that the transaction of the second measurement sets.
 const COMMIT_KEYS: u64 = 1_000_000;
-/// Entries without a tag, called bystanders. In the second measurement, each is read as often as each of the innocents.
+/// Entries that are neither written nor tagged, called bystanders. In the second measurement, each is read as often as each of the
+/// innocents.
 const BYSTANDERS: u64 = 200_000;
 /// The hit rate must fall by less than this while the transaction commits, in percentage points.
 const LOST_POINTS_MAX: f64 = 1.0;
@@ -231,8 +238,9 @@ fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.le
     std::array::from_fn(|place| Phase { seconds: seconds[place], reads: reads[place] })
 }
 
-/// Sets keys as a transaction does, and calls `done` after each of its three steps: it reserves the space for all entries,
-/// announces that they will replace the present ones, and confirms them after the commit.
+/// Sets keys as a transaction does, and calls `done` after each of its three steps: it *reserves* the space for all entries, and
+/// writes them there; it *announces* the changes before they are visible, so that the keys are misses; and it *confirms* them after
+/// the commit, so that readers find the new entries.
 fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl FnMut()) {
     let content = [b'y'; VALUE_BYTES];
     let tier = writer.tier;
@@ -254,10 +262,11 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     done();
 }
 
-/// The state that the writer and the reader share.
+/// The state that the writer and the reader share. The writer works in phases. The reader reads in batches, and counts the reads of
+/// each phase.
 #[derive(Default)]
 struct Stage {
-    /// The current phase of the writer, from 0 on. `usize::MAX`: one of the two threads has ended.
+    /// The current phase of the writer, from 0 on. `usize::MAX`: one of the two threads has ended, so the other must end, too.
     phase: AtomicUsize,
     /// How many batches the reader has read.
     batches: AtomicU64,
@@ -330,7 +339,8 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         hit
     }
 
-    /// Stores an entry, with its tag if it is an innocent.
+    /// Stores an entry. An innocent depends on the fence of its tag. The stamp is the present number of the clock: the entry is
+    /// valid until its fence gets a greater one.
     fn store(&mut self, number: u64) {
         let tag = [self.tier.fences().tag(number)];
         let dependencies: &[_] = if number < INNOCENTS { &tag } else { &[] };
@@ -346,7 +356,7 @@ mod tests {
     use super::*;
     use pg_cache_core::Counter;
 
-    /// Fails if a step is left out or does the work of another: it counts the entries and the announced changes after each.
+    /// Counts the entries and the announced changes after each step. Fails if a step is left out, or does the work of another.
     #[test]
     fn a_transaction_sets_all_its_keys_in_three_steps() {
         let sizes = private_tier::sizes(megabytes(4));
@@ -365,7 +375,7 @@ mod tests {
         assert_eq!((steps, look), (vec![(0, 0), (0, 3), (3, 0)], vec![true; 3]));
     }
 
-    /// Fails if the entry stays valid after a change of its tag.
+    /// Fails if the entry stays valid after an invalidation of its tag, or if the miss has another reason.
     #[test]
     fn a_stored_entry_has_its_tag() {
         let sizes = private_tier::sizes(megabytes(4));
@@ -375,6 +385,8 @@ mod tests {
         let mut reader = Reader::new(&tier, 0);
         reader.store(3);
         assert!(reader.writer.ask(3) && !reader.writer.ask(4));
+        // A transaction that invalidates a tag raises its fence before the change is visible. Afterwards it lowers the fence, which
+        // gives the fence a new number.
         let fence = tier.fences().tag(3);
         tier.fences().raise(fence);
         tier.fences().lower(fence);
@@ -382,7 +394,8 @@ mod tests {
         assert_eq!(tier.counted(Counter::MissFenced), 1);
     }
 
-    /// The measurement must be able to fail. This test fails if a tier that is much too small shows a high hit rate.
+    /// The measurement must be able to fail. This test fails if a tier that is much too small shows a high hit rate before the
+    /// transaction, or if a phase has no reads.
     #[test]
     fn the_hit_rate_shows_that_a_tier_is_too_small() {
         // No entry is read often enough to stay, because there are more than twice as many bystanders as fit.

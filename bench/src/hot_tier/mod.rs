@@ -1,9 +1,12 @@
-//! Measures the core alone, in this process, without a server or a client between the clock and the tier.
+//! Measures the *core* of pg_cache alone: the crate `pg_cache_core` in `src/core/`, the cache in shared memory without PostgreSQL.
+//! It runs in this process, so the times contain no work of a server or a client.
 //!
-//! [`get`] measures hits, [`put`] the storing of values, [`memory`] the share of the memory that values get, and [`innocents`]
-//! hits beside writers. [`duel`] compares two contenders.
+//! A *tier* is one cache of the core, in one block of memory, its *region*. pg_cache has one tier, in shared memory; these
+//! measurements have tiers in the memory of this process (`private_tier.rs`).
 //!
-//! Our *tier* is the cache of `pg_cache_core`, which pg_cache keeps in shared memory.
+//! [`get`] measures hits, [`put`] the storing of values, [`memory`] the share of the memory that values get, and [`innocents`] the
+//! hits of unchanged entries while others are written. [`duel`] compares two contenders, the alternatives that a measurement
+//! compares.
 
 pub mod duel;
 pub mod get;
@@ -88,5 +91,5 @@ fn size(bytes: f64) -> String {
     }
 }
 
-/// A tier with real locks, for several threads.
+/// A tier whose locks work, so that several threads may use it.
 type Shared<'m, 'l> = Tier<'m, &'l Spinning>;

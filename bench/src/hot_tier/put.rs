@@ -1,5 +1,8 @@
-//! The part `core-put`: measures the cost of storing a value in a tier (the cache of `pg_cache_core`) with free space, and in a
-//! full tier, where puts evict entries.
+//! The part `core-put`: measures the cost of a *put*, which stores a value in a tier, the cache of the crate `pg_cache_core`. One
+//! tier is half full, and another one is full, so that puts evict entries.
+//!
+//! The puts are done in *rows*. After each row, the tier is made as full as it was before. A *round* has some rows on each tier. A
+//! *shard* is a part of a tier with a lock of its own.
 
 use super::duel::Duel;
 use super::{Writer, megabytes};
@@ -33,7 +36,8 @@ struct Scenario {
     incoming: usize,
     /// The number of puts in a row, before the tier is restored to its earlier state.
     row: usize,
-    /// The number of lookups before each put. They are not timed.
+    /// The number of lookups before each put. They are not timed. An entry that was looked up is not evicted at once
+    /// (`src/core/tier/eviction.rs`), so a put may pass several entries before it finds one to evict.
     reads: usize,
 }
 
@@ -79,7 +83,8 @@ const REFILLS_MAX: u32 = 1000;
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s.
+    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s. The rounds are as many as those of reads: other
+    // writes need more rounds, because they leave dead rows behind, but a tier is as full as before after each row of puts.
     Duration::from_secs(6) + Duration::from_secs(2) * pace.read_rounds as u32
 }
 
@@ -221,8 +226,9 @@ enum Event<'e> {
     RoundIsOver,
 }
 
-/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `handle`. A round has one row of
-/// puts for each 1000 of `pace.puts`, on each tier, but at most 20 rows, and at most 4 if a row is a single large put.
+/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `handle`. There are as many
+/// rounds as for reads ([`estimate`] says why). A round has one row of puts for each 1000 of `pace.puts`, on each tier, but at most
+/// 20 rows, and at most 4 if a row is a single large put.
 fn play<H: Host + Copy>(
     scenario: &Scenario,
     pace: &Pace,
@@ -265,8 +271,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         let writer = Writer::new(tier);
         let mut side = Self { scenario, writer, full, full_at: 0, next: 0, random: Random::of_seed(6) };
         if full {
-            // The values alone have the size of the region, and each entry needs some more bytes. So each shard (a part of the tier
-            // with its own lock) becomes full and begins to evict.
+            // The values alone have the size of the region, and each entry needs some more bytes. So each shard becomes full and
+            // begins to evict.
             side.put_residents(scenario.region);
         } else {
             let is_half_full = || {
@@ -383,8 +389,8 @@ mod tests {
         assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.34), 2.0);
     }
 
-    /// Fails if the tiers are not as full as the report says when a put is timed, or if the half-full one evicts. Also counts the
-    /// puts.
+    /// Fails if the full tier is at most 85 % full before a row, or if the half-full tier is at least 60 % full before a put. Also
+    /// fails if the half-full tier evicts, if the full one does not, or if the number of puts or of rounds is wrong.
     #[test]
     fn one_tier_is_full_before_each_row_and_the_other_never() {
         for (resident, incoming, row) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {
@@ -415,7 +421,7 @@ mod tests {
         }
     }
 
-    /// Fails if a hold is recorded while it lasts, or is not recorded at its end.
+    /// Fails if a hold of a lock is recorded before the unlock, or is not recorded at the unlock.
     #[test]
     fn a_hold_lasts_from_lock_to_unlock() {
         let locks = Spinning::of(private_tier::sizes(megabytes(1)));

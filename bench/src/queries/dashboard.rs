@@ -1,4 +1,6 @@
-//! The part `queries-dashboard`: compares the dashboard of the sample shop with its cached result, in the server and to a client.
+//! The part `queries-dashboard`: measures the dashboard of the sample shop, a query of about two seconds, in three ways: the query
+//! itself, a *cold* call of `cache_query`, which runs the query and stores its rows, and a *hot* call, which returns the stored
+//! rows. Each is measured in a loop in the server, and as a request of a client.
 
 use super::race::{Race, at_least, table, times};
 use super::shop::{COLUMNS, DASHBOARD, FEW_ORDERS, ORDERS, fill};
@@ -12,10 +14,10 @@ use std::time::Duration;
 
 /// The goal: the time of a miss, divided by that of a hit, is at least this.
 const COLD_TO_HOT: f64 = 3000.0;
-/// The rounds: the fewest whose median has an interval of 95 %.
+/// The rounds of a race (`race.rs`): with fewer, the median would have no interval of 95 % confidence.
 const ROUNDS: usize = 6;
 
-/// The names of the contenders.
+/// The names of the contenders, the three ways to get the rows.
 const QUERY: &str = "the query itself";
 const COLD: &str = "cold: invalidated, runs and stores";
 const HOT: &str = "hot: a hit";
@@ -25,8 +27,8 @@ const CHANGE: &str = "UPDATE products SET name = name WHERE product_id = 1";
 
 /// Returns about how long the part takes. The dashboard of the whole shop takes about two seconds.
 pub fn estimate(pace: &Pace) -> Duration {
-    // The milliseconds of loading the shop, and those of the dashboard's query. In each round, two races run the query twice: by
-    // itself, and as a cold call.
+    // The milliseconds of loading the shop, and those of the dashboard's query. In each round, each of the two races runs the query
+    // twice: by itself, and in a cold call.
     let [loading, dashboard] = if is_full(pace) { [30_000, 2000] } else { [6000, 150] };
     Duration::from_millis(loading) + (Duration::from_millis(dashboard) * 4 + pace.read) * (ROUNDS + 1) as u32
 }
@@ -99,7 +101,8 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns whether the shop has all its orders. A quick run takes the small shop, so its ratios are smaller.
+/// Returns whether the shop has all its orders: in a full run. A quick run, which has a smaller [`Pace::fillings`], takes the small
+/// shop, so its ratios are smaller.
 fn is_full(pace: &Pace) -> bool {
     pace.fillings >= Pace::FULL.fillings
 }

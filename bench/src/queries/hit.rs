@@ -1,5 +1,6 @@
-//! The part `queries-hit`: measures the hit of a small result: over the wire beside a SELECT by primary key, inside SQL, and as the
-//! first call of a session. A *contender* is one of the alternatives that a measurement compares.
+//! The part `queries-hit`: measures the hit of a small result, that is, a call of `cache_query` that returns stored rows: over the
+//! wire beside a SELECT by primary key, inside SQL, and as the first call of a session. A *contender* is one of the alternatives
+//! that a measurement compares.
 
 use super::race::{Race, at_most, summary, table, times};
 use super::shop::{COLUMNS, DASHBOARD_1, DASHBOARD_30, FEW_ORDERS, fill};
@@ -153,12 +154,13 @@ fn create_accounts(stage: &Stage) {
     stage.execute("VACUUM (ANALYZE) account");
 }
 
-/// Returns by how much longer the first contender takes, round by round.
+/// Returns how many nanoseconds longer a contender takes than another one, round by round.
 fn beyond(own: &[f64], other: &[f64]) -> Vec<f64> {
     own.iter().zip(other).map(|(own, other)| own - other).collect()
 }
 
-/// Returns the time of a hit without its rows, round by round, from the times of a hit of one row and of [`ROWS`] rows.
+/// Returns the time of a hit without its rows, round by round, from the times of a hit of one row and of [`ROWS`] rows: the line
+/// through the two times, continued to 0 rows.
 fn without_rows(one: &[f64], many: &[f64]) -> Vec<f64> {
     one.iter().zip(many).map(|(one, many)| one - (many - one) / (ROWS - 1.0)).collect()
 }

@@ -1,5 +1,6 @@
-//! The part `queries-large`: measures the hit of a large result, beside the same rows in an UNLOGGED table, and beside the same
-//! rows as a jsonb in the cache. A *contender* is one of the alternatives that a measurement compares.
+//! The part `queries-large`: measures the hit of a large result, that is, a call of `cache_query` that returns 10 000 stored rows.
+//! It is compared with a SELECT of the same rows from an UNLOGGED table, and with the same rows as one jsonb in the cache. A
+//! *contender* is one of the alternatives that a measurement compares.
 
 use super::race::{Race, at_least, table, times};
 use super::stage::{SPACE, Stage, cached};
@@ -63,6 +64,7 @@ pub fn measure(pace: &Pace) -> Section {
         (JSON, "json_rows", &json),
     ];
     for source in [&compressed, &uncompressed] {
+        // The first call stores the rows, and the second returns them. Both must return the rows of the table.
         for _ in ["miss", "hit"] {
             let same = format!("SELECT count(*) FROM {source} JOIN wide ON wide = ROW(result.*)::wide");
             assert_eq!(stage.number(&same), ROWS, "the rows of {source}");
@@ -120,6 +122,8 @@ pub fn measure(pace: &Pace) -> Section {
                 digits(sizes[1]),
                 digits(sizes[0]),
             ),
+            // The loop takes its times from `clock_timestamp()` in the server (`Stage::create_loop`), so they contain no work of
+            // the client.
             format!(
                 "In the server, each pass of the loop counts the values of all columns, so that it reads each of them, by the clock of the server. \
                  Over the wire, the client reads all rows and decodes nothing. Client and server share one core. Each turn takes about {} \
@@ -132,7 +136,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns the goals of the compressed form, which is the default.
+/// Returns the goals of the compressed form, which is the default for a result of this size (`pg_cache.compress_above`).
 fn goals(place: &str, race: &Race) -> [Goal; 2] {
     let goal = |other, what: &str, limit| {
         at_least(

@@ -1,5 +1,6 @@
-//! Runs several *contenders*, the alternatives that a part compares, in turns, and compares the times of any two of them, round by
-//! round.
+//! Runs several *contenders* in *rounds*, and compares the times of any two of them, round by round. A contender is one of the
+//! alternatives that a section of the report compares, for instance a query, and a hit of its stored result. In each round, each
+//! contender runs once, so that other work of the machine affects all of them equally.
 
 use crate::hot_tier::duel::Contender;
 use crate::report::notation::{digits, time, with_interval};
@@ -60,18 +61,18 @@ impl Race {
         &runner.unwrap_or_else(|| panic!("{} has no {name}", self.title)).times
     }
 
-    /// Returns the time of one contender divided by that of another.
+    /// Returns the median of the time of one contender divided by that of another, round by round.
     pub fn ratio(&self, of: &str, to: &str) -> Summary {
         summary(&pair_ratios(self.times(of), self.times(to)))
     }
 }
 
-/// Returns the median of some figures, and its interval. There must be at least one figure.
+/// Returns the median of some figures, and its confidence interval (`statistics.rs`). There must be at least one figure.
 pub fn summary(figures: &[f64]) -> Summary {
     Summary::of(figures).expect("there is at least one round")
 }
 
-/// Returns races as a table. The column `× first` is a ratio of times: less is better.
+/// Returns races as a table. The column `× first` is the time of a contender, divided by that of the first one: less is better.
 pub fn table(races: &[&Race]) -> Table {
     let mut table = Table::new(2, ["", "contender", "one operation", "× first"]);
     for race in races {
@@ -88,7 +89,7 @@ pub fn table(races: &[&Race]) -> Table {
     table
 }
 
-/// Returns the goal that the median of a figure is at most `limit`. `what` begins the sentence.
+/// Returns the goal that the median of a figure is at most `limit`. The sentence in the report begins with `what`.
 pub fn at_most(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) -> String) -> Goal {
     Goal {
         wanted: format!("{what}, at most {}", notation(limit)),
@@ -97,7 +98,7 @@ pub fn at_most(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) ->
     }
 }
 
-/// Returns the goal that the median of a figure is at least `limit`. `what` begins the sentence.
+/// Returns the goal that the median of a figure is at least `limit`. The sentence in the report begins with `what`.
 pub fn at_least(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) -> String) -> Goal {
     Goal {
         wanted: format!("{what}, at least {}", notation(limit)),
@@ -106,7 +107,7 @@ pub fn at_least(what: &str, found: Summary, limit: f64, notation: impl Fn(f64) -
     }
 }
 
-/// Formats a ratio, with its sign.
+/// Formats a ratio: a number, followed by ×.
 pub fn times(ratio: f64) -> String {
     format!("{} ×", crate::report::notation::count(ratio))
 }
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(rows[2][3], "4.00 (4.00 – 4.00)");
     }
 
-    /// Fails if a goal is judged by an end of the interval, or counts as missed when it is just reached.
+    /// Fails if a goal is judged by an end of the confidence interval, or if it is missed when the median equals the limit.
     #[test]
     fn a_goal_is_judged_by_the_median() {
         let found = |median| Summary { samples: 6, median, low: 0.5, high: 9.0, confidence: 0.96 };

@@ -7,16 +7,17 @@ pub const COLUMNS: &str = "month date, category text, revenue numeric, orders bi
     top_country text, growth_percent numeric";
 /// The whole dashboard: a row for each of 24 months and 8 categories.
 pub const DASHBOARD: &str = "SELECT * FROM dashboard ORDER BY month, category";
-/// A page of the dashboard with 30 rows, and its best row.
+/// A page of the dashboard: 30 rows.
 pub const DASHBOARD_30: &str =
     "SELECT * FROM dashboard WHERE month >= date '2025-01-01' ORDER BY month, category LIMIT 30";
+/// One row of the dashboard: the one with the greatest revenue.
 pub const DASHBOARD_1: &str = "SELECT * FROM dashboard ORDER BY revenue DESC, month, category LIMIT 1";
 
 /// The number of orders of the shop.
 pub const ORDERS: u32 = 600_000;
 /// The number of orders of a small shop, whose dashboard takes about a twentieth of the time.
 pub const FEW_ORDERS: u32 = 30_000;
-/// How the script names the number of orders.
+/// The text of the script that has the number of orders. [`fill`] replaces it.
 const IN_SCRIPT: &str = "generate_series(1, 600000)";
 
 /// Creates the tables of the shop, with this many orders.

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 /// The space in which the results are stored. A space is a named cache with its own options and counts.
 pub const SPACE: &str = "default";
-/// How often a loop inside SQL evaluates a statement of some microseconds before the client looks at the clock.
+/// How often a loop inside SQL evaluates a statement of some microseconds before the client checks whether the time is over.
 pub const MANY_PASSES: i32 = 200;
 
 /// Returns the settings of the server. Results are stored also if their query took less than the default of `pg_cache.min_cost`.
-/// Commits do not wait for the disk, and no worker of the server vacuums tables, so that turns are alike.
+/// Commits do not wait for the disk, and no worker of the server vacuums tables, because such work would disturb some turns of a
+/// measurement and not others.
 pub fn conf() -> Conf {
     test_servers::conf()
         .set("synchronous_commit", "off")
@@ -114,8 +115,8 @@ impl Stage {
         ));
     }
 
-    /// Runs a loop in the session for a while, on one core. `passes` are those between two looks at the clock of the client.
-    /// Returns the nanoseconds of one pass.
+    /// Runs a loop in the session for a while. The client and its server share one core. The client calls the function of the loop
+    /// with `passes` again and again, until `span` is over. Returns the nanoseconds of one pass, by the clock of the server.
     pub fn loop_for(&self, name: &str, passes: i32, span: Duration) -> f64 {
         let backend = self.number("SELECT pg_backend_pid()::bigint") as u32;
         let _alone = OneCore::hold(&[backend]).expect("a core can be chosen");

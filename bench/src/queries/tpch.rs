@@ -37,7 +37,7 @@ pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(loading) + Duration::from_secs(queries) * (2 * (ROUNDS + 1)) as u32
 }
 
-/// Returns whether the tables have the scale of the full run. In the quick run, [`Pace::fillings`] is smaller.
+/// Returns whether this is a full run, whose tables are larger. In a quick run, [`Pace::fillings`] is smaller.
 fn is_full(pace: &Pace) -> bool {
     pace.fillings >= Pace::FULL.fillings
 }

@@ -1,6 +1,6 @@
 //! The part `queries-writes`: measures cached and uncached reads beside writes. A share of the requests changes a row of a table
-//! that the reads depend on. This shows where the cache loses. A *contender* is one of the alternatives that a measurement
-//! compares.
+//! that the reads depend on, which invalidates all stored results of the table. This shows at which share the cache loses. A
+//! *contender* is one of the alternatives that a measurement compares: here, the read without the cache, and with it.
 
 use super::race::{Race, summary};
 use super::shop::{COLUMNS, DASHBOARD_30, FEW_ORDERS, fill};
@@ -21,7 +21,7 @@ use std::time::Duration;
 const SHARES: [u32; 4] = [0, 1, 10, 50];
 /// The clients, which send one request at a time.
 const CLIENTS: u32 = 4;
-/// The rounds of a contest: the fewest whose median has an interval of 95 %.
+/// The rounds of a race (`race.rs`): with fewer, the median would have no interval of 95 % confidence.
 const ROUNDS: usize = 6;
 /// The space that stores only results of queries that took at least 1 ms, which is the default of `pg_cache.min_cost`.
 const COSTLY: &str = "costly";
@@ -54,8 +54,9 @@ fn spans(pace: &Pace) -> [Duration; 2] {
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // At each share of writes, the read by primary key has three contenders, and the dashboard has two. A dashboard that has begun
-    // at the end of a turn adds up to 400 ms to it.
+    // At each share of writes, the read by primary key has three contenders, and the dashboard has two. A turn ends when each of
+    // the 4 clients has its last answer. Each of them may have asked for a dashboard just before, and 4 dashboards of about 100 ms
+    // take 400 ms on one core.
     let [by_key, dashboard] = spans(pace);
     let turns = (SHARES.len() * (ROUNDS + 1)) as u32;
     let between = pace.warm_up + Duration::from_millis(50);
@@ -157,7 +158,7 @@ pub fn measure(pace: &Pace) -> Section {
 }
 
 impl Subject<'_> {
-    /// Runs the contenders with a share of writes.
+    /// Runs the contenders with a share of writes. Before each turn, the contender runs for a while without being measured.
     fn beside(&self, stage: &Stage, percent: u32, pace: &Pace) -> Beside {
         let other = Other { statement: self.write, given: Given::FewRows, share: f64::from(percent) / 100.0 };
         let load = Load { clients: CLIENTS, pipeline: 1, keys: 1 };
@@ -243,7 +244,7 @@ impl Beside {
 mod tests {
     use super::*;
 
-    /// Fails if a ratio is upside down, or if a contender that is faster counts as a loss.
+    /// Fails if a ratio is upside down, or if a contender that is faster than the uncached read counts as a loss.
     #[test]
     fn losses_are_named() {
         let contender = |name, time: f64| Contender::new(name, move || time);
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(beside.rows()[1][3..], ["2.00 M (2.00 – 2.00 M)", "2.00 (2.00 – 2.00)", "50.0 %"]);
     }
 
-    /// Fails if a space that no session reads has a share that is not a number.
+    /// Fails if a space without reads has a share that is not a number, or if the share is not that of all reads.
     #[test]
     fn no_reads_have_no_hits() {
         assert_eq!(share([0, 0]), 0.0);
