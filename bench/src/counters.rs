@@ -1,7 +1,7 @@
 //! Counts the processor time, instructions and cycles that the server spends on an operation, with `perf stat`.
 //!
 //! The throughput on shared cores also depends on the client and on other activity of the machine. The server's own cost depends on
-//! these much less. So the measurements that ask for it (`counted`) are compared by this cost as well.
+//! these much less. So the measurements of the plan that ask for it (`counted` in `plan.rs`) are compared by this cost as well.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
@@ -160,7 +160,8 @@ fn parse(report: &str) -> Counts {
 mod tests {
     use super::*;
 
-    /// Fails if a name with a suffix (`instructions:u`) is not recognized, or if milliseconds are not converted.
+    /// Fails if a name with a suffix (`instructions:u`) is not recognized, if milliseconds are not converted, or if the sentence
+    /// for the report leaves an event out.
     #[test]
     fn counters_are_read_with_and_without_the_kernel() {
         let report = "5.74,msec,task-clock,5736521,100.00,0.459,CPUs utilized\n\
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(verdict(&counts), "`perf stat` counts processor time and instructions and cycles.");
     }
 
-    /// Fails if an event that perf cannot count looks like a cost of 0.
+    /// Fails if an event that perf cannot count looks like a cost of 0, or if the sentence for the report does not name it.
     #[test]
     fn unsupported_counters_are_absent_and_reported() {
         let counts = parse(

@@ -10,7 +10,7 @@ pub const FIRST_KEY: u64 = 1_000_000_000_000;
 /// The first key of the values that pg_cache holds as text. A key has one value, of one kind. The keys from [`FIRST_KEY`] on have a
 /// jsonb, so the text values need keys of their own.
 pub const FIRST_TEXT_KEY: u64 = 2 * FIRST_KEY;
-/// The first key of the values that the write measurements of pg_cache overwrite.
+/// The first key of the values that the measurements of writes overwrite in pg_cache.
 pub const FIRST_WRITTEN_KEY: u64 = 3 * FIRST_KEY;
 /// The smallest of the keys for new entries. The range ends below `5 * FIRST_KEY`. No filling uses it, and 10^12 keys are so many
 /// that a random one is almost always new.

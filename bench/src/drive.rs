@@ -1,9 +1,8 @@
-//! Runs a contender of the plan for a while and reports its speed.
+//! Runs a *contender* of the plan (`plan.rs`), one of the alternatives that a measurement compares, for a while, and reports its
+//! speed.
 //!
 //! [`in_sql`] runs an expression in one SELECT, [`wire`] sends prepared statements to PostgreSQL, and `redis_benchmark` sends
 //! commands to Redis. `load` has the common types. [`one_core`] moves a client and its server to one core.
-//!
-//! A *contender* is one of the alternatives that a measurement compares.
 
 pub mod in_sql;
 mod load;
@@ -29,9 +28,9 @@ pub struct Driver<'a> {
     /// The operations per second of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes
     /// the number from this rate.
     per_second: Cell<f64>,
-    /// How many runs of a statement this driver has done. This is the seed of the random keys: each run has other keys, and the
-    /// n-th runs of all statements have the same ones, counted from the first key of their range. redis-benchmark draws its own
-    /// keys.
+    /// How many runs of a statement this driver has done. This number is the seed of the random keys. So each run has other keys,
+    /// and the n-th runs of all statements draw the same keys, counted from the first key of their range. redis-benchmark draws its
+    /// own keys.
     runs: Cell<u64>,
 }
 

@@ -54,7 +54,8 @@ impl Servers {
 }
 
 impl Machine {
-    /// Reads the facts from the system, at the end of the run. The arguments are what only the run itself knows.
+    /// Reads the facts from the system. Must be called at the end of the run. The arguments are the facts that the run has
+    /// measured.
     pub fn look(servers: Option<Servers>, busy_before: f64, stolen: f64) -> Result<Self> {
         let processor = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

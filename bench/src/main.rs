@@ -1,13 +1,15 @@
-//! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier (the cache in shared memory) alone, in
-//! one run on one machine.
+//! `make bench`: measures pg_cache on one machine, in one run, and writes a report.
 //!
-//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`test_servers`] starts
-//! the servers and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an
-//! operation costs the server. [`parts`] lists the other parts of the report: [`served`], [`queries`], [`day`], [`tables`],
-//! [`outward`] and [`frameworks`] start their own servers, [`hot_tier`] measures the core alone in a [`private_tier`], and
-//! [`eviction`] measures its hit ratio. [`pace`] says how often and how long everything is measured, and [`progress`] shows how far
-//! the run is. [`statistics`] computes medians and their intervals. [`machine`] describes the machine. [`report`] writes the
-//! results.
+//! The beginning of the report compares *contenders* that do the same work: pg_cache, a table, and Redis. [`plan`] lists these
+//! measurements, [`data`] has their keys and values, and [`test_servers`] starts the servers and fills them. [`rounds`] runs the
+//! contenders in turns, each through [`drive`]. [`counters`] counts what an operation costs the server.
+//!
+//! [`parts`] lists the other parts of the report. [`served`], [`queries`], [`day`], [`tables`], [`outward`] and [`frameworks`]
+//! start servers of their own. [`hot_tier`] and [`eviction`] need none: they measure the crate `pg_cache_core`, the cache in shared
+//! memory, in the memory of this process ([`private_tier`]).
+//!
+//! [`pace`] says how often and how long everything is measured, and [`progress`] shows how far the run is. [`statistics`] computes
+//! medians and their confidence intervals. [`machine`] describes the machine. [`report`] writes the results.
 
 mod counters;
 mod data;

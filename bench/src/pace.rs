@@ -1,8 +1,9 @@
-//! The number and the duration of the measurements.
+//! The number and the duration of the measurements, in a full run and in a quick run.
 //!
-//! A *part* is a section of the report (`parts.rs`). A measurement compares *contenders*, which take turns in *rounds*. The *tax on
-//! writes* (`served/tax/`) is the slowdown of writes to tables that cached values depend on. The *table tier* saves values in
-//! tables before they leave the memory.
+//! A *part* is a section of the report (`parts.rs`). A measurement compares *contenders*, the alternatives that do the same work.
+//! In a *round*, each contender runs once. The *tax on writes* (`served/tax/`) is the slowdown of writes to tables that cached
+//! values depend on. The *table tier* (`tables/`) saves values in tables before they leave the memory. The *core* is the cache in
+//! shared memory, measured without a server (`hot_tier/`, `eviction/`).
 
 use crate::eviction::traces::Extent;
 use crate::plan::Side;
@@ -27,7 +28,7 @@ pub struct Pace {
     pub read: Duration,
     /// The duration of one run of a writing contender.
     pub write: Duration,
-    /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no 95 % interval.
+    /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no interval of 95 % confidence.
     pub read_rounds: usize,
     /// Rounds of a writing measurement, and pairs of the tax on writes: at least 20, because the ratios of writes vary more than
     /// those of reads. A pair gives one time of each contender.
@@ -37,8 +38,8 @@ pub struct Pace {
     pub counted: [Duration; 2],
     /// Rounds of these two runs.
     pub counted_rounds: usize,
-    /// Puts into each tier that are timed in one round, if a row has 1000 puts. Scenarios of the part core-put with shorter rows
-    /// have fewer puts.
+    /// For the part core-put: how many values are stored in each tier in one round, if a row has 1000 of them. A row is the values
+    /// that are stored before the tier is restored. Scenarios with shorter rows store fewer values.
     pub puts: usize,
     /// How long unchanged entries are watched while a writer stores others (part core-innocents).
     pub beside: Duration,
@@ -47,9 +48,10 @@ pub struct Pace {
     /// queries-dashboard and queries-tpch have fewer rows.
     pub fillings: usize,
     /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
-    /// at least 2 s. The parts outward-delay, outward-redis and outward-outages use a part of it, too.
+    /// at least 2 s. The parts outward-delay, outward-redis and outward-outages send for a fraction of it, too.
     pub at_rate: Duration,
-    /// The duration of one turn in the tax on writes, whose pairs consist of several short turns of each contender.
+    /// The duration of one turn in the part about the tax on writes. Its rounds, called pairs, consist of several short turns of
+    /// each contender.
     pub turn: Duration,
     /// The number of turns of each contender in such a pair. It must be even, so that the turns run forwards and backwards equally
     /// often: see [`turns`](crate::rounds::turns).
@@ -58,8 +60,8 @@ pub struct Pace {
     pub pairs_per_start: usize,
     /// The duration of one turn of a backend in the parts about frameworks.
     pub framework_turn: Duration,
-    /// The factor by which the part day shortens the five minutes that a stale result may be served, that a row of the cache table
-    /// lives, and that pass between two refreshes.
+    /// The factor by which the part day shortens five minutes: the time for which an outdated result may be served, for which a row
+    /// of the cache table lives, and from one refresh of the materialized views to the next.
     pub day_scale: f64,
     /// The number of rounds of the part day.
     pub day_rounds: usize,
@@ -141,7 +143,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Fails if a pace has fewer than the 6 rounds that an interval of 95 % takes, or fewer than the 20 pairs of writes.
+    /// Fails if a pace has fewer than 6 rounds of reads, so that the median has no interval of 95 % confidence, or fewer than 20
+    /// rounds of writes.
     #[test]
     fn write_ratios_have_their_twenty_pairs() {
         for pace in [Pace::FULL, Pace::QUICK] {

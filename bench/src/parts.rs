@@ -1,5 +1,5 @@
-//! The parts of the report. Some parts start their own server; the others measure the core crate alone. Each line of [`PARTS`] is
-//! one part.
+//! The parts of the report. Each entry of [`PARTS`] is one part. Most parts start servers of their own. The others measure the
+//! crate `pg_cache_core`, the cache in shared memory, without a server.
 
 use crate::day;
 use crate::eviction;

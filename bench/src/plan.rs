@@ -1,4 +1,5 @@
-//! The plan: the list of all measurements that compare contenders.
+//! The plan: the list of all measurements that compare *contenders*, the alternatives that do the same work: a function of
+//! pg_cache, a lookup in a table, a command of Redis.
 //!
 //! - A new contender is a line in one of the lists ([`IN_SQL`], [`READS`], [`WRITES`] ...), and a few lines in `setup.sql` for its
 //!   data. It then takes part in every measurement of that list. A name that begins in a new way needs a colour in
@@ -8,8 +9,6 @@
 //! Additions appear in the JSON, the tables and the chart without further work. A contender that may miss also needs a line in
 //! [`TestServers::check_hits`](crate::test_servers::TestServers::check_hits), because a fast miss must not count as a hit. The
 //! tests check the names.
-//!
-//! A *contender* is one of the alternatives that a measurement compares.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +43,8 @@ const IN_SQL: &[Contender] = &[
     Contender { name: TABLE_PLPGSQL, work: Work::Expression("lookup_plpgsql(key)") },
 ];
 
-/// The same with keys that are computed for each call. pg_cache prefetches the keys that a scan will return next, and cannot
-/// foresee these.
+/// The same with keys that are computed for each call. pg_cache prefetches the entries of the keys that a scan will return next,
+/// and cannot foresee computed keys.
 const IN_SQL_COMPUTED: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key || '')") },
     Contender { name: CACHE, work: Work::Expression("cache_get(key || '')") },
@@ -252,8 +251,8 @@ pub enum Limit {
     SlowerBy { goal: f64, floor: f64 },
 }
 
-/// The kind of a measurement. Reads give stable results. Writes leave dead rows and full caches behind, so their ratios need more
-/// rounds.
+/// The kind of a measurement. The times of reads vary little. Writes leave dead rows and full caches behind, so their times vary
+/// more, and need more rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The measurement changes nothing.
@@ -307,7 +306,7 @@ pub enum Given {
     WrittenKeyAndJson,
     /// A key of the values that only pg_cache writes, and its value as text.
     WrittenKeyAndText,
-    /// A key that was almost certainly never set, and the value of the parts about the table tier.
+    /// A key that was almost certainly never set, and a value of the length of the parts about values in tables (`tables/`).
     NewKeyAndText,
     /// The number of a row, from [`FIRST_KEY`](crate::data::FIRST_KEY) on, as a bigint.
     Row,
@@ -345,7 +344,7 @@ mod tests {
         }
     }
 
-    /// The report joins only neighbours into a group. Fails if a group would be shown in two pieces.
+    /// The report joins only adjacent measurements into a group. Fails if a group would be shown in two pieces.
     #[test]
     fn the_measurements_of_a_group_are_adjacent() {
         let mut groups: Vec<_> = measurements().iter().map(|measurement| measurement.group).collect();

@@ -1,6 +1,8 @@
-//! A tier (the cache of `pg_cache_core`) in this process's own memory, so that measurements of the core need no server: the memory,
-//! the locks and the clock that PostgreSQL provides otherwise. A *fence* is the word in shared memory that says when a dependency
-//! of values last changed. A *shard* is a part of a cache with a lock of its own.
+//! A *tier*, the cache of the crate `pg_cache_core`, in this process's own memory, so that measurements of the core need no server.
+//! This file has what PostgreSQL provides in a server: the memory of the tier, called its *region*, the locks and the clock.
+//!
+//! A *shard* is a part of a tier with a lock of its own. A *fence* is a word in the region that says when a dependency of entries
+//! last changed. A *stamp* is a number on the clock of these changes (`src/core/fence/mod.rs`).
 
 use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;
@@ -65,7 +67,7 @@ pub fn sizes(bytes: usize) -> Sizes {
     }
 }
 
-/// Returns the scope of all entries in a measurement.
+/// Returns the scope of all entries in a measurement: their database, their space and their role.
 pub fn scope<H: Host>(tier: &Tier<'_, H>) -> Scope {
     tier.scope(1, 1, 0)
 }
@@ -75,7 +77,7 @@ pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
     Key::new(scope, bytes, hash).expect("no key here is empty or longer than keys may be")
 }
 
-/// Returns a value that never expires, depends on nothing, and has no known cost.
+/// Returns a value that never expires, depends on nothing, and has no known cost. No change is later than its stamp.
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
     NewValue {
         bytes,

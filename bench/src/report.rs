@@ -1,9 +1,9 @@
 //! The report: the results as JSON, and the tables and the chart that are made from it. The files are `latest.json`, `latest.md`
 //! and `latest.svg` in the directory of the command line, and `day.svg`, the chart of the part `day`.
 //!
-//! `results` computes the results of the plan from the samples, [`section`] holds those of a part, and [`target`] judges a
-//! figure by a goal and a floor. `markdown`, `chart` and [`day`] draw the results, with the help of `table`, `text` and
-//! [`notation`].
+//! `results` computes the results of the plan (`plan.rs`) from its samples, [`section`] holds those of another part of the report
+//! (`parts.rs`), and [`target`] compares a figure with a goal and with the worst acceptable figure. `markdown`, `chart` and [`day`]
+//! draw the results, with the help of `table`, `text` and [`notation`].
 
 mod chart;
 pub mod day;

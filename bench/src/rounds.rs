@@ -1,5 +1,5 @@
-//! Runs the *contenders* of the plan (`plan.rs`), the alternatives that a measurement compares, in turns: each round has one run of
-//! each, so that other activity of the machine affects all of them equally.
+//! Runs the *contenders* of the plan (`plan.rs`), the alternatives that a measurement compares, in *rounds*. In each round, each
+//! contender runs once, so that other activity of the machine affects all of them equally.
 
 use crate::counters::{Counters, Counts, Meter};
 use crate::drive::Driver;
@@ -122,8 +122,9 @@ fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
     (done_after(step + 1) > done_after(step)).then(|| done_after(step))
 }
 
-/// Returns the order of the contenders in one round, by their numbers. Every second round runs backwards, and in `2 * contenders`
-/// rounds each contender is the first exactly twice. So no contender always profits or suffers from the same predecessor.
+/// Returns the order of the contenders in one round, by their numbers. Every second round runs backwards. In `2 * contenders`
+/// rounds, each contender is the first exactly twice. So no contender always runs after the same other one, whose work may have
+/// warmed or emptied the caches of the machine.
 pub fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
     let forth = (0..contenders).map(move |place| (place + round / 2) % contenders.max(1));
     let order: Vec<usize> = if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
@@ -162,7 +163,8 @@ mod tests {
         assert_eq!(busy, [3, 7, 11, 15, 19]);
     }
 
-    /// Fails if a contender is left out of a round, or if one goes first more often than another.
+    /// Fails if a contender is left out of a round, if one is the first more often than another, or if the second round does not
+    /// run backwards.
     #[test]
     fn every_contender_runs_in_each_round_and_goes_first_in_turn() {
         let mut first = [0; 3];
@@ -185,7 +187,7 @@ mod tests {
         assert_eq!(cost.instructions, None);
     }
 
-    /// Fails if a division by zero operations becomes a cost.
+    /// Fails if two runs with the same number of operations give a cost: a division by zero.
     #[test]
     fn runs_of_the_same_length_give_no_cost() {
         let counts = Counts { nanoseconds: Some(1.0), ..Counts::default() };

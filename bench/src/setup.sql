@@ -1,5 +1,5 @@
--- Creates the data of every PostgreSQL contender, and the cache table that a careful user would write without pg_cache.
--- The harness sets bench.first_key, bench.keys and bench.value, and fills Redis with the same data.
+-- Creates the tables and functions that pg_cache is compared with: the cache that a careful user would write by hand. The program
+-- sets bench.first_key, bench.keys and bench.value before (test_servers.rs, tables/side.rs).
 
 -- The read measurements read this table.
 CREATE UNLOGGED TABLE entry (key text PRIMARY KEY, value text NOT NULL);

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The least confidence that an interval should have.
 const CONFIDENCE: f64 = 0.95;
 
-/// The median of some samples, and the interval that probably holds the true median: the median of endlessly many such samples.
+/// The median of some samples, and its confidence interval: the interval that probably holds the true median, which endlessly many
+/// such samples would have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many samples there were.
@@ -61,8 +62,8 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
 
-/// Returns the value that this fraction of the values, from 0 to 1, does not exceed. The values must be sorted. `None` if there are
-/// none.
+/// Returns the value that a fraction `part` of the values, from 0 to 1, does not exceed. The values must be sorted. `None` if there
+/// are none.
 pub fn percentile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     let last = sorted.len().saturating_sub(1);
     sorted.get((part * last as f64).round() as usize).copied()
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(Summary::of(&[]), None);
     }
 
-    /// Fails if a single run looks as if its interval meant something.
+    /// Fails if the interval of a single sample has any confidence.
     #[test]
     fn one_sample_is_its_own_median_with_no_confidence() {
         let summary = Summary::of(&[7.0]).unwrap();
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!((summary.low, summary.median, summary.high), (6.0, 10.5, 15.0));
     }
 
-    /// Fails if the ratio is that of the medians, and not the median of the ratios of the pairs.
+    /// Fails if samples of different rounds are divided: the speed of the machine could change between them.
     #[test]
     fn ratios_are_taken_pair_by_pair() {
         // The machine halves its speed between the rounds: the medians differ, but the ratio stays the same.

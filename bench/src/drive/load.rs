@@ -1,5 +1,5 @@
-//! The load of a run, and its result. A run is one contender of the plan that works for a while. A *contender* is one of the
-//! alternatives that a measurement compares.
+//! The load of a run, and its result. In a run, one contender of the plan (`plan.rs`), one of the alternatives that a measurement
+//! compares, works for a while.
 
 /// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]

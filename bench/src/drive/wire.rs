@@ -1,4 +1,6 @@
-//! Sends a prepared statement over the wire (`Work::Statement` of the plan, and the parts of the report that measure requests).
+//! Sends a prepared statement over the wire: for the contenders of the plan with `Work::Statement` (`plan.rs`), and for the parts
+//! of the report that measure requests. A *pipeline* is the requests that a client sends before it waits for their answers; often
+//! it is only one.
 //!
 //! This client treats PostgreSQL as redis-benchmark treats Redis, so that the comparison uses clients of the same kind. It has one
 //! thread. It builds each request once and replaces only the digits of the keys. It reads answers to their end and does not decode
@@ -34,8 +36,7 @@ const DIGITS: usize = 13;
 pub enum Until {
     /// Each client stops with its first answer after this time.
     Over(Duration),
-    /// Stop after this number of pipelines of all clients together, but at least one for each client. Without pipelining, a
-    /// pipeline is one request.
+    /// Stop after this number of pipelines of all clients together, but at least one for each client.
     Done(u64),
 }
 
@@ -285,9 +286,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// Consumes bytes of an answer. Returns whether the answer has ended, so that the server is ready for the next request. The
-    /// server sends nothing more until then, so bytes behind the end are not expected, and ignored. An error message of the server
-    /// is an error.
+    /// Consumes bytes of an answer. Returns whether the answer has ended, so that the server is ready for the next request. Before
+    /// that request, the server sends nothing more, so bytes behind the end are not expected, and are ignored. An error message of
+    /// the server is an error.
     fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         while !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());
@@ -450,7 +451,8 @@ fn length(body: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Fails if a message that is cut at any byte is misread, or if `Z` in a row counts as the end.
+    /// Fails if an answer that arrives in two pieces is misread, or if a byte `Z` in the values of a row counts as the end of the
+    /// answer.
     #[test]
     fn an_answer_ends_with_ready_for_query_in_any_fragmentation() {
         let row = [b"D".as_slice(), &length(3), b"Z\0\0"].concat();
@@ -465,7 +467,7 @@ mod tests {
         }
     }
 
-    /// Fails if the messages before `K` are not skipped, or if a greeting without `K` gives a process.
+    /// Fails if the messages before the message `K` are not skipped, or if a greeting without this message gives a process.
     #[test]
     fn a_process_is_found_in_the_greeting() {
         let status = [b"R".as_slice(), &length(4), &[0; 4]].concat();
