@@ -1,6 +1,6 @@
-//! The command `pg_cache_bench eviction`: replays traces, sequences of requests, on our tier and on other caches, and compares
-//! their hit rates. Without the command, this simulation is one part of the report. Our *tier* is the cache of `pg_cache_core`,
-//! which pg_cache keeps in shared memory.
+//! The command `pg_cache_bench eviction`: replays *traces*, sequences of requests, on our *tier*, the cache of the crate
+//! `pg_cache_core`, and on other caches, and compares their hit rates. `make bench` runs the same simulation as one part of the
+//! report; this command runs it alone, also with traces from files.
 
 use super::simulate;
 use super::traces::{self, Extent};

@@ -1,11 +1,10 @@
-//! The contenders of the simulation, behind one trait. A contender that is asked for a key says whether it had the value, and
-//! stores the value if it had not.
+//! The caches that the simulation compares, the *contenders*, behind one trait: our *tier* (the cache of the crate `pg_cache_core`,
+//! which pg_cache keeps in shared memory), the plain LRU rule, and the crates moka and quick_cache. A contender that is asked for a
+//! key says whether it had the value, and stores the value if it had not.
 //!
 //! The capacity is in bytes of values and is the same for all. A *shard* is a part of a cache with a lock and eviction queues of
-//! its own; quick_cache has as many shards as our tier. The hash functions have fixed seeds, so that the same trace has the same
-//! outcome every time.
-//!
-//! Our *tier* is the cache of `pg_cache_core`, which pg_cache keeps in shared memory.
+//! its own; quick_cache has as many shards as our tier. The hash functions have fixed seeds, so that the same *trace*, a sequence
+//! of requests, has the same outcome every time.
 
 use super::traces::{Request, Trace};
 use crate::private_tier::{self, Alone, Memory};
@@ -342,7 +341,7 @@ mod tests {
     use crate::eviction::traces::{Extent, made};
 
     /// Hit ratios can be compared only between caches that keep equally much. Fails if the content of a contender differs from its
-    /// capacity by more than 1 %.
+    /// capacity by more than 1 %, or if a contender refuses a value.
     #[test]
     fn all_contenders_fill_their_capacity() {
         let extent = Extent { keys: 5000, requests: 50_000 };
@@ -359,7 +358,7 @@ mod tests {
         }
     }
 
-    /// Fails if a hash function or a contender draws a random seed.
+    /// Fails if two replays of a trace have different outcomes, for instance because a hash function draws a random seed.
     #[test]
     fn outcomes_are_the_same_every_time() {
         let extent = Extent { keys: 2000, requests: 20_000 };
@@ -367,7 +366,8 @@ mod tests {
         assert_eq!(run(trace, 20_000, 0), run(trace, 20_000, 0));
     }
 
-    /// Fails if the LRU contender counts entries instead of bytes, or if a contender forgets a value although all have room.
+    /// Fails if the LRU contender counts entries instead of bytes or stores a value that is too large, or if moka or quick_cache
+    /// forgets a value although all have room.
     #[test]
     fn the_capacity_is_in_bytes() {
         let request = |key, size| Request { key, size, cost: key * 10 };

@@ -1,4 +1,4 @@
-//! Made traces whose values differ in size, and in two of them also in what they cost to compute.
+//! Made *traces*, sequences of requests, whose values differ in size, and in two of the traces also in what they cost to compute.
 
 use super::traces::{Extent, Random, Request, Trace, Zipf, shifting};
 
@@ -158,8 +158,9 @@ mod tests {
         }
     }
 
-    /// 5971 bytes and 14 142 microseconds are the geometric means of the bounds: half of the keys are on each side. Fails if the
-    /// values lean to one side, or if the costs depend on the sizes where they should not.
+    /// 5971 bytes and 14 142 microseconds are the geometric means of the bounds: about half of the keys are on each side. Fails if
+    /// the share on one side is outside of 30 to 70 %, if the costs depend on the sizes where they should not, or if a large value
+    /// has a small cost in the trace "cost by size".
     #[test]
     fn sizes_and_costs_are_spread_over_their_range() {
         let trace = made_as("mixed costs");
@@ -179,9 +180,10 @@ mod tests {
         assert!(by_size.requests.iter().filter(large).all(|request| request.cost >= 100_000));
     }
 
-    /// The trace must be like one of a disk: about half of its requests are for large blocks, which hardly return. Fails if the
-    /// median distance between two requests of a key, in requests, does not tell the kinds apart. A first request counts as
-    /// endlessly far.
+    /// The trace must be like one of a disk: about half of its requests are for extents, which hardly return. Fails if the median
+    /// distance between two requests for the same key is not below 40 requests for records, above 500 for pages and above 2000 for
+    /// extents. A first request counts as endlessly far. Also fails if the share of the requests for extents is outside of 30 to 70
+    /// %.
     #[test]
     fn blocks_return_soon_late_or_never_depending_on_their_size() {
         let trace = made_as("blocks");

@@ -1,6 +1,6 @@
-//! The part `eviction` of the report: measures how well our tier, the cache in shared memory, keeps the entries that will be
-//! requested. Replays *traces*, which are sequences of requests, on the tier and on other caches of the same capacity. Compares
-//! their hit rates. Needs no server.
+//! The part `eviction` of the report: measures how well our *tier*, the cache of the crate `pg_cache_core`, keeps the entries that
+//! will be requested. It replays *traces*, which are sequences of requests, on the tier and on other caches of the same capacity,
+//! and compares their hit rates. It needs no server.
 //!
 //! [`traces`] makes the traces whose values have one size, and reads traces from files. `mixed` makes the traces whose values have
 //! different sizes and costs. `contenders` has the caches: our tier, plain LRU, and the Rust crates moka and quick_cache. This file

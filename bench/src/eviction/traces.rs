@@ -1,4 +1,6 @@
-//! Traces of requests: made by fixed rules, always the same, or read from a file. This file makes the traces of values of one size.
+//! *Traces*, the sequences of requests that the simulation of caches replays: either made by fixed rules, so that they are always
+//! the same, or read from a file. This file makes the traces whose values have one size (`mixed.rs` has the others), and has the
+//! random numbers of the whole benchmark.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
@@ -290,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Fails if a round of the loop leaves a key out or changes the order.
+    /// Fails if a pass through the loop leaves a key out or changes the order.
     #[test]
     fn a_loop_requests_every_key_before_it_repeats_one() {
         let keys = cycle(EXTENT);

@@ -1,5 +1,6 @@
-//! The part `outward-calls`: measures what the broadcast of changes (`pg_cache.notify`) costs calls of `cache_get` and `cache_set`
-//! while no session listens. A *contender* is one of the alternatives that a measurement compares.
+//! The part `outward-calls`: measures what the *broadcast* costs calls of `cache_get` and `cache_set` while no session listens.
+//! With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY. A *contender* is one of
+//! the alternatives that a measurement compares.
 
 use super::contest::{BY_WORK, Contender, Contest, table};
 use super::side::{Side, quiet};
@@ -16,10 +17,11 @@ use std::time::Duration;
 const OFF: &str = "without the broadcast";
 /// The name of the contender with the broadcast.
 const ON: &str = "with the broadcast";
-/// The time of a turn besides its work: the setting is changed, and the worker catches up.
+/// The time of a turn besides its work: the setting is changed, and the worker sends the rest of the changes.
 const BETWEEN: Duration = Duration::from_millis(120);
 
-/// Returns about how long the part takes: two contenders in each contest, with one round more than counts, and 5 s for the start.
+/// Returns about how long the part takes: two contenders in each of two contests (`contest.rs`), with one round more than counts,
+/// and 5 s for the start.
 pub fn estimate(pace: &Pace) -> Duration {
     (pace.read + BETWEEN) * (2 * (pace.read_rounds + 1)) as u32
         + (pace.write + BETWEEN) * (2 * (pace.write_rounds + 1)) as u32

@@ -1,6 +1,7 @@
-//! The part `outward-commit`: measures what the broadcast of changes (`pg_cache.notify`) costs writers that invalidate a tag with
-//! each commit, while a session listens. For comparison, a trigger calls `pg_notify` in the transaction of the writer. A
-//! *contender* is one of the alternatives that a measurement compares.
+//! The part `outward-commit`: measures what the *broadcast* costs writers that invalidate a tag with each commit, while a session
+//! listens. With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY. For comparison,
+//! a trigger calls `pg_notify` in the transaction of the writer. A *contender* is one of the alternatives that a measurement
+//! compares.
 
 use super::contest::{BY_WORK, Contender, Contest, table};
 use super::listener::Listener;
@@ -35,8 +36,8 @@ const BETWEEN: Duration = Duration::from_millis(150);
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // Three contenders where commits wait for the disk, and three and two in the other contests, with one round more than counts.
-    // Starting the two servers and filling their tables takes about 12 s.
+    // The contests have three, two and three contenders, with one round more than counts. The last contest, in which commits wait
+    // for the disk, has fewer rounds. Starting the two servers and filling their tables takes about 12 s.
     let turns = 3 * (pace.read_rounds + 1) + 5 * (pace.write_rounds + 1);
     (pace.write + BETWEEN) * turns as u32 + Duration::from_secs(12)
 }

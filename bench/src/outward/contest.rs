@@ -1,5 +1,6 @@
-//! Runs *contenders*, the alternatives that a part compares, in turns, so that other activity of the machine affects all of them
-//! equally. Compares the rates of each with those of the first.
+//! A *contest* runs *contenders*, the alternatives that a part of the report compares, in *rounds*: in each round, each contender
+//! has one *turn*, so that other activity of the machine affects all of them equally. Then it compares the rates of each contender
+//! with those of the first, round by round.
 
 use crate::report::notation::{rate, with_interval};
 use crate::report::section::{Goal, Table};
@@ -98,12 +99,14 @@ impl Contest {
         self.rivals[1].elapsed.ratio
     }
 
-    /// Returns the goal that the second contender is nearly as fast as the first. `what` follows the title.
+    /// Returns the goal that the second contender is nearly as fast as the first. In the report, `what` follows the title of the
+    /// contest.
     pub fn goal(&self, target: &Target, what: &str) -> Goal {
         target.at_least(&format!("{}: {what}", self.title), self.ratio(), near_one)
     }
 
-    /// Returns the goal that the second contender is not measurably slower than the first: the interval does not end below 1.
+    /// Returns the goal that the second contender is not measurably slower than the first: the confidence interval of the ratio of
+    /// their rates does not end below 1.
     pub fn goal_of_no_cost(&self) -> Goal {
         Goal {
             wanted: format!("{}: no measurable cost: the interval does not end below 1", self.title),
@@ -191,7 +194,7 @@ mod tests {
         assert_eq!(goal.found, "0.960 (0.960 – 0.960)");
     }
 
-    /// Fails if a contender that is faster misses the goal, or if one that is slower in each round meets it.
+    /// Fails if a contender that is as fast or faster misses the goal, or if one that is slower in each round meets it.
     #[test]
     fn no_cost_is_an_interval_that_reaches_one() {
         assert!(contest(1.0).goal_of_no_cost().met && contest(1.1).goal_of_no_cost().met);

@@ -1,5 +1,5 @@
 //! The part `outward-delay`: measures how long the invalidation of a tag takes to reach a session that listens, and whether an
-//! invalidation is lost.
+//! invalidation is lost. A background worker sends the names of invalidated tags with NOTIFY (`pg_cache.notify`).
 
 use super::listener::Listener;
 use super::side::Side;
@@ -163,7 +163,7 @@ impl Stage {
             session.execute(&invalidate, &[&tag]).expect("it invalidates");
             sent.push((tag, at));
         }
-        // The last period ends with the next call, which is not made.
+        // The time includes the distance from the last call to the next one, which is not made.
         let done = all as f64 / started.elapsed().max(due(all, rate)).as_secs_f64();
         let mut heard = HashMap::new();
         let deadline = Instant::now() + PATIENCE;

@@ -1,5 +1,6 @@
-//! The part `outward-off`: measures the cost of the journal of changes while the broadcast is off, beside a server without a
-//! journal.
+//! The part `outward-off`: measures the cost of the journal while the broadcast is off, beside a server without a journal. The
+//! *journal* is a ring in shared memory, in which each commit records what it has changed in the cache. The *broadcast*
+//! (`pg_cache.notify`) sends these changes with NOTIFY, and is off here.
 
 use super::CLIENTS;
 use super::contest::{BY_WORK, Contender, Contest, table};
@@ -22,7 +23,8 @@ const LOAD: Load = Load { clients: CLIENTS, pipeline: 1, keys: 1 };
 /// A write to a table that values depend on.
 const UPDATE: &str = "UPDATE watched SET balance = balance + 1 WHERE id = $1";
 
-/// Returns about how long the part takes: two contenders in each contest, with one round more than counts, and 14 s for the start.
+/// Returns about how long the part takes: two contenders in each of three contests (`contest.rs`), with one round more than counts,
+/// and 14 s for the start.
 pub fn estimate(pace: &Pace) -> Duration {
     pace.read * (2 * (pace.read_rounds + 1)) as u32
         + pace.write * (4 * (pace.write_rounds + 1)) as u32

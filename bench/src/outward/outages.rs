@@ -1,5 +1,6 @@
-//! The part `outward-outages`: measures how long commands take while Redis is disturbed, beside the time right before, and how soon
-//! the worker is connected and Redis has the values again.
+//! The part `outward-outages`: measures how long commands of sessions take while the Redis that gets copies of their values is
+//! disturbed, beside the time right before. Also measures how soon the Redis worker, the background worker that writes the copies,
+//! is connected again, and how soon Redis has the values again.
 
 use super::CLIENTS;
 use super::side::{Side, quiet};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// The values that Redis must have again after an outage.
 const VALUES: u64 = 20_000;
-/// The share of them that must be there.
+/// The share of these values that Redis must have before an outage counts as over.
 const SHARE: f64 = 0.8;
 /// How soon the worker must be connected after Redis is back.
 const CONNECTED: Duration = Duration::from_secs(2);
@@ -27,7 +28,7 @@ const COMMAND: &str =
     "SELECT cache_set('m' || $1::bigint, '1', tags => ARRAY['t' || $1::bigint % 100], space => 'copied'),
                               cache_invalidate_tag('t' || ($1::bigint + 7) % 100)";
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: five outages, and 8 s for the start.
 pub fn estimate(pace: &Pace) -> Duration {
     (span(pace) * 2 + AFTERWARDS) * 5 + Duration::from_secs(8)
 }
@@ -55,7 +56,7 @@ pub fn measure(pace: &Pace) -> Section {
     let (redis, proxy) = (&stage.redis, &proxy);
     let set_limit = |bytes: &str| _ = redis.command(&["CONFIG", "SET", "maxmemory", bytes]);
     let mut sessions: Vec<_> = (0..CLIENTS).map(|_| stage.side.cluster.connect("postgres")).collect();
-    // The sessions are slower at first.
+    // The first commands of a session are slower, so these do not count.
     stage.commands(&mut sessions, span(pace) / 4);
     let mut measured =
         |name, begin: &dyn Fn(), end: &dyn Fn()| stage.outage(name, &mut sessions, span(pace), begin, end);

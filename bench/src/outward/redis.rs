@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const COPIED: Target = Target { goal: 50_000.0, floor: 25_000.0 };
 /// The sets per second with Redis, divided by those without it.
 const SETS: Target = Target { goal: 0.9, floor: 0.8 };
-/// Rounds in which values are copied as fast as possible. With fewer rounds, the median would have no interval.
+/// Rounds in which values are copied as fast as possible. With fewer rounds, the median would have no interval of 95 % confidence.
 const ROUNDS: usize = 6;
 /// Sets of one transaction, if values are set as fast as possible. The journal names the keys of a transaction only if there are at
 /// most 1000.
@@ -155,7 +155,8 @@ fn make_space(side: &Side) {
 struct Copying {
     side: Side,
     redis: Redis,
-    /// How often the worker had compared all keys when it was ready.
+    /// How often the worker had compared all keys in Redis with the cache when it was ready. It does so after it has lost track of
+    /// the journal, which must not happen in this part.
     resyncs_before: u64,
 }
 
@@ -266,8 +267,8 @@ impl Copying {
         lag
     }
 
-    /// Sets values on this server and on one without Redis, in turns. Returns also the most changes that Redis did not have at the
-    /// end of a turn.
+    /// Sets values on this server and on one without Redis, in turns. Also returns how many changes Redis did not have at the end
+    /// of a turn, at most.
     fn contest(&self, without: &Side, pace: &Pace) -> (Contest, u64) {
         let load = Load { clients: CLIENTS, pipeline: 1, keys: 1 };
         let task = |seed| Task { statement: STATEMENT, given: Given::WrittenKeyAndJson, load, seed };
@@ -381,7 +382,8 @@ mod tests {
         assert_eq!([1, 12].map(|walk| value(walk).len()), [SAVED_BYTES; 2]);
     }
 
-    /// Fails if the last look is mistaken for the greatest one.
+    /// Fails if the median, the 99th percentile, the greatest or the last of the looks is wrong, or if a list without looks ends
+    /// the part with a panic.
     #[test]
     fn a_lag_that_stays_is_seen() {
         let lag = Lag::default();

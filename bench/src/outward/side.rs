@@ -1,5 +1,4 @@
-//! The servers of the parts `outward-commit`, `outward-calls`, `outward-delay` and `outward-redis`, which measure how changes leave
-//! the database, and what that costs.
+//! The servers of the parts whose ids begin with `outward-`, which measure how changes leave the database, and what that costs.
 
 use super::contest::Turn;
 use crate::drive::wire::{Pool, Task, Until};
@@ -22,7 +21,8 @@ pub struct Side {
     pool: RefCell<Pool>,
 }
 
-/// Returns the settings of a server whose commits do not wait for a disk: so the share of everything else is as large as possible.
+/// Returns the settings of a server whose commits do not wait for a disk, so that the time of the disk does not hide the cost that
+/// is measured.
 pub fn quiet() -> Conf {
     test_servers::conf()
         .set("synchronous_commit", "off")
@@ -34,8 +34,8 @@ pub fn quiet() -> Conf {
 }
 
 impl Side {
-    /// Starts a server with pg_cache installed. Every role may read the space `default`, so notifications name its keys, and tags:
-    /// otherwise they would have only numbers, which is less work.
+    /// Starts a server with pg_cache installed. Every role may read the space `default`, so that notifications contain the names of
+    /// keys and tags. Otherwise they would contain only numbers, which is less work for the worker.
     pub fn start(conf: &Conf) -> Self {
         let cluster = Cluster::start(conf);
         let session = RefCell::new(cluster.connect("postgres"));

@@ -1,5 +1,6 @@
-//! Switches the broadcast, the notifications of changes, on and off between the turns of a contest, on one server. So both
-//! contenders have the same memory layout and the same sessions.
+//! Switches the *broadcast* on and off between the turns of a contest (`contest.rs`), on one server, so that both contenders have
+//! the same memory layout and the same sessions. With the broadcast (`pg_cache.notify`), a background worker sends the changes in
+//! the cache with NOTIFY.
 
 use super::CLIENTS;
 use super::contest::Turn;
@@ -9,9 +10,9 @@ use crate::drive::wire::{Task, Until};
 use crate::plan::Given;
 use std::time::Duration;
 
-/// The time between a change and the look at what the worker has sent: a worker that is awake sends after at most 20 ms.
+/// The time between a change and the look at the count of sent notifications: a worker that is awake sends after at most 20 ms.
 const PAUSE: Duration = Duration::from_millis(25);
-/// The broadcast counts as off after this many changes in a row without a notification.
+/// The broadcast counts as off after this many changes in a row without a notification: one notification may only be late.
 const SILENT: u32 = 3;
 /// Requests of each client before a turn: the sessions read the changed settings, and prepare the statement.
 const WARM_UP: u64 = 20;

@@ -1,5 +1,5 @@
--- The tables that the writers update, whose pages have room for the new versions of the rows. The trigger of the first table
--- invalidates a tag in pg_cache, that of the second one calls pg_notify. The harness sets bench.first_key and bench.keys.
+-- The tables that the writers of commit.rs update, whose pages have room for the new versions of the rows. The trigger of the first
+-- table invalidates a tag in pg_cache, that of the second one calls pg_notify. commit.rs sets bench.first_key and bench.keys.
 
 CREATE TABLE cached (
     id      bigint PRIMARY KEY,

@@ -23,7 +23,7 @@ fn is_quick(pace: &Pace) -> bool {
     pace.fillings < Pace::FULL.fillings
 }
 
-/// Returns about how long the part takes: about 40 000 values per second are saved and stored elsewhere.
+/// Returns about how long the part takes: in a second, about 40 000 values are saved, and stored in the table and in Redis.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(5 + values(pace) / 40_000)
 }
@@ -31,7 +31,8 @@ pub fn estimate(pace: &Pace) -> Duration {
 /// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let values = values(pace);
-    // The saver, the background worker that saves the values, must not be the slowest part.
+    // With the default of `pg_cache.save_rate`, the saver, the background worker that saves the values, would be the slowest part
+    // of the filling.
     let conf = with_tables(HOT_SIZE, TABLE_BYTES).set("pg_cache.save_rate", "1000000");
     let side = Side::start(&conf);
     side.execute("SELECT cache_create_space('saved', tiers => 'table')");

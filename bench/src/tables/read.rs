@@ -130,7 +130,7 @@ fn unchanged(memory: &Duel, noise: &Duel) -> Goal {
 mod tests {
     use super::*;
 
-    /// Fails if a difference that two equal servers also show counts as a cost, or if a greater one does not.
+    /// Fails if a difference that two equal servers also show counts as a cost, if a greater one does not, or if a faster hit does.
     #[test]
     fn a_hit_in_memory_may_be_as_slow_as_the_noise_allows() {
         let duel =

@@ -1,4 +1,5 @@
-//! The part `tables-restart`: measures a clean restart: how much later the first session connects than without pg_cache, and how
+//! The part `tables-restart`: measures a clean restart of three servers: one without pg_cache, one whose memory for values is full,
+//! and one whose tables for values are full, too. Measures how much later than on the first server a session can connect, and how
 //! many values are still found. The *table tier* saves values in tables before they leave the memory.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
@@ -20,8 +21,8 @@ const LATER: Target = Target { goal: 0.5, floor: 1.0 };
 const KEPT_MIN: f64 = 0.99;
 /// The length of the values that fill the tables: large ones fill them sooner.
 const LARGE_BYTES: usize = 1000;
-/// The share of `pg_cache.table_size` from which on the tables count as full: of the eight tables, one is always empty and another
-/// is being filled, so six are full.
+/// The share of `pg_cache.table_size` from which on the tables count as full: 6 of 8. A database has eight tables for values, of
+/// which one is always empty and another is being filled.
 const FULL: f64 = 0.75;
 /// The distance of the keys that are looked up: one in ten.
 const STEP: u64 = 10;

@@ -1,5 +1,6 @@
-//! The part `tables-save`: measures how fast the saver, a background worker, saves values that will be evicted soon, and how many
-//! of the evicted values it has saved in time.
+//! The part `tables-save`: measures how fast the *saver*, a background worker, saves values in tables: all values of a full memory,
+//! and those that will be evicted soon. Also measures how many of the evicted values it has saved in time. The saver works in
+//! *passes*. In each pass, it saves the values that are due.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables};
 use super::{SAVED_BYTES, Target};
@@ -154,7 +155,7 @@ fn backlog(pace: &Pace) -> Vec<f64> {
 /// Values per second, round by round.
 #[derive(Default, serde::Serialize)]
 struct Speeds {
-    /// Values that the client has set. Its rounds are about as long as the others, and their number may differ.
+    /// Values that the client has set. The client measures its own rounds, so their number may differ from that of the other lists.
     set: Vec<f64>,
     /// Values that the worker has saved.
     saved: Vec<f64>,
@@ -172,8 +173,8 @@ struct Done {
 }
 
 impl Done {
-    /// Waits until the worker ends a pass that has saved values, and returns its counts: it counts after each pass. Panics if it
-    /// saves nothing for a minute.
+    /// Waits until the worker ends a pass that has saved values, and returns its counts, which it updates after each pass. Panics
+    /// if the worker saves nothing for a minute.
     fn at_end_of_pass(side: &Side) -> Self {
         let saved = || side.number("SELECT coalesce(sum(saved), 0)::bigint FROM cache_workers");
         let (before, deadline) = (saved(), Instant::now() + Duration::from_secs(60));
@@ -285,7 +286,7 @@ impl Setter {
     }
 }
 
-/// The evicted values at one rate.
+/// The evicted values while values are set at one rate.
 #[derive(serde::Serialize)]
 struct Share {
     /// The wanted rate, in sets per second.
@@ -306,7 +307,7 @@ impl Share {
         let mut client = Setter::of(&side, side.fill_memory("default", FIRST_KEY));
         let look = |next: u64| side.places("default", FIRST_KEY, next, 1);
         // In steady use, the older values are saved already. The measurement waits for that state: one second in which the saver
-        // adds less than a hundredth of a batch.
+        // saves less than a hundredth of a batch ([`BATCH`]).
         let mut before = side.saved();
         loop {
             std::thread::sleep(Duration::from_secs(1));

@@ -32,7 +32,7 @@ const OFF: &str = "without the table tier";
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // Two contests of two servers, with one round more than counts. Starting and filling the servers takes about 15 s.
+    // Two comparisons of two servers, with one round more than counts. Starting and filling the servers takes about 15 s.
     (span(pace) + PAUSE) * (4 * (pace.write_rounds + 1)) as u32 + Duration::from_secs(15)
 }
 
@@ -77,7 +77,8 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// The rates of both sides in sets per second, round by round.
+/// The comparison of a server with the table tier and one without, which run in turns: their rates in sets per second, round by
+/// round.
 #[derive(Serialize)]
 struct Contest {
     /// The title in the report.
@@ -119,6 +120,7 @@ impl Contest {
         Self { title, on, off, ratio }
     }
 
+    /// Returns the goal that the server with the table tier is nearly as fast as the other one.
     fn goal(&self, target: &Target) -> Goal {
         target.at_least(
             &format!("{}: sets per second, of those without the table tier", self.title),

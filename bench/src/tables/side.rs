@@ -115,8 +115,8 @@ impl Side {
         self.execute("CHECKPOINT");
     }
 
-    /// Sets values of `bytes` bytes under `count` keys from `first` on, one batch after the other. With `patient`, waits after each
-    /// batch until it is saved.
+    /// Sets values of `bytes` bytes under `count` keys from `first` on, one batch ([`BATCH`]) after the other. With `patient`,
+    /// waits after each batch until it is saved.
     pub fn fill(&self, space: &str, first: u64, count: u64, bytes: usize, patient: bool) {
         for from in (0..count).step_by(BATCH as usize) {
             let to = (from + BATCH).min(count);
@@ -144,8 +144,8 @@ impl Side {
         )
     }
 
-    /// Waits until this many saved values can be found. One in a thousand may be missing, because two keys may look alike to the
-    /// directory. Panics after [`PATIENCE`].
+    /// Waits until this many saved values can be found. One in a thousand may be missing: the directory keeps only a part of the
+    /// hash of a key, so the location of one key may replace that of another. Panics after [`PATIENCE`].
     pub fn wait_until_saved(&self, count: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.saved() < count - count / 1000 {
