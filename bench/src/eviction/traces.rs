@@ -1,6 +1,6 @@
 //! *Traces*, the sequences of requests that the simulation of caches replays: either made by fixed rules, so that they are always
 //! the same, or read from a file. This file makes the traces whose values have one size (`mixed.rs` has the others), and has the
-//! random numbers of the whole benchmark.
+//! generator of random numbers of the whole benchmark.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;

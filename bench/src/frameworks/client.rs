@@ -1,12 +1,13 @@
-//! Starts the script of a framework and gives it commands. A script is a process with all contenders of one framework.
+//! Starts the script of a framework and sends it commands. The frameworks are Django, Rails, and keyv, an interface for key-value
+//! stores in Node.js. Each has an API for caches, and *backends* that store the values of this API in pg_cache, in a table or in
+//! Redis. The backends are the *contenders*, the alternatives that a measurement compares. A script (`django_client.py`, for
+//! instance) is a process with all contenders of one framework.
 //!
 //! The script connects its contenders to their servers and fills their caches. Then it writes its [`Roster`] to its standard
 //! output, as one line of JSON. After that, it reads commands from its standard input, one a line:
 //! `CONTENDER OPERATION MILLISECONDS`. CONTENDER is the index in the roster, from 0, and OPERATION the id of an operation. The
 //! script repeats the operation with the contender for this time. It answers with a line `CALLS NANOSECONDS`: how many calls it
 //! made, and how long they took together. It ends when its input ends.
-//!
-//! A *contender* is one of the alternatives that a measurement compares.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -143,7 +144,8 @@ mod tests {
         ))
     }
 
-    /// Fails if a contender takes part in an operation that it does not have, or if pg_cache need not be the first.
+    /// Fails if a contender takes part in an operation that its list does not have. Also fails if a roster is accepted whose first
+    /// contender is not pg_cache, in which pg_cache lacks an operation, or which is not JSON.
     #[test]
     fn a_roster_begins_with_pg_cache() {
         let found = roster("pg_cache", r#""get""#).expect("it is a roster");
@@ -152,7 +154,8 @@ mod tests {
         assert!(Roster::parse("hello").is_err());
     }
 
-    /// A shell stands in for a script. Fails if a turn is not told to the script, or if the end of a script is not noticed.
+    /// A shell stands in for a script. It answers the first command, and ends after the second one. Fails if the command does not
+    /// reach the script, or if the end of the script is not an error.
     #[test]
     fn a_script_is_told_its_turns() {
         let roster = r#"{"versions": "", "operations": [], "missing": [], "notes": [],

@@ -1,4 +1,4 @@
-"""Runs Django's cache backends for the part frameworks-django of make bench: client.rs describes the lines.
+"""Runs Django's cache backends for the part frameworks-django of make bench. client.rs describes and sends the commands.
 
     django_client.py DIRECTORY SOCKET SPACE KEYS BYTES MANY
 

@@ -1,4 +1,4 @@
-// Runs stores for keyv for the part frameworks-keyv of make bench: client.rs describes the lines.
+// Runs stores for keyv for the part frameworks-keyv of make bench. client.rs describes and sends the commands.
 //
 //     node keyv_client.mjs DIRECTORY SOCKET SPACE KEYS BYTES MANY NODE_MODULES
 //

@@ -81,7 +81,7 @@ pub const RAILS: Framework = Framework {
     needs: "Ruby with Active Record and a client for Redis",
 };
 
-/// Returns at most how long a part takes.
+/// Returns how long one of these parts takes at most.
 pub fn estimate(pace: &Pace) -> Duration {
     // Starting and filling the servers takes about 10 s.
     let turns = CONTENDERS * OPERATIONS * (pace.read_rounds + 1) as u32;
@@ -107,7 +107,7 @@ impl Framework {
                 return self.left_out(&format!("the script of {} does not start: {error:#}", self.name));
             }
         };
-        // Each contender has connected and has filled its cache.
+        // By now, each contender has connected and has filled its cache, so these are the backends of all of them.
         let backends = session
             .query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()", &[])
             .expect("the sessions are listed");
@@ -212,7 +212,7 @@ fn found(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
-/// Runs the contenders that have an operation in turns.
+/// Compares the contenders that take part in an operation, in turns (`queries/race.rs`).
 fn hold(roster: &Roster, operation: &client::Operation, client: &RefCell<Client>, pace: &Pace) -> Race {
     let contenders =
         roster.contenders.iter().enumerate().filter(|(_, contender)| contender.has(&operation.id));

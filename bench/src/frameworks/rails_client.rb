@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Runs cache stores of Rails for the part frameworks-rails of make bench: client.rs describes the lines.
+# Runs cache stores of Rails for the part frameworks-rails of make bench. client.rs describes and sends the commands.
 #
 #   rails_client.rb DIRECTORY SOCKET SPACE KEYS BYTES MANY
 #

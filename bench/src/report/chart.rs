@@ -48,8 +48,8 @@ pub fn draw(report: &Report) -> String {
     canvas.finish()
 }
 
-/// The picture so far. `y` is the distance from the top to the place of the next element: its upper edge, or the baseline of a
-/// text.
+/// The picture so far. `y` is the distance from the top of the picture to the next element: to its upper edge, or to the baseline
+/// of a text.
 struct Canvas {
     body: String,
     y: f64,

@@ -10,7 +10,8 @@ use std::fmt::Write;
 /// The measurements of the part `day`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Day {
-    /// The factor by which the five minutes of `stale_ok`, of the cache table and between refreshes were shortened.
+    /// The factor by which five minutes were shortened: the time of `stale_ok`, for which `cache_query` may return outdated rows,
+    /// the time to live of a row of the cache table, and the time from one refresh of the materialized views to the next.
     pub scale: f64,
     /// The number of sessions that ask for dashboards.
     pub sessions: u32,
@@ -57,7 +58,7 @@ pub struct Served {
     pub age_max: f64,
     /// The duration of the warm-up, in seconds.
     pub warm_up_seconds: f64,
-    /// Whether the hit ratio was level when the period began.
+    /// Whether the hit ratio was level when the period began: it had hardly changed at the end of the warm-up (`day/period.rs`).
     pub is_level: bool,
 }
 

@@ -71,8 +71,8 @@ fn heading(report: &Report) -> String {
     text
 }
 
-/// Returns the speeds of a group. The first measurement decides the columns, so all measurements of a group must agree in the
-/// figure that is shown first and in their references.
+/// Returns the speeds of a group. The first measurement decides the columns. So all measurements of a group must show the same
+/// figure first, and must have the same references, the contenders that the others are compared with.
 fn speed_table(group: &[Measured]) -> Table {
     let first = &group[0];
     let mut head = vec![String::new(), "contender".into()];

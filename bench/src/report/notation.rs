@@ -51,7 +51,7 @@ pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> Stri
     }
 }
 
-/// Formats an interval. If both ends have the same unit, it stands only once. Returns `None` if there was only one sample.
+/// Formats an interval. If both ends have the same unit, the unit stands only once. Returns `None` if there was only one sample.
 pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<String> {
     if summary.samples < 2 {
         return None;

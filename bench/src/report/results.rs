@@ -1,6 +1,7 @@
 //! The results of a run, in the form in which the JSON file has them. A run makes the measurements of the *plan* (`plan.rs`), each
-//! of which compares *contenders*, and measures the other *parts* of the report (`parts.rs`). [`Report::new`] computes the results
-//! of the plan from the samples of its rounds. Each part computes its own [`Section`].
+//! of which compares *contenders*, alternatives that do the same work. It also measures the other *parts* of the report
+//! (`parts.rs`). [`Report::new`] computes the results of the plan from the samples of its rounds. Each part computes its own
+//! [`Section`].
 
 use super::notation::{digits, with_interval};
 use super::section::{Goal, Section};
@@ -284,7 +285,7 @@ mod tests {
         assert_eq!(missed, [false, true]);
     }
 
-    /// Fails if a median is taken over the rounds that happen to have a count.
+    /// Fails if a cost that perf counted in some of the rounds only is shown.
     #[test]
     fn a_count_that_is_missing_in_a_round_is_absent() {
         let measured = measured(&[samples(&[1.0, 1.0], &[Some(5.0), None]), samples(&[1.0, 1.0], &[])]);

@@ -12,8 +12,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Returns the goal that the median of a ratio of times is at most as large as wanted. `floor` is then above `goal`. `what`
-    /// begins the sentence.
+    /// Returns the goal that the median of a ratio of times is at most as large as wanted. `floor` is then above `goal`. The
+    /// sentence in the report begins with `what`.
     pub fn at_most(&self, what: &str, ratio: Summary) -> Goal {
         Goal {
             wanted: format!("{what}, at most {} times (acceptable: {})", self.goal, self.floor),

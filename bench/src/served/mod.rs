@@ -1,7 +1,8 @@
-//! The parts that start servers with pg_cache of their own, and do not measure the table tier (`tables` does).
+//! The parts about functions with keys (`cache_get`, `cache_set`) and about invalidation, each with servers of its own.
 //!
-//! [`tags`] measures invalidations, [`sizes`] values of all sizes, [`rates`] requests at a fixed rate, [`tax`] what pg_cache costs
-//! writers, [`walk`] the work of a commit, and [`rows`] watched rows and patterns.
+//! [`tags`] measures the invalidation of tags, [`sizes`] values of all sizes, [`rates`] requests at a fixed rate, and [`tax`] how
+//! much pg_cache slows down writes to tables. [`walk`] measures the work of a commit for the tables that it has written. [`rows`]
+//! measures what exact invalidation costs: of the values that depend on single rows, and by patterns of keys.
 
 pub mod rates;
 pub mod rows;

@@ -159,7 +159,7 @@ fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
 mod tests {
     use super::*;
 
-    /// Fails if a failed request counts as answered or gets a time, or if microseconds are not converted.
+    /// Fails if a request that pgbench logs as failed counts as answered, or if microseconds are not converted to nanoseconds.
     #[test]
     fn times_and_failures_are_told_apart() {
         let mut outcome = Outcome::default();

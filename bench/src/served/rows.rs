@@ -1,5 +1,7 @@
-//! The part `rows`: measures what exact invalidation costs: the trigger by which a watch with placeholders learns of changed rows,
-//! and the patterns that a hit compares its key with. A *contender* is one of the alternatives that a measurement compares.
+//! The part `rows`: measures what exact invalidation costs. First, the trigger on a *watched* table: after `cache_watch` with a tag
+//! such as `order:{id}`, the trigger invalidates the tags of the changed rows, or of all rows if too many have changed. Second,
+//! *patterns*: after `cache_invalidate_pattern`, a hit compares its key with the patterns that are newer than the entry. A
+//! *contender* is one of the alternatives that a measurement compares.
 
 use super::cluster;
 use crate::hot_tier::duel::{Contender, Duel, compare, table};
@@ -15,9 +17,9 @@ const FEW: i32 = 1_000;
 const MANY: i32 = 100_000;
 /// Single updates of one turn.
 const UPDATES: i32 = 400;
-/// The number of keys of each space, a set of keys.
+/// The number of keys of each space. A space is a named cache with keys of its own.
 const KEYS: i32 = 10_000;
-/// The number of live patterns of the space that has patterns.
+/// The number of patterns that the space with patterns has at the same time.
 const PATTERNS: i32 = 1_000;
 /// Patterns of one transaction: a transaction with more of them invalidates its whole space.
 const AT_ONCE: usize = 100;
@@ -38,7 +40,8 @@ pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_millis(900) * pace.write_rounds as u32
 }
 
-/// The tables of a size: one is watched by its rows, one has an empty trigger, and one has none.
+/// Creates the tables of a size: one is watched by its rows, one has an empty trigger, and one has none. `tables` is the clause of
+/// the empty trigger that declares transition tables.
 fn tables(session: &mut Client, name: &str, rows: i32, tables: &str) {
     let setup = ["reported", "empty", "plain"]
         .map(|kind| {
@@ -93,7 +96,8 @@ fn all_at_once<'a>(session: &'a RefCell<Client>, name: &str, kind: &str) -> Cont
     })
 }
 
-/// Fills two spaces, and gives one of them patterns that match none of its keys.
+/// Creates two spaces with the same keys: `patterns`, which gets patterns later ([`renew_patterns`]), and `calm`. Returns the
+/// statement that gets keys of a space.
 fn spaces(session: &mut Client) -> Statement {
     for space in ["calm", "patterns"] {
         session

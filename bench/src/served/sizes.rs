@@ -1,4 +1,4 @@
-//! The part `sizes`: measures values of all sizes and kinds, inside SQL and over the wire.
+//! The part `sizes`: measures how long it takes to get and to set values of all sizes and kinds, inside SQL and over the wire.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -69,7 +69,8 @@ fn rounds(pace: &Pace, mut run: impl FnMut() -> f64) -> Summary {
     Summary::of(&times).expect("there is at least one round")
 }
 
-/// The time for one measurement: long enough for the resolution of the clock, and short enough to finish all measurements soon.
+/// The time for one measurement: long enough that the resolution of the clock does not matter, and short enough to finish all
+/// measurements soon.
 const SPAN: Duration = Duration::from_millis(20);
 
 /// Repeats an operation until `SPAN` is over, at least once. Returns the nanoseconds of one repetition.

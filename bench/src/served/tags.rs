@@ -1,5 +1,6 @@
-//! The part `tags` of the report: measures how long the invalidation of a tag takes. It must take the same time for any number of
-//! entries. Of the timed calls after each filling, only the first invalidates entries that are still valid: see `TAGS`.
+//! The part `tags` of the report: measures how long the invalidation of a *tag* takes, a name that entries depend on. It must take
+//! the same time for any number of entries. Of the timed calls after each filling, only the first invalidates entries that are
+//! still valid: see [`TAGS`].
 
 use super::cluster;
 use crate::hot_tier::duel::{Contender, Duel, compare, table};
@@ -11,9 +12,9 @@ use postgres::{Client, Statement};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// The number of entries that one side of the comparison invalidates.
+/// The number of entries with the tags of one of the two contenders, the alternatives that are compared.
 const FEW: u64 = 10;
-/// The number of entries that the other side invalidates.
+/// The number of entries with the tags of the other one.
 const MANY: u64 = 1_000_000;
 /// The number of tags of each entry, and of timed invalidations after each filling: one for each tag. Every entry has all of these
 /// tags, so the first invalidation already makes every entry invalid. When the other seven run, their tags have no valid entries.
@@ -45,8 +46,8 @@ pub fn measure(pace: &Pace) -> Section {
         Contender::new(format!("{entries} entries under the tag"), move || {
             let mut session = session.borrow_mut();
             fill(&mut session, name, entries);
-            // After the large filling the session has worked for seconds, so the scheduler prefers other processes. These calls let
-            // it recover. Both sides make them, so that they begin alike.
+            // After the large filling, the session has worked for seconds, so the scheduler of the system prefers other processes.
+            // After these calls, it does so no longer. Both contenders make them, so that they begin alike.
             for number in 0..20 {
                 timed(&mut session, invalidate, &format!("nothing {number}"));
             }
@@ -71,7 +72,8 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns the goal. The ratio counts in both directions, because the number of entries must not matter.
+/// Returns the goal: the two times are nearly equal. The invalidation of many entries must be neither slower nor faster, because
+/// the number of entries must not matter.
 fn goal(duel: &Duel) -> Goal {
     Goal {
         wanted: format!(
@@ -83,7 +85,7 @@ fn goal(duel: &Duel) -> Goal {
     }
 }
 
-/// Stores entries that have all tags of the side `name` (`many` or `few`), and checks that they exist.
+/// Stores entries that have all tags of the contender `name` (`many` or `few`), and checks that they exist.
 fn fill(session: &mut Client, name: &str, entries: u64) {
     let tags: Vec<String> = (1..=TAGS).map(|tag| format!("{name} {tag}")).collect();
     let set = "SELECT count(*) FILTER (WHERE cache_set_text($1 || i, 'x', '1 day', $2))

@@ -1,7 +1,7 @@
-//! The part `walk`: measures how long a commit spends on the tables that its transaction has written: the walk over its locks,
-//! which shows these tables, and the work on their fences, which keep readers from old values while it commits
-//! (`src/core/fence/mod.rs`). A build with the feature `measure` has the function that does this work alone (`src/api/measure.rs`);
-//! `make bench` builds it.
+//! The part `walk`: measures how long a commit spends on the tables that its transaction has written. It walks over the locks of
+//! the transaction, which show these tables, and changes the *fences* of the tables, words in shared memory that make the values
+//! which depend on a table invalid (`src/core/fence/mod.rs`). A build with the feature `measure` has the function
+//! `rehearse_commit`, which does this work alone (`src/api/measure.rs`); `make bench` builds it.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -18,8 +18,8 @@ const TABLES: [i32; 4] = [1, 16, 17, 200];
 /// About how long the repetitions of one measurement take.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// Returns about how long the part takes. In each round, the two measurements of a number of tables, with the writes and the commit
-/// around them, take about 8 times [`SPAN`].
+/// Returns about how long the part takes. In each round, the two measurements with a number of tables, together with the writes
+/// before them and the commit after them, take about 8 times [`SPAN`].
 pub fn estimate(pace: &Pace) -> Duration {
     SPAN * 8 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
 }
@@ -107,8 +107,8 @@ fn write(session: &mut Client, tables: i32) {
     session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
 }
 
-/// Returns the nanoseconds of one walk, the average of many. A transaction that has written must be open. With `afresh`, each walk
-/// looks up the locked relations as if the session's last transaction had written to other tables.
+/// Returns the nanoseconds of one walk, the average of many. A transaction that has written must be open. A session remembers the
+/// tables of its last walk. With `afresh`, each walk looks them up as if the last transaction had written to other tables.
 fn walk(session: &mut Client, afresh: bool) -> f64 {
     let mut walk = |times: i32| -> f64 {
         session.query_one("SELECT rehearse_commit($1, $2)", &[&times, &afresh]).expect("it walks").get(0)

@@ -1,11 +1,12 @@
-//! Runs the same work on several contenders of the part `tax` in turns, pair by pair.
+//! Compares several *contenders* of the part `tax`: in a *contest*, the same statement runs on several servers, or on several
+//! tables.
 //!
-//! A pair is one comparison of all contenders. It consists of short turns, so that other activity of the machine affects all
-//! contenders equally. In each pair, all contenders do the same number of operations, so that their tables change equally much. The
-//! servers are restarted before each group of pairs: the memory layout of a server process may influence its speed, and all its
+//! A contest consists of *pairs*. In a pair, each contender has several short turns, and the contenders take them one after the
+//! other, so that other activity of the machine affects all of them equally. In each pair, all contenders do the same number of
+//! operations, so that their tables change equally much. A pair gives one time of each contender.
+//!
+//! The servers are restarted before each group of pairs: the memory layout of a server process may influence its speed, and all its
 //! sessions inherit the layout. Without restarts, all pairs would have the same layout.
-//!
-//! A *contender* is one of the alternatives that a measurement compares.
 
 use super::sides::{Side, restart};
 use crate::counters::{Counts, Meter};
@@ -38,7 +39,7 @@ pub struct Found {
     pub costs: Vec<Counts>,
 }
 
-/// The rules of a contest.
+/// The rules of a contest: how many turns and pairs it has, and how long they are.
 #[derive(Clone, Copy)]
 pub struct Rules {
     /// The number of sessions that work at the same time.
@@ -74,7 +75,7 @@ impl Rules {
         Self { turns: 2, turn: close.turn / 2, pairs_per_start: close.pairs, ..close }
     }
 
-    /// Returns how many turns' operations are done in the one run in which the cost is counted.
+    /// The cost is counted in one run of each pair. Returns how many times the operations of a turn this run has.
     fn counted_turns(&self) -> usize {
         (self.turns / 2).max(2)
     }
@@ -99,8 +100,8 @@ pub fn hold(contenders: &[Contender<'_>], rules: Rules, prepare: impl Fn(), chec
     let mut sides: Vec<&Side> = contenders.iter().map(|contender| contender.side).collect();
     sides.dedup_by(|one, other| std::ptr::eq(*one, *other));
     restart(&sides);
-    // A moment is a number for a turn of the whole contest, and the seed of the keys. In the same turn, all contenders use the same
-    // keys; in another turn they use other keys. Only the two probes have the numbers of turns of the first pair.
+    // `moment` is the number of a turn in the whole contest, and the seed of the keys. So in the same turn, all contenders use the
+    // same keys, and in another turn other ones. Only the two probes below have the numbers of turns of the first pair.
     let work = |pool: &mut Pool, contender: &Contender<'_>, moment: usize, until: Until| {
         let task = Task { statement: &contender.statement, given: Given::Row, load, seed: moment as u64 };
         pool.run(&contender.side.cluster, task, until)
@@ -122,7 +123,7 @@ pub fn hold(contenders: &[Contender<'_>], rules: Rules, prepare: impl Fn(), chec
         let first = pair * (rules.turns + 2);
         let mut pools: Vec<Pool> = contenders.iter().map(|_| Pool::default()).collect();
         for (pool, contender) in pools.iter_mut().zip(contenders) {
-            // The first operations prepare plans, and the backends learn the relations.
+            // These operations are not timed: each new session prepares the plan, and fills its caches of relations.
             work(pool, contender, first, Until::Done(operations));
         }
         let mut times = vec![0.0; contenders.len()];
@@ -175,15 +176,16 @@ mod tests {
         assert_eq!(each(counts, 10), one);
     }
 
-    /// Checks the numbers of a pace on which this fairness rests, not the orders themselves.
+    /// Fails if a pace has fewer than 20 pairs, or an odd number of turns. The orders themselves are tested in `rounds.rs`.
     #[test]
     fn each_contender_goes_first_equally_often_in_a_pair() {
         for pace in [Pace::FULL, Pace::QUICK] {
             let rules = Rules::close(&pace, 1);
             assert!(rules.pairs >= 20);
-            // With an even number of turns, each pair begins in the same direction as the others, and has both directions. The
-            // order of three contenders repeats after six turns, so only a pair of a full run, with 12, is exactly fair. Over the
-            // 40 turns of a quick run, the first places of two contenders differ by at most one.
+            // Every second turn runs through the contenders backwards. With an even number of turns, each pair has as many turns in
+            // one direction as in the other. The order of three contenders repeats after six turns. So in a full run, with 12 turns
+            // in a pair, each contender is equally often the first in each pair. Over the 40 turns of a quick run, two contenders
+            // differ by at most one turn as the first.
             assert!(rules.turns.is_multiple_of(2));
         }
     }

@@ -110,7 +110,7 @@ pub fn table(counted: &[Instructions]) -> Table {
 mod tests {
     use super::*;
 
-    /// The harness may look at the file while callgrind writes it. Fails if a file without its last line has a count.
+    /// [`session`] may read the file while callgrind writes it. Fails if a file without its last line has a count.
     #[test]
     fn a_count_is_read_only_when_it_is_complete() {
         let text = "events: Ir\nsummary: 213409563\n\nfn=(1) a\n1 2\n";

@@ -1,8 +1,11 @@
-//! The part `tax`: measures how much the library slows down writes to tables that cached values depend on (the tax on writes),
-//! compared with other ways to report a change.
+//! The part `tax`: measures how much the library slows down writes to tables that cached values depend on: the *tax on writes*.
 //!
-//! `sides` starts the servers, `operation` lists the statements, `contest` times them in turns, and `instructions` counts their
-//! instructions.
+//! The contenders are servers that run the same statement: one without the library, one with pg_cache, and a second one without the
+//! library, which shows the noise of the machine. For comparison, two more contenders report each change by a hand-written trigger:
+//! one with `pg_notify`, and one that deletes from Redis.
+//!
+//! `sides` starts the servers, `operation` lists the statements, and `contest` times them. The contenders take turns, and a *pair*
+//! is one round of such turns. `instructions` counts the instructions of a statement.
 
 mod contest;
 mod instructions;
@@ -27,7 +30,7 @@ const WITH: &str = "with pg_cache";
 const CONTROL: &str = "without the library, once more";
 const BY_NOTIFY: &str = "without, a trigger with pg_notify";
 const BY_REDIS: &str = "without, a trigger that deletes from Redis";
-/// The numbers of clients, each of which has a contest of its own.
+/// The numbers of clients. Each operation is compared with each of them.
 const CLIENTS: [u32; 2] = [1, 8];
 /// How much longer a write may take with pg_cache, as a fraction of its time, by the median.
 const TAX_MAX: f64 = 0.03;
@@ -35,8 +38,8 @@ const TAX_MAX: f64 = 0.03;
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     let each = |operation: &Operation, clients: u32| {
-        // The slowest of the contenders that are far apart needs several times as long for the same number of operations, so all
-        // three together need about half as long again.
+        // The speeds of the contenders with triggers are far from the first one's. The slowest needs several times as long for the
+        // same number of operations, so all three together need about half as long again as three equal ones.
         let far =
             if operation.writes { Rules::far(pace, clients).estimate(3) * 3 / 2 } else { Duration::ZERO };
         Rules::close(pace, clients).estimate(3) + far
@@ -81,7 +84,7 @@ pub fn measure(pace: &Pace) -> Section {
                 let rules = Rules { counted: counters.work(), ..Rules::far(pace, clients) };
                 let clear = || far.iter().for_each(|contender| contender.side.clear(contender.schema));
                 let found = hold(&far, rules, clear, || ());
-                // The first contender already has its row.
+                // The first contender has a row from the comparison before.
                 rivalry.rivals.extend(Rivalry::of(String::new(), true, &far, &found).rivals.split_off(1));
             }
             rivalries.push(rivalry);
@@ -291,7 +294,7 @@ mod tests {
         assert_eq!(found, "1.020 (0.980 – 1.030); without the library, once more: 1.010 (1.010 – 1.010)");
     }
 
-    /// Fails if a missing count becomes a number, or if the columns for instructions stand there without any.
+    /// Fails if a missing count becomes a number, or if the table has columns for instructions that were not counted.
     #[test]
     fn a_missing_count_is_a_dash() {
         let table = table(&[rivalry(true, &[300.0; 6])]);

@@ -1,6 +1,6 @@
 -- A contender in the measurement of the tax on writes: a hand-written trigger that deletes the id of each inserted or updated row
 -- from Redis, before the commit. It is not exact: a reader may store the old value again before the commit. It needs plpython3u,
--- and the tables of tables.sql in the current schema. Each session keeps its connection, and waits for the answer. The harness
+-- and the tables of tables.sql in the current schema. Each session keeps its connection, and waits for the answer. sides.rs
 -- replaces {socket} with the path of the socket of Redis.
 
 CREATE EXTENSION plpython3u;

@@ -1,5 +1,6 @@
-//! The servers that the part `tax` compares, and the tables in them. The servers have the same settings and plain tables, and
-//! differ in whether they load the library. One of those without it also has tables with triggers, in schemas of their own.
+//! The servers that the part `tax` compares, and the tables in them. Three servers have the same settings and the same tables
+//! without triggers, the *plain* tables. Only one of them loads the library, and stores values that depend on its plain tables. One
+//! of the others also has tables with triggers, in schemas of their own.
 
 use crate::data::{FIRST_KEY, KEYS};
 use crate::test_servers;
@@ -155,7 +156,7 @@ impl Sides {
         self.check_dependents(true);
     }
 
-    /// Checks that all dependent values are still valid if `right` is true, and that none is if it is false.
+    /// Checks the values that depend on the tables: with `right`, all must still be valid, and otherwise all must be misses.
     pub fn check_dependents(&self, right: bool) {
         let hits = self.with.number(&format!(
             "SELECT (SELECT count(cache_get('tagged ' || i)) FROM generate_series(1, {TAGGED}) AS i)

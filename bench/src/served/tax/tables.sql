@@ -1,5 +1,5 @@
--- The tables that the transactions write, once in each schema. Transactions update the balance of an account, whose page has room for
--- the new version of the row, and insert entries. The harness sets bench.first_key and bench.keys.
+-- The tables that the transactions write, once in each schema. Transactions update the balance of an account, whose page has room
+-- for the new version of the row, and insert entries. sides.rs sets bench.first_key and bench.keys.
 
 CREATE TABLE account (
     id      bigint PRIMARY KEY,
