@@ -1,5 +1,5 @@
-//! The reasons why a connection is given up, and their texts. After a [`Failure`], answers may be outstanding, so the connection
-//! must never be used again: the thread connects anew (`thread.rs`).
+//! The reasons why a connection to Redis is given up, and their texts. After a [`Failure`], answers to earlier commands may still
+//! arrive, so the connection must never be used again: the thread connects anew (`thread.rs`).
 
 use redis::{ErrorKind, RedisError, ServerError};
 use std::collections::TryReserveError;

@@ -1,6 +1,6 @@
-//! Finds the servers of a target (`target.rs`: the Redis that the settings name) that store data, and connects to them: the one
-//! server, the primaries of a cluster, or the master that sentinels name. Nothing may be written to a replica: its next
-//! synchronization would overwrite it.
+//! Finds the servers that store data, and connects to them: the one server, the primaries of a cluster, or the master that
+//! sentinels name. The *target* (`target.rs`) says which of these the settings name. Nothing may be written to a replica: its next
+//! synchronization with its master would overwrite everything.
 
 use crate::failure::Failure;
 use crate::node::{Node, Wire};
@@ -46,7 +46,7 @@ pub fn primary(target: &Target, endpoint: &Endpoint) -> Result<Node, Failure> {
         Some(info) if info.is_replica && info.is_read_only => {
             Err(Failure::new("the server is a read-only replica"))
         }
-        // The next synchronization with its master would overwrite everything that is written to it.
+        // A replica that accepts writes is refused, too: its next synchronization would overwrite them.
         Some(info) if info.is_replica => Err(Failure::new("the server is a replica")),
         Some(info) if info.is_loading => Err(Failure::new("the server is loading its data")),
         _ => Ok(node),

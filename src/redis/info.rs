@@ -43,7 +43,7 @@ impl Info {
     }
 }
 
-/// Returns what is known about servers. `None` stands for a server on which `INFO` is forbidden.
+/// Sums up what is known about servers. `None` stands for a server on which the user may not run `INFO`.
 pub fn facts<'i>(servers: impl Iterator<Item = Option<&'i Info>> + Clone) -> Facts {
     let known = servers.clone().flatten();
     let identity: Option<Vec<String>> = servers

@@ -1,6 +1,6 @@
-//! The jobs that the worker of pg_cache (`workers/redis/copier.rs`) sends to the thread (`thread.rs`), and the answers. There is
-//! one answer for each job, in the order of the jobs. The *proof* of a set is a member that shows that the set is complete
-//! (`lib.rs`).
+//! The jobs that the Redis worker of pg_cache (`workers/redis/copier.rs`) sends to the thread (`thread.rs`), and the answers. There
+//! is one answer for each job, in the order of the jobs. A *set* in Redis has the Redis keys of the values that depend on a tag or
+//! a relation. Its *proof* is a member that shows that the set is complete (`lib.rs`).
 
 /// One job. The thread executes jobs in the order in which they were sent.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Job {
     Check,
     /// Writes and removes values.
     Write(Batch),
-    /// Removes the members of these sets, then the sets; announces the removed keys on `channel`.
+    /// Removes the keys that are members of these sets, then the sets. Announces the removed keys on `channel`.
     RemoveMembers {
         /// The Redis keys of the sets.
         sets: Vec<String>,

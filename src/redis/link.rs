@@ -1,6 +1,7 @@
-//! The connections to all servers that store data: one server, or all primaries of a cluster. Sends each command to the server that
-//! has its key, and follows a cluster that moves keys. A scan fails if keys have moved since it began, because it could miss one of
-//! them.
+//! The connections to all servers that store data: one server, or all primaries of a cluster. In a cluster, each key belongs to a
+//! hash *slot*, and each slot to a server (`slots.rs`). This file sends each command to the server that has its key. If the cluster
+//! has moved the slot, the server answers with a redirection, and the command is sent again. A scan fails if slots have moved since
+//! it began, because it could miss keys.
 
 use crate::commands::Commands;
 use crate::failure::{Failure, words};
@@ -12,7 +13,7 @@ use crate::slots::{Slots, complete};
 use crate::target::{Endpoint, Target};
 use redis::{ServerError, Value};
 
-/// How often a command is sent at most, if a cluster moves its key meanwhile.
+/// How often a command is sent at most, if a cluster moves the slot of its key again and again.
 const ROUNDS: usize = 4;
 
 /// The connections to all primaries. The first failure makes the value useless: answers may be outstanding.
@@ -263,8 +264,12 @@ pub fn cursor_and_words(answer: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     Ok((cursor, words.collect::<Option<_>>().ok_or_else(unexpected)?))
 }
 
+/// Why a server of a cluster does not execute a command.
 enum Redirection {
+    /// The slot belongs to another server. The client's list of slots is outdated.
     Moved,
+    /// The slot is being moved, and the other server may already have the key. Only this command must be sent there, after
+    /// `ASKING`.
     Ask,
 }
 

@@ -1,6 +1,6 @@
-//! Sets of the Redis keys that depend on the same tag or relation: adds keys to them, and removes all keys of a set. Redis may
-//! evict a set at any moment. An evicted set is noticed by its missing *proof*, a member that only an addition that may create the
-//! set adds (`lib.rs`).
+//! *Sets* in Redis, which have the Redis keys of the values that depend on the same tag or relation. This file adds keys to them,
+//! and removes all keys that are members of a set. Redis may evict a set at any moment. An evicted set that was created again is
+//! noticed by its missing *proof*, a member that only an addition that may create the set adds (`lib.rs`).
 
 use crate::commands::Commands;
 use crate::failure::Failure;
@@ -27,7 +27,8 @@ pub enum Meaning {
     Proof,
 }
 
-/// Adds the commands of an addition. Redis may evict the set before any of them, so the question for the proof comes last.
+/// Appends the commands of an addition to `commands`, and the meanings of their answers to `meanings`. Redis may evict the set
+/// before any of them, so the question for the proof comes last.
 pub fn add(
     addition: &SetAddition,
     commands: &mut Commands,

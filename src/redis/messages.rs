@@ -1,5 +1,5 @@
-//! The messages on the channels, by which clients that hold copies of their own learn of changes: JSON with `set` and `removed`,
-//! each with Redis keys.
+//! The messages that are published on channels of Redis when keys change, for programs that keep copies of the values: JSON with
+//! two lists of Redis keys, `set` and `removed`.
 
 use serde_json::json;
 

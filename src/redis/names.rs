@@ -1,8 +1,9 @@
 //! The names in Redis: keys, sets, channels, and patterns for scans.
 //!
 //! A Redis key is `<prefix><database>:<space>:<key>`. In the names of databases and spaces, `%`, `:`, `#`, control bytes and bytes
-//! above 126 are written as `%XX`, and the key is as it is. So two different entries never have the same Redis key. A set is
-//! `<prefix><database>#tags:<bucket>:<hash>`: no written name contains a `#`, so no entry has the key of a set.
+//! above 126 are written as `%XX`, and the key is as it is. So two different entries never have the same Redis key. A set, which
+//! has the Redis keys of the values that depend on a tag or a relation, is `<prefix><database>#tags:<bucket>:<hash>`. A bucket is a
+//! stretch of time (`workers/redis/sets.rs`). No written name contains a `#`, so no entry has the key of a set.
 
 use std::fmt::Write;
 
@@ -40,7 +41,7 @@ impl Names {
         name
     }
 
-    /// Returns the Redis key of the set of a bucket for a tag or a relation with this hash (`sets.rs` of the worker).
+    /// Returns the Redis key of the set for a tag or a relation with this hash, in a bucket.
     pub fn set(&self, database: &[u8], bucket: u64, hash: u64) -> String {
         let mut name = self.channel(database);
         // Writing to a String cannot fail.
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(names.parse(redis_key.as_bytes()), Some((database, "s".to_owned(), &b"k"[..])));
     }
 
-    /// Fails if a set, or a key of another program, is taken for an entry: the worker would remove it.
+    /// Fails if a set, or a key of another program, is read as the key of an entry: the worker would remove it.
     #[test]
     fn sets_and_foreign_keys_have_no_parts() {
         let names = Names::new("pg_cache:");

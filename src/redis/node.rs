@@ -93,8 +93,8 @@ impl Node {
 
     /// Ends a connection to this server that was given up. The server may refuse, or may have ended the connection.
     pub fn kill(&mut self, past: &Past) -> Result<(), Failure> {
-        // Other servers, and a server that was started since, have other connections with the same numbers. If INFO is forbidden,
-        // the address must do.
+        // Other servers, and a server that was started since, have other connections with the same numbers. If the user may not run
+        // INFO, only the address tells the servers apart.
         let is_same = match (&past.run_id, self.run_id()) {
             (Some(then), Some(now)) => then == now,
             _ => past.endpoint == self.endpoint,
@@ -135,7 +135,7 @@ impl Node {
 /// The least bytes per second of a connection that is not given up while a large request is on its way.
 const BYTES_PER_SECOND: u64 = 100_000;
 
-/// A connection to a server of any kind.
+/// A connection to a server of any kind: one that stores data, or a sentinel.
 pub struct Wire {
     connection: Connection,
     timeout: Duration,
@@ -163,7 +163,8 @@ impl Wire {
     /// Sends commands. The system may take them all before the first byte has arrived, so the wait for the answer is longer after
     /// many bytes.
     fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
-        // A few kilobytes arrive within the timeout, and a change of the wait costs a call of the system.
+        // The wait grows in steps of an eighth of a second, so it stays the same for a few kilobytes: each change of it costs a
+        // call of the system.
         let seconds = commands.len() as u64 * 8 / BYTES_PER_SECOND;
         let patience = self.timeout + Duration::from_secs(seconds) / 8;
         if patience != self.patience {

@@ -76,7 +76,8 @@ pub fn complete(endpoint: Endpoint, asked: &Endpoint) -> Endpoint {
     }
 }
 
-/// Returns the hash slot of a key: that of the part in the first `{}`, if there is one that is not empty.
+/// Returns the hash slot of a key. If the key has braces, only the part between the first `{` and the next `}` is hashed, unless it
+/// is empty.
 fn slot(key: &[u8]) -> usize {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -101,7 +102,7 @@ fn crc16(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    /// Fails if the slot of a key is not the one that the servers of a cluster compute.
+    /// Fails if the slot of a key is not the one that the servers of a cluster compute, especially of a key with braces.
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);

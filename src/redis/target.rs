@@ -31,7 +31,7 @@ pub struct Target {
     name: Option<String>,
 }
 
-/// The servers and how they belong together.
+/// The servers of the URL, and how they belong together.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// One server.

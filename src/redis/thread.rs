@@ -159,7 +159,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Fails if a panic on the thread ends the process, or if a job that was sent before it gets no answer.
+    /// Fails if a panic on the thread ends the process, or if a job that was sent before the panic gets no answer.
     #[test]
     fn a_panic_ends_the_thread_only() {
         let mut count = 0;

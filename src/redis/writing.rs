@@ -1,5 +1,5 @@
-//! Executes a batch: adds keys to sets, writes values and removes keys. A *set* has the Redis keys that depend on a tag or a
-//! relation; its *proof* is a member that shows that the set is complete.
+//! Executes a batch, the content of a `Job::Write`: adds keys to sets, writes values and removes keys. A *set* has the Redis keys
+//! of the values that depend on a tag or a relation; its *proof* is a member that shows that the set is complete (`lib.rs`).
 
 use crate::commands::Commands;
 use crate::failure::Failure;

@@ -32,13 +32,15 @@ fn rows(bytes: usize) -> Vec<u8> {
     rows
 }
 
+/// Decompresses a value. Panics if the bytes are damaged.
 fn whole(compressed: &[u8]) -> Vec<u8> {
     let mut into = vec![0xaa; length(compressed).expect("it has a length")];
     assert!(decompress(compressed, &mut into));
     into
 }
 
-/// Fails if the value that comes out differs from the one that went in.
+/// Fails if the decompressed value differs from the one that was compressed, or if the compressed form is not at least an eighth
+/// smaller.
 #[test]
 fn a_compressed_value_comes_back() {
     for bytes in [64, 1000, 65_535, 65_536, 100_000, 3_000_000] {
@@ -52,7 +54,8 @@ fn a_compressed_value_comes_back() {
     assert!(compressed.len() < 40_000 && whole(&compressed) == zeros);
 }
 
-/// A value that becomes less than an eighth smaller stays as it is. Fails if nothing is refused, or if the limit is elsewhere.
+/// A value that would become less than an eighth smaller is not compressed. Fails if random bytes or short values are compressed,
+/// or if the limit is not near an eighth: zeros are 12 % of a value that must be refused, and 14 % of one that must be compressed.
 #[test]
 fn compression_that_does_not_pay_is_refused() {
     let mut numbers = Numbers(2);
@@ -61,7 +64,7 @@ fn compression_that_does_not_pay_is_refused() {
     for short in [0, 1, 8] {
         assert_eq!(compress(&vec![0; short]), None);
     }
-    // The zeros are what compression saves, apart from a few bytes.
+    // The other bytes are random, so compression saves nearly the number of zeros.
     let with_zeros = |count: usize| {
         let mut value = random[..100_000 - count].to_vec();
         value.resize(100_000, 0);
@@ -70,7 +73,8 @@ fn compression_that_does_not_pay_is_refused() {
     assert!(!with_zeros(12_000) && with_zeros(14_000));
 }
 
-/// Reading damaged bytes returns false or other bytes of the same length: it never panics, and never writes elsewhere.
+/// Decompressing damaged bytes returns false, or true and other bytes of the recorded length. Fails if it panics, if the recorded
+/// length is longer than the bytes can stand for, or if the damage is noticed in at most 10 000 of the cases.
 #[test]
 fn damaged_bytes_are_read_without_panic() {
     let value = rows(2_000);
@@ -115,7 +119,8 @@ fn damaged_bytes_are_read_without_panic() {
     assert!(noticed > 10_000);
 }
 
-/// Returns false if the bytes say another length than the room has.
+/// Fails if a value is decompressed into a buffer of another length than the compressed form records, or if bytes that cannot be a
+/// compressed form have a length.
 #[test]
 fn the_room_must_have_the_recorded_length() {
     let compressed = compress(&rows(2_000)).expect("it pays");

@@ -1,9 +1,11 @@
-//! Unit tests of the launcher's knowledge of the databases (`src/workers/known.rs`).
+//! Unit tests of what the launcher knows of the databases (`src/workers/known.rs`). The *launcher* is the background worker that
+//! starts the other workers of pg_cache. For each database, it notes how many values had been stored when it last started a worker.
 
 use crate::workers::known::Known;
 
-/// Values are new if more or fewer were stored than at the start of the last worker. Fails if a database that was never noted has
-/// none, so that its first worker would not start.
+/// The numbers are those of the stored values of a database. Fails if a database that was never noted has no new values, so that
+/// its first worker would not start, or if it has new values although the number is that of the last note. Also fails if a greater
+/// number gives no new values.
 #[test]
 fn values_are_new_until_a_worker_is_noted() {
     let mut known = Known::default();
@@ -15,7 +17,8 @@ fn values_are_new_until_a_worker_is_noted() {
     assert!(!known.has_new(1, 6) && known.started(1) >= first);
 }
 
-/// Fails if the facts of a dropped database stay, or if those of another one go with them.
+/// `retain` keeps the databases for which its function returns true. Fails if the facts of a dropped database stay, or if those of
+/// another one go with them.
 #[test]
 fn dropped_databases_are_forgotten() {
     let mut known = Known::default();

@@ -1,6 +1,6 @@
-//! Unit tests of files of the extension that need no server. The library itself has no test binary, because its symbols resolve
-//! only inside a server. So these files are compiled here, as the modules that they are in the library, with stand-ins for the few
-//! functions of `pg` that they call.
+//! Unit tests of files of the extension that need no server. The library itself cannot have a test binary, because its symbols
+//! resolve only inside a server. So these files are compiled here, under the same module names as in the library. `pg.rs` replaces
+//! the few functions of PostgreSQL's layer (`src/pg/`) that they call. `release.rs` tests the files that name the version.
 
 mod compressing;
 mod known;

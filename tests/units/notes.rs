@@ -1,5 +1,9 @@
-//! Tests of notes (`src/store/note.rs`). The *note* of an entry has its tags. That of a query result also has *facts*: the
-//! relations that the query has read, and its text.
+//! Tests of notes (`src/store/note.rs`). The *note* of an entry is the bytes beside its value. It has the names of the entry's
+//! tags. The note of a query result also has *facts*: the relations that the query has read, other relations on whose definitions
+//! the result depends, some flags, and the text of the query. In spaces with the option `keep_warm`, the facts have *terms*: the
+//! arguments and the time to live of the call, by which a background worker can run the query again.
+//!
+//! A note has at most `NOTE_BYTES_MAX` bytes. If not everything fits, relations are left out and the text is cut off.
 
 use crate::store::kind::{self, BYTEA, JSONB, LEFT_OUT, NOTHING, RESULT, ROWS, TEXT, VARIES};
 use crate::store::note::{self, Facts, Form, RelationBytes, Terms};
@@ -8,6 +12,7 @@ use pg_cache_core::{Kind, NOTE_BYTES_MAX};
 /// The most tags of an entry, each as long as a tag may be.
 const LONG_TAGS: [&[u8]; 32] = [&[b't'; 256]; 32];
 
+/// Returns the facts of a result that has read and depends on these relations, whose query has this text.
 fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a str) -> Facts<'a> {
     Facts {
         rows: 30,
@@ -26,15 +31,17 @@ fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a 
     }
 }
 
+/// Returns so many different OIDs of relations.
 fn oids(count: u32) -> Vec<RelationBytes> {
     (0..count).map(|oid| (16384 + oid).to_ne_bytes()).collect()
 }
 
+/// Returns the tags in the note of an entry of this kind.
 fn tags_of(kind: Kind, note: &[u8]) -> Vec<&[u8]> {
     note::tags(kind, note).collect()
 }
 
-/// Tags and facts come out as they were put in. Fails if a part is left out or has another place when it is read.
+/// Fails if tags, facts or terms that are read from a note of a query result differ from those that were written into it.
 #[test]
 fn a_note_returns_what_was_put_in() {
     let (read, defined) = (oids(3), oids(2));
@@ -56,7 +63,8 @@ fn a_note_returns_what_was_put_in() {
         let given = Facts { terms, has_own_terms: true, ..facts(&read, &defined, "SELECT $1") };
         let mut note = note::of_result(&[b"a"], &given).expect("there is memory");
         assert_eq!(note::facts(ROWS, &note), Some(given));
-        // The terms of a note that was read from a table do not count. Nothing else changes.
+        // A value that was saved in a table comes back with its note. Other roles may have written to the table, so its terms must
+        // be marked as not its own. Fails if something else in the note changes.
         note::disown_terms(ROWS, &mut note);
         assert_eq!(note::facts(ROWS, &note), Some(Facts { has_own_terms: false, ..given }));
         assert_eq!(tags_of(ROWS, &note), [b"a"]);
@@ -66,7 +74,9 @@ fn a_note_returns_what_was_put_in() {
     assert_eq!(note::facts(RESULT, &note), Some(empty));
 }
 
-/// Other entries have tags only, also if the bytes could be a note with facts. Fails if the number of tags is read from them.
+/// The note of a value that a caller has set, or of a counter, is only its tags, without a number of tags before them. Fails if
+/// such a note loses a tag or has another length than `note::len` says, or if a note without bytes has a tag. Also fails if bytes
+/// that are the note of a query result give facts although the entry is of one of these kinds.
 #[test]
 fn a_value_that_was_set_has_tags_only() {
     for kind in [JSONB, TEXT, BYTEA, Kind::COUNTER] {
@@ -81,8 +91,8 @@ fn a_value_that_was_set_has_tags_only() {
     }
 }
 
-/// A long text is cut off at the end of a character, and the note says so. Fails if the note is longer than an entry takes, if
-/// there is room for another character, or if half a character remains.
+/// A long text is cut off at the end of a character, and the note says so. Fails if the note is longer than `NOTE_BYTES_MAX`, if it
+/// has room for another character, if half a character remains, or if something else in the note is lost.
 #[test]
 fn a_long_text_is_cut_at_a_character() {
     let relations = oids(100);
@@ -103,7 +113,7 @@ fn a_long_text_is_cut_at_a_character() {
     }
 }
 
-/// A text that fits exactly is not cut. Fails if the room is counted wrongly.
+/// Fails if a text is cut although the note with it has exactly `NOTE_BYTES_MAX` bytes, or if a text with one byte more is not cut.
 #[test]
 fn a_text_that_just_fits_stays_whole() {
     let rest = note::of_result(&[b"tag"], &facts(&oids(5), &[], "")).expect("there is memory").len();
@@ -117,7 +127,9 @@ fn a_text_that_just_fits_stays_whole() {
     assert!(note.len() == NOTE_BYTES_MAX && note::facts(ROWS, &note).is_some_and(|facts| facts.is_cut));
 }
 
-/// More relations than fit are left out. Fails if the note becomes too long, or if the tags suffer.
+/// The tags come first, then the relations that were read, then the other relations, then the text. If the first relations fill the
+/// note, the rest is left out. Fails if the note becomes too long, if it has other relations than the first ones, if it does not
+/// say that the text was cut off, or if the tags are lost.
 #[test]
 fn relations_without_room_are_left_out() {
     let many = oids(100_000);
@@ -129,7 +141,9 @@ fn relations_without_room_are_left_out() {
     assert_eq!(tags_of(ROWS, &note), LONG_TAGS);
 }
 
-/// Reading a damaged note of any kind ends, and never panics: notes that end early, and notes with any byte changed.
+/// Reads damaged notes as notes of each kind: notes that end early, notes with one byte changed, and notes of 4096 equal bytes.
+/// Fails if the reader panics or does not end, if it returns more bytes than the note has, or if an entry that no query has made
+/// has facts.
 #[test]
 fn damaged_notes_are_read_without_panic() {
     let (read, defined) = (oids(3), oids(2));
@@ -159,11 +173,15 @@ fn damaged_notes_are_read_without_panic() {
     read_all(&[0; 4096]);
 }
 
-/// Results of queries depend on definitions, too, so no copy of them may leave. Fails if a new kind is not among those of queries.
+/// A copy of a value outside of the server learns of changes from the journal of changes. The journal does not name changes of
+/// definitions (of tables, views and functions), on which query results also depend. So a query result must never leave the server.
+/// Fails if the kind of a query result may leave.
 #[test]
 fn results_of_queries_never_leave_the_server() {
     for kind in (0..=u8::MAX).map(Kind) {
         assert!(!(kind::is_of_query(kind) && kind::may_leave(kind)), "{kind:?}");
+        // A compressed result becomes a result of another kind when it is decompressed. That kind must be one of query results, and
+        // must not be a compressed one.
         let behind = kind::decompressed(kind);
         assert!(
             behind.is_none_or(|behind| kind::is_of_query(behind) && kind::decompressed(behind).is_none())

@@ -1,9 +1,9 @@
-//! Stand-ins for functions of the layer `pg`, which need a server in the library. The files of the library that `main.rs` compiles
-//! call these instead. The database is in UTF-8.
+//! Replacements for functions of the layer `pg` (`src/pg/`), which need a server in the library. The files of the library that
+//! `main.rs` compiles call these instead. They assume that the encoding of the database is UTF-8.
 
 /// Stands for `src/pg/encoding.rs`.
 pub mod encoding {
-    /// Returns the beginning of a text, up to the end of a character.
+    /// Returns the beginning of a text: at most `most` bytes, up to the end of a character.
     pub fn clipped(text: &[u8], most: usize) -> &[u8] {
         let mut end = most.min(text.len());
         while end < text.len() && end > 0 && text[end] & 0xc0 == 0x80 {
@@ -25,6 +25,7 @@ pub mod memory {
         }
     }
 
+    /// Makes room for more elements. In a server, it raises an error if there is no memory.
     pub fn reserve<T>(list: &mut Vec<T>, more: usize) {
         list.reserve(more);
     }

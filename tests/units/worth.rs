@@ -17,10 +17,12 @@ const REPORT: Figures = Figures {
     has_parameters: false,
 };
 
+/// The evidence that at most so many commits have changed a table of the statement.
 fn commits(commits: f64) -> Evidence {
     Evidence::Commits { commits, roles: 1.0 }
 }
 
+/// The evidence of the observing mode (`pg_cache.observe`), which has counted calls, and the hits that they would have been.
 fn observed(calls: f64, hits: f64, saved_ms: f64) -> Evidence {
     Evidence::Observed { calls, hits, saved_ms, seconds: 100.0, is_invalidated: calls > hits }
 }
@@ -92,11 +94,12 @@ fn each_statement_gets_the_form_that_fits() {
     }
 }
 
-/// The saving is the time of the calls that are hits, less the cost of these hits and the additional cost of the misses.
+/// Fails if the saving is not the time of the calls that are hits, less the cost of these hits and the additional cost of the
+/// misses.
 #[test]
 fn the_saving_is_that_of_the_expected_hits() {
     let verdict = decide(&Figures { evidence: commits(99.0), ..REPORT }, &LIMITS).expect("it pays");
-    // A miss at first, 99 after commits, and 12 after five minutes each.
+    // The first call is a miss, then one after each of the 99 commits, and 12 because the result expires every five minutes.
     let misses = 112.0;
     assert_eq!(verdict.hit_ratio, Some(1.0 - misses / 1000.0));
     let Costs { uncached, hit, miss } = verdict.costs;
@@ -125,7 +128,8 @@ fn the_time_to_live_fits_the_calls() {
     assert_eq!(ttl(1e6, 50.0, true), Some(None));
 }
 
-/// A worker is worth it if a miss hurts, changes are rare, and the result is asked for often.
+/// `cache_advise` recommends that a background worker computes the result if the query is slow and there are some changes, but far
+/// fewer than calls. Fails if it does so in another case.
 #[test]
 fn a_worker_computes_what_is_slow_and_hot_and_rarely_changes() {
     let is_warm = |mean_ms, calls, changes| {
@@ -138,7 +142,8 @@ fn a_worker_computes_what_is_slow_and_hot_and_rarely_changes() {
     assert!(!is_warm(2000.0, 1000.0, 300.0), "too many changes");
 }
 
-/// Fails if `cache_advise` analyzes statements that are too fast to be worth caching.
+/// Statements below this time are not analyzed. Fails if it is not `min_cost`, or without `min_cost` four times the 0.05 ms of a
+/// hit.
 #[test]
 fn fast_statements_need_no_analysis() {
     assert_eq!(floor_ms(1.0), 1.0);

@@ -19,6 +19,7 @@ fn commands_that_a_paused_server_has_received_never_run_after_newer_ones() {
     needs_redis!();
     let server = Server::on_port(&[]);
     let client = client_with(&format!("redis://127.0.0.1:{}", server.port()), SHORT, None);
+    // So many commands that the server does not read all of them at once.
     let filler: Vec<String> = (0..12_000).map(|number| format!("filler:{number}")).collect();
     for at_the_end in [true, false, true, false] {
         connect(&client);
@@ -62,7 +63,8 @@ fn commands_that_arrive_late_are_ignored() {
     assert_eq!(value_after_late_commands(&server, ""), "new");
 }
 
-/// A user who may not run CLIENT KILL. Fails if the test before it would pass without CLIENT KILL, and so would show nothing.
+/// The user may not run CLIENT KILL here. Fails if late commands are ignored nevertheless: then the test above would pass without
+/// CLIENT KILL, and would show nothing.
 #[test]
 fn only_client_kill_protects_from_late_commands() {
     needs_redis!();
@@ -92,7 +94,8 @@ fn value_after_a_successor(server: &Server, names: [&str; 2]) -> String {
     server.cli(&["GET", "key"])
 }
 
-/// Fails if a client with the name of an earlier one leaves its connection, or if a client ends the connections of another name.
+/// Fails if a new client does not end the connection that an earlier client with the same name has left, or if it ends a connection
+/// with another name.
 #[test]
 fn late_commands_of_a_process_that_has_ended_are_ignored() {
     needs_redis!();

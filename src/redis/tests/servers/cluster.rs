@@ -77,8 +77,8 @@ fn names(count: usize) -> Vec<String> {
     names
 }
 
-/// Fails if keys do not get to their servers, also while a slot moves, or if a scan during which a slot has moved counts as
-/// complete.
+/// A *slot* is the set of keys with the same hash, which the cluster moves together. Fails if keys do not get to their servers,
+/// also while a slot moves, or if a scan during which a slot has moved counts as complete.
 #[test]
 fn a_cluster_is_written_scanned_and_resharded() {
     needs_redis!();
@@ -100,7 +100,9 @@ fn a_cluster_is_written_scanned_and_resharded() {
     assert_eq!(execute(&client, job), Answer::MembersRemoved { all_found: true });
     assert_eq!(scan(&client, pattern("p:")), keys[2000..]);
 
-    // A slot moves from one server to another: first its new keys (ASK), then the slot (MOVED).
+    // The slot of `key` moves from one server to another. While it moves, the old server redirects commands about keys that it does
+    // not have (ASK). Afterwards, it redirects all (MOVED). `tagged` is in the same slot, because only its part in braces is
+    // hashed.
     let key = keys[2500].as_str();
     let tagged = format!("{{{key}}}");
     let (from, slot) = (cluster.owner(key), cluster.slot(key));
@@ -120,7 +122,8 @@ fn a_cluster_is_written_scanned_and_resharded() {
     assert_eq!(cluster.servers[to].cli(&["GET", key]), "3");
     assert_eq!(cluster.servers[to].cli(&["GET", &tagged]), "2");
 
-    // A scan during which the slot has moved could have missed keys.
+    // The client learns between two steps of a scan that the slot has moved. The step behind the last server ends the scan: it must
+    // fail, because the scan could have missed keys.
     assert!(matches!(
         execute(&client, Job::Scan { node: 0, cursor: 0, pattern: pattern("p:") }),
         Answer::Scanned { .. }
@@ -131,6 +134,7 @@ fn a_cluster_is_written_scanned_and_resharded() {
     let text = failure(execute(&client, Job::Scan { node: 3, cursor: 0, pattern: pattern("p:") }));
     assert!(text.contains("has moved"), "{text}");
     connect(&client);
+    // One of the 1000 keys was removed, and `tagged` does not begin with `p:`.
     assert_eq!(scan(&client, pattern("p:")).len(), 999);
 
     let text = failure(execute(

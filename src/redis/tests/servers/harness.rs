@@ -1,5 +1,5 @@
-//! Servers that a test owns, and shortcuts for jobs. Each server is killed when its value is dropped, or when the test's thread
-//! ends.
+//! Servers that a test owns, and shortcuts for the jobs of the client (`jobs.rs`). Each server is killed when its value is dropped,
+//! or when the thread of the test ends.
 
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, SetAddition, Target, Value};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 /// Longer than any wait of a test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Returns whether the machine has the programs. Says once, past the capture of outputs, that tests are skipped if not.
+/// Returns whether the machine has the programs. If not, says once that tests are skipped, on the real standard error: cargo shows
+/// the captured output of failed tests only.
 pub fn are_installed(programs: &[&str]) -> bool {
     static SAID: Once = Once::new();
     let missing = programs.iter().find(|program| Command::new(program).arg("--version").output().is_err());

@@ -1,4 +1,5 @@
-//! The client against real servers: one server, a cluster, sentinels, TLS, and servers that are full, paused or broken.
+//! Tests of the client of Redis (`src/redis/lib.rs`) with real servers: one server, a cluster, sentinels, TLS, and servers that are
+//! full, paused or broken.
 
 mod broken;
 mod cluster;

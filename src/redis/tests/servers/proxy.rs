@@ -1,4 +1,5 @@
-//! A proxy in front of a server. It can hold commands back, and deliver them after their client has gone.
+//! A proxy in front of a server. It can hold commands back, and deliver them after their client has closed the connection, like a
+//! slow network.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -57,7 +58,8 @@ impl Proxy {
         self.holds.store(true, Ordering::SeqCst);
     }
 
-    /// Passes commands on again, except those of connections of which some were held back.
+    /// Passes commands on again. Commands that were held back stay until their client sends more, or until
+    /// [`deliver`](Self::deliver).
     pub fn pass(&mut self) {
         self.holds.store(false, Ordering::SeqCst);
     }

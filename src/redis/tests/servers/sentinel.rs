@@ -14,6 +14,7 @@ use std::thread::spawn;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// A sentinel that watches one master, under the name `service`.
 struct Sentinel {
     process: Child,
     port: u16,
@@ -66,7 +67,8 @@ impl Drop for Sentinel {
     }
 }
 
-/// Fails if the client stays with the killed master, needs the first sentinel, or sends the password to a sentinel.
+/// The master is killed, and the sentinels choose the replica. Fails if the client does not find the new master, if it needs the
+/// first sentinel of the URL, or if it sends the password to a sentinel, which has none.
 #[test]
 fn the_master_that_the_sentinels_have_chosen_is_written() {
     needs_redis!();
@@ -122,7 +124,8 @@ fn the_master_that_the_sentinels_have_chosen_is_written() {
     assert!(text.contains("no service \"other\""), "{text}");
 }
 
-/// Fails if a check asks only the master, which still answers, and not the sentinel.
+/// The sentinel names another master, but the old one still answers. Fails if a check asks only the old master, or if the client
+/// does not connect to the new one afterwards.
 #[test]
 fn a_master_that_does_not_know_of_its_successor_is_left() {
     needs_redis!();
@@ -131,6 +134,7 @@ fn a_master_that_does_not_know_of_its_successor_is_left() {
     let port = listener.local_addr().expect("it listens").port();
     let master = Arc::new(AtomicU16::new(first.port()));
     let told = Arc::clone(&master);
+    // This thread plays a sentinel: it answers each question with the port in `master`.
     spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");

@@ -7,6 +7,7 @@ use crate::harness::{
 use pg_cache_redis::{Answer, Batch, Job, Names, Value, pattern};
 
 /// Fails if a part of a batch is not executed, if keys of another database are announced, or if a time to live of 0 sets a value.
+/// Also fails if a removal of members leaves a key of the set, or is not announced.
 #[test]
 fn a_batch_is_written_and_announced() {
     needs_redis!();
@@ -219,7 +220,8 @@ fn a_set_that_was_evicted_is_noticed() {
     assert_eq!(remove("set"), Answer::MembersRemoved { all_found: true });
 }
 
-/// Fails if sets beyond the first 32 are left, or if one missing set among many is not noticed.
+/// The client reads at most 32 sets at the same time (`members.rs`). Fails if later ones are left, or if one missing set among many
+/// is not noticed.
 #[test]
 fn many_sets_are_removed_at_once() {
     needs_redis!();
@@ -267,7 +269,8 @@ fn a_set_of_many_members_is_removed() {
     assert_eq!(server.keys(), 0);
 }
 
-/// Fails if a character of a prefix has its meaning in patterns, or if a scan ends too early.
+/// Fails if a special character of a prefix has its meaning in patterns, if a scan ends too early, or if a step behind the last
+/// server finds keys.
 #[test]
 fn a_scan_finds_the_keys_with_the_prefix_and_no_other() {
     needs_redis!();
@@ -294,7 +297,7 @@ fn a_scan_finds_the_keys_with_the_prefix_and_no_other() {
     assert_eq!(beyond, Answer::Scanned { next: None, keys: Vec::new() });
 }
 
-/// Fails if a job after a failed one is executed on a connection that the client makes by itself.
+/// Fails if a job before the first connection or after a failed job is executed, on a connection that the client makes by itself.
 #[test]
 fn nothing_is_executed_before_the_first_connection_or_after_a_failure() {
     needs_redis!();
