@@ -1,5 +1,5 @@
 //! The report: the results as JSON, and the tables and the chart that are made from it. The files are `latest.json`, `latest.md`
-//! and `latest.svg` in the directory of the command line, and `day.svg`, the chart of the part `day`.
+//! and `latest.svg` in the directory of the command line, and `day.svg`, the chart of the part `day` (`day/`).
 //!
 //! `results` computes the results of the plan (`plan.rs`) from its samples, [`section`] holds those of another part of the report
 //! (`parts.rs`), and [`target`] compares a figure with a goal and with the worst acceptable figure. `markdown`, `chart` and [`day`]

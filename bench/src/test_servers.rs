@@ -27,8 +27,8 @@ pub fn conf() -> Conf {
     settings(Conf::preloaded())
 }
 
-/// Adds the settings for measurements to `conf`: PostgreSQL's own defaults where the test harness uses other values. The last three
-/// settings differ from the defaults.
+/// Adds the settings for measurements to `conf`: PostgreSQL's own defaults where the test harness (`tests/harness/`) uses other
+/// values. The last three settings differ from the defaults.
 pub fn settings(conf: Conf) -> Conf {
     conf.set("fsync", "on")
         .set("wal_level", "replica")

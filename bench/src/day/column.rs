@@ -1,5 +1,5 @@
-//! The ways to serve the dashboards that the part `day` compares. Each is called a *column*. `mod.rs` runs each column in *periods*
-//! of its own (`period.rs`), in which sessions ask for dashboards while orders arrive.
+//! The ways to serve the dashboards that the part `day` of the report compares. Each is called a *column*. `mod.rs` runs each
+//! column in *periods* of its own (`period.rs`), in which sessions ask for dashboards while orders arrive.
 
 use super::dashboards::{COLUMNS, Dashboard, MARK};
 use crate::queries::stage::{Stage, cached};
@@ -20,7 +20,7 @@ const STATUS: usize = 4;
 pub enum Column {
     /// The client sends the query.
     NoCache,
-    /// `cache_query` without further arguments.
+    /// `cache_query` without further arguments: an answer is never outdated.
     Exact,
     /// `cache_query` with `stale_ok`: the call also accepts rows that were right at some moment within this time before the call.
     StaleOk,
@@ -76,7 +76,7 @@ impl Column {
         }
     }
 
-    /// Returns whether an answer must contain every commit that was acknowledged before its request.
+    /// Returns whether the column is *exact*: an answer must contain every commit that was acknowledged before its request.
     pub fn is_exact(self) -> bool {
         matches!(self, Self::NoCache | Self::Exact)
     }

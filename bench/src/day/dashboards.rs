@@ -1,4 +1,5 @@
-//! The dashboards of the part `day`: queries over the tables of the sample shop, with parameters that are drawn from a seed.
+//! The dashboards of the part `day` of the report: queries over the tables of the sample shop (`examples/shop.sql`), with
+//! parameters that are drawn from a seed.
 //!
 //! All dashboards return rows of the same columns. The column `newest` is the largest primary key, in the snapshot of the query, of
 //! the table that the dashboard is about ([`Subject`]). One session commits all new rows, with growing keys (`orders.rs`), so the

@@ -1,5 +1,5 @@
-//! For the part `day`: the cost of single flight (one session computes a result, the others wait for it) for a session that finds
-//! no other one to wait for, on a hit and on a miss. With `pg_cache.wait_timeout` = 0, a session never waits.
+//! For the part `day` of the report: the cost of single flight (one session computes a result, the others wait for it) for a
+//! session that finds no other one to wait for, on a hit and on a miss. With `pg_cache.wait_timeout` = 0, a session never waits.
 //!
 //! A *contender* is one of the alternatives that a measurement compares: here, the two values of the setting. They run in turns, in
 //! rounds (`queries/race.rs`).

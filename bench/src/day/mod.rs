@@ -1,6 +1,6 @@
-//! The part `day`, a day with cached dashboards: sessions ask for dashboards of the sample shop while orders arrive. The part
-//! compares five ways to serve the dashboards, called *columns* ([`mod@column`]). Each column runs alone, in *periods* of its own
-//! ([`period`]): a warm-up, and then a time in which each request is noted.
+//! The part `day` of the report, a day with cached dashboards: sessions ask for dashboards of the sample shop (`examples/shop.sql`)
+//! while orders arrive. The part compares five ways to serve the dashboards, called *columns* ([`mod@column`]). Each column runs
+//! alone, in *periods* of its own ([`period`]): a warm-up, and then a time in which each request is noted.
 //!
 //! [`dashboards`] draws the queries, [`orders`] writes the orders and tells how old an answer is, and [`flight`] measures what
 //! single flight (one session computes a result, the others wait for it) costs. The chart is `report/day.rs`.

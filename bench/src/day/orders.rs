@@ -1,4 +1,5 @@
-//! The stream of orders of the part `day`: a session commits them at a fixed rate, and notes when each commit was acknowledged.
+//! The stream of orders of the part `day` of the report: a session commits them at a fixed rate, and notes when each commit was
+//! acknowledged.
 //!
 //! One session commits all orders, so the numbers of orders, customers and products grow in the order of the commits. An answer
 //! whose column `newest` (`dashboards.rs`) is below the number of a commit misses the commit.

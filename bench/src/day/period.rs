@@ -1,6 +1,6 @@
-//! One period of a column of the part `day`, that is, of one way to serve the dashboards: the sessions ask for dashboards, and
-//! another session commits orders. The warm-up lasts until the hit ratio is level. After it, the sessions note each request for a
-//! while.
+//! One period of a column of the part `day` of the report, that is, of one way to serve the dashboards: the sessions ask for
+//! dashboards, and another session commits orders. The warm-up lasts until the hit ratio is level. After it, the sessions note each
+//! request for a while.
 
 use super::column::{self, Column, Source};
 use super::dashboards::{Dashboard, Subject};

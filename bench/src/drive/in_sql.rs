@@ -1,4 +1,4 @@
-//! Runs a contender inside SQL (`Work::Expression` of the plan): one SELECT over all keys, repeatedly in one session.
+//! Runs a contender of the plan (`plan.rs`) inside SQL (`Work::Expression`): one SELECT over all keys, repeatedly in one session.
 
 use super::load::Run;
 use crate::data::KEYS;

@@ -1,4 +1,4 @@
-//! Runs a Redis command over the wire with redis-benchmark.
+//! Runs a contender of the plan (`plan.rs`) that is a command of Redis (`Work::Redis`), over the wire with redis-benchmark.
 
 use super::load::{Load, Run};
 use crate::data::{KEYS, REDIS_RANDOM_KEY, value};

@@ -157,8 +157,8 @@ struct Session {
 }
 
 impl Session {
-    /// Connects as the superuser, and waits until the server is ready. The server must not ask for a password: the harness sets up
-    /// `trust`.
+    /// Connects as the superuser, and waits until the server is ready. The server must not ask for a password: the test harness
+    /// (`tests/harness/`) sets up `trust`.
     fn connect(cluster: &Cluster) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;

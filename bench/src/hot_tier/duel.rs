@@ -34,11 +34,11 @@ pub struct Duel {
     pub own: Vec<f64>,
     /// Nanoseconds of one operation of the other contender, one number for each round.
     pub other: Vec<f64>,
-    /// The median over the rounds of our contender, with its interval.
+    /// The median over the rounds of our contender, with its confidence interval.
     pub own_median: Summary,
-    /// The median over the rounds of the other contender, with its interval.
+    /// The median over the rounds of the other contender, with its confidence interval.
     pub other_median: Summary,
-    /// The median of our time divided by the other's time, round by round, and its interval.
+    /// The median of our time divided by the other's time, round by round, and its confidence interval.
     pub ratio: Summary,
 }
 

@@ -1,4 +1,4 @@
-//! The part `core-get`: measures the cost of a hit in our tier, the cache of the crate `pg_cache_core`, compared with
+//! The part `core-get` of the report: measures the cost of a hit in our tier, the cache of the crate `pg_cache_core`, compared with
 //! `quick_cache`, a cache for programs in Rust. `quick_cache` works inside one process and returns references to its values. The
 //! measurement copies each of these values, because our tier copies each value, too.
 

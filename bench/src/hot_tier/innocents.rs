@@ -1,6 +1,7 @@
-//! The part `core-innocents`: checks that unchanged entries stay in the tier (the cache of the crate `pg_cache_core`) while a
-//! writer stores other entries. In the first measurement, the writer sets keys at a fixed rate, and the tier is full, so each new
-//! entry evicts another one. In the second one, the writer is a transaction that commits many keys, and all entries have room.
+//! The part `core-innocents` of the report: checks that unchanged entries stay in the tier (the cache of the crate `pg_cache_core`)
+//! while a writer stores other entries. In the first measurement, the writer sets keys at a fixed rate, and the tier is full, so
+//! each new entry evicts another one. In the second one, the writer is a transaction that commits many keys, and all entries have
+//! room.
 //!
 //! The terms of the core: a *tag* is a name that an entry depends on, so that an invalidation of the tag makes the entry a miss. A
 //! *fence* is a word in the tier that says when a tag was last invalidated. A *stamp* is a number on the clock of these

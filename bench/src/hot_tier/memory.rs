@@ -1,7 +1,7 @@
-//! The part `core-memory`: measures which share of a *region*, the memory of a tier (the cache of the crate `pg_cache_core`), holds
-//! keys and values. The rest is the headers of entries, the index, free space, the fences (words that say when a dependency last
-//! changed, `src/core/fence/`), the flights (records of keys that a session computes, `src/core/tier/flight.rs`), and the
-//! statistics.
+//! The part `core-memory` of the report: measures which share of a *region*, the memory of a tier (the cache of the crate
+//! `pg_cache_core`), holds keys and values. The rest is the headers of entries, the index, free space, the fences (words that say
+//! when a dependency last changed, `src/core/fence/`), the flights (records of keys that a session computes,
+//! `src/core/tier/flight.rs`), and the statistics.
 
 use super::{KEY_BYTES, Writer, megabytes, size};
 use crate::eviction::traces::Random;

@@ -1,5 +1,5 @@
-//! The part `core-put`: measures the cost of a *put*, which stores a value in a tier, the cache of the crate `pg_cache_core`. One
-//! tier is half full, and another one is full, so that puts evict entries.
+//! The part `core-put` of the report: measures the cost of a *put*, which stores a value in a tier, the cache of the crate
+//! `pg_cache_core`. One tier is half full, and another one is full, so that puts evict entries.
 //!
 //! The puts are done in *rows*. After each row, the tier is made as full as it was before. A *round* has some rows on each tier. A
 //! *shard* is a part of a tier with a lock of its own.

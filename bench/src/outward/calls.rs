@@ -1,6 +1,6 @@
-//! The part `outward-calls`: measures what the *broadcast* costs calls of `cache_get` and `cache_set` while no session listens.
-//! With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY. A *contender* is one of
-//! the alternatives that a measurement compares.
+//! The part `outward-calls` of the report: measures what the *broadcast* costs calls of `cache_get` and `cache_set` while no
+//! session listens. With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY. A
+//! *contender* is one of the alternatives that a measurement compares.
 
 use super::contest::{BY_WORK, Contender, Contest, table};
 use super::side::{Side, quiet};

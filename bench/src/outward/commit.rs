@@ -1,7 +1,7 @@
-//! The part `outward-commit`: measures what the *broadcast* costs writers that invalidate a tag with each commit, while a session
-//! listens. With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY. For comparison,
-//! a trigger calls `pg_notify` in the transaction of the writer. A *contender* is one of the alternatives that a measurement
-//! compares.
+//! The part `outward-commit` of the report: measures what the *broadcast* costs writers that invalidate a tag with each commit,
+//! while a session listens. With the broadcast (`pg_cache.notify`), a background worker sends the changes in the cache with NOTIFY.
+//! For comparison, a trigger calls `pg_notify` in the transaction of the writer. A *contender* is one of the alternatives that a
+//! measurement compares.
 
 use super::contest::{BY_WORK, Contender, Contest, table};
 use super::listener::Listener;

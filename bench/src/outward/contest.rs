@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(found.ratio().median, 0.5);
     }
 
-    /// Fails if the goal is judged by another contender, by the floor, or by an end of the interval.
+    /// Fails if the goal is judged by another contender, by the floor, or by an end of the confidence interval.
     #[test]
     fn the_second_contender_is_judged_by_its_median() {
         let target = Target { goal: 0.97, floor: 0.95 };

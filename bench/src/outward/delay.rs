@@ -1,5 +1,5 @@
-//! The part `outward-delay`: measures how long the invalidation of a tag takes to reach a session that listens, and whether an
-//! invalidation is lost. A background worker sends the names of invalidated tags with NOTIFY (`pg_cache.notify`).
+//! The part `outward-delay` of the report: measures how long the invalidation of a tag takes to reach a session that listens, and
+//! whether an invalidation is lost. A background worker sends the names of invalidated tags with NOTIFY (`pg_cache.notify`).
 
 use super::listener::Listener;
 use super::side::Side;

@@ -1,6 +1,6 @@
-//! The part `outward-off`: measures the cost of the journal while the broadcast is off, beside a server without a journal. The
-//! *journal* is a ring in shared memory, in which each commit records what it has changed in the cache. The *broadcast*
-//! (`pg_cache.notify`) sends these changes with NOTIFY, and is off here.
+//! The part `outward-off` of the report: measures the cost of the journal while the broadcast is off, beside a server without a
+//! journal. The *journal* is a ring in shared memory, in which each commit records what it has changed in the cache. The
+//! *broadcast* (`pg_cache.notify`) sends these changes with NOTIFY, and is off here.
 
 use super::CLIENTS;
 use super::contest::{BY_WORK, Contender, Contest, table};

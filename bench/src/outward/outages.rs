@@ -1,6 +1,6 @@
-//! The part `outward-outages`: measures how long commands of sessions take while the Redis that gets copies of their values is
-//! disturbed, beside the time right before. Also measures how soon the Redis worker, the background worker that writes the copies,
-//! is connected again, and how soon Redis has the values again.
+//! The part `outward-outages` of the report: measures how long commands of sessions take while the Redis that gets copies of their
+//! values is disturbed, beside the time right before. Also measures how soon the Redis worker, the background worker that writes
+//! the copies, is connected again, and how soon Redis has the values again.
 
 use super::CLIENTS;
 use super::side::{Side, quiet};

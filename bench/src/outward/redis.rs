@@ -1,7 +1,7 @@
-//! The part `outward-redis`: measures how fast the Redis worker copies values, how far Redis is behind at a given rate, and what
-//! the copies cost the sessions that set values. The worker, the sessions and a real Redis share the cores of the machine. A
-//! *contender* is one of the alternatives that a measurement compares. The *journal* is a ring in shared memory whose records name
-//! what has changed.
+//! The part `outward-redis` of the report: measures how fast the Redis worker copies values, how far Redis is behind at a given
+//! rate, and what the copies cost the sessions that set values. The worker, the sessions and a real Redis share the cores of the
+//! machine. A *contender* is one of the alternatives that a measurement compares. The *journal* is a ring in shared memory whose
+//! records name what has changed.
 
 use super::CLIENTS;
 use super::contest::{BY_WORK, Contender, Contest, table};

@@ -1,6 +1,6 @@
-//! The part `queries-dashboard`: measures the dashboard of the sample shop, a query of about two seconds, in three ways: the query
-//! itself, a *cold* call of `cache_query`, which runs the query and stores its rows, and a *hot* call, which returns the stored
-//! rows. Each is measured in a loop in the server, and as a request of a client.
+//! The part `queries-dashboard` of the report: measures the dashboard of the sample shop, a query of about two seconds, in three
+//! ways: the query itself, a *cold* call of `cache_query`, which runs the query and stores its rows, and a *hot* call, which
+//! returns the stored rows. Each is measured in a loop in the server, and as a request of a client.
 
 use super::race::{Race, at_least, table, times};
 use super::shop::{COLUMNS, DASHBOARD, FEW_ORDERS, ORDERS, fill};

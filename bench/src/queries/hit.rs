@@ -1,6 +1,6 @@
-//! The part `queries-hit`: measures the hit of a small result, that is, a call of `cache_query` that returns stored rows: over the
-//! wire beside a SELECT by primary key, inside SQL, and as the first call of a session. A *contender* is one of the alternatives
-//! that a measurement compares.
+//! The part `queries-hit` of the report: measures the hit of a small result, that is, a call of `cache_query` that returns stored
+//! rows: over the wire beside a SELECT by primary key, inside SQL, and as the first call of a session. A *contender* is one of the
+//! alternatives that a measurement compares.
 
 use super::race::{Race, at_most, summary, table, times};
 use super::shop::{COLUMNS, DASHBOARD_1, DASHBOARD_30, FEW_ORDERS, fill};

@@ -1,6 +1,6 @@
-//! The part `queries-large`: measures the hit of a large result, that is, a call of `cache_query` that returns 10 000 stored rows.
-//! It is compared with a SELECT of the same rows from an UNLOGGED table, and with the same rows as one jsonb in the cache. A
-//! *contender* is one of the alternatives that a measurement compares.
+//! The part `queries-large` of the report: measures the hit of a large result, that is, a call of `cache_query` that returns 10 000
+//! stored rows. It is compared with a SELECT of the same rows from an UNLOGGED table, and with the same rows as one jsonb in the
+//! cache. A *contender* is one of the alternatives that a measurement compares.
 
 use super::race::{Race, at_least, table, times};
 use super::stage::{SPACE, Stage, cached};

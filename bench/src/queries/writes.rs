@@ -1,6 +1,6 @@
-//! The part `queries-writes`: measures cached and uncached reads beside writes. A share of the requests changes a row of a table
-//! that the reads depend on, which invalidates all stored results of the table. This shows at which share the cache loses. A
-//! *contender* is one of the alternatives that a measurement compares: here, the read without the cache, and with it.
+//! The part `queries-writes` of the report: measures cached and uncached reads beside writes. A share of the requests changes a row
+//! of a table that the reads depend on, which invalidates all stored results of the table. This shows at which share the cache
+//! loses. A *contender* is one of the alternatives that a measurement compares: here, the read without the cache, and with it.
 
 use super::race::{Race, summary};
 use super::shop::{COLUMNS, DASHBOARD_30, FEW_ORDERS, fill};

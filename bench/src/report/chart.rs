@@ -1,6 +1,6 @@
 //! Draws the results of the plan (`plan.rs`), the measurements that compare pg_cache with a table and with Redis, as an SVG. Each
-//! group of measurements has a panel. Each contender has a horizontal bar for its speed, with the interval of the median as a
-//! *whisker*. The drawing is small enough to need no library.
+//! group of measurements has a panel. Each contender has a horizontal bar for its speed, with the confidence interval of the median
+//! as a *whisker*. The drawing is small enough to need no library.
 
 use super::notation::{rate, time, versions};
 use super::results::{Entry, Measured, Report};

@@ -1,4 +1,4 @@
-//! The results of the part `day`, and their chart: an SVG with two bars for each way to serve the dashboards.
+//! The results of the part `day` of the report, and their chart: an SVG with two bars for each way to serve the dashboards.
 
 use super::chart::escaped;
 use super::notation::{digits, versions};

@@ -43,7 +43,7 @@ pub fn count(number: f64) -> String {
     rest.map_or(grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// Formats a median, followed by its interval in parentheses if there is more than one sample.
+/// Formats a median, followed by its confidence interval in parentheses if there is more than one sample.
 pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> String {
     match interval(summary, &notation) {
         Some(interval) => format!("{} ({interval})", notation(summary.median)),

@@ -88,7 +88,7 @@ pub struct Entry {
 /// One quantity, with its summary and the values of its rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
-    /// The median and its interval.
+    /// The median and its confidence interval.
     pub summary: Summary,
     /// The ratios to the references, computed round by round.
     pub ratios: Vec<Ratio>,

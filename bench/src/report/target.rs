@@ -40,8 +40,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    /// Fails if a goal is judged by the floor or by an end of the interval, if a limit counts as missed when it is just reached, or
-    /// if the text leaves out the floor.
+    /// Fails if a goal is judged by the floor or by an end of the confidence interval, if a limit counts as missed when it is just
+    /// reached, or if the text leaves out the floor.
     #[test]
     fn a_goal_is_met_by_the_median_and_names_the_floor() {
         let target = Target { goal: 0.5, floor: 0.25 };

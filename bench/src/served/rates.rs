@@ -1,5 +1,5 @@
-//! The part `rates`: sends requests at a fixed rate for a while, and measures how long they take and whether the server answers all
-//! of them.
+//! The part `rates` of the report: sends requests at a fixed rate for a while, and measures how long they take and whether the
+//! server answers all of them.
 
 use super::cluster;
 use crate::data::{FIRST_KEY, KEYS, json};

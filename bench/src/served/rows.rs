@@ -1,7 +1,7 @@
-//! The part `rows`: measures what exact invalidation costs. First, the trigger on a *watched* table: after `cache_watch` with a tag
-//! such as `order:{id}`, the trigger invalidates the tags of the changed rows, or of all rows if too many have changed. Second,
-//! *patterns*: after `cache_invalidate_pattern`, a hit compares its key with the patterns that are newer than the entry. A
-//! *contender* is one of the alternatives that a measurement compares.
+//! The part `rows` of the report: measures what exact invalidation costs. First, the trigger on a *watched* table: after
+//! `cache_watch` with a tag such as `order:{id}`, the trigger invalidates the tags of the changed rows, or of all rows if too many
+//! have changed. Second, *patterns*: after `cache_invalidate_pattern`, a hit compares its key with the patterns that are newer than
+//! the entry. A *contender* is one of the alternatives that a measurement compares.
 
 use super::cluster;
 use crate::hot_tier::duel::{Contender, Duel, compare, table};

@@ -1,4 +1,5 @@
-//! The part `sizes`: measures how long it takes to get and to set values of all sizes and kinds, inside SQL and over the wire.
+//! The part `sizes` of the report: measures how long it takes to get and to set values of all sizes and kinds, inside SQL and over
+//! the wire.
 
 use super::cluster;
 use crate::pace::Pace;

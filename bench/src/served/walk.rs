@@ -1,6 +1,6 @@
-//! The part `walk`: measures how long a commit spends on the tables that its transaction has written. It walks over the locks of
-//! the transaction, which show these tables, and changes the *fences* of the tables, words in shared memory that make the values
-//! which depend on a table invalid (`src/core/fence/mod.rs`). A build with the feature `measure` has the function
+//! The part `walk` of the report: measures how long a commit spends on the tables that its transaction has written. It walks over
+//! the locks of the transaction, which show these tables, and changes the *fences* of the tables, words in shared memory that make
+//! the values which depend on a table invalid (`src/core/fence/mod.rs`). A build with the feature `measure` has the function
 //! `rehearse_commit`, which does this work alone (`src/api/measure.rs`); `make bench` builds it.
 
 use super::cluster;

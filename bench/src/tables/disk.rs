@@ -1,5 +1,5 @@
-//! The part `tables-disk`: measures the space that many values take: in the tables of the cache, in a hand-written table with its
-//! index, and in Redis.
+//! The part `tables-disk` of the report: measures the space that many values take: in the tables of the cache, in a hand-written
+//! table with its index, and in Redis.
 
 use super::SAVED_BYTES;
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables};

@@ -1,5 +1,5 @@
-//! The part `tables-read`: measures reads with the table tier, which saves values in tables before they leave memory: reads of
-//! values that are only in a table, of values in memory, and of keys without a value (misses).
+//! The part `tables-read` of the report: measures reads with the table tier, which saves values in tables before they leave memory:
+//! reads of values that are only in a table, of values in memory, and of keys without a value (misses).
 
 use super::Target;
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};

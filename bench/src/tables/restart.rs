@@ -1,6 +1,6 @@
-//! The part `tables-restart`: measures a clean restart of three servers: one without pg_cache, one whose memory for values is full,
-//! and one whose tables for values are full, too. Measures how much later than on the first server a session can connect, and how
-//! many values are still found. The *table tier* saves values in tables before they leave the memory.
+//! The part `tables-restart` of the report: measures a clean restart of three servers: one without pg_cache, one whose memory for
+//! values is full, and one whose tables for values are full, too. Measures how much later than on the first server a session can
+//! connect, and how many values are still found. The *table tier* saves values in tables before they leave the memory.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};

@@ -1,6 +1,6 @@
-//! The part `tables-save`: measures how fast the *saver*, a background worker, saves values in tables: all values of a full memory,
-//! and those that will be evicted soon. Also measures how many of the evicted values it has saved in time. The saver works in
-//! *passes*. In each pass, it saves the values that are due.
+//! The part `tables-save` of the report: measures how fast the *saver*, a background worker, saves values in tables: all values of
+//! a full memory, and those that will be evicted soon. Also measures how many of the evicted values it has saved in time. The saver
+//! works in *passes*. In each pass, it saves the values that are due.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables};
 use super::{SAVED_BYTES, Target};

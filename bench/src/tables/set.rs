@@ -1,5 +1,5 @@
-//! The part `tables-set`: measures what the table tier, which saves values in tables, costs the sessions that set new keys. The
-//! saver, a background worker, works beside them on the same cores.
+//! The part `tables-set` of the report: measures what the table tier, which saves values in tables, costs the sessions that set new
+//! keys. The saver, a background worker, works beside them on the same cores.
 
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};

@@ -40,7 +40,7 @@ pub fn without_tables(hot_size: &str) -> Conf {
         .set("pg_cache.hot_size", hot_size)
         .set("pg_cache.table_size", "0")
         .set("pg_cache.table_entries", "0")
-        // The default, which the test harness replaces.
+        // The default, which the test harness (`tests/harness/`) replaces.
         .set("pg_cache.sweep_interval", "5s")
 }
 

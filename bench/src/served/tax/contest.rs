@@ -1,5 +1,5 @@
-//! Compares several *contenders* of the part `tax`: in a *contest*, the same statement runs on several servers, or on several
-//! tables.
+//! Compares several *contenders* of the part `tax` of the report: in a *contest*, the same statement runs on several servers, or on
+//! several tables.
 //!
 //! A contest consists of *pairs*. In a pair, each contender has several short turns, and the contenders take them one after the
 //! other, so that other activity of the machine affects all of them equally. In each pair, all contenders do the same number of

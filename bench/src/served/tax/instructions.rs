@@ -1,5 +1,5 @@
-//! Counts the instructions of a transaction, for the part `tax`. The count does not depend on other activity of the machine, and
-//! needs no counters in the processor.
+//! Counts the instructions of a transaction, for the part `tax` of the report. The count does not depend on other activity of the
+//! machine, and needs no counters in the processor.
 //!
 //! All processes of the servers run under valgrind's callgrind, which counts every instruction outside the kernel. A session with
 //! many transactions is compared with a session with few, so that the start and the end of a session cancel out.

@@ -1,4 +1,5 @@
-//! The part `tax`: measures how much the library slows down writes to tables that cached values depend on: the *tax on writes*.
+//! The part `tax` of the report: measures how much the library slows down writes to tables that cached values depend on: the *tax
+//! on writes*.
 //!
 //! The contenders are servers that run the same statement: one without the library, one with pg_cache, and a second one without the
 //! library, which shows the noise of the machine. For comparison, two more contenders report each change by a hand-written trigger:
@@ -164,8 +165,9 @@ impl Rivalry {
         rival.nanoseconds.ratio
     }
 
-    /// Returns the goal of the operation: a write is judged by its median, a read by whether its interval contains 1. The result
-    /// also shows the control server, because the difference between two equal servers tells how precise the ratio is.
+    /// Returns the goal of the operation: a write is judged by its median, a read by whether the confidence interval of its ratio
+    /// contains 1. The result also shows the control server, because the difference between two equal servers tells how precise the
+    /// ratio is.
     fn goal(&self) -> Goal {
         let (with, control) = (self.ratio(WITH), self.ratio(CONTROL));
         let (wanted, met) = if self.writes {
@@ -285,7 +287,7 @@ mod tests {
         assert!(!rivalry(true, &[90.0, 103.2, 103.2, 103.2, 103.2, 150.0]).goal().met);
     }
 
-    /// Fails if the goal of a read is met although its interval does not contain 1, or missed although it does.
+    /// Fails if the goal of a read is met although the confidence interval does not contain 1, or missed although it does.
     #[test]
     fn a_read_may_not_be_measurably_slower() {
         assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);

@@ -1,5 +1,5 @@
-//! The operations on tables whose times the part `tax` compares. The tax is the slowdown of writes to tables that cached values
-//! depend on.
+//! The operations on tables whose times the part `tax` of the report compares. The tax is the slowdown of writes to tables that
+//! cached values depend on.
 
 use super::contest::Contender;
 use super::sides::Side;
@@ -34,7 +34,7 @@ pub const OPERATIONS: [Operation; 3] = [
 ];
 
 impl Operation {
-    /// Returns the operation as a contender of a contest, on the tables of `schema` on one server.
+    /// Returns the operation as a contender of a contest (`contest.rs`), on the tables of `schema` on one server.
     pub fn contender<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Contender<'a> {
         Contender { name, side, schema, statement: self.statement.replace("{schema}", schema) }
     }

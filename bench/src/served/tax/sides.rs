@@ -1,6 +1,6 @@
-//! The servers that the part `tax` compares, and the tables in them. Three servers have the same settings and the same tables
-//! without triggers, the *plain* tables. Only one of them loads the library, and stores values that depend on its plain tables. One
-//! of the others also has tables with triggers, in schemas of their own.
+//! The servers that the part `tax` of the report compares, and the tables in them. Three servers have the same settings and the
+//! same tables without triggers, the *plain* tables. Only one of them loads the library, and stores values that depend on its plain
+//! tables. One of the others also has tables with triggers, in schemas of their own.
 
 use crate::data::{FIRST_KEY, KEYS};
 use crate::test_servers;
