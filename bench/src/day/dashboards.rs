@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The columns of a dashboard, as `cache_query` wants them.
 pub const COLUMNS: &str = "label text, amount numeric, pieces bigint, newest bigint";
-/// A part of the text of each dashboard, and of no other statement that runs in a period. `executed` in `column.rs` searches
-/// pg_stat_statements for it, to count how often dashboards were run.
+/// A part of the text of each dashboard, and of no other statement that runs while requests are noted. `executed` in `column.rs`
+/// searches pg_stat_statements for it, to count how often dashboards were run.
 pub const MARK: &str = "AS newest";
 /// The least and the most time that a dashboard takes without a cache ([`Dashboard::cost`]). A candidate, a query that was drawn at
 /// random, is left out if its time is outside of these limits.
