@@ -84,8 +84,8 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub fn estimate(pace: &Pace) -> Duration {
     let fresh_for = Choice::read(pace).fresh_for();
     let rounds = pace.day_rounds as u32;
-    // In quarters of `fresh_for`: an exact column mostly takes 2 for the warm-up, and 2 in which requests are noted. Another column,
-    // whose results expire, mostly takes 5 and 4 (`Plan::warm_up` and `Plan::span`).
+    // In quarters of `fresh_for`: an exact column mostly takes 2 for the warm-up, and 2 in which requests are noted. Another
+    // column, whose results expire, mostly takes 5 and 4 (`Plan::warm_up` and `Plan::span`).
     let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 4 } else { 9 } / 4);
     periods.iter().sum::<Duration>() * rounds + flight::estimate(pace) + Duration::from_secs(15)
 }

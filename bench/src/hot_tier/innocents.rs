@@ -16,9 +16,10 @@ use pg_cache_core::{NewValue, Reservation, Tier};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The entries under test, called innocents because no write concerns them. A reader reads them all the time. Each has a tag of its
-/// own, so that a hit also checks a fence, as hits of tagged values in a server do. No tag is invalidated, so each miss is an entry
-/// that the tier has lost.
+/// The entries under test, called innocents because no write concerns them. A reader reads them all the time. Each has a tag, so
+/// that a hit also checks a fence, as hits of tagged values in a server do. Their tags share one fence: `Fences::tag` chooses it by
+/// the upper half of the number, which is 0 for all of them. No tag is invalidated, so each miss is an entry that the tier has
+/// lost.
 const INNOCENTS: u64 = 10_000;
 /// The first key of the other entries, which the writer stores. It is greater than the keys of all entries that are read.
 const OTHERS: u64 = 1 << 32;
@@ -340,8 +341,8 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         hit
     }
 
-    /// Stores an entry. An innocent depends on the fence of its tag. The stamp is the present number of the clock: the entry is
-    /// valid until its fence gets a greater one.
+    /// Stores an entry. An innocent depends on the fence of tags. The stamp is the present number of the clock: the entry is valid
+    /// until its fence gets a greater one.
     fn store(&mut self, number: u64) {
         let tag = [self.tier.fences().tag(number)];
         let dependencies: &[_] = if number < INNOCENTS { &tag } else { &[] };
