@@ -2,7 +2,7 @@
 //! the region find their words through a [`Layout`].
 //!
 //! ```text
-//! header   magic, layout version, sizes; the clock of changes on a line of its own
+//! header   magic, layout version, sizes; the clock of changes (`fence/mod.rs`) on a line of its own
 //! fences   reserved | relations | unclaimed (a line each) | tags  see fence/
 //! slots    statistics: a slot for each backend                   see figures/statistics.rs
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
@@ -75,8 +75,8 @@ const BYTES_PER_GHOST: usize = 512;
 /// above 2 GB are larger.
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
-/// The smallest useful shard: a few entries. Tests use it to reach every corner case. Models of interleavings take each step in
-/// every order and do with less.
+/// The smallest useful shard: a few entries. Tests use it to reach every corner case. Models of interleavings (`--cfg loom`) take
+/// each step in every order, so they must do with less.
 const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
 /// A reserved fence, that of a database, a space and the like (`fence/reserved.rs`), has a cache line of its own, with an identity,

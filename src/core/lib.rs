@@ -3,7 +3,8 @@
 //! A [`Tier`] stores entries in a block of memory that many processes share, the *region*. Its *host* is the process that uses it.
 //! An *entry* holds the value of a key. Each key belongs to a *space*, a set of keys in one database. A *dependency* of an entry is
 //! a relation, or something else, whose change makes the value invalid; a *fence* is the word that says when the dependency last
-//! changed. A *shard* is a part of the tier with a lock of its own. Reading takes no lock, unless writers disturb every attempt.
+//! changed. The *clock of changes* is a counter that each committing change increments (`fence/mod.rs`). A *shard* is a part of the
+//! tier with a lock of its own. Most reads take no lock (`tier/reading.rs` has the exceptions).
 //!
 //! # Memory map
 //!
@@ -11,7 +12,9 @@
 //! Region ─┬─ header        magic, layout version, sizes, the clock of changes          layout.rs
 //!         ├─ fences        when each dependency of an entry last changed               fence/
 //!         ├─ statistics    a slot for each backend, and a cell for each space          figures/statistics.rs
+//!         ├─ segments      what the saver notes of the places that it writes to        segments.rs
 //!         ├─ journal       what has changed, by name                                   journal/
+//!         ├─ patterns      which keys were invalidated by a pattern                    patterns/
 //!         ├─ zones         versions by which a reader learns that an entry died        tier/shard.rs
 //!         ├─ visited       one bit for each entry: has a reader asked for it?          tier/shard.rs
 //!         ├─ shards ─┬─ control    version, queue ends, counts                         tier/shard.rs
@@ -31,9 +34,11 @@
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
 //! - `journal/` has the ring of records that name changes.
+//! - `patterns/` has the table of the patterns that have invalidated keys. `glob.rs` matches keys with patterns.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
-//! - `host.rs`, `key.rs`, `value.rs`, `location.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys
-//!   with patterns. `lines.rs` tests the layout, and `testing.rs` has the parts that all tests share.
+//! - `host.rs`, `key.rs`, `value.rs`, `location.rs` and `reader.rs` have the types that callers pass in. `segments.rs` has the
+//!   words in which the saver, the worker that copies values to tables, notes what its tables are. `lines.rs` tests the layout, and
+//!   `testing.rs` has the parts that all tests share.
 //!
 //! No two files import each other, directly or through other files.
 //!
@@ -43,11 +48,12 @@
 //! 2. Links, queues and the bitmap are written only under the lock of their shard. A backend holds at most one shard lock at a
 //!    time, for a bounded number of steps. While it holds one, it calls only three other methods of the host: [`Host::now`],
 //!    [`Host::moment`], and [`Host::refuses_blocks`], with which tests make allocations fail.
-//! 3. Readers hold no lock, until writers have disturbed them several times. After a reader has copied an entry, it must check that
-//!    the entry lived all the time (see `tier/shard.rs`).
-//! 4. Apart from the links and flags in its header, the bytes of a living entry never change, with three exceptions: its time to
-//!    live, the one word of a counter, and, in an entry that may be served stale, the word that says when the entry was last known
-//!    to be valid.
+//! 3. Readers hold no lock while they look for an entry and copy it, until writers have disturbed them several times. After a
+//!    reader has copied an entry, it must check that the entry lived all the time (see `tier/shard.rs`).
+//! 4. Apart from the links, flags and eviction rounds in its header, the bytes of a living entry never change, with four
+//!    exceptions: its time to live; its stamp, which becomes later when a newer pattern does not match the key
+//!    (`patterns/mod.rs`); the one word of a counter; and, in an entry that may be served stale, the word that says when the entry
+//!    was last known to be valid.
 //! 5. Fences are single words, changed by single atomic operations, and no lock protects them. No lock protects statistics either:
 //!    each slot is written only by the backend that owns it, and the counts of cells and relations change by single atomic
 //!    operations.
@@ -69,9 +75,10 @@
 //! relation take 64 bytes.
 //!
 //! A hit costs about three hundred instructions, no lock, and one store to the backend's own count for the space. It also sets the
-//! entry's visited bit if the bit is clear, and now and then takes a lock for an entry that may be served stale
-//! (`tier/reading.rs`). Storing and removing entries also updates the word that holds the space's size: as a rule once for each
-//! hold of a lock, for any number of entries (`figures/deltas.rs`).
+//! entry's visited bit if the bit is clear. It takes a lock at most once a second for an entry that may be served stale, and once
+//! for an entry that was compared with a newer pattern (`tier/reading.rs`). Storing and removing entries also updates the word that
+//! holds the space's size: as a rule once for each *hold* of a lock, the time from acquiring to releasing it, for any number of
+//! entries (`figures/deltas.rs`).
 
 mod blocks;
 #[cfg(counting)]

@@ -27,7 +27,7 @@ pub enum Event {
     ByDefinitions,
     /// The roles of the server have changed.
     ByRoles,
-    /// A notification was sent.
+    /// A notification (`NOTIFY`) that names changes was sent to clients.
     Notified,
     /// A worker paused the sending of notifications because the server's queue of them was more than half full.
     Paused,

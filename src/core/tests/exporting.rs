@@ -1,7 +1,9 @@
 //! Tests of exported values: which entries are exported, when a value is not, and what is told of its dependencies.
 //!
 //! An entry is *exported* if a store outside of the server gets a copy of its value (`tier/exporting.rs`). A *tier* is a cache in
-//! memory that several processes share.
+//! memory that several processes share. A *fence* is a word in shared memory that says when a dependency of entries last changed.
+//!
+//! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

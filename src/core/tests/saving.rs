@@ -1,15 +1,16 @@
 //! Tests of saved values. They check which changes of a key forget its location, and when a saver may add the location of a copy.
 //! They also check that an operation which must know whether a key has a value looks for a saved value, too.
 //!
-//! A *location* says where a copy of an entry is saved (`tier/directory.rs`). `tier/saving.rs` has the steps of a saver: it marks
-//! an entry, copies it, and *locates* the copy, that is, adds its location to the directory. The directory consists of *sets* of
-//! eight locations; the hash of a key chooses its set. A saved copy that becomes an entry again is *promoted*.
+//! A *tier* is a cache in memory that several processes share. The *saver* copies entries to a place outside of it
+//! (`tier/saving.rs`): it marks an entry, copies it, and *locates* the copy, that is, adds its *location* to the directory
+//! (`tier/directory.rs`). A location is a *segment*, a part of that place, for example a table, and a position in it. The directory
+//! consists of *sets* of eight locations; the hash of a key chooses its set. A saved copy that becomes an entry again is
+//! *promoted*.
 //!
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 //!
 //! A *shard* is a part of the tier with a lock of its own. An *announced* change of a key hides the key's value until the change is
-//! confirmed (`tier/publishing.rs`). A *segment* is a part of that place, for example a table. A *tier* is a cache in memory that
-//! several processes share. The *saver* copies entries to a place outside of the region (`tier/saving.rs`).
+//! confirmed (`tier/publishing.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
@@ -395,7 +396,7 @@ fn a_walk_through_the_buckets_marks_every_entry_once() {
     });
 }
 
-/// Returns whether a reader may get a saved value of the space that the key "key" is in.
+/// Returns whether a reader may get a saved value, or the reason why not. The value must be of space 1 of database 1.
 fn judged(tier: &TestTier<'_>, saved: &SavedValue<'_>, reader: Reader<'_>) -> Result<(), Miss> {
     tier.judge_saved(key(tier, b"key").scope(), saved, reader)
 }

@@ -1,17 +1,20 @@
-//! The directory of a shard: where values are saved outside of the region.
+//! The directory of a shard: where values are saved outside of the *region*, the shared memory of the *tier* (the cache). A *shard*
+//! is a part of the tier with a lock, hash buckets and a directory of its own (`shard.rs`).
 //!
-//! A saver copies entries to a place of its own, for example to rows of a table, and tells the directory the *location* of each
-//! copy. After the entry has been evicted, a reader finds the copy by its location: a *segment* and a position in it. The core does
-//! not know what they mean. A *shard* is a part of the tier with a lock of its own.
+//! The *saver*, a worker outside of the core, copies entries to a place of its own, for example to rows of a table (`saving.rs`).
+//! It tells the directory the *location* of each copy: a *segment*, for example one table, and a position in it (`location.rs`).
+//! The core does not know what these numbers mean. After the entry has been evicted, a reader finds the copy by its location.
 //!
 //! ```text
 //! word     fingerprint : 20 | asked for : 1 | segment : 10 | position : 33      0 if the slot is empty
 //! set      eight words, a cache line; the youngest location comes first
 //! ```
 //!
-//! The half of a key's hash that chooses the bucket (`Key::fingerprint`) also chooses the set, and its lowest bits are the
-//! fingerprint in the word. Set and fingerprint together are called the *bits* of a key. Different keys may have the same bits, so
-//! a reader must compare the key of the saved copy.
+//! *Asked for* says that a reader has wanted the copy: a saver that reuses a segment keeps such copies.
+//!
+//! The upper half of a key's hash, which chooses the hash bucket (`Key::fingerprint`), also chooses the set. The lowest bits of
+//! this half are the fingerprint in the word. Set and fingerprint together are called the *bits* of a key. Different keys may have
+//! the same bits, so a reader must compare the key of the saved copy.
 //!
 //! Rules:
 //! 1. A copy without a location does not exist: nothing else leads to it.
@@ -22,10 +25,12 @@
 //!    compare-and-exchange of the whole word. It can never bring back a location that was forgotten meanwhile.
 //! 5. Forgetting a location is always allowed. It costs a miss.
 //!
-//! Why a reader never gets an old copy: a reader looks for the entry first and for the location afterwards. A change of a key that
-//! adds or removes an entry forgets the location before the shard's version becomes even again. A reader that finds no entry has
-//! read the version before or after that. If after, it sees that the location is gone. If before, its read began before the change.
-//! If the key has no entry, forgetting the location is the whole change.
+//! Why a reader never gets an old copy: the version of a shard (`shard.rs`) is odd while a writer links or unlinks an entry, and
+//! the writer then makes it even again. A change of a key that adds or removes an entry forgets the location before this last
+//! step. A reader looks for the entry first and for the location afterwards, and it accepts the answer "no entry" only if it has
+//! read the same even version before and after the search. If this is the version from after the change, the reader finds that the
+//! location is gone. If it is the version from before the change, the read began before the change, so the reader may get the old
+//! value. If the key has no entry, forgetting the location is the whole change.
 
 use super::Tier;
 use super::guard::Guard;
@@ -150,7 +155,7 @@ impl<H: Host> Guard<'_, H> {
         }
         for set in words.step_by(LOCATIONS_OF_SET) {
             let found: [u64; LOCATIONS_OF_SET] =
-                std::array::from_fn(|at| self.shard.region.load(set + at) >> FINGERPRINT_SHIFT << 1);
+                std::array::from_fn(|at| self.shard.region.load(set + at) >> FINGERPRINT_SHIFT);
             let present = |at: usize| self.shard.region.load(set + at) != 0;
             let is_twice =
                 |at: &usize| present(*at) && (0..*at).any(|one| present(one) && found[one] == found[*at]);
@@ -175,16 +180,16 @@ impl<H: Host> Tier<'_, H> {
     /// Returns where the value of a key may be saved. Without a lock.
     ///
     /// A reader must ask only after [`get`](Self::get) has answered that the key has no entry in memory. It must then prevent that
-    /// the segment is reused, ask again, and read the copy only if the answer is the same: another value may be at that location by
-    /// then.
+    /// the saver reuses the segment, ask again, and read the copy only if the answer is the same. Otherwise the saver may have
+    /// reused the segment between the two steps, and the copy of another key may be at that location.
     #[inline]
     pub fn location(&self, key: &Key<'_>) -> Option<Location> {
         let shard = self.shard_of(key);
         shard.location(key.fingerprint()).filter(|_| !shard.poisoned())
     }
 
-    /// Notes that a reader has asked for the saved copy of a key at a location. A saver that reuses a segment keeps such copies.
-    /// Does nothing if the location is not in the directory any more.
+    /// Notes that a reader has asked for the saved copy of a key at a location. A saver that reuses a segment copies such copies to
+    /// another segment first. Does nothing if the location is not in the directory any more.
     pub fn note_asked(&self, key: &Key<'_>, location: Location) {
         if let Some((at, word)) = self.shard_of(key).location_word(key.fingerprint())
             && location_in(word) == Some(location)
@@ -214,8 +219,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if `from` is not in the
-    /// directory any more: then the new copy must not be used. The new location begins without the bit *asked for*.
+    /// Replaces a location of a key after the saver has copied the copy from `from` to `to`. Returns false and changes nothing if
+    /// `from` is not in the directory any more: then the new copy must not be used. The new location begins without the bit *asked
+    /// for*.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         let hash = key.fingerprint();

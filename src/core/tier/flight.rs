@@ -54,7 +54,8 @@
 //!   word 1  deadline in ticks : 32 | session : 32
 //!   word 2  void : 1 | claim : 1 | fill : 1 | awaited : 1 | awaited before : 1 | lone : 1 | failures : 2 | free : 10 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
-//!   word 4  the time of acquisition, on the clock of the host; for a fill: given up : 8 | the last time in milliseconds : 56
+//!   word 4  the time of acquisition, on the clock of the host
+//!           of a fill instead: how many sessions have given up waiting : 8 | when the last one gave up, in milliseconds : 56
 //! ```
 //!
 //! Access: flights must only be read and written under the shard's lock. A key is identified by the 64 bits of its hash. Two keys
@@ -83,10 +84,11 @@ const FAILURES: u64 = 3 << FAILURES_AT;
 
 /// The position of the bits that count how many sessions have given up waiting for a fill.
 const GIVEN_UP_AT: u32 = 56;
-/// The largest such count.
+/// The largest such count. Each one doubles the time that the other sessions still wait, so 16 multiply it by 65 536.
 const GIVEN_UP_MAX: u64 = 16;
 
-/// After this many fills in a row that ended without a value, no session waits for the next one.
+/// After this many fills in a row that ended without a value, no session waits for the next one: the query would probably fail
+/// again. One failure may have another reason, for instance that the session was cancelled.
 pub const FAILURES_MAX: u8 = 2;
 /// The number of ticks for which a slot keeps the marks of a fill that has ended: ten seconds, if a tick is a twentieth of a
 /// second.

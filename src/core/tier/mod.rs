@@ -2,9 +2,9 @@
 //! extension makes one tier for the server, and each backend attaches to it.
 //!
 //! A *shard* is a part of the tier with a lock of its own (`shard.rs`). An operation that changes a key holds the lock of the key's
-//! shard. It gives blocks in other shards back after it has released that lock. A read holds a lock only if writers keep disturbing
-//! it, or now and then for an entry that may be served stale (`reading.rs`). This file makes a [`Tier`] and the scopes of its keys.
-//! The operations are in files of their own:
+//! shard. It gives blocks in other shards back after it has released that lock. Most reads take no lock; `reading.rs` has the
+//! exceptions. This file makes a [`Tier`] and the scopes of its keys. A *scope* is the database, the space (a set of keys in one
+//! database) and the role of a key (`key.rs` of the core). The operations are in files of their own:
 //!
 //! - A get: `reading.rs` finds an entry through `shard.rs`. `entry.rs`, `header.rs` and `runs.rs` say where its bytes are.
 //! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry with `writer.rs`, and links it through

@@ -24,10 +24,11 @@ use crate::key::{KEY_BYTES_MAX, Key, Scope};
 use crate::patterns::{AnnouncedPattern, Question, STEPS_MAX, Verdict};
 use crate::reader::Reader;
 
-/// The number of new patterns during which all entries are swept once, if the slots are taken: a quarter of the slots of a server.
+/// The number of new patterns during which all entries are swept once, if more than half of the slots are taken. A server has 1024
+/// slots, so in a tier of at most 1 GB the sweep goes round twice while the second half of them is taken.
 const PATTERNS_PER_SWEEP: u32 = 256;
-/// The most buckets that are swept for one pattern. A tier of 4 GB has 256 times as many. Without comparisons, the sweep of so many
-/// buckets takes about a millisecond.
+/// The most buckets that are swept for one pattern. A tier of 1 GB has 256 times as many, so in a larger tier the sweep goes round
+/// more slowly. Without comparisons, the sweep of so many buckets takes about a millisecond.
 const SWEPT_MAX: u32 = 16_384;
 /// The most steps of comparisons in the sweep for one pattern: about a tenth of a millisecond.
 const SWEEP_STEPS: u32 = 1 << 15;

@@ -3,8 +3,9 @@
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry lived during
 //! the whole read (see `shard.rs`). If a writer disturbs the read, the reader tries again, and after some attempts takes the lock
 //! of the key's *shard*, the part of the tier that the key belongs to. [`Reader`] says which entries a reader may get. A read
-//! writes only the visited bit, and the counts and the sample of hits of its backend. At most once a second, it also writes the
-//! tick at which the entry was known to be valid.
+//! writes only the visited bit, and the counts and the sample of hits of its backend, with two exceptions, for which it takes the
+//! lock. At most once a second, it writes into an entry that may be served stale the tick at which the entry was known to be valid.
+//! And if it had to compare the key with newer patterns, it gives the entry a later stamp (`patterns/mod.rs`).
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed; it *holds* for an entry if that was
 //! not after the entry's *stamp*, a number of the clock of changes (`fence/mod.rs`). A reader with a *safe stamp* may not see

@@ -1,5 +1,7 @@
-//! Fuzzes a tiny tier with random operations, and compares it with the model that `tests/model.rs` uses. The fuzzer's bytes
-//! encode the size of the tier and the operations (`tests/harness/story.rs`). `make fuzz` runs this.
+//! Fuzzes a tiny tier with random operations, and compares each answer with that of a naive model (`tests/harness/model.rs`). A
+//! *tier* is the cache in shared memory (`lib.rs` of the core). The rule: the tier must never serve a value that the model would
+//! not serve. The bytes that the fuzzer generates encode the size of the tier and the operations (`tests/harness/story.rs`).
+//! `make fuzz` runs this, and `tests/model.rs` makes the same comparison without the fuzzer.
 #![no_main]
 
 // This target uses only a part of the harness.

@@ -58,7 +58,7 @@ fn save<H: Host>(tier: &Tier<'_, H>, segment: u16, leave: bool) {
     }
 }
 
-/// Does with the location of a key what readers and the saver do, if there is one: `how` chooses what.
+/// Does an operation of readers or of the saver on the location of a key, if it has one. `how` chooses the operation.
 fn use_location<H: Host>(tier: &Tier<'_, H>, key: &Key<'_>, how: u8) {
     let Some(found) = tier.location(key) else { return };
     let content = [how; 40];
@@ -282,7 +282,7 @@ pub enum Blow {
         segment: u8,
         leave: bool,
     },
-    /// Does something with the location of a key.
+    /// Does an operation on the location of a key, which `how` chooses: see [`use_location`].
     UseLocation {
         key: u8,
         how: u8,

@@ -28,6 +28,9 @@ use world::{
     settled, together, with_key,
 };
 
+// How often loom may interrupt a thread, in the short run (`make test`) and in the long one (`PG_CACHE_TEST_LONG`): see
+// `Preemptions` in `world.rs`. More interruptions mean more orders to try, and so more time.
+
 /// A model with a reader needs no interruptions in the short run: the values that a load may return already place the reader
 /// anywhere in the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];

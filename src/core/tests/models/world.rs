@@ -187,8 +187,8 @@ impl Ledger {
     }
 }
 
-/// The maximum number of times that loom interrupts a thread where it does not wait: in the short run, and in the
-/// long one. None means no limit.
+/// The maximum number of times that loom interrupts a thread where it does not wait: in the short run, and in the long one
+/// (`PG_CACHE_TEST_LONG`). None means no limit.
 pub type Preemptions = [Option<usize>; 2];
 
 /// Runs a model in all orders that loom finds with this limit of preemptions, and with every value that loom lets a load return.

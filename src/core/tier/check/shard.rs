@@ -161,7 +161,7 @@ impl<H: Host> ShardWalk<'_, H> {
     }
 }
 
-/// WalkedSpaces a queue of a shard from its oldest entry. `linked` has the first blocks of all entries of the shard, and `blocks`
+/// Walks through a queue of a shard from its oldest entry. `linked` has the first blocks of all entries of the shard, and `blocks`
 /// is the number of blocks that the entries of the queue have.
 fn check_queue<H: Host>(
     guard: &Guard<'_, H>,

@@ -11,12 +11,13 @@
 //! after the caller arrived, so its snapshot has all changes that were visible when the call began. A result that has become
 //! invalid while the query ran is stored with its stamp if the slot is marked. Other callers find it invalid.
 //!
-//! A slot keeps two facts after its flight has ended, for the next flight of the key. The *fruitless* level, which counts flights
-//! in a row without a result, stays until a result is stored. If the flight was marked, the next flight *owes* its result to the
-//! waiters of the last flight, even if that flight had a valid result. The reason: a new caller may begin and end the next flight
-//! before these waiters look again, and then they must find a result that they may take. A flight that owes its result also stores
-//! an invalid result. If a flight ends without a result, the next flight owes a result to the same waiters. A flight that replaces
-//! a flight that is over inherits its mark.
+//! A slot keeps two facts after its flight has ended, for the next flight of the key. (In `tier/flight.rs`, they are the number of
+//! failures and the mark *awaited before*.) The *fruitless* level, which counts flights in a row without a result, stays until a
+//! result is stored. If the flight was marked, the next flight *owes* its result to the waiters of the last flight, even if that
+//! flight had a valid result. The reason: a new caller may begin and end the next flight before these waiters look again, and then
+//! they must find a result that they may take. A flight that owes its result also stores an invalid result. If a flight ends
+//! without a result, the next flight owes a result to the same waiters. A flight that replaces a flight that is over inherits its
+//! mark.
 //!
 //! A result may vary on settings. The leader learns that when it has planned the query. It then ends the flight of the key without
 //! settings, and looks at the key with its settings like any caller. If it begins the flight of that key, that flight gets the mark

@@ -1,6 +1,8 @@
-//! The steps of the writer, which makes the changes of the scenario one after the other. `state.rs` explains the steps and the
-//! fields of the state. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with one rule
-//! broken.
+//! The steps of the writer, which makes the changes of the scenario one after the other.
+//!
+//! In the model, values are in the *tier* (the cache in memory) or saved in rows of tables; a *location* in memory says where the
+//! row of a value is. A writer must *forget* the location of the old value when it changes a key. `mod.rs` has the details.
+//! `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Table, Variant};
 use super::state::{State, Write};
