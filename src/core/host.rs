@@ -14,8 +14,9 @@ pub trait Host {
     fn lock(&self, shard: u32);
     /// Releases the lock of a shard, which this process holds. It is also called while a panic unwinds.
     fn unlock(&self, shard: u32);
-    /// Returns the time on the clock by which the host tells when a statement began. Each lease keeps the time at which it was
-    /// acquired. A host that never reads [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.
+    /// Returns the time on the clock by which the host tells when a statement began. Each lease, the right of a caller to compute a
+    /// value (`tier/flight.rs`), keeps the time at which it was acquired. A host that never reads
+    /// [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.
     #[inline]
     fn moment(&self) -> u64 {
         0

@@ -15,6 +15,10 @@
 //! blocks   of the first shard, of the second one, ...            see tier/entry.rs
 //! ```
 //!
+//! A *shard* is a part of the tier with a lock of its own. A *fence* is a word that says when a dependency of entries last changed.
+//! A *space* is a set of keys in one database. A *record* is the place of one thing in a table of fixed size, for instance of the
+//! fences of a relation. The listed files explain the other words.
+//!
 //! Blocks are numbered from the start of the region. So a block's number gives the position of its words, in every shard. Block 0
 //! lies in the header and never belongs to an entry.
 //!

@@ -1,6 +1,6 @@
-//! The place where a value is saved outside of the region, the shared memory of the *tier* (the cache). The directory of a shard
-//! has the locations of saved values (`tier/directory.rs`). A location shares a word of 64 bits with other data there, so segment
-//! and position have few bits.
+//! The place where a value is saved outside of the region, the shared memory of the *tier* (the cache): a *segment*, for example a
+//! table, and a position in it. The directory of a shard (a part of the tier) has the locations of saved values
+//! (`tier/directory.rs`). A location shares a word of 64 bits with other data there, so segment and position have few bits.
 
 const SEGMENT_BITS: u32 = 10;
 const POSITION_BITS: u32 = 33;

@@ -62,7 +62,7 @@ pub enum Miss {
     /// The reader itself has changed a dependency of the entry, or it is [tracked](Reader::tracked) and the entry depends on a
     /// relation.
     Own,
-    /// The shard is switched off, or the entry is damaged.
+    /// The shard, the part of the tier that the key belongs to, is switched off (`tier/shard.rs`), or the entry is damaged.
     Off,
 }
 

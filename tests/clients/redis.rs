@@ -1,5 +1,5 @@
-//! Clients of Redis in other languages read the copies: `redis_reader.py` and `redis_reader.mjs` run one in a process of its own,
-//! and obey commands.
+//! Clients of Redis in other languages read the copies that pg_cache keeps in Redis (`docs/redis.md`): `redis_reader.py` and
+//! `redis_reader.mjs` run one in a process of its own, and obey commands.
 
 use crate::language::named;
 use pg_cache_testbed::{Cluster, Conf, Redis, RedisConf, wait_until};

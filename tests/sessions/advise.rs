@@ -1,4 +1,7 @@
-//! Tests of `cache_advise()` on a workload with known costs: a function in C sleeps, so the costs do not depend on the machine.
+//! Tests of `cache_advise()`, which tells which statements are worth caching, in which form, and how much time that saves
+//! (`docs/advice.md`). It reads the statistics of `pg_stat_statements`, or those of the *observing mode* (`pg_cache.observe`), in
+//! which pg_cache finds out which statements of the client would have been hits. The tests run a workload with known costs: a
+//! function in C sleeps, so the costs do not depend on the machine.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Server, wait_at_most, wait_until};
 use postgres::{Client, SimpleQueryMessage};

@@ -1,5 +1,5 @@
 //! Tests of values that exceed a limit (of the space, of the cache, of the transaction), and of additions to numbers: what the
-//! session and other sessions then read.
+//! session and other sessions then read. A *space* is a named cache with its own options.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};

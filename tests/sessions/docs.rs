@@ -1,6 +1,7 @@
-//! Runs what the documentation shows: each statement in a block of SQL, each row of the tables of first errors and of replacements,
-//! and the tour. Also checks that `docs/status.md` lists every status whose text is a literal inside of a variant of `Status`. It
-//! does not see the fixed texts, and the texts that are given to `status::about`.
+//! Runs what the documentation shows: each statement in a block of SQL, each row of the README's tables of first errors and of
+//! replacements for other caches, and the tour (`examples/tour.sql`). Also checks that `docs/status.md` lists every status whose
+//! text is a literal inside of a variant of `Status` (`src/store/status.rs`). The check does not see statuses with a fixed text,
+//! and texts that are given to `status::about`.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Server, Stop};
 use postgres::{Client, SimpleQueryMessage};

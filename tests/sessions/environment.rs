@@ -1,5 +1,9 @@
-//! Tests of the digests of a session's environment: a setting that can change the result of a query changes the basic digest, and
-//! a setting that cannot does not. Functions that only debug builds have return the digests.
+//! Tests of the digests of a session's environment, that is, of its roles, its search path and its settings. The key of each stored
+//! result contains a digest, so a session gets only results from sessions with the same digest. The *basic digest* covers the
+//! settings that can change the result of any query. The *full digest* covers all settings that can differ between sessions; it
+//! is for queries that read settings by name (`src/pg/environment/digest.rs`). So a setting that can change a result must change
+//! the basic digest, and any other setting must change the full digest only. Functions that only debug builds have return the
+//! digests.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Server, wait_until};
 use postgres::Client;

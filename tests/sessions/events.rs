@@ -1,5 +1,6 @@
-//! Tests of events with several sessions: which targets a session that emits an event knows, and when other sessions see the
-//! effect.
+//! Tests of events with several sessions. An *event* is a name with *targets*: keys, patterns and tags (`cache_on_event`). A
+//! session that emits the event (`cache_emit`) invalidates all of its targets (`docs/invalidation.md`). The tests ask which targets
+//! the session knows, and when other sessions see the effect.
 
 use pg_cache_testbed::Database;
 use postgres::Client;

@@ -1,4 +1,6 @@
-//! Tests of the test harness itself: a cluster that outlives its test would disturb every later test.
+//! Tests of the test harness itself (`tests/harness/`): a cluster that outlives its test would disturb every later test. The
+//! *keeper* of a cluster is a small process that stops the server and removes its directory when the owner is gone
+//! (`harness/home.rs`).
 
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
 use std::process::Command;

@@ -1,7 +1,9 @@
 //! Metrics: an action of a test moves exactly the metrics that it should, by what the test has counted. Also the times of
 //! operations, and the cost of a *scrape*: Prometheus reads all metrics at once.
 //!
-//! The metrics are read as the text for Prometheus. `tests/pg_regress/sql/metrics.sql` compares the view with it.
+//! The metrics are read as the text for Prometheus. `tests/pg_regress/sql/metrics.sql` compares the view with it. A *dead* value
+//! can never be served again; its memory is reclaimed by the *sweep*, a walk of a background worker through all values. A *warmer*
+//! is a named query whose result a background worker keeps stored.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{one, with_tables};

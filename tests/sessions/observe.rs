@@ -1,5 +1,6 @@
-//! Tests of `pg_cache.observe`. It counts exactly the hits that `cache_query` would have had, and gives the same reasons for
-//! results that would not have been stored. Nothing changes for the application.
+//! Tests of `pg_cache.observe`. With this setting, the statements of the client run as always, and pg_cache finds out which of them
+//! would have been hits (`docs/advice.md`). It must count exactly the hits that `cache_query` would have had, and give the same
+//! reasons for results that would not have been stored. Nothing may change for the application.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, Stop};

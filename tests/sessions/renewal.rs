@@ -1,6 +1,7 @@
-//! Tests that a session drops old state before it fills: before it runs the query of `cache_fetch` and stores the result. Its
-//! plans, the expressions and types of its functions, and its resolved search path outlive the server's invalidation messages.
-//! Each test has an old session, which has planned and resolved before a change, and a new one.
+//! Tests that a session drops old state before it *fills*, that is, before it runs the query of `cache_fetch` and stores the
+//! result. Its plans, the expressions and types of its functions, and its resolved search path outlive the server's invalidation
+//! messages. A result that is computed with them could be wrong for other sessions. Each test has an old session, which has planned
+//! and resolved before a change, and a new one.
 
 use pg_cache_testbed::Database;
 use postgres::Client;

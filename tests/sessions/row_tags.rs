@@ -37,8 +37,8 @@ fn is_hit(session: &mut Client, tag: &str) -> bool {
     session.query_one("SELECT cache_get_text($1) IS NOT NULL", &[&tag]).expect("a read").get(0)
 }
 
-/// Stores entries with the tags, each twice: the first one claims and marks the record of the table, so it also depends on fences
-/// that commits to other tables raise.
+/// Stores entries with the tags, each twice. The first one claims and marks the record of the table (`src/core/fence/mod.rs`), so
+/// it also depends on fences that commits to other tables raise.
 fn store<T: AsRef<str>>(session: &mut Client, tags: &[T]) {
     tags.iter().chain(tags).for_each(|tag| set(session, tag.as_ref()));
 }

@@ -1,4 +1,6 @@
-//! Tests of the normal text of a query (`src/query/text.rs`): to the server, it must mean the same as the query's own text.
+//! Tests of the normal text of a query (`src/query/text.rs`): the text without comments, and with one blank for each gap between
+//! tokens. Queries with the same normal text share a result. So to the server, the normal text must mean the same as the query's
+//! own text.
 
 #[path = "../../src/query/text.rs"]
 mod text;

@@ -1,6 +1,6 @@
 //! Tests of states that a superuser's changes by hand, a caught error or a second thread can cause. None may crash the
 //! server, end the session or give a wrong result. A table that the library cannot read must end in an error of the statement,
-//! with a hint ([`refused`]); the other tests say what they expect.
+//! with a hint ([`refused`]); the other tests say what they expect. A *fill* is a call of `cache_fetch` that runs its query.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;

@@ -1,8 +1,10 @@
 //! Tests of values in tables whose keys change while the table tier is at work, or while it is not: no change may bring an older
 //! value back. Also tests of sizes that make no sense, and of commands on all tables of a database.
 //!
-//! A *segment* is one of the eight tables of saved values of a database. A *location* says in shared memory where in the segments
-//! the value of a key is. The *saver* is the part of a database's worker that saves values.
+//! The *table tier* saves values in tables before they leave the memory (`docs/tables.md`). A *segment* is one of the eight tables
+//! of saved values of a database. A *location* says in shared memory where in the segments the value of a key is; the *directory*
+//! has the locations, up to a fixed number. The *saver* is the part of a database's worker that saves values, and the *launcher* is
+//! the process that starts the workers.
 
 use crate::memory::{cluster, findings};
 use crate::table_faults::{connect, health};
@@ -500,8 +502,8 @@ fn any_size_of_the_tables_can_be_set() {
     assert_eq!(error.code().map(|code| code.code().to_owned()).as_deref(), Some("22023"));
 }
 
-/// Without a directory, nothing is saved, all values are in memory, and `cache_health()` says so. A tiny directory forgets most locations, so most values are
-/// misses once they have left the memory, and none is wrong.
+/// Without a directory, nothing is saved, all values are in memory, and `cache_health()` says so. A tiny directory forgets most
+/// locations, so most values are misses once they have left the memory, and none is wrong.
 #[test]
 fn a_small_directory_or_none_costs_hits_only() {
     for entries in ["0", "1", "64"] {

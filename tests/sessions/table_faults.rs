@@ -436,7 +436,8 @@ const DAMAGES: [Damage; 7] = [
         let noise: Vec<u8> = (0..length).map(|at| ((at * 2_654_435_761) >> 7) as u8).collect();
         fs::write(file, noise).expect("it is written");
     }),
-    // The first column of a row is the format. The last one of fixed length is the epoch, 64 bytes behind it.
+    // The first column of a row is the format. The last one of fixed length is the epoch, the number of the life of shared memory
+    // in which the row was written. It begins 64 bytes behind the beginning of the format.
     ("of another format", |_, file| change_rows(file, |row| row[0] ^= 1)),
     ("of another epoch", |_, file| change_rows(file, |row| row[64] ^= 1)),
     ("not readable", |cluster, file| run(system(cluster, "chmod").arg("000").arg(file))),

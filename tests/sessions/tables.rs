@@ -1,5 +1,5 @@
-//! Tests of the table tier: values that left the memory are found in tables, no change of a key brings an old value back, and
-//! nothing that a DBA does to the tables, to databases or to the workers causes an error or a wrong value.
+//! Tests of the table tier (`docs/tables.md`): values that left the memory are found in tables, no change of a key brings an old
+//! value back, and nothing that a DBA does to the tables, to databases or to the workers causes an error or a wrong value.
 //!
 //! The tests wait until the background worker has saved values, so each of them has a cluster of its own, with a small memory tier.
 //!

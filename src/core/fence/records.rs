@@ -6,7 +6,8 @@
 //! An entry depends on the *first fence* of a record, which every writer raises, or on the *bulk fence*, if it depends on single
 //! rows only. The record is *marked* once an entry depends on the bulk fence. It is *settled* once no writer can be at work that
 //! does not know of the claim. Relations without a record share *unclaimed* fences. A *stamp* is a number of the clock of changes,
-//! which each committed change increments. The *journal* is a ring of records in shared memory that name changes.
+//! which each committed change increments. The *journal* is a ring of records in shared memory that name changes; these are not the
+//! records of relations. The *region* is the shared memory of the tier, the cache.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, RelationFence, record, relation_fence, unclaimed_fence};

@@ -3,7 +3,8 @@
 //!
 //! A *dependency* of an entry is what makes its value wrong when it changes. A *shard* is a part of the tier, the cache, with a
 //! lock of its own. A *lease* and a *claim* are rights to set a key (`tier/flight.rs`). The *saver* copies entries to a place
-//! outside of the memory (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*.
+//! outside of the memory (`tier/saving.rs`). A saved value that becomes an entry again is *promoted*. The *quota* of a space limits
+//! its bytes (`tier/quota.rs`).
 //!
 //! A *tracked* reader must not get values of relations, because the server must see that it reads them. A change of a key is
 //! *announced* while its transaction commits. A lease is *void* after a change of its key.

@@ -7,7 +7,7 @@
 //!
 //! A backend remembers about one of 64 hits: it stores the hash of the key. Its *slot* is a part of the shared memory that only the
 //! backend itself writes (`statistics.rs`), so a hit on an entry never writes to a word that other backends write. A later backend
-//! with the same slot continues with the samples that it finds.
+//! with the same slot continues with the samples that it finds. A *space* is a set of keys in one database.
 
 use crate::layout::{AT_SAMPLED, LINE, SAMPLES};
 use crate::region::Region;

@@ -28,7 +28,9 @@
 //! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
 //! mark of a row leads to a cell only if that cell exists.
 //!
-//! The *region* is the shared memory of the tier, as words of 64 bits.
+//! The *region* is the shared memory of the tier, as words of 64 bits. A *fence* is a word in it that says when something that
+//! values depend on last changed (`fence/mod.rs`); the fence of a space has a *slot*, which is not the slot of a backend. A
+//! *reservation* is blocks with a value that is not published yet.
 
 use super::counter::{Counter, Counts, entries, not_negative};
 use super::event::{Event, Events};

@@ -4,7 +4,8 @@
 //! A pattern ([`Glob`](crate::Glob)) invalidates the keys of one space (a set of keys in one database) and one role that it
 //! matches. It would take too long to find their entries in memory and their saved values. So the tier keeps the pattern itself, in
 //! a table with a fixed number of *slots*, and each reader compares its key with the patterns that are later than the entry. A
-//! *writer* is a transaction that invalidates by a pattern.
+//! *writer* is a transaction that invalidates by a pattern. The *tier* is the cache; it consists of *shards*, each with a lock of
+//! its own.
 //!
 //! Each space has a *pattern fence*, beside the fence of the space on the same cache line. It is a fence like any other
 //! (`fence/mod.rs`), a word that says when its dependency last changed: it is raised while the pattern of a committing transaction

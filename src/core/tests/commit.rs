@@ -3,7 +3,8 @@
 //! (`KeyMark`).
 //!
 //! A *tier* is a cache in memory that several processes share. An *announced* change of a key hides the key's value until the
-//! change is confirmed (`tier/publishing.rs`).
+//! change is confirmed (`tier/publishing.rs`). A *lease* is the right to compute the value of a key; a change of the key *voids* it
+//! (`tier/flight.rs`). A *stamp* is a number of the clock of changes, which each committed change increments.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

@@ -3,7 +3,7 @@
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
 //! the key's value until the change is confirmed (`tier/publishing.rs`). A *tier* is a cache in memory that several processes
-//! share.
+//! share. A *tick* is its unit of time, which the host of the tier, here the test, chooses.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};

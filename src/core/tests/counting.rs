@@ -5,7 +5,9 @@
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 //!
 //! A *hold* is the time from acquiring to releasing a lock. A *fence* is a word in shared memory that says when a dependency of
-//! entries last changed. The *region* is the memory of the tier, in words of 64 bits.
+//! entries last changed. The *region* is the memory of the tier, the cache, in words of 64 bits. A *space* is a set of keys in one
+//! database. The *slot* of a backend is its own part of the statistics. A *zone* is 64 KB of blocks with a version that moves when
+//! an entry in it dies (`tier/shard.rs`).
 #![cfg(counting)]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};

@@ -6,7 +6,8 @@
 //!
 //! A *tier* is a cache in memory that several processes share. An entry is *spread* if it may have blocks in other shards than that
 //! of its key. A *shard* is a part of the tier with a lock of its own. Entries lie in *blocks* of 16 bytes; adjacent free blocks
-//! are a *run*.
+//! are a *run*. A *sweep* walks through the entries and removes those that can never be served again. A *reservation* is blocks
+//! with a value that is not published yet.
 
 // This test uses only the damage functions and the number of cases of the harness.
 #[allow(dead_code)]

@@ -2,7 +2,8 @@
 //! `space_stats` returns.
 //!
 //! A *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that says when a dependency of
-//! entries last changed.
+//! entries last changed. A *space* is a set of keys in one database. A backend counts for a few spaces at a time, each in a *row*
+//! of its own, and *folds* a row into the common counts of its space when another space needs the row (`figures/statistics.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{self, TestHost, memory, value};

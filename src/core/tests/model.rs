@@ -8,7 +8,8 @@
 //! counts for each space must match its actions. After every step all structures are verified. The fuzzer uses the same
 //! harness.
 //!
-//! A *tier* is a cache in memory that several processes share.
+//! A *tier* is a cache in memory that several processes share. A *space* is a set of keys in one database, and its *quota* limits
+//! the memory of its entries.
 
 // Other tests use the part of the harness that overwrites memory.
 #[allow(dead_code)]

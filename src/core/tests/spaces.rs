@@ -2,8 +2,9 @@
 //! must evict its own entries only.
 //!
 //! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
-//! (`figures/statistics.rs`). A *fence* is a word in shared memory that says when a dependency of entries last changed. The *quota*
-//! of a space limits the memory of its entries (`tier/quota.rs`).
+//! (`figures/statistics.rs`). A backend counts for a few spaces at a time, each in a *row* of its own *slot*, and *folds* a row
+//! into the cell of its space when another space needs the row. A *fence* is a word in shared memory that says when a dependency of
+//! entries last changed. The *quota* of a space limits the memory of its entries (`tier/quota.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, SpinningHost, TestHost, memory, value};

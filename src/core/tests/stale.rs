@@ -1,7 +1,8 @@
 //! Tests values that may be served stale: for how long, to which readers, and when the tier removes them.
 //!
-//! A *tick* is the unit of time, which the host of the tier chooses. A *sweep* removes entries that can never be served again. A
-//! *tier* is a cache in memory that several processes share.
+//! A value is *stale* if it is not valid any more: it has expired, or a dependency has changed. A *fence* is the word in shared
+//! memory that says when a dependency last changed. A *tick* is the unit of time, which the host of the tier chooses. A *sweep*
+//! removes entries that can never be served again. A *tier* is a cache in memory that several processes share.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

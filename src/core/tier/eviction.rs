@@ -47,7 +47,8 @@ const SECOND_CHANCES: u32 = 64;
 /// How many rounds an entry gets without being asked for, for each doubling of its weight.
 const ROUNDS_PER_DOUBLING: i64 = 4;
 
-/// Puts a new or promoted entry, which must be in no queue, into the queue that the policy chooses.
+/// Puts an entry that is new, or that was brought back from a table (`promoting.rs`), into the queue that the policy chooses. The
+/// entry must be in no queue.
 pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
     // The previous entry at this block may have left its visited bit set.
     shard.take_visit(entry);

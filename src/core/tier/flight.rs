@@ -1,6 +1,9 @@
 //! Flights: which session computes the value of which key, and which transaction has claimed a key. `acquiring.rs` begins and ends
 //! flights, `publishing.rs` publishes values under them, and each change of a key voids the flight of the key.
 //!
+//! Each flight takes a *slot* in the *shard* of its key; a shard is a part of the tier, the cache, with a lock of its own. A
+//! *space* is a set of keys in one database. A *tick* is the unit of time, which the host of the tier chooses.
+//!
 //! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
 //! published with the *stamp* from the beginning of the flight: the number of the last committed change at that time. A change of
 //! the key's value *voids* the flight, so a value that was computed before a change is never published after it. A key has at most

@@ -13,8 +13,10 @@
 //!                                                            rounds under the lock
 //! ```
 //!
-//! "Under the lock" is the lock of the key's shard, the part of the tier that the key belongs to. "Rest at" is the offset of the
-//! note and the value in bytes from the start of the entry. "Blocks of the first run" is 0 unless the entry is chained (`runs.rs`).
+//! "Under the lock" is the lock of the key's shard, the part of the tier that the key belongs to. "Noted" says that the entry has a
+//! *note*, bytes that are stored beside the value. "Exported" says that a store outside of the server gets a copy (`exporting.rs`).
+//! "Rest at" is the offset of the note and the value in bytes from the start of the entry. "Blocks of the first run" is 0 unless
+//! the entry is *chained*, that is, lies in several runs of neighbouring blocks (`runs.rs`).
 //!
 //! The *stamp* is the number of the clock of changes as of which the value is right (`fence/mod.rs`). A *tick* is the unit of time
 //! of the host. *Rounds* are the laps that an entry gets in the main eviction queue although no reader asks for it (`eviction.rs`).

@@ -5,7 +5,8 @@
 //! A *location* says where the copy of a value is saved (`tier/directory.rs`). A *fence* is a word in shared memory that says when
 //! a dependency of entries last changed; it *holds* for a value if that was not after the value's stamp. A *scope* is the database,
 //! the space and the role of a key. A value is *stale* if it is not valid any more, and *outdated* if only changes of rows have
-//! made it invalid. A *flight* says which session computes the value of a key (`tier/flight.rs`).
+//! made it invalid. A *flight* says which session computes the value of a key (`tier/flight.rs`). A *reservation* is blocks with a
+//! value that no reader can find yet (`publishing.rs`).
 
 use super::Tier;
 use super::entry::Entry;

@@ -18,7 +18,8 @@
 //! many. There is a bucket for every 256 bytes. So with entries of 256 bytes and a quota of a thousandth of the tier, each new
 //! value takes about a thousand buckets.
 //!
-//! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`).
+//! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`). The *visited bit* of an entry says
+//! that a reader has asked for it since the bit was cleared. A *reservation* is blocks with a value that is not published yet.
 
 use super::Tier;
 use super::freeing::Unlinked;

@@ -295,8 +295,8 @@ impl<H: Host> Tier<'_, H> {
         // The callers of this crate list the fences of definitions and roles first, and then those of tags and relations. The
         // latter say more, so the search begins at the end of the list.
         let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
-        // Several relations share an unclaimed fence. The answer names the fence of the relation that is among the dependencies and
-        // uses the unclaimed fence.
+        // Several relations share an unclaimed fence (`fence/mod.rs`). The answer names the fence of the relation that is among the
+        // dependencies and uses the unclaimed fence.
         let stands_for = |fence| {
             let is_it = |of: &FenceId| fences.unclaimed_of(*of) == Some(fence);
             dependencies().find(is_it).unwrap_or(fence)
@@ -449,7 +449,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Decides whether this reader may have an entry, and copies its value if so. The caller must have found that the entry is not
-    /// hidden. It must hold the lock, or check afterwards that the entry lived; otherwise neither answer counts.
+    /// hidden, that is, not an announced change (`publishing.rs`). It must hold the lock, or check afterwards that the entry lived;
+    /// otherwise neither answer counts.
     #[inline(always)]
     pub(crate) fn serve(
         &self,

@@ -4,7 +4,8 @@
 //!
 //! A *location* says where the copy of a value is saved (`tier/directory.rs`), and an entry that the saver has copied is *marked*
 //! (`saving.rs`). A *flight* is the right to publish a value that is being computed (`tier/flight.rs`). A change of the key *voids*
-//! it: its value will be refused. A *tick* is the unit of time, which the host of the tier chooses.
+//! it: its value will be refused. An *announced* change of a key hides the key's value until the change is confirmed
+//! (`publishing.rs`). A *tick* is the unit of time, which the host of the tier chooses.
 
 use super::Tier;
 

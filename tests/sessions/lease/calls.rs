@@ -1,4 +1,5 @@
-//! Helpers of the tests of leases: calls of the functions under test, and queries about the sessions of a cluster.
+//! Helpers of the tests of leases: calls of the functions under test, and queries about the sessions of a cluster. A *lease* is the
+//! task to compute the value of a key, which `cache_acquire` gives to one caller.
 
 use pg_cache_testbed::wait_until;
 use postgres::Client;

@@ -1,5 +1,6 @@
-//! Many sessions ask for the same keys at once. One of them must get the lease or the claim (see `mod.rs`), and no other. A *lease*
-//! is the task to compute the value of a key, which `cache_acquire` gives to one caller.
+//! Many sessions ask for the same keys at once. One of them must get the lease or the claim, and no other. A *lease* is the task to
+//! compute the value of a key, which `cache_acquire` gives to one caller. A *claim* is the right of a transaction to set a key that
+//! has no value (`cache_set` with mode `absent`).
 
 use super::calls::{acquire, ask, only, pid, set_absent, status, terminate};
 use crate::memory::{cluster, findings};

@@ -1,6 +1,7 @@
 //! Leases and claims of one space or one role never take all places. A place is a slot in shared memory (`src/core/tier/flight.rs`)
-//! for one lease, claim or fill of `cache_fetch`. The size of the cache decides how many there are. A *lease* is the task to
-//! compute the value of a key, which `cache_acquire` gives to one caller.
+//! for one lease, claim or fill. The size of the cache decides how many there are. A *lease* is the task to compute the value of a
+//! key, which `cache_acquire` gives to one caller. A *claim* is the right of a transaction to set a key that has no value
+//! (`cache_set` with mode `absent`), and a *fill* is a call of `cache_fetch` that runs its query.
 
 use super::calls::{pid, terminate};
 use crate::memory::{cluster, findings};

@@ -1,4 +1,5 @@
-//! Tests of sessions that wait in `cache_acquire` until another session has computed the value, or has given up.
+//! Tests of sessions that wait in `cache_acquire` until another session has computed the value, or has given up. The session that
+//! computes has a *lease*: the task to compute the value of a key, which `cache_acquire` gives to one caller.
 
 use super::calls::{Answer, acquire, acquire_long, ask, pid, set_under_lease, status, terminate, waiting};
 use crate::memory::{cluster, findings};

@@ -1,4 +1,5 @@
-//! The option `keep_warm` of a space: workers keep the most valuable results of the space stored, without a warmer.
+//! The option `keep_warm` of a space: workers keep this number of the most valuable results of the space stored, without a warmer.
+//! A worker *renews* a result: it runs the query again after a change has invalidated the result, or before the result expires.
 //!
 //! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks
 //! the view `cache_queries` instead. Definitions and roles must not change after the first result is stored: such a change ends the

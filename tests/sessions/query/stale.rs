@@ -1,5 +1,6 @@
-//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age. Early renewal: one caller computes a
-//! result again shortly before it expires, and the other callers get the stored result meanwhile.
+//! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age (`docs/freshness.md`). Early renewal:
+//! one caller computes a result again shortly before it expires, and the other callers get the stored result meanwhile. `load.rs`
+//! has the sessions that call and write all the time, and `slow.rs` the slow queries.
 
 use super::calls::{Answer, Expect, answer, cached_with, call, run, text};
 use super::load::{Course, Load, Record};

@@ -1,6 +1,8 @@
-//! Verified hits (`pg_cache.verify_rate`): with broken fences each kind of hit is found to be wrong, and otherwise none is. The
-//! metrics count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`). A *fence* is a
-//! word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
+//! Verified hits: for a share of the hits (`pg_cache.verify_rate`), pg_cache runs the query again, and compares its rows with the
+//! stored ones (`query/verify.rs`). With broken fences, each kind of hit must be found to be wrong, and otherwise none. The metrics
+//! count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`). A *fence* is a word in
+//! shared memory that says when something that values depend on last changed (`docs/invalidation.md`). A *marker* is an entry
+//! without a result: here it says that results of the query are not stored any more.
 
 use super::calls::{answer, run, text};
 use crate::memory::{cluster, findings};

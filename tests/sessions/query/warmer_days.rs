@@ -1,5 +1,6 @@
 //! Warmers on bad days: crashes, locks, databases that appear later, many roles, restores with odd rows, and servers without a
-//! place for a worker. The view must say what happens. A *warmer* is a named query whose result a background worker keeps stored.
+//! place for a worker. The view `cache_warmers` must say what happens. A *warmer* is a named query whose result a background worker
+//! keeps stored. The *launcher* is the process that starts the workers.
 
 use super::calls::{answer, run, text};
 use super::warmers::{

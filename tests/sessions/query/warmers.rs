@@ -1,4 +1,5 @@
-//! Warmers: a background worker keeps the results of named queries stored. Sessions of the owner of a warmer find its result.
+//! Warmers: a background worker keeps the results of named queries, the *warmers*, stored. Sessions of the owner of a warmer find
+//! its result. The *launcher* is the process that starts the workers.
 //!
 //! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `is_stored`
 //! asks `cache_explain` instead.

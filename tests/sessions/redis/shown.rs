@@ -1,5 +1,6 @@
 //! Tests of what an operator sees of the copies in Redis (`mod.rs`): the view `cache_workers`, the findings of `cache_health()`,
-//! the metrics, and the settings.
+//! the metrics, and the settings. The worker learns of changes from the *journal*, a ring in shared memory whose records name what
+//! has changed.
 
 use super::{
     await_all, await_down, await_success, await_value, fill, held, is_connected, of_worker, reload, run,

@@ -1,4 +1,5 @@
-//! Tests that each kind of change reaches the copies in Redis (`mod.rs`), and that a rollback does not. A *fence* is a word in
+//! Tests that each kind of change reaches the copies in Redis (`mod.rs`), and that a rollback does not. The worker that makes the
+//! copies learns of changes from the *journal*, a ring in shared memory whose records name what has changed. A *fence* is a word in
 //! shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use super::storm::storm;

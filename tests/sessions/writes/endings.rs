@@ -1,5 +1,5 @@
-//! Every way to write to a table, with every way to end the transaction: values that depend on the table must be misses after a
-//! commit, and hits after a rollback.
+//! Every way to write to a table (`paths.rs`), with every way to end the transaction: values that depend on the table must be
+//! misses after a commit, and hits after a rollback.
 
 use super::paths::{HARMLESS, paths};
 use super::table::{is_hit, prepare, set, watch};

@@ -7,8 +7,10 @@
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
 //! the key's value until the change is confirmed (`tier/publishing.rs`). The *saver* copies entries to a place outside of the
-//! region (`tier/saving.rs`). A *fill* and a *lease* are rights to compute the value of a key, and a *claim* is the right to set a
-//! key that has no value. A *tick* is the unit of time, which the host of the tier chooses.
+//! region (`tier/saving.rs`), the shared memory of the *tier* (the cache). A *fill* and a *lease* are rights to compute the value
+//! of a key, and a *claim* is the right to set a key that has no value. A *tick* is the unit of time, which the host of the tier
+//! chooses. A *shard* is a part of the tier with a lock of its own. A *space* is a set of keys in one database, and its *quota* is
+//! the most bytes that it may have.
 
 /// One step of a test.
 #[derive(Clone, Debug)]

@@ -3,7 +3,10 @@
 //! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
 //! fuzzer and `tests/replay.rs` test this rule with these functions.
 //!
-//! A *tier* is a cache in memory that several processes share. The *region* is the memory of the tier, in words of 64 bits.
+//! A *tier* is a cache in memory that several processes share. The *region* is the memory of the tier, in words of 64 bits. A
+//! *shard* is a part of the tier with a lock of its own. The *directory* of a shard has the *locations* of values that were saved
+//! outside of the region: a *segment* and a position in it (`tier/directory.rs`). A *lease* and a *fill* are rights to compute the
+//! value of a key, and a *claim* is the right to set a key that has no value (`tier/flight.rs`).
 
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};

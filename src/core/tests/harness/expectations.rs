@@ -1,7 +1,8 @@
 //! Compares answers of the tier with the model.
 //!
 //! A *tier* is a cache in memory that several processes share. A *stamp* is a number of the clock of changes, which each committed
-//! change increments. A *space* is a set of keys in one database.
+//! change increments. A *space* is a set of keys in one database. A *note* is bytes that are stored beside a value. A *claim* is
+//! the right to set a key that has no value. A *stale* value is not valid any more but may still be served for some time.
 
 use super::action::SPACES;
 use super::keys::{class, content, with_key};

@@ -1,6 +1,6 @@
 //! Actions within quotas, and on the figures of spaces. Each method does one action of `action.rs`, which explains the parameters,
 //! on the tier and on the model, and asserts that the outcomes agree. A *tier* is a cache in memory that several processes share.
-//! The *quota* of a space limits the memory of its entries (`tier/quota.rs`).
+//! A *space* is a set of keys in one database; its *quota* limits the memory of its entries (`tier/quota.rs`).
 
 use super::action::{OTHER_SPACES, SPACES};
 use super::both::Both;

@@ -4,8 +4,8 @@
 //! The saver *marks* an entry before it copies it; a *segment* is a list of its copies. A saved value that becomes an entry again
 //! is *promoted*.
 //!
-//! A *tier* is a cache in memory that several processes share. A *location* says where a copy of an entry is saved
-//! (`tier/directory.rs`).
+//! A *tier* is a cache in memory that several processes share. A *location* says where a copy of an entry is saved; the *directory*
+//! of the tier has the locations. To *locate* a copy is to add its location to the directory.
 
 use super::action::SPACES;
 use super::both::Both;

@@ -1,5 +1,6 @@
-//! Decodes bytes into actions of the harness, for the fuzzer and for the test that replays its findings. Any bytes
-//! are valid.
+//! Decodes bytes into actions of the harness, for the fuzzer and for the test that replays its findings (`replay.rs`). Any bytes
+//! are valid. `action.rs` explains the actions. A *tier* is a cache in memory that several processes share; the *region* is its
+//! memory, and a *shard* is a part of it with a lock of its own.
 
 use super::Harness;
 use super::action::{Action, KEYS, OTHER_SPACES, SPACES, TAGS};

@@ -1,5 +1,5 @@
-//! The journal while writers and a reader are interleaved (`journal/mod.rs` has its rules). A record is read whole, in order, or is
-//! found to be lost.
+//! The journal while writers and a reader are interleaved. The *journal* is a ring in shared memory whose *records* name what has
+//! changed (`journal/mod.rs` has its rules). A record is read whole, in order, or is found to be lost.
 
 use crate::world::{Image, LoomTier, Preemptions, Work, explore, together};
 use loom::sync::atomic::Ordering::Relaxed;

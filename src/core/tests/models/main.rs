@@ -374,7 +374,8 @@ fn a_pattern_that_is_visible_is_never_overlooked() {
     });
 }
 
-/// A pattern takes the only slot from the pattern that has invalidated the key. A reader must find the old pattern, or the floor.
+/// A pattern takes the only slot from the pattern that has invalidated the key. A reader must find the old pattern, or the floor:
+/// the number of that pattern in the fence of the space (`patterns/mod.rs`).
 #[test]
 fn a_retired_pattern_is_never_overlooked() {
     let image = Image::with_patterns(|tier| {

@@ -25,7 +25,8 @@
 //! each fence gets a number of its own: the stamp must be the last of these numbers, and it would cover a change that
 //! was numbered between two of ours.
 //!
-//! A *fence* is a word in shared memory that says when a dependency of entries last changed.
+//! A *fence* is a word in shared memory that says when a dependency of entries last changed. A *stamp* is a number of the clock of
+//! changes, which each committed change increments. A *fill* computes an entry and stores it.
 
 use stateright::{Model, Property};
 

@@ -1,5 +1,6 @@
 //! Random queries run with and without the cache, between random changes. Both must always return the same rows. One thread does
-//! everything in turn, so nothing changes between the two runs. `PG_CACHE_TEST_SEED` repeats a failed run.
+//! everything in turn, so nothing changes between the two runs. `PG_CACHE_TEST_SEED` repeats a failed run. Some sessions also
+//! *verify* their hits: pg_cache itself runs the query again and compares the rows (`pg_cache.verify_rate`).
 
 use super::cached::{Answer, cost, is_hit};
 use super::changes::{self, Made};

@@ -4,7 +4,9 @@
 //! There are two keys in one space, and two patterns; the first pattern matches the first key, and the second one the second key or
 //! both. The actors are: a writer for each pattern, which may abort; fills, each of which stores a value of a key in memory (a slow
 //! fill stands for a lease that is held for long); a saver, which copies an entry to a row; an eviction; and readers, which also
-//! promote rows. In some scenarios there is only one slot, so that the second pattern must retire the first one.
+//! promote rows, that is, make them entries again. A *slot* of the table holds one pattern. In some scenarios there is only one
+//! slot, so that the second pattern must *retire* the first one: the *floor* of the space gets the number of the first pattern, and
+//! values with lower stamps are refused.
 //!
 //! A value is the set of patterns that were visible when it was computed. It is right for a reader if it has all patterns that
 //! match its key and were visible when the reader began. The model leaves out the fence of the database and the dependencies of

@@ -2,8 +2,9 @@
 //!
 //! The actors are a writer, which makes one change after the other; an eviction, which may come at any time (except
 //! where an entry leaves the memory when it is saved, and only then); the saver, which marks entries, copies them to rows, and
-//! adds the locations of the rows; readers, which read again and again; and deciders, which set a key only if it has no value.
-//! `keys/` has the competition of writers for a key.
+//! adds the locations of the rows; readers, which read again and again; and deciders, which set a key only if it has no value. The
+//! mark of an entry goes with each change of its key, so the saver learns of a change after it has copied. `keys/` has the
+//! competition of writers for a key.
 //!
 //! A *location* in the memory says where the row of a value is. It is found by the *bits* of the key, a part of the key's hash that
 //! other keys may share (`tier/directory.rs`).
