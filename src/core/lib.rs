@@ -70,7 +70,7 @@
 //! value of 100 bytes takes 176 + 6 bytes: 62 more than its content. `make bench` prints the overhead in a full tier, and the size
 //! of fences, flights and statistics.
 //!
-//! Statistics take 5 376 bytes for each backend, whose slot has counts for eight spaces at a time, and 640 bytes for each reserved
+//! Statistics take 5 440 bytes for each backend, whose slot has counts for eight spaces at a time, and 640 bytes for each reserved
 //! fence, which may belong to a space. With 120 backends and 1024 reserved fences that is 1.3 MB. The fences and figures of a
 //! relation take 64 bytes.
 //!

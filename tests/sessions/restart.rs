@@ -513,8 +513,9 @@ fn a_saved_cache_of_another_timeline_is_not_used() {
     assert_empty(&cluster, "the next start");
 }
 
-/// A service manager kills the server while it saves a large cache. If the file was complete by then, the next start may use it.
-/// Otherwise the cache must be empty. Saving must be slow enough to be caught, so only the long run does this.
+/// A service manager kills the server while the server saves a large cache. If the file was complete before the kill, the next
+/// start may use it. Otherwise the cache must be empty. The test must catch the server while it saves, which takes a large cache,
+/// so only the long run does this.
 #[test]
 fn a_server_that_is_killed_while_it_saves_starts_with_an_empty_cache() {
     if !is_long() {

@@ -211,7 +211,7 @@ impl<'m> Statistics<'m> {
         self.add_to_slot(AT_EVENTS + event as usize, by);
     }
 
-    /// Counts an operation that took so many nanoseconds. A backend without a slot counts nothing.
+    /// Counts an operation that took this number of nanoseconds. A backend without a slot counts nothing.
     pub(crate) fn count_latency(&self, of: Operation, nanos: u64) {
         let at = AT_HISTOGRAMS + of as usize * HISTOGRAM_WORDS;
         self.add_to_slot(at, nanos);

@@ -1,8 +1,9 @@
 //! Tests the fills that sessions wait for (`tier/flight.rs`): the answers to a waiting session, the results that it gets, and the
 //! marks that a fill leaves to the next fill. Also tests readers that accept outdated values.
 //!
-//! A *fill* is the right of a session to compute and publish the value of a key. A *tick* is the unit of time, which the host of
-//! the tier chooses. A *tier* is a cache in memory that several processes share.
+//! A *fill* is the right of a session to compute and publish the value of a key. It is *lone* if no session may wait for it. A
+//! session *arrives* when it begins to wait. An *outdated* value is one that only changes of rows have made invalid. A *tick* is
+//! the unit of time, which the host of the tier chooses. A *tier* is a cache in memory that several processes share.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
@@ -84,8 +85,8 @@ impl Bed<'_> {
     }
 }
 
-/// A session that waits must get the result of the next fill even if it is invalid by then. It must not get an invalid result of a
-/// fill that began before the session arrived. Other sessions must not get either result.
+/// A session that waits must get the result of the next fill even if a change has made that result invalid while the fill ran. It
+/// must not get an invalid result of a fill that began before the session arrived. Other sessions must not get either result.
 #[test]
 fn a_waiting_session_gets_the_result_of_a_fill_that_began_later() {
     with_bed(|bed| {
@@ -225,7 +226,8 @@ fn a_fill_can_take_over() {
     });
 }
 
-/// Each session that gives up must double the patience of the others.
+/// Each session that gives up must double the time that the others must wait before one of them may give up: here from 100 ms to
+/// 200 ms, and then to 400 ms.
 #[test]
 fn few_sessions_give_up_waiting() {
     with_bed(|bed| {
@@ -237,7 +239,8 @@ fn few_sessions_give_up_waiting() {
     });
 }
 
-/// A reader that accepts an outdated value must get it only if nothing but rows has changed, and if it was valid late enough.
+/// A reader that accepts an outdated value must get it only if nothing but rows has changed since the value was stored, and if the
+/// value was known to be valid at the tick that the reader asks for, or later.
 #[test]
 fn only_changes_of_rows_are_forgiven() {
     let tag = |bed: &Bed<'_>| bed.tier.fences().tag(7 << 60);

@@ -287,12 +287,12 @@ impl MainLap {
         u64::from(self.passed) << 32 | u64::from(self.evicted)
     }
 
-    /// Notes that entries with so many blocks have reached the end of the main queue.
+    /// Notes that entries with this number of blocks have reached the end of the main queue.
     fn pass(&mut self, blocks: u64) {
         self.passed = self.passed.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
     }
 
-    /// Notes that valid entries with so many blocks were evicted.
+    /// Notes that valid entries with this number of blocks were evicted.
     fn evict(&mut self, blocks: u64, capacity: u32) {
         self.evicted = self.evicted.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
         if self.evicted >= capacity.saturating_mul(LAP_TURNS) {
