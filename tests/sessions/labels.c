@@ -1,4 +1,4 @@
-/* A provider of security labels, which accepts every label. */
+/* A provider of security labels, which accepts every label. So the tests of changes of definitions can use SECURITY LABEL. */
 
 #include "postgres.h"
 

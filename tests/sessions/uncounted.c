@@ -1,5 +1,6 @@
 /*
- * A table access method that stores rows as "heap" does, and whose inserted rows the server does not count.
+ * A table access method that stores rows as "heap" does, and whose inserted rows the server does not count. So pg_cache must not
+ * conclude from the server's counters that a transaction has changed no row of such a table (writes/no_ops.rs).
  */
 #include "postgres.h"
 

@@ -1,6 +1,7 @@
 //! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write only to the slot of
-//! its own backend: to the count of hits, and for about one of 64 hits to the sample of hits. (An entry that may be served stale is
-//! the exception: `tier/reading.rs`.) Each write to a shared word takes its cache line away from all other processors.
+//! its own backend: to the count of hits, and for about one of 64 hits to the sample of hits. (The exceptions are an entry that may
+//! be served stale, and one that must be compared with a newer pattern: `tier/reading.rs`.) Each write to a shared word takes its
+//! cache line away from all other processors.
 //!
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 //!

@@ -224,8 +224,8 @@ fn a_session_waits_three_seconds_by_default() {
     assert!(session.batch_execute("SET pg_cache.wait_timeout = -1").is_err());
 }
 
-/// A call of `cache_fetch` with the key of a query result runs its query without a fill, so no session waits for it. The key is not
-/// secret: `cache_queries` shows it.
+/// A call of `cache_fetch` with the key of a query result runs its query without a *fill*, the right to store a result for which
+/// others wait. So no session waits for this call. The key is not secret: `cache_queries` shows it.
 #[test]
 fn a_fetch_with_the_key_of_a_query_holds_up_no_session() {
     let database = RoomyDatabase::new();

@@ -318,7 +318,7 @@ impl Names {
                     record.slot == Slot::Preparing && ender.asked != Some(record.transaction)
                 };
                 if records.iter().any(is_rival) && variant != Variant::RivalIgnored {
-                    // The rival may have the name by the time the server looks for it, so the ender starts over.
+                    // The other transaction may have the name when the server looks for it, so the ender starts over.
                     ender.stage = Stage::Idle;
                     return;
                 }
