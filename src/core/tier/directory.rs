@@ -18,8 +18,8 @@
 //!
 //! Rules:
 //! 1. A copy without a location does not exist: nothing else leads to it.
-//! 2. A change of a key must [forget](Guard::forget_location) the location with the key's bits in the same hold of the lock in
-//!    which the change becomes visible.
+//! 2. A change of a key must [forget](Guard::forget_location) the location with the key's bits in the same *hold* of the lock (the
+//!    time from acquiring to releasing it) in which the change becomes visible.
 //! 3. A set never has two locations with the same bits ([`Guard::add_location`]). So forgetting one location is enough.
 //! 4. Words change only under the lock of the shard, with one exception: a reader sets the bit *asked for* by a
 //!    compare-and-exchange of the whole word. It can never bring back a location that was forgotten meanwhile.

@@ -558,7 +558,7 @@ fn one_caller_refreshes_a_result_before_it_expires() {
 }
 
 /// Usually, each call draws a lot that decides whether it renews the result early (`src/query/freshness.rs`). When the remaining
-/// time is enough for one run but not for two, the next call must renew the result whatever its lot is. This applies to the end of
+/// time is enough for one run but not for two, the next call must renew the result with any lot. This applies to the end of
 /// the time to live, and to the end of `stale_ok`.
 #[test]
 fn a_renewal_begins_early_enough_for_its_run() {
