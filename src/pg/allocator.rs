@@ -43,6 +43,12 @@ pub fn is_short() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0 && !has_memory_again()
 }
 
+/// Returns whether a part of the reserve is in use. What is allocated now may be a part of it, so it must not be kept for later.
+#[inline]
+pub fn is_reserve_used() -> bool {
+    RESERVE.used.load(Ordering::Relaxed) > 0
+}
+
 /// Makes the allocations of a first panic that do not go through Rust's allocator. pgrx keeps the location of a panic in a
 /// thread-local variable. The C library notes the destructor of such a variable, and aborts the process if it has no memory for
 /// that. Must be called while the server loads the library, so that every process inherits these allocations.

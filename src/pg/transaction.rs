@@ -22,6 +22,13 @@ pub fn has_xid() -> bool {
     unsafe { GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
+/// Returns whether the transaction has used a temporary relation or schema, perhaps in a savepoint that was rolled back.
+#[inline]
+pub fn has_used_temporary() -> bool {
+    // SAFETY: a plain global of this session.
+    unsafe { pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as i32 != 0 }
+}
+
 /// Returns the id of the running command. It grows with each command of the transaction that has written.
 pub fn command_id() -> u32 {
     check_thread();

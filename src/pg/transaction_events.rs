@@ -62,7 +62,7 @@ pub trait Listener {
 
 /// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
 pub fn listen<L: Listener>() {
-    IS_LAST.set(preload::is_first());
+    IS_FIRST.set(preload::is_first());
     // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction::<L>), std::ptr::null_mut());
@@ -74,15 +74,17 @@ pub fn listen<L: Listener>() {
 local! {
     /// True between `committed` and `settled`.
     static UNSETTLED: Cell<bool> = Cell::new(false);
-    /// See [`is_last_before_commit`].
-    static IS_LAST: Cell<bool> = Cell::new(false);
+    /// Whether the postmaster has loaded no other library before this one.
+    static IS_FIRST: Cell<bool> = Cell::new(false);
 }
 
-/// Returns whether no other library can write after `before_commit`. PostgreSQL runs callbacks in the reverse order of their
-/// registration, so only a library that was loaded earlier can.
+/// Returns whether tables may still change between `before_commit` and the moment at which the changes are visible. Two things can
+/// change them then:
+/// - a library that was loaded earlier, because PostgreSQL runs callbacks in the reverse order of their registration;
+/// - the server itself, when it drops temporary tables with `ON COMMIT DROP`: that cascades to whatever depends on them.
 #[inline]
-pub fn is_last_before_commit() -> bool {
-    IS_LAST.get()
+pub fn may_change_late() -> bool {
+    !IS_FIRST.get() || transaction::has_used_temporary()
 }
 
 /// Passes an event of the transaction on. The server calls it before and after a commit or a prepare, and during an abort.

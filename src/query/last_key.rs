@@ -1,8 +1,8 @@
 //! Remembers the key that a session has computed last for the text of a query. Without SHA-256 instructions of the processor, the
 //! hash takes longer than the rest of the search for a small result.
 
-use crate::pg::memory;
 use crate::pg::reader::Reader;
+use crate::pg::{allocator, memory};
 use crate::store::keyspace::QueryKey;
 use crate::store::note::Form;
 use std::cell::RefCell;
@@ -57,6 +57,7 @@ impl LastKey {
         let key = compute();
         let Inputs { form, environment, reader, arguments } = inputs;
         if arguments.len() <= ARGUMENTS_BYTES_MAX
+            && !allocator::is_reserve_used()
             && let Ok(arguments) = memory::try_copy(arguments)
         {
             *self.0.borrow_mut() =

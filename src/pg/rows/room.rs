@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::pg::allocator;
 use crate::pg::local::local;
 use pg_cache_core::{Buffer, Meta};
 use pgrx::pg_sys;
@@ -66,7 +67,8 @@ impl Buffer for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let units = std::mem::take(&mut self.units);
-        if (1..=KEPT_BYTES_MAX / UNIT).contains(&units.len()) {
+        // The piece may be a part of the reserve for a lack of memory (`allocator.rs`), which must become free again.
+        if (1..=KEPT_BYTES_MAX / UNIT).contains(&units.len()) && !allocator::is_reserve_used() {
             give_back(units);
         }
     }

@@ -165,7 +165,10 @@ pub unsafe fn fingerprint(slot: *mut pg_sys::TupleTableSlot) -> Fingerprint {
     // SAFETY: as the caller promises. A value has the form that its attribute tells.
     unsafe {
         let descriptor = (*slot).tts_tupleDescriptor;
-        slot_getsomeattrs_int(slot, (*descriptor).natts);
+        // The server must not be asked for no columns at all.
+        if (*descriptor).natts > 0 {
+            slot_getsomeattrs_int(slot, (*descriptor).natts);
+        }
         for (at, attribute) in attributes(descriptor).enumerate() {
             let value = *(*slot).tts_values.add(at);
             if *(*slot).tts_isnull.add(at) {

