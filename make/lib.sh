@@ -193,6 +193,7 @@ missing_package() { # need
     pgbouncer) command -v pgbouncer >/dev/null || echo pgbouncer ;;
     # The tests need the modules that create a virtual environment.
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || echo "python3 python3-venv" ;;
+    sqlsmith) command -v sqlsmith >/dev/null || echo sqlsmith ;;
     promtool) command -v promtool >/dev/null && command -v prometheus-sql-exporter >/dev/null || echo "prometheus prometheus-sql-exporter" ;;
     perf) command -v perf >/dev/null || echo linux-perf ;;
     valgrind) command -v valgrind >/dev/null || echo valgrind ;;

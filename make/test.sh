@@ -17,7 +17,7 @@ cd "$ROOT"
 total=$SECONDS
 
 stages=(core models counting sql sessions clients bench setup)
-[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(backends suites valkey sanitize packages fuzz)
+[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(backends suites sqlsmith valkey sanitize packages fuzz)
 declare -A what=(
     [core]="unit, model and property tests of the core, and of the client of Redis"
     [models]="readers and writers of the core, interleaved under the memory model (loom)"
@@ -29,6 +29,7 @@ declare -A what=(
     [setup]="make run without network, packages, rights, disk space or a free port"
     [backends]="the frameworks' own tests of their backends; only in make test-long, or if ONLY names it"
     [suites]="PostgreSQL's own regression and isolation suites; only in make test-long, or if ONLY names it"
+    [sqlsmith]="queries of sqlsmith, with and without the cache; only in make test-long, or if ONLY names it"
     [valkey]="the copies in Redis, with Valkey in its place; only in make test-long, or if ONLY names it"
     [sanitize]="the core's tests with the address sanitizer; only in make test-long, or if ONLY names it"
     [packages]="the packages, in a bare Debian; only in make test-long, or if ONLY names it"
@@ -45,7 +46,7 @@ declare -A cargo_test=(
     [sessions]="-p pg_cache_testbed --lib --test sessions --test units"
     [bench]="-p pg_cache_bench"
 )
-declare -A script=([clients]=make/clients.sh [backends]=make/backends.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [valkey]=make/valkey.sh [sanitize]=make/sanitize.sh [packages]=tests/packages/run.sh [fuzz]=make/fuzz.sh)
+declare -A script=([clients]=make/clients.sh [backends]=make/backends.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sqlsmith]=make/sqlsmith.sh [valkey]=make/valkey.sh [sanitize]=make/sanitize.sh [packages]=tests/packages/run.sh [fuzz]=make/fuzz.sh)
 # Stages that compile the core with other flags. Each has its own target directory, so that none rebuilds the work of
 # another.
 declare -A cfg=([models]=loom [counting]=counting)
@@ -74,7 +75,7 @@ compile() {
     local stage
     for stage in "${chosen[@]}"; do
         case $stage in
-        clients | backends | suites | valkey | sanitize) "$ROOT/${script[$stage]}" compile || return ;;
+        clients | backends | suites | sqlsmith | valkey | sanitize) "$ROOT/${script[$stage]}" compile || return ;;
         setup | packages | fuzz) ;;
         *) with_cargo "$stage" --no-run || return ;;
         esac

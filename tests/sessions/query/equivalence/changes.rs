@@ -425,7 +425,7 @@ pub const MORE: &[(&str, &str, &str)] = &[
 pub struct Made(u64);
 
 /// Returns a random change of rows.
-fn of_rows(dice: &mut Dice) -> String {
+pub fn of_rows(dice: &mut Dice) -> String {
     let (id, other, number) = (dice.roll(24) + 1, dice.roll(25) * 4, dice.roll(100));
     match dice.roll(25) {
         0 => format!("UPDATE customers SET visits = visits + 1, mood = 'happy' WHERE id = {id}"),

@@ -1,6 +1,7 @@
 //! Cached results against the queries themselves, over one schema.
 //!
 //! - `rounds`: random queries with and without the cache, between random changes.
+//! - `smith`: the same with the queries of sqlsmith, a generator from elsewhere. `make/sqlsmith.sh` runs it.
 //! - `pairs`: texts that look alike, and texts whose results must agree although they have nothing in common.
 //! - `definitions`: every change of a definition that a query depends on, and many that it does not depend on.
 //! - `schema`: the objects that the queries use; `grammar` writes queries, `changes` changes the objects, `cached` runs and
@@ -13,6 +14,7 @@ mod grammar;
 mod pairs;
 mod rounds;
 mod schema;
+mod smith;
 
 use postgres::Client;
 
