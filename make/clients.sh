@@ -20,7 +20,7 @@ tests=(-p pg_cache_testbed --test clients)
 
 need_packages pgbouncer python redis promtool
 
-fetch_python python "psycopg[binary]==$psycopg" "psycopg_pool==$psycopg_pool" "redis==$redis_py" "django==$django" "dogpile.cache==$dogpile"
+fetch_python python "psycopg[binary]==$psycopg" "psycopg_pool==$psycopg_pool" "redis==$redis_py" "django==$django" "sqlalchemy==$sqlalchemy" "dogpile.cache==$dogpile"
 export PG_CACHE_TEST_PYTHON=$python
 
 skipped=() why=

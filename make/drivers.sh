@@ -5,7 +5,7 @@
 
 home=$PG_CACHE_DIR/clients
 
-psycopg=3.2.13 psycopg_pool=3.3.3 django=5.2.9 dogpile=1.5.0 redis_py=8.1.0 hiredis=3.5.0 valkey=9.1.2.post2
+psycopg=3.2.13 psycopg_pool=3.3.3 django=5.2.9 sqlalchemy=2.1.9 dogpile=1.5.0 redis_py=8.1.0 hiredis=3.5.0 valkey=9.1.2.post2
 pg=8.16.3 keyv=5.6.0 keyv_postgres=2.2.3 keyv_redis=5.1.6
 rails=7.2.2.1 solid_cache=1.0.7
 

@@ -1,6 +1,6 @@
-//! Runs the scripts beside this file that use the cache through drivers of other languages: `clients.py` and `clients.mjs`. A
-//! script that gets a wrong result prints it and ends with a non-zero status. A script that gets only expected results prints
-//! `done` last.
+//! Runs the scripts beside this file that use the cache through drivers of other languages: `clients.py`, `introspection.py` and
+//! `clients.mjs`. A script that gets a wrong result prints it and ends with a non-zero status. A script that gets only expected
+//! results prints `done` last.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use std::path::Path;
@@ -44,6 +44,12 @@ fn run(interpreter: &str, script: &str, more: &[String]) {
 #[test]
 fn python() {
     run(&named("PG_CACHE_TEST_PYTHON"), "clients.py", &[]);
+}
+
+/// SQLAlchemy treats a view of `cache_create_view` as a table, in its introspection, in statements and in the ORM.
+#[test]
+fn sqlalchemy() {
+    run(&named("PG_CACHE_TEST_PYTHON"), "introspection.py", &[]);
 }
 
 /// `node-postgres` gives and gets the values and errors that its users expect. Node looks for modules beside the script. They are

@@ -66,7 +66,7 @@ struct Asked {
 struct Counts {
     /// The queries of sqlsmith that were compared.
     queries: u64,
-    /// Those that returned rows, failed, or had different results without the cache.
+    /// Those that returned rows, that failed, or whose result changes by itself.
     with_rows: u64,
     failed: u64,
     unsteady: u64,
@@ -205,7 +205,8 @@ impl<'a> Run<'a> {
         let calls = [asked.cached(session), asked.cached(session)];
         let last = asked.direct(session);
         let counts = &mut self.counts;
-        let is_steady = first.is_same(&last, false);
+        // A sample may have the same rows twice, by chance.
+        let is_steady = first.is_same(&last, false) && !asked.text.query.contains("tablesample ");
         let hits = calls.each_ref().map(|(_, status)| is_hit(status));
         counts.unsteady += u64::from(is_new && !is_steady);
         if !first.has_failed() {
@@ -288,13 +289,28 @@ fn run(cluster: &Cluster, queries: u64, time: Duration) -> Run<'_> {
 #[ignore = "make/sqlsmith.sh runs it"]
 fn queries_of_sqlsmith_return_the_same_rows_with_and_without_the_cache() {
     let cluster = cluster(&Conf::preloaded().set("autovacuum", "off"));
-    let (queries, seconds) = if is_long() { (4_000, 900) } else { (300, 240) };
+    let (queries, seconds) = if is_long() { (3_000, 900) } else { (300, 240) };
     let mut run = run(&cluster, queries, Duration::from_secs(seconds));
     assert!(run.findings.is_empty(), "{}", run.findings.join("\n\n"));
-    let Counts { queries, with_rows, failed, unsteady, repeated, repeated_hits, .. } = run.counts;
+    let Counts {
+        queries,
+        with_rows,
+        failed,
+        unsteady,
+        repeated,
+        repeated_hits,
+        after_change,
+        after_change_hits,
+        ..
+    } = run.counts;
     assert!(queries >= 200, "{queries} queries");
     assert!(with_rows * 3 >= queries && failed * 4 < queries && unsteady * 4 < queries, "{:?}", run.counts);
-    assert!(repeated_hits * 10 >= repeated * 5, "{repeated_hits} hits of {repeated} repeated calls");
+    // Measured: 81 % of the repeated calls, and 50 % of the calls after a change, are hits.
+    assert!(repeated_hits * 10 >= repeated * 6, "{repeated_hits} hits of {repeated} repeated calls");
+    assert!(
+        after_change_hits * 4 >= after_change,
+        "{after_change_hits} hits of {after_change} calls after a change"
+    );
     assert_eq!(findings(&mut run.writer), Vec::<String>::new());
 }
 
