@@ -124,7 +124,7 @@ def mapped_classes():
 
     def north(session):
         found = session.scalars(select(Region).where(Region.region == "north")).one()
-        return (found.cents, found.n), status(session)
+        return (found.cents, found.n), status(session.connection())
 
     expect_hot = ((Decimal("12.50"), 2), "hot")
     with Session(engine) as session:
@@ -133,7 +133,7 @@ def mapped_classes():
         with Session(engine) as session:
             expect(north(session), expect_hot)
             expect(session.get(Region, "south").n, 1)
-            expect(status(session), "hot")
+            expect(status(session.connection()), "hot")
     sales = Table("sales", MetaData(), schema="shop", autoload_with=engine)
     with engine.begin() as connection:
         connection.execute(sales.insert().values(region="north", cents=Decimal("1")))
