@@ -4,7 +4,7 @@
 //! sqlsmith reads the catalogs of a database of its own, `forge`, which has the schema of `schema.rs`. The queries run in another
 //! database. So `forge` can have other catalogs, which lead sqlsmith to queries that return rows and can be stored ([`NARROWED`]).
 
-use super::cached::{Answer, answer, cost, is_hit};
+use super::cached::{Answer, cost, is_hit};
 use super::changes::of_rows;
 use super::grammar::Text;
 use super::{is_long, schema, set_up};
@@ -72,7 +72,7 @@ struct Counts {
     unsteady: u64,
     /// The queries that were not compared: too expensive, too slow, or one of too many that fail or return no rows.
     left_out: u64,
-    /// The repeated calls whose first call returned rows or none, right before, and the hits among them.
+    /// The calls right after the same call, of queries that do not fail, and the hits among them.
     repeated: u64,
     repeated_hits: u64,
     /// The calls after a change, and the hits among them.
@@ -154,30 +154,30 @@ impl<'a> Run<'a> {
 
     /// Asks for a new query, twice through the cache. Makes a change after some of them, and asks again for the last ones.
     fn step(&mut self, query: String) {
-        let sampled = query.contains("tablesample") && self.dice.roll(8) > 0;
-        let query = if sampled { without_samples(&query) } else { query };
-        let columns = self.columns(&query).filter(|_| self.dice.roll(5) > 0);
+        let sampled = query.contains("tablesample ") && self.dice.roll(8) > 0;
+        let text = Text::plain(&if sampled { without_samples(&query) } else { query });
         let reader = self.dice.roll(self.readers.len());
-        let asked = Asked { text: Text::plain(&query), columns, reader };
         let session = &mut self.readers[reader];
         // A query that cannot be planned fails at once.
-        let is_dear = cost(session, &query).is_some_and(|cost| cost > COST_MAX);
+        let is_dear = cost(session, &text.query).is_some_and(|cost| cost > COST_MAX);
+        let first = if is_dear { None } else { Some(text.direct(session)) };
         // Most queries of sqlsmith return no rows, and many read what the role may not read. Some of these are enough.
-        let first = if is_dear { None } else { Some(asked.direct(session)) };
-        match &first {
+        match first {
             Some(Answer::Rows(rows)) if !rows.is_empty() || self.dice.roll(12) == 0 => {
                 self.counts.with_rows += u64::from(!rows.is_empty());
             }
             Some(Answer::Failed(code, _)) if code != TIMED_OUT && self.dice.roll(4) == 0 => {
-                self.counts.failed += 1
+                self.counts.failed += 1;
             }
             _ => {
                 self.counts.left_out += 1;
                 return;
             }
         }
+        let columns = self.columns(&text.query).filter(|_| self.dice.roll(5) > 0);
+        let asked = Asked { text, columns, reader };
         self.counts.queries += 1;
-        self.compare(&asked, first, true);
+        self.compare(&asked, true);
         self.kept.push_back(asked);
         if self.kept.len() > KEPT {
             self.kept.pop_front();
@@ -193,15 +193,15 @@ impl<'a> Run<'a> {
         self.writer.batch_execute(&change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
         self.changes.push(change);
         for asked in std::mem::take(&mut self.kept) {
-            self.compare(&asked, None, false);
+            self.compare(&asked, false);
             self.kept.push_back(asked);
         }
     }
 
     /// Compares a call, and a repeated call, with the query before and after them.
-    fn compare(&mut self, asked: &Asked, first: Option<Answer>, is_new: bool) {
+    fn compare(&mut self, asked: &Asked, is_new: bool) {
         let session = &mut self.readers[asked.reader];
-        let first = first.unwrap_or_else(|| asked.direct(session));
+        let first = asked.direct(session);
         let calls = [asked.cached(session), asked.cached(session)];
         let last = asked.direct(session);
         let counts = &mut self.counts;
@@ -289,8 +289,8 @@ fn run(cluster: &Cluster, queries: u64, time: Duration) -> Run<'_> {
 #[ignore = "make/sqlsmith.sh runs it"]
 fn queries_of_sqlsmith_return_the_same_rows_with_and_without_the_cache() {
     let cluster = cluster(&Conf::preloaded().set("autovacuum", "off"));
-    let (queries, seconds) = if is_long() { (3_000, 900) } else { (300, 240) };
-    let mut run = run(&cluster, queries, Duration::from_secs(seconds));
+    let (most, least, seconds) = if is_long() { (3_000, 1_000, 900) } else { (300, 100, 240) };
+    let mut run = run(&cluster, most, Duration::from_secs(seconds));
     assert!(run.findings.is_empty(), "{}", run.findings.join("\n\n"));
     let Counts {
         queries,
@@ -303,9 +303,9 @@ fn queries_of_sqlsmith_return_the_same_rows_with_and_without_the_cache() {
         after_change_hits,
         ..
     } = run.counts;
-    assert!(queries >= 200, "{queries} queries");
+    assert!(queries >= least, "{queries} queries");
     assert!(with_rows * 3 >= queries && failed * 4 < queries && unsteady * 4 < queries, "{:?}", run.counts);
-    // Measured: 81 % of the repeated calls, and 50 % of the calls after a change, are hits.
+    // Measured: 81 to 83 % of the repeated calls, and 50 to 62 % of the calls after a change, are hits.
     assert!(repeated_hits * 10 >= repeated * 6, "{repeated_hits} hits of {repeated} repeated calls");
     assert!(
         after_change_hits * 4 >= after_change,
