@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
         if self.kept.len() > KEPT {
             self.kept.pop_front();
         }
-        if self.counts.queries % NEW as u64 == 0 {
+        if self.counts.queries.is_multiple_of(NEW as u64) {
             self.change();
         }
     }
