@@ -20,5 +20,4 @@ if ! (need_packages sqlsmith) >&2; then
     say "skipped, not passed: the queries of sqlsmith: the machine has no sqlsmith, and the package sqlsmith cannot be had"
     exit
 fi
-sqlsmith --version
 exec cargo test -q "${tests[@]}" -- --ignored --nocapture query::equivalence::smith::

@@ -22,7 +22,8 @@ SET_UP = """
     DROP SCHEMA IF EXISTS shop CASCADE;
     CREATE SCHEMA shop;
     CREATE TYPE shop.mood AS ENUM ('sad', 'happy');
-    CREATE TABLE shop.sales (region varchar(20), cents numeric(10, 2), sold timestamptz, tags text[], data jsonb, mood shop.mood, id uuid);
+    CREATE TABLE shop.sales (region varchar(20), cents numeric(10, 2), sold timestamptz, tags text[], data jsonb,
+        mood shop.mood, id uuid);
     INSERT INTO shop.sales VALUES
         ('north', 10.50, '2024-01-02 03:04:05+00', '{a,b}', '{"n": [1, null]}', 'happy', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'),
         ('north', 2, NULL, NULL, NULL, 'sad', NULL), ('south', 7.25, NULL, '{}', '[]', NULL, NULL);
