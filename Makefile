@@ -23,7 +23,7 @@ stop: ## stop the private server
 test: ## run all tests: core, models, SQL, interleavings, sessions, drivers, set-up   (PG=15, ONLY=stage)
 	@make/test.sh
 
-test-long: ## run all tests, the soak tests, the suites of frameworks and of PostgreSQL, the address sanitizer and the fuzzer
+test-long: ## run all tests, the soak tests, queries of sqlsmith, the suites of frameworks and of PostgreSQL, the address sanitizer and the fuzzer
 	@make/test.sh long
 
 fuzz: ## search for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
