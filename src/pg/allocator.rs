@@ -43,7 +43,7 @@ pub fn is_short() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0 && !has_memory_again()
 }
 
-/// Returns whether a part of the reserve is in use. What is allocated now may be a part of it, so it must not be kept for later.
+/// Returns whether a part of the reserve is in use. A new piece of memory may be a part of it, so it must not be kept for later.
 #[inline]
 pub fn is_reserve_used() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0

@@ -19,7 +19,7 @@ fn commands_that_a_paused_server_has_received_never_run_after_newer_ones() {
     needs_redis!();
     let server = Server::on_port(&[]);
     let client = client_with(&format!("redis://127.0.0.1:{}", server.port()), SHORT, None);
-    // So many commands that the server does not read all of them at once.
+    // The server cannot read this many commands at once.
     let filler: Vec<String> = (0..12_000).map(|number| format!("filler:{number}")).collect();
     for at_the_end in [true, false, true, false] {
         connect(&client);
