@@ -1,5 +1,6 @@
 //! SQL functions for events. An *event* is a name for something that happens in an application. Emitting the event invalidates its
-//! *targets*: keys, patterns and tags, which may have placeholders for values of the event's payload.
+//! *targets*: keys, patterns and tags, which may have placeholders for values of the event's payload. A function that has
+//! changed or emitted an event sets the status of the session, which `cache_status()` returns (`store/status.rs`).
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;
@@ -53,8 +54,8 @@ fn target(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
 }
 
 /// Adds targets to an event: each time the event is emitted, its targets become invalid. The event keeps its earlier targets. Only
-/// the owner of the extension may do this: the targets contain values of the payloads of all emitting roles, and a call of
-/// `cache_emit` fails if its payload lacks the value of a placeholder.
+/// the owner of the extension may do this, because a target affects all roles that emit the event: it contains values of their
+/// payloads, and their calls of `cache_emit` fail if the payload lacks the value of a placeholder.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_on_event(
     event: Option<TextArgument<'_>>,
@@ -146,7 +147,8 @@ impl<'a> Payload<'a> {
 }
 
 /// Invalidates the targets of an event when the transaction commits. The values of the payload replace the placeholders of the
-/// targets. The role needs the privilege write in at least one space.
+/// targets. The role needs the privilege write in at least one space, as for invalidating a tag. It needs none in the spaces of the
+/// targets, because the owner of the extension has registered them.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_emit(event: Option<TextArgument<'_>>, payload: default!(Option<JsonbArgument<'_>>, "'{}'")) {
     let emit = || -> Result<(), Refused> {

@@ -47,9 +47,11 @@ fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Re
 
 /// Returns the value of a query as jsonb. Like a scalar subquery, the query must return at most one row and one column.
 ///
-/// If the key holds the result of this query with these arguments and this `depends`, the call returns the stored result.
-/// Otherwise, and always with `refresh`, it runs the query, returns the result, and stores it under the key if it may be stored
-/// (`query/fetch.rs`). The result stays valid until its time to live ends, or until a transaction commits a change: of the key, of
+/// If the key holds the result of this query with these arguments and this `depends`, the call returns the stored result. With
+/// `stale_ok`, the result may also be one that only changes of rows have made invalid, if it was valid that long ago or later. A
+/// share of the calls (`pg_cache.verify_rate`) verifies the stored result first (`query/verify.rs`). If there is no such result,
+/// and always with `refresh`, the call runs the query, returns the result, and stores it under the key if it may be stored
+/// (`query/fetch.rs`). The call also does so in order to renew a result that will soon expire (`query/freshness.rs`). The result stays valid until its time to live ends, or until a transaction commits a change: of the key, of
 /// one of the tags, of a role, of a definition that the query may use, or of rows of a relation that the query has read. With
 /// `depends`, the rows of these relations count instead of those that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -80,7 +82,10 @@ fn cache_fetch(
         let space = arguments::space(space, Privilege::Read)?;
         let identity = Identity::of(query, arguments, depends.as_deref());
         let wanted = Wanted { ttl_ms, tags: &tags, stale_ok_ms, refresh, depends: depends.as_deref() };
+        // A call that is drawn for verification does not look here: `fetch::verified` looks itself.
         let is_verified = !refresh && verify::is_drawn();
+        // `true` lets the call renew a result that will soon expire. `old` is the stamp of this result, a number on the clock of
+        // changes (`docs/architecture.md`). A result with another stamp is then one that another session has stored meanwhile.
         let old = match refresh || is_verified {
             true => None,
             false => match fetch::find(&space, key, identity, &wanted.look(true)) {

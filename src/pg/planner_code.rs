@@ -64,8 +64,8 @@ pub fn may_be_foreign(relations: impl Iterator<Item = u32>) -> bool {
         oids.join(",")
     );
     let statement = memory::terminated(statement.as_bytes()).unwrap_or_default();
-    // The statement belongs to this check. If a query whose result may be stored is running, its observer must not count what the
-    // statement reads.
+    // If a query whose result may be stored is running, the relations that this statement reads must not count as read by that
+    // query (`observer.rs`).
     observer::apart(|| {
         // A new snapshot sees what was committed before the locks were granted.
         query::within_spi(Snapshot::New, || {

@@ -1,5 +1,6 @@
-//! For the part `day` of the report: the cost of single flight (one session computes a result, the others wait for it) for a
-//! session that finds no other one to wait for, on a hit and on a miss. With `pg_cache.wait_timeout` = 0, a session never waits.
+//! For the part `day` of the report (`day/mod.rs`): the cost of single flight (one session computes a result, the others wait for
+//! it) for a session that finds no other one to wait for, on a hit and on a miss. With `pg_cache.wait_timeout` = 0, a session never
+//! waits.
 //!
 //! A *contender* is one of the alternatives that a measurement compares: here, the two values of the setting. They run in turns, in
 //! rounds (`queries/race.rs`).
@@ -32,7 +33,7 @@ const MISS: &str = "flight_miss";
 
 /// Returns about how long this takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // Two races of two contenders. A turn takes 10 ms besides its measured time.
+    // Two races of two contenders. A race begins with one round that does not count. A turn takes 10 ms besides its measured time.
     (pace.read / 2 + Duration::from_millis(10)) * (4 * (pace.write_rounds + 1)) as u32
 }
 
@@ -70,6 +71,7 @@ pub fn measure(stage: &Stage, pace: &Pace) -> Flight {
         };
         SETTINGS.map(contender).into()
     };
+    // The first call stores the result that all measured calls find.
     stage.loop_once(HIT);
     let hit = stage.only_hits(SPACE, || {
         Race::hold("hit of 1 row, no session waits", pace.write_rounds, contenders(HIT))

@@ -21,7 +21,7 @@ pub struct Roster {
     /// The names and versions of the framework and the drivers.
     pub versions: String,
     pub operations: Vec<Operation>,
-    /// The contenders. The first is pg_cache.
+    /// The contenders. The first is pg_cache, which must take part in every operation.
     pub contenders: Vec<Contender>,
     /// The contenders that are missing on this machine. Each string has a name, a colon, and the reason.
     pub missing: Vec<String>,

@@ -1,5 +1,6 @@
 //! Commands about roles and privileges: a change of these can change the rows that a query of a role returns, so it invalidates
-//! stored results like a change of a definition.
+//! stored results like a change of a definition. The functions here run before the command. They report to the [`Watcher`]
+//! (`watcher.rs`), or return the report that must wait until the command has succeeded ([`Afterwards`], `afterwards.rs`).
 
 #![allow(unsafe_code)]
 
@@ -28,8 +29,9 @@ pub(super) unsafe fn define_members(watcher: &dyn Watcher, options: *const pg_sy
     }
 }
 
-/// Reports granted or revoked privileges, except those on temporary tables. Privileges on databases and tablespaces are compared
-/// after the command: any role may run it, and it changes nothing if the role has no right to grant.
+/// Reports granted or revoked privileges, except those on temporary tables, which `altered.rs` leaves out. A change of privileges
+/// on a database or a tablespace invalidates results in all databases. So these privileges are compared after the command, and
+/// reported only if they have changed: a GRANT of a role without the right to grant may change nothing.
 pub(super) unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwards {
     use pg_sys::ObjectType::*;
     let kind = statement.objtype;
@@ -57,11 +59,13 @@ pub(super) unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt)
         match kind {
             OBJECT_TABLE | OBJECT_SEQUENCE if by_name => {
                 let names = || nodes::<pg_sys::RangeVar>(statement.objects);
+                // While the command waits for a lock, another session may give a name to another table. So the names are looked up
+                // again after the command (`found.rs`).
                 names().for_each(|name| alter(relation::find(name)));
                 let found = names().filter_map(|name| Some((name, relation::find(name)?)));
                 return Afterwards::Altered(found::remember(found));
             }
-            // After the command: another session may be adding tables to the schemas.
+            // The tables are listed and reported after the command, because another session may be adding tables to the schemas.
             OBJECT_TABLE if in_schemas => {
                 let oid = |schema: *const pg_sys::String| {
                     (schema, pg_sys::get_namespace_oid((*schema).sval, true).to_u32())
@@ -87,7 +91,8 @@ pub(super) unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt)
     Afterwards::Nothing
 }
 
-/// Notes the roles of a DROP OWNED or REASSIGN OWNED.
+/// Notes the roles of a DROP OWNED or REASSIGN OWNED, and returns the report that follows the command: a change of roles, if one of
+/// these roles owned anything or had been granted anything.
 pub(super) unsafe fn note_owners(roles: *const pg_sys::List) -> Afterwards {
     let mut owners = Vec::new();
     // SAFETY: a parsed statement: a list of names of roles.

@@ -1,5 +1,6 @@
-//! Finds the statements that take long enough and whose results the cache could store. It runs none of them: it only parses and
-//! analyzes their texts, in subtransactions that are rolled back, so that no lock remains.
+//! Finds, among the statements that `statements.rs` has collected ([`Evidences`]), those that take long enough and whose results
+//! the cache could store. A statement is skipped if results of its text are stored already. No statement runs: this file only
+//! parses and analyzes the texts, in subtransactions that are rolled back, so that no lock remains.
 
 use super::changes::root_of;
 use super::format::in_one_line;
@@ -51,13 +52,19 @@ pub enum LeftOut {
     Unclear,
 }
 
-/// The number of statements that were counted, and the numbers of those that are left out, by the reason.
+/// The number of statements in [`Evidences`], and the numbers of those that are left out, by the reason. A statement that takes too
+/// little time, that is beyond [`ANALYZED_MAX`], or that is no query, counts in `seen` only.
 #[derive(Default)]
 pub struct Counts {
+    /// All statements. `mod.rs` counts them.
     pub seen: usize,
+    /// Results of the statement are stored already.
     pub cached: usize,
+    /// [`LeftOut::Refused`].
     pub refused: usize,
+    /// [`LeftOut::Unclear`].
     pub unclear: usize,
+    /// Candidates that are not worth caching (`worth.rs`). `mod.rs` counts them.
     pub unworthy: usize,
 }
 
@@ -106,8 +113,9 @@ pub fn candidates(
 type Analyzed = (Sketch, bool, bool, BTreeSet<u32>);
 
 /// Returns the text of a query with a zero at its end. Refuses a text with string constants: the analysis of a string calls the
-/// input function of its type and the constraints of a domain, which may be code of another role. A text `is_of_one_call` must have
-/// no constants at all, because other calls of the statement have other constants.
+/// input function of its type and the constraints of a domain, which may be code of another role. If `is_of_one_call`, the text is
+/// that of one call ([`Statement::is_of_one_call`]). Such a text must have no constants at all, because other calls of the
+/// statement may have other constants.
 pub fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, LeftOut> {
     let terminated = memory::terminated(text).ok_or(LeftOut::Unclear)?;
     match subtransaction::probe(LOCK_TIMEOUT_MS, || outline(&terminated)) {
@@ -123,8 +131,9 @@ pub fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, Lef
 /// Analyzes a text as a statement of this session. If a wait for a lock ends without the lock, further waits are short.
 fn analyzed(tier: &HotTier, statement: &Statement, lock_timeout_ms: &mut u32) -> Result<Analyzed, LeftOut> {
     let text: &[u8] = &statement.text;
-    // The observing mode keeps only the first bytes of a long text, up to the end of a character. A character has up to four
-    // bytes, so a text that is less than four bytes shorter than the limit may be cut off.
+    // The text of one call comes from the observing mode (`pg_cache.observe`, `query/observe.rs`). It keeps only the first bytes of
+    // a long text, up to the end of a character. A character has up to four bytes, so a text that is less than four bytes shorter
+    // than the limit may be cut off.
     if statement.is_of_one_call && text.len() + 4 > TEXT_BYTES_MAX {
         return Err(LeftOut::Unclear);
     }
@@ -145,6 +154,8 @@ fn analyzed(tier: &HotTier, statement: &Statement, lock_timeout_ms: &mut u32) ->
             reader: None,
         };
         let search = Search::new(&asked, Form::Rows).or_raise();
+        // `Search::check` gives the same answer for each space, a named cache in the database. Nothing is read or stored in this
+        // one, so the caller needs no privilege in it.
         let space = space::without_privilege(b"default").or_raise();
         let wanted: Wanted<'_> = asked.wanted();
         let may_store = sketch.anonymous_record.is_none()

@@ -9,7 +9,9 @@
 //!    in the directory.
 //! 4. Compare the whole key with that of the row, and judge the row as the memory tier judges an entry.
 //!
-//! If a row is wrong for good, its location is forgotten. If the table cannot be locked at once, the read is a miss.
+//! The location is forgotten if the row is missing, damaged, unreadable, or of no use to any reader, or if it belongs to another
+//! key. The other key has the same bits, and the location was the only way to its row, so it loses its saved value. If the table
+//! cannot be locked at once, the read is a miss, and the location stays.
 
 use super::record::Record;
 use super::row;
@@ -23,8 +25,8 @@ use pg_cache_core::{
 };
 
 /// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only
-/// looks. Counts the read if there is a buffer. `location` must come from a miss of this key. May raise an error if the disk cannot
-/// be read.
+/// looks. Counts the read if there is a buffer, unless the reader repeats a look that was counted. `location` must come from a miss
+/// of this key. May raise an error if the disk cannot be read.
 pub fn read(
     keyspace: &Keyspace,
     key: &Key<'_>,
@@ -50,6 +52,8 @@ pub fn read_stale(
 ) -> Result<(Meta, Freshness), Miss> {
     let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved_stale(&keyspace.scope, saved, reader);
     let outcome = fetch(keyspace, key, location, judge, &mut Some(into));
+    // A stale value counts as the miss that the read would be for a reader that does not accept stale values: the value has
+    // expired, or else the fence of a dependency has moved.
     let missed = match outcome {
         Ok((_, Freshness::Valid)) => None,
         Ok((meta, Freshness::Stale { .. })) if meta.expires <= shared::tick() => Some(Miss::Expired),
@@ -102,6 +106,8 @@ fn fetch<J>(
         return Err(Miss::Absent);
     }
     let _unreadable = AfterError(|| _ = tier.forget_location(key, location));
+    // A command that rewrites the table, such as VACUUM FULL, gives it another file. The location is then wrong, because rows have
+    // other positions there.
     let is_of_file = segment.file() == record.file;
     let found = segment.row(location.position()).filter(|found| is_of_file && is_of(&found.row(), key));
     let Some(found) = found else {
@@ -125,6 +131,8 @@ fn fetch<J>(
             tier.forget_location(key, location);
             return Err(Miss::Absent);
         }
+        // A worker may run the query of a kept result, by the terms in its note (`note.rs`): the arguments and the time to live. A
+        // role that may write to all tables could have written other terms to this row, so they must not count.
         note::disown_terms(meta.kind, &mut note);
         promote(keyspace, key, location, &saved, &note, target);
         // A caller that does not want the note returns no memory for it.

@@ -1,4 +1,4 @@
-//! Cached results against the queries themselves, over one schema.
+//! Tests that compare cached results with those of the queries themselves, over one schema.
 //!
 //! - `rounds`: random queries with and without the cache, between random changes.
 //! - `smith`: the same with the queries of sqlsmith, a generator from elsewhere. `make/sqlsmith.sh` runs it.
@@ -23,7 +23,8 @@ fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Creates the schema with its roles, and lets the roles read and write the default space.
+/// Creates the schema with its roles, and lets the roles read and write the default space, the named cache that calls use if they
+/// name no other one.
 fn set_up(owner: &mut Client) {
     owner.batch_execute("CREATE ROLE alice; CREATE ROLE bob; CREATE ROLE clerks").expect("roles");
     owner.batch_execute(schema::SETUP).expect("a schema");
