@@ -1,6 +1,6 @@
 //! SQL functions for events. An *event* is a name for something that happens in an application. Emitting the event invalidates its
-//! *targets*: keys, patterns and tags, which may have placeholders for values of the event's payload. A function that has
-//! changed or emitted an event sets the status of the session, which `cache_status()` returns (`store/status.rs`).
+//! *targets*: keys, patterns and tags, which may have placeholders for values of the event's payload. A function that has changed
+//! or emitted an event sets the status of the session, which `cache_status()` returns (`store/status.rs`).
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;

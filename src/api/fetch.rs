@@ -51,9 +51,11 @@ fn of_found(key: &[u8], found: Meta, value: Varlena) -> Result<Option<Jsonb>, Re
 /// `stale_ok`, the result may also be one that only changes of rows have made invalid, if it was valid that long ago or later. A
 /// share of the calls (`pg_cache.verify_rate`) verifies the stored result first (`query/verify.rs`). If there is no such result,
 /// and always with `refresh`, the call runs the query, returns the result, and stores it under the key if it may be stored
-/// (`query/fetch.rs`). The call also does so in order to renew a result that will soon expire (`query/freshness.rs`). The result stays valid until its time to live ends, or until a transaction commits a change: of the key, of
-/// one of the tags, of a role, of a definition that the query may use, or of rows of a relation that the query has read. With
-/// `depends`, the rows of these relations count instead of those that the query has read.
+/// (`query/fetch.rs`). The call also does so in order to renew a result that will soon expire (`query/freshness.rs`).
+///
+/// The result stays valid until its time to live ends, or until a transaction commits a change: of the key, of one of the tags, of
+/// a role, of a definition that the query may use, or of rows of a relation that the query has read. With `depends`, the rows of
+/// these relations count instead of those that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(

@@ -1,5 +1,6 @@
 //! The region, the shared memory of the tier (the cache), as words: the only file of the core that turns raw memory into a type
-//! that safe code can use.
+//! that safe code can use. It also has two helpers for tests: `Mapping`, a file mapped into memory, and `FailingAllocator`, an
+//! allocator that fails on purpose.
 //!
 //! Access rules:
 //! - All shared memory is accessed as atomic 64-bit words. A process that reads a word while another process writes it gets the old
@@ -32,7 +33,8 @@ pub enum RegionError {
     /// The memory was not formatted by this library.
     #[error("the memory is not formatted")]
     Unformatted,
-    /// The memory has more blocks or fences than their 32-bit numbers can count.
+    /// The memory has more blocks or fences (words that say when a dependency of entries last changed, `fence/mod.rs`) than their
+    /// 32-bit numbers can count.
     #[error("{bytes} bytes are too many: at most 64 GB can be used")]
     TooLarge {
         /// The bytes of the memory.
@@ -46,7 +48,7 @@ pub enum RegionError {
         /// The layout version of this library.
         known: u64,
     },
-    /// The header contradicts itself or the size of the memory.
+    /// The header (`layout.rs`) contradicts itself or the size of the memory.
     #[error("the header of the memory is damaged")]
     Damaged,
 }
@@ -61,11 +63,12 @@ impl<'m> Region<'m> {
     /// The alignment of a region: a cache line. So structures that are laid out in lines start on lines.
     pub const ALIGNMENT: usize = 64;
 
-    /// The position of the sink: the word that an access outside the region reads or writes. It lies in the header, which must not
-    /// use this word for anything else.
+    /// The position of the sink: the word that an access outside the region reads or writes. It lies in the header (`layout.rs`),
+    /// which must not use this word for anything else.
     pub(crate) const SINK: usize = 7;
 
-    /// Makes a region of a block of memory that other threads or processes may share.
+    /// Makes a region of a block of memory that other threads or processes may share. The words of the model checker `loom`, and
+    /// those that count writes (`counting.rs`), do not have the form of a plain word, so this function does not exist for them.
     ///
     /// # Safety
     /// For the whole of `'m`, `start` must point to `bytes` bytes that are mapped, initialised (any content will do), and accessed
@@ -205,8 +208,8 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
         }
         return;
     }
-    // On other machines, under a model checker, with words that count, and for fewer than 16 bytes, the copy goes word by word: the
-    // end of the first word, whole words, and the beginning of the last word.
+    // On other machines, under a model checker, with words that count writes (`counting.rs`), and for fewer than 16 bytes, the copy
+    // goes word by word: the end of the first word, whole words, and the beginning of the last word.
     let (words, skip) = (&words[skip / 8..], skip % 8);
     let (head, body) = into.split_at_mut(if skip == 0 { 0 } else { into.len().min(8 - skip) });
     let (whole, tail) = body.as_chunks_mut::<8>();

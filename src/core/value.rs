@@ -50,7 +50,8 @@ pub struct NewValue<'v> {
     /// The bytes of the value.
     pub bytes: &'v [u8],
     /// Bytes that are stored beside the value and that readers of the value do not get; at most [`NOTE_BYTES_MAX`]. The caller
-    /// chooses their meaning. A counter that is not a number of 8 bytes is stored without them.
+    /// chooses their meaning. The bytes of a counter should be a number of 8 bytes. The tier does not check that, but stores a
+    /// counter with other bytes without its note.
     pub note: &'v [u8],
     /// The kind of the value.
     pub kind: Kind,

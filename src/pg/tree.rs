@@ -41,8 +41,10 @@ pub unsafe fn oids(list: *const pg_sys::List) -> impl Iterator<Item = pg_sys::Oi
     (0..length).map(move |index| unsafe { (*(*list).elements.add(index)).oid_value })
 }
 
-/// Returns whether a column is one of the system columns `xmin`, `cmin`, `xmax` and `cmax`, by its number. They change although the
-/// row does not, so a result of a query that reads them is not stored.
+/// Returns whether a column is one of the system columns `xmin`, `cmin`, `xmax` and `cmax`, by its number. A result of a query that
+/// reads them is not stored: they say which transaction has written a row, and some change although the row does not. For instance,
+/// an update that is rolled back changes `xmax` and `cmax`, and invalidates nothing. `ctid` and `tableoid` are not among them,
+/// because they change only with commands that invalidate the results of the table, such as UPDATE or VACUUM FULL.
 pub fn is_transactional(column: pg_sys::AttrNumber) -> bool {
     let least = pg_sys::MaxCommandIdAttributeNumber as pg_sys::AttrNumber;
     let greatest = pg_sys::MinTransactionIdAttributeNumber as pg_sys::AttrNumber;

@@ -1,7 +1,7 @@
-//! Warmers: named queries whose results a background worker keeps stored. A *warmer* is a row of `pgcache.warmers`, and belongs to
-//! the role that added it, its *owner*. `api/warmer.rs` adds and drops them, and `workers/warming.rs` runs them. The outcome of the
-//! latest run is in a list in shared memory (`pg/warm_list.rs`), which also has the runs of *kept results*: those that workers
-//! renew in spaces with the option `keep_warm` (`kept.rs`).
+//! Warmers: named queries whose results a background worker keeps stored, in a *space*, a named cache. A *warmer* is a row of
+//! `pgcache.warmers`, and belongs to the role that added it, its *owner*. `api/warmer.rs` adds and drops them, and
+//! `workers/warming.rs` runs them. The outcome of the latest run is in a list in shared memory (`pg/warm_list.rs`), which also has
+//! the runs of *kept results*: those that workers renew in spaces with the option `keep_warm` (`kept.rs`).
 //!
 //! A worker runs these queries as the owner. So a role may write a row only if it has the rights of the row's owner
 //! ([`require_rights_of`]). The *launcher* is the background worker that starts the others.
@@ -57,7 +57,7 @@ pub struct Warmer {
     pub ttl: Option<Interval>,
     /// The tags of the result, sorted, without duplicates.
     pub tags: Vec<Vec<u8>>,
-    /// The name of the space.
+    /// The name of the space that keeps the result.
     pub space: Vec<u8>,
     /// The runs of the warmer.
     pub runs: Runs,
@@ -352,8 +352,9 @@ pub fn forget_dropped_roles() {
 /// The columns of a new row, in the order of the table.
 pub type NewRow<'a> = [DatumWithOid<'a>; 9];
 
-/// Writes a warmer of a role. Returns an error if the role has a warmer of this name. Raises the errors of the server, and that of
-/// the trigger if there would be too many warmers.
+/// Writes a warmer of a role. Returns an error if the role has a warmer of this name. Raises the errors of the server, and those of
+/// the trigger `changed` on the table (`warmer_changed` in `api/warmer.rs`). The trigger calls [`written`], which returns an error
+/// if there are too many warmers.
 pub fn write(owner: Role, name: &[u8], row: &NewRow<'_>) -> Result<(), Refused> {
     forget_dropped_roles();
     let count = catalog::write(

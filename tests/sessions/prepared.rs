@@ -11,7 +11,8 @@ use postgres::error::SqlState;
 
 /// Changes that a transaction makes to `k`, which has the tag `t`. `COMMIT PREPARED` publishes no value that the transaction has
 /// set, so after each of these changes `k` is a miss. The flag says whether the change also invalidates `innocent`, another key of
-/// the same space.
+/// the same space (a named cache). The pattern `k` does so although it does not match `innocent`: a prepared transaction keeps no
+/// patterns, so `COMMIT PREPARED` invalidates the whole space instead.
 const CHANGES: [(&str, bool); 8] = [
     ("SELECT cache_set_text('k', 'new')", false),
     ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),
@@ -52,7 +53,8 @@ fn old() -> Option<String> {
     Some("old".to_owned())
 }
 
-/// Asserts that no fence is left raised, and that no structure of the cache is damaged.
+/// Asserts that no fence is left raised, and that no structure of the cache is damaged. A commit *raises* a fence before its change
+/// becomes visible, and must lower it afterwards.
 fn assert_quiet(session: &mut Client) {
     assert_eq!(findings(session), Vec::<String>::new());
 }
@@ -398,8 +400,9 @@ fn readers_miss_during_a_commit_prepared_and_only_changed_values_miss_after_it()
     }
 }
 
-/// The transaction's record does not contain tables that became parents of its tables after it was prepared. So its commit looks
-/// the parents up again, and if a tree grows during the commit, it invalidates all values that depend on tables with children.
+/// A prepared transaction locks the tables that it has written, but not their parents. A parent may get a new parent of its
+/// own. So `COMMIT PREPARED` looks the parents up again, and if a tree grows during the commit, it invalidates all values that
+/// depend on tables with children.
 #[test]
 fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
     let cluster = cluster_with_standby();
@@ -416,8 +419,9 @@ fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
                  CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid)",
             )
             .expect("a tree");
-        // A table without a record shares its fence with others, and leaf has no record. If top had none either, the two might
-        // share one, and a write to leaf would change top by chance. So this value gives top a record.
+        // A table that a value depends on has a place with fences of its own, its record. Tables without a record share fences, and
+        // leaf has no record. If top had none either, the two might share a fence, and a write to leaf would invalidate values of
+        // top by chance. So this value gives top a record.
         assert_eq!(count(&mut session), 0);
         prepare(&mut session, "p", "INSERT INTO leaf VALUES (1)");
         let waiting = while_it_ends.then(|| Waiting::begin(cluster.connect("postgres"), &mut session));

@@ -20,8 +20,9 @@ pub struct Plan<'a> {
     pub think: Duration,
     /// The number of orders that are committed per second.
     pub orders_per_second: u32,
-    /// The time for which a stored result may be used in the columns that are not exact. It stands for five minutes in a real day
-    /// (`FIVE_MINUTES` in `mod.rs`).
+    /// The time for which a stored result may be used in the columns [`StaleOk`](Column::StaleOk), [`Table`](Column::Table) and
+    /// [`Views`](Column::Views), whose answers may be outdated. It stands for five minutes in a real day (`FIVE_MINUTES` in
+    /// `mod.rs`).
     pub fresh_for: Duration,
     /// The seed of all random choices.
     pub seed: u64,
@@ -48,9 +49,9 @@ struct Sample {
     source: Source,
     /// The table that the dashboard is about.
     subject: Subject,
-    /// The newest row of the subject in the answer.
+    /// The id of the newest row of the subject in the answer. The ids grow in the order of the commits (`orders.rs`).
     newest: i64,
-    /// The newest row of the subject whose commit was acknowledged when the request began.
+    /// The id of the newest row of the subject whose commit was acknowledged when the request began.
     acknowledged: i64,
 }
 
@@ -100,7 +101,8 @@ impl Outcome {
         self.most_behind = self.most_behind.max(other.most_behind);
     }
 
-    /// Adds a request. Its age is at least 1 ns if the answer is outdated, because 0 stands for an answer that is not.
+    /// Adds a request. `log` knows when each commit was acknowledged, and so since when the answer is outdated. The age is at least
+    /// 1 ns if the answer is outdated, because 0 stands for an answer that is not.
     fn note(&mut self, sample: &Sample, log: &Log) {
         let since = log.outdated_since(sample.subject, sample.newest, sample.acknowledged);
         let age =

@@ -39,7 +39,7 @@ const COMMIT_REGION: usize = megabytes(384);
 /// The number of keys that the transaction of the second measurement sets.
 const COMMIT_KEYS: u64 = 1_000_000;
 /// Entries that are neither written nor tagged, called bystanders. In the second measurement, each is read as often as each of the
-/// innocents.
+/// innocents. So the reads cover more of the tier, and entries that no fence of a tag can make a miss.
 const BYSTANDERS: u64 = 200_000;
 /// The hit rate must fall by less than this while the transaction commits, in percentage points.
 const LOST_POINTS_MAX: f64 = 1.0;

@@ -1,8 +1,8 @@
 //! The part `core-put` of the report: measures the cost of a *put*, which stores a value in a tier, the cache of the crate
 //! `pg_cache_core`. One tier is half full, and another one is full, so that puts evict entries.
 //!
-//! The puts are done in *rows*. After each row, the tier is made as full as it was before. A *round* has some rows on each tier. A
-//! *shard* is a part of a tier with a lock of its own.
+//! The puts are done in *rows*, which the report calls series. After each row, the tier is made as full as it was before. A *round*
+//! has some rows on each tier. A *shard* is a part of a tier with a lock of its own.
 
 use super::duel::Duel;
 use super::{Writer, megabytes};
@@ -83,8 +83,8 @@ const REFILLS_MAX: u32 = 1000;
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s. The rounds are as many as those of reads: other
-    // writes need more rounds, because they leave dead rows behind, but a tier is as full as before after each row of puts.
+    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s. The rounds are as many as those of reads: writes
+    // to tables need more rounds, because they leave dead tuples behind, but a tier is as full as before after each row of puts.
     Duration::from_secs(6) + Duration::from_secs(2) * pace.read_rounds as u32
 }
 

@@ -28,7 +28,7 @@ const CHANGE: &str = "UPDATE products SET name = name WHERE product_id = 1";
 /// Returns about how long the part takes. The dashboard of the whole shop takes about two seconds.
 pub fn estimate(pace: &Pace) -> Duration {
     // The milliseconds of loading the shop, and those of the dashboard's query. In each round, each of the two races runs the query
-    // twice: by itself, and in a cold call.
+    // twice: by itself, and in a cold call. A race begins with one round that does not count.
     let [loading, dashboard] = if is_full(pace) { [30_000, 2000] } else { [6000, 150] };
     Duration::from_millis(loading) + (Duration::from_millis(dashboard) * 4 + pace.read) * (ROUNDS + 1) as u32
 }
@@ -79,6 +79,7 @@ pub fn measure(pace: &Pace) -> Section {
         ],
     );
 
+    // `at_least` ends the sentence with the least ratio of the times.
     let goal = |place: &str, race: &Race| {
         let what = format!("{place}, a cold call takes, of the time of a hot one");
         at_least(&what, race.ratio(COLD, HOT), COLD_TO_HOT, times)

@@ -26,7 +26,8 @@ struct Runner {
 }
 
 impl Race {
-    /// Runs the contenders in turns, after one round that does not count. There must be at least one round.
+    /// Runs the contenders in turns, after one round that does not count. Their order changes from round to round (`rounds.rs`).
+    /// `rounds` must be at least 1.
     pub fn hold(title: &str, rounds: usize, mut contenders: Vec<Contender<'_>>) -> Self {
         let mut times: Vec<Vec<f64>> = contenders.iter().map(|_| Vec::new()).collect();
         for contender in &mut contenders {

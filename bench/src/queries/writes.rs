@@ -23,7 +23,8 @@ const SHARES: [u32; 4] = [0, 1, 10, 50];
 const CLIENTS: u32 = 4;
 /// The rounds of a race (`race.rs`): with fewer, the median would have no interval of 95 % confidence.
 const ROUNDS: usize = 6;
-/// The space that stores only results of queries that took at least 1 ms, which is the default of `pg_cache.min_cost`.
+/// The name of a space, a named cache, that stores only results of queries that took at least 1 ms, which is the default of
+/// `pg_cache.min_cost`.
 const COSTLY: &str = "costly";
 
 /// The names of the contenders.

@@ -98,8 +98,8 @@ impl<'m> Shard<'m> {
 }
 
 impl<H: Host> Guard<'_, H> {
-    /// Returns where a value of a key may be saved. An operation that decides whether the key has a value must not decide that it
-    /// has none while this is Some.
+    /// Returns where a value of a key may be saved. None if the shard is *poisoned*, that is, switched off (`shard.rs`). An
+    /// operation that decides whether the key has a value must not decide that it has none while this is Some.
     pub(super) fn location(&self, key: &Key<'_>) -> Option<Location> {
         self.shard.location(key.fingerprint()).filter(|_| !self.poisoned())
     }
@@ -177,7 +177,7 @@ impl<H: Host> Tier<'_, H> {
         self.layout.location_sets > 0
     }
 
-    /// Returns where the value of a key may be saved. Without a lock.
+    /// Returns where the value of a key may be saved, and None if the shard is poisoned. Without a lock.
     ///
     /// A reader must ask only after [`get`](Self::get) has answered that the key has no entry in memory. It must then prevent that
     /// the saver reuses the segment, ask again, and read the copy only if the answer is the same. Otherwise the saver may have
@@ -220,8 +220,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Replaces a location of a key after the saver has copied the copy from `from` to `to`. Returns false and changes nothing if
-    /// `from` is not in the directory any more: then the new copy must not be used. The new location begins without the bit *asked
-    /// for*.
+    /// `from` is not in the directory any more, or if the shard is poisoned: then the new copy must not be used. The new location
+    /// begins without the bit *asked for*.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         let hash = key.fingerprint();

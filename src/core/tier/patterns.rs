@@ -3,7 +3,7 @@
 //! No function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
 //!
 //! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
-//! increments; a reader with a *safe stamp* may not see changes after that stamp. A *fence* is *raised* while a change is pending,
+//! increments; a reader with a *safe stamp* must not see changes after that stamp. A *fence* is *raised* while a change is pending,
 //! and then has the number of the change. A *slot* holds one pattern, which is *announced* while its transaction commits, and
 //! *retired* when another pattern needs the slot. The fence of the space is the *floor*: it then gets the number of the retired
 //! pattern, so that older values of the space are refused. To *renew* an entry that no pattern matches is to give it a later stamp,
@@ -43,6 +43,7 @@ impl<H: Host> Tier<'_, H> {
     /// Returns None if there is no room for the pattern, or if it is longer than a key. The caller must then invalidate the whole
     /// space.
     pub fn announce_pattern(&self, scope: &Scope, pattern: Glob<'_>) -> Option<AnnouncedPattern> {
+        // In a space that has no pattern fence, `scope.patterns` is the fence of the space, as `scope.fences[1]` always is.
         let has_room = self.layout.sizes.patterns > 0 && scope.patterns != scope.fences[1];
         if !has_room || pattern.bytes().len() > KEY_BYTES_MAX {
             return None;
@@ -91,7 +92,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Whether a value of a key with this stamp was invalidated by a pattern, or is about to be. Patterns that were confirmed with
-    /// the number `except` do not count. The caller must check the fence of the space afterwards.
+    /// the number `except` do not count. Also returns true if the comparisons take too many steps (`Verdict::TooLong`): a miss is
+    /// always right. The caller must check the fence of the space afterwards.
     pub fn is_removed_by_pattern(&self, key: &Key<'_>, stamp: Stamp, except: Option<Stamp>) -> bool {
         self.has_pattern_since(&key.scope, stamp, Stamp::LATEST)
             && self.compare_with_patterns(&key.scope, key.bytes, stamp, except) != Verdict::Kept
@@ -127,7 +129,8 @@ impl<H: Host> Tier<'_, H> {
     ) -> Option<Stamp> {
         // The clock must be read before the slots.
         let as_of = self.fences().now();
-        // The reader arrived before the value was computed, and so before each later pattern.
+        // The reader began to wait before the value was computed (`Reader::arrived`). It gets such a value even if a dependency has
+        // changed since, and so also if a pattern has come since.
         if reader.arrived.is_some_and(|arrived| stamp >= arrived) {
             return Some(stamp);
         }
@@ -154,7 +157,8 @@ impl<H: Host> Tier<'_, H> {
         self.outlasts_patterns(scope, self.copy_key(&entry, &header, &mut key), header.stamp(), reader)
     }
 
-    /// Answers whether a pattern that was committed has removed an entry for good.
+    /// Answers whether a pattern that was committed has removed an entry for good. If the comparisons take too many steps, the
+    /// answer is false: the entry stays, and each reader compares it.
     #[cold]
     #[inline(never)]
     pub(super) fn has_lost_to_pattern(&self, entry: &Entry<'_>, header: &Header, steps: &mut u32) -> bool {
@@ -170,7 +174,7 @@ impl<H: Host> Tier<'_, H> {
         self.patterns().ask(&question, steps) == Verdict::Removed
     }
 
-    /// Answers whether a pattern that was committed has removed a saved value for good.
+    /// Answers the same for a saved value.
     pub(super) fn has_saved_lost_to_pattern(&self, scope: &Scope, key: &[u8], stamp: Stamp) -> bool {
         let (space_id, role) = (scope.space_id(), scope.role);
         let question = Question { space_id, role, key, since: stamp, announced: false, except: None };

@@ -53,8 +53,8 @@ impl<H: Host> Tier<'_, H> {
         if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
     }
 
-    /// Decides the same for a reader that may accept an [outdated](Reader::outdated_since) value. Returns what [`Meta::valid_at`]
-    /// must be.
+    /// Decides the same for a reader that may accept an [outdated](Reader::outdated_since) value. Returns the [`Meta::valid_at`]
+    /// for the reader: `u32::MAX` if the value is valid, and otherwise the last tick at which it was known to be valid.
     ///
     /// [`Meta::valid_at`]: crate::Meta::valid_at
     pub fn judge_saved_outdated(
@@ -68,6 +68,7 @@ impl<H: Host> Tier<'_, H> {
             Err(miss) => miss,
         };
         let fences = self.fences();
+        // Relations without a record of their own share *unclaimed* fences (`fence/mod.rs`), so these stand for rows, too.
         let is_forgiven = |fence: &FenceId| {
             let is_of_rows = fences.is_of_relation(*fence) || fences.is_of_unclaimed(*fence);
             is_of_rows || fences.holds(*fence, saved.meta.stamp, reader.safe_stamp)
@@ -82,7 +83,8 @@ impl<H: Host> Tier<'_, H> {
         if is_accepted { Ok(valid_at) } else { Err(miss) }
     }
 
-    /// Decides the same by the rules of [`get_stale`](Self::get_stale), and returns whether the value is still valid or stale.
+    /// Decides whether a reader that accepts a stale value may have a saved one, by the rules of [`get_stale`](Self::get_stale).
+    /// Returns whether the value is valid, or until when it may be served stale.
     pub fn judge_saved_stale<'r>(
         &self,
         scope: &Scope,
@@ -103,6 +105,8 @@ impl<H: Host> Tier<'_, H> {
         {
             return Err(miss);
         }
+        // A stale value is served for `ticks`. They begin when the value has expired, or, if a dependency has changed, when the
+        // value was last known to be valid, if that was earlier.
         let expires = saved.meta.expires;
         let fenced = !saved.dependencies.iter().copied().all(holds);
         let until = if fenced { valid_at.min(expires) } else { expires }.saturating_add(ticks);
@@ -119,20 +123,24 @@ impl<H: Host> Tier<'_, H> {
                 && self.judge_saved_stale(scope, saved, Stamp::LATEST).is_err()
     }
 
-    /// Whether no pattern (`patterns/mod.rs`) has removed a saved value. The caller must check the fence of the space afterwards.
+    /// Whether no pattern (`patterns/mod.rs`) has removed a saved value. The caller must check the fence of the space afterwards:
+    /// while this function looks, a pattern may be retired, and that fence then gets its number. `arrived` must not make this
+    /// function skip a pattern, because no saved value is accepted on the ground of [`Reader::arrived`].
     fn outlasts_patterns_saved(&self, scope: &Scope, saved: &SavedValue<'_>, reader: Reader<'_>) -> bool {
         let (stamp, reader) = (saved.meta.stamp, Reader { arrived: None, ..reader });
         !self.has_pattern_since(scope, stamp, reader.safe_stamp)
             || self.outlasts_patterns(scope, saved.key, stamp, reader).is_some()
     }
 
-    /// Whether all fences that a saved value depends on hold for this safe stamp.
+    /// Whether all fences that a saved value depends on hold: none is raised, and none has changed after the value's stamp or after
+    /// the reader's [safe stamp](Reader::safe_stamp).
     fn saved_holds(&self, scope: &Scope, saved: &SavedValue<'_>, safe_stamp: Stamp) -> bool {
         let holds = |fence: &FenceId| self.fences().holds(*fence, saved.meta.stamp, safe_stamp);
         scope.fences.iter().chain(saved.dependencies).all(holds)
     }
 
-    /// Whether the reader has changed a dependency itself, or must not get values of relations at all.
+    /// Whether the reader has changed a dependency itself, or is [tracked](Reader::tracked), so that it must not get a value that
+    /// depends on a relation.
     fn is_own(&self, scope: &Scope, saved: &SavedValue<'_>, reader: Reader<'_>) -> bool {
         let changed = |fence: &FenceId| reader.changed_fences.binary_search(fence).is_ok();
         reader.tracked && saved.dependencies.iter().any(|fence| self.fences().is_of_relation(*fence))

@@ -22,7 +22,8 @@ use crate::value::{
 
 impl<H: Host> Tier<'_, H> {
     /// Gives an entry another time to live: it expires at the tick `expires`. Returns false if the key has no value in memory that
-    /// would be served. A saved copy has the old time to live, so its location is forgotten. A value that is only saved is lost.
+    /// would be served. A saved copy has the old time to live, so its location is forgotten. A value that is only saved is lost,
+    /// because its copy cannot be changed here. To keep such a value, the caller must [promote](Self::promote) it before.
     pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);

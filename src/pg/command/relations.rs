@@ -1,5 +1,5 @@
 //! Commands about relations: reports changes of their definitions, and of the partition and inheritance trees that they are a part
-//! of. A tree counts because a write to a table invalidates the results that have read the tables above it.
+//! of. A tree counts because a write to a table also invalidates the stored results of queries that have read a table above it.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +9,8 @@ use crate::pg::altered::{self, Changed, How};
 use crate::pg::{definition, relation};
 use pgrx::prelude::*;
 
-/// Reports a change of a relation, which the command names. None if there is no relation of this name.
+/// Reports a change of a relation, which the command names. None if there is no relation of this name. Another session may create
+/// one before the command looks it up. This file does not know that relation, so it reports a change of an unknown definition.
 pub(super) fn alter(relation: Option<u32>) {
     match relation {
         Some(oid) => altered::relation(oid, 0, How::Altered, false, definition::report),
@@ -23,6 +24,9 @@ pub(super) fn alter(relation: Option<u32>) {
 ///
 /// A partition that is attached or detached is a change of the tables above its new or old parent, too. `definition.rs` sees that,
 /// except for the first of the two transactions of DETACH PARTITION CONCURRENTLY, so this function reports it.
+///
+/// The [`Watcher`] (`watcher.rs`) gets the reports: `growing` if a relation becomes a part of another one, `leaving` if a partition
+/// leaves its tree, and `defining` for each table whose definition changes.
 pub(super) unsafe fn move_parts(
     watcher: &dyn Watcher,
     statement: &pg_sys::AlterTableStmt,

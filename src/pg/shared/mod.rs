@@ -4,9 +4,10 @@
 //! entries depend (`docs/architecture.md`). A separate piece of shared memory holds the records of prepared transactions
 //! (`prepared.rs`).
 //!
-//! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
-//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server. The table of observed statements
-//! has one, too, the last one of the tranche.
+//! The *control line* is the cache line at the beginning of our shared memory (`control.rs`). Only the postmaster writes it, before
+//! any backend exists. It never changes until shared memory is created anew. Each *shard*, a part of the tier with its own entries,
+//! has a lightweight lock of the server. The table of observed statements (`pg/observed.rs`) has one, too, the last one of the
+//! tranche.
 //!
 //! ```text
 //! creation.rs   requests and formats shared memory; loads and saves the tier
@@ -14,7 +15,7 @@
 //! control.rs    the control line
 //! tier.rs       attaches this backend's tier
 //! parts.rs      the parts beside the tier
-//! host.rs       lends the core the server's locks and its clock
+//! host.rs       lends the crate pg_cache_core the server's locks and its clock
 //! moments.rs    moments on the clock of the tier
 //! process.rs    this process, and the state of the server
 //! ```

@@ -18,9 +18,13 @@
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed; while it is *raised*, no value
 //! that depends on it is valid. A *stamp* is a number on the clock of changes. A relation that values depend on has a *record* with
-//! fences of its own. A key is *announced* while its value is hidden from all readers. The *ledger* is the list of the changes. A
-//! *lease* is the right to compute the value of a key; a session that runs a query has a *fill* instead. A *claim* is the right of
-//! a transaction to set a key that has no value.
+//! fences of its own, which it *claims* when the first value depends on it (`core/fence/mod.rs`). A key is *announced* while its
+//! value is hidden from all readers. The *ledger* is the list of the changes.
+//!
+//! A *lease* is the right to compute the value of a key; a session that runs a query has a *fill* instead. A *claim* on a key is
+//! the right of a transaction to set a key that has no value. The *tier* is the cache in shared memory, and a *keyspace* the part
+//! of it that holds the keys of one *space*, a named cache (`keyspace.rs`). The *journal* tells caches outside of the database what
+//! has changed (`journal.rs`).
 
 use super::change::{Action, JournalName, OwnKey, Value};
 use super::commit::{self, Commit};
@@ -72,8 +76,8 @@ pub fn listen() {
 impl Listener for TransactionEvents {
     #[inline]
     fn has_nothing() -> bool {
-        // A session that has not attached the tier must do so before its first commit. Another library may write after this
-        // callback, and then it is too late to attach.
+        // A session that has not attached the tier (the cache) must do so before its first commit. Another library may write after
+        // this callback, and then it is too late to attach.
         !shared::is_tier_to_be_found()
             && PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing())
             && prepared::has_nothing()
@@ -99,8 +103,9 @@ impl Listener for TransactionEvents {
                 ledger.begin();
             });
         });
-        // A relation may have been given a record after its fence was looked up. An entry may then depend on that record's fence
-        // alone.
+        // A relation may have claimed a record after its fence was looked up. An entry may then depend on that record's fence
+        // alone. So the commit looks again until no relation has claimed one meanwhile. The number of looks is limited, and the last
+        // one claims a record for each relation.
         let mut looks = 0;
         while let Some(fences) = table_writes::fences_claimed_meanwhile(tier) {
             looks += 1;
@@ -138,7 +143,7 @@ impl Listener for TransactionEvents {
             if transaction::has_xid() {
                 pending.raise_late();
             }
-            // Only tests break this rule, on purpose.
+            // The rule is that fences are lowered in `settled` only. Some tests break it on purpose.
             if settings::broken() == Broken::Early {
                 pending.settled();
             }
@@ -354,7 +359,9 @@ pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
     });
 }
 
-/// Records the invalidation of a fence that the ledger must never replace by the fence of the database. May raise errors.
+/// Records the invalidation of a fence that the ledger must never replace by the fence of the database, as [`invalidate`] does if
+/// the transaction has invalidated too many fences. The fence of roles is one, because results in all databases depend on it. May
+/// raise errors.
 pub fn invalidate_exactly(fence: FenceId, named: JournalName) {
     let action = Action::Invalidate(fence, named);
     let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(action));
@@ -422,7 +429,8 @@ impl Pending {
         memory::collect(self.invalidated.iter().filter(stands).map(|(oid, _)| *oid))
     }
 
-    /// Raises the current fences of these relations. Repeats while relations are being given records. May raise errors.
+    /// Raises the current fences of the relations that were invalidated by name. Looks them up again while relations claim records,
+    /// as `before_commit` does. May raise errors.
     fn raise_invalidated(&mut self, tier: &HotTier) {
         if self.invalidated.is_empty() {
             return;
@@ -456,6 +464,8 @@ impl Pending {
     fn settled(&mut self) {
         self.commit.finish(&self.ledger);
         if !self.has_nothing() {
+            // Changes that callbacks of other libraries have made after `before_commit`. (The late fences of `raise_late` are those
+            // of tables.)
             let (late, patterns) = (self.ledger.late(), self.ledger.patterns().late());
             if !late.is_empty() || !patterns.is_empty() {
                 commit::catch_up(late, patterns);

@@ -10,7 +10,8 @@ pub fn seed() -> u64 {
     }
 }
 
-/// The generator SplitMix64, with its published constants. It holds the seed, which gives the same numbers in every run.
+/// The generator SplitMix64, with its published constants. The number in it is its state, which starts as the seed. Generators with
+/// the same seed give the same numbers.
 pub struct Dice(pub u64);
 
 impl Dice {

@@ -1,5 +1,5 @@
-//! Tests of the time to live of results if the call passes no `ttl`. If the space has the option `ttl_policy => 'adaptive'`, it
-//! follows how often the result changes.
+//! Tests of the time to live of results if the call passes no `ttl`. If the space, a named cache with options of its own, has the
+//! option `ttl_policy => 'adaptive'`, the time to live depends on how often the result changes.
 
 use super::calls::{run, text};
 use pg_cache_testbed::{Database, wait_until};

@@ -25,13 +25,16 @@ pub(super) struct Ending {
     pub(super) unchanged: Vec<u32>,
     /// The fences that the transaction has changed in the cache, from its record.
     pub(super) recorded: Vec<FenceId>,
-    /// Whether the transaction has changed anything in the cache. The names of these changes are lost.
+    /// Whether the transaction has changed anything in the cache. The record has fences and hashes of keys, but no names of keys,
+    /// tags or spaces. So the journal, which tells caches outside of the database what has changed, cannot name these changes.
     pub(super) has_changed_cache: bool,
     /// The keys that the transaction has changed, from its record.
     pub(super) changed: Vec<KeyMark>,
-    /// The raised fences of the relations and of the record. They are lowered with a new stamp.
+    /// The raised fences of the relations and of the record. They are *lowered* with a new stamp, so that older values that depend
+    /// on them stay invalid.
     pub(super) raised: Vec<FenceId>,
-    /// The raised fences of the spaces of the changed keys. They are withdrawn.
+    /// The raised fences of the spaces (named caches) of the changed keys. They are *withdrawn*, so that the other values of these
+    /// spaces become valid again.
     pub(super) spaces: Vec<FenceId>,
     /// The stamp as of which this session knows the inheritance trees above the written relations. If a tree has grown since, the
     /// fences of the new ancestors may not be raised. So every entry that depends on an inheritance parent must be invalidated.
@@ -46,7 +49,7 @@ pub(super) enum Found {
     Busy,
     /// Another transaction is being prepared under the same name. The server may find that one under the name.
     Contested,
-    /// There is no record with a name.
+    /// The transaction has no record, or one without a name (`unnamed.rs`).
     Nothing,
 }
 
@@ -134,7 +137,8 @@ impl Ending {
         }
     }
 
-    /// Removes the changed keys and lowers the fences. Runs after the command, also if the command has failed. Must not fail.
+    /// Removes the changed keys, lowers or withdraws the fences, writes the changes to the journal, and releases the record. Runs
+    /// after the command, also if the command has failed. Must not fail.
     pub(super) fn settle(self, succeeded: bool) {
         if let Some(tier) = shared::tier() {
             if !self.spaces.is_empty() {
@@ -152,7 +156,8 @@ impl Ending {
                 }
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));
-            // A change of roles concerns all databases.
+            // The names of the changes are lost, so the journal says that everything in the database has changed. A change of roles
+            // concerns all databases.
             let roles = tier.fences().reserved(Reserved::Roles);
             let all = self.has_changed_cache.then(|| match self.raised.contains(&roles) {
                 true => Change::EVERYTHING,

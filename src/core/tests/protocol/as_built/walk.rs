@@ -1,5 +1,6 @@
-//! The walk through the states of a model: reaches each state on one path, and tries each step from that state. A *path* is a list
-//! of steps, each with the state after it. A *tier* is a cache in memory that several processes share.
+//! The walk through the states of a model: reaches each state on one path, and tries each step from that state. If steps lead back
+//! to the initial state, it is reached once more. A *path* is a list of steps, each with the state after it. A *tier* is a cache in
+//! memory that several processes share.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -43,6 +44,6 @@ where
             }
         }
     }
-    assert!(steps > seen.len(), "{name}: nothing was walked");
+    assert!(steps > seen.len(), "{name}: no step led to a state that was seen before");
     say(&format!("  as built, {name:<46} {:>9} states {steps:>9} steps", seen.len()));
 }

@@ -106,6 +106,7 @@ impl State {
                 if model.variant == ClaimLeavesLease && self.flight.is_some() {
                     return;
                 }
+                // The claim takes the place of a lease, if the key has one. So no worker holds a lease any more.
                 let claimed_by = Some(number as u8);
                 self.flight = Some(Flight { lease, void: false, overdue: false, claimed_by });
                 self.workers.iter_mut().for_each(|worker| worker.leads = false);
@@ -133,6 +134,7 @@ impl State {
                 self.replace(model, number);
                 self.announced = uncover(self.announced);
             }
+            // The program of an aborted writer has one step, `Withdraw` or `Release`, and begins at 0.
             Write::Abort => {
                 let writer = &mut self.writers[number];
                 (writer.at, writer.aborted) = (0, true);
@@ -198,6 +200,7 @@ impl State {
     pub fn work(&mut self, model: &Keys, number: usize, step: Work) {
         self.workers[number].at += 1;
         match step {
+            // Changes nothing: `properties.rs` offers this step only if the check of `Acquire` succeeds.
             Work::LookForLeader => {}
             Work::Acquire => {
                 self.leases += 1;
@@ -278,6 +281,7 @@ impl State {
                 writer.at = end;
                 self.through.push(number as u8);
             } else if writer.aborted || writer.at > 0 && writer.at < end {
+                // The restart has undone the change. So the writer is aborted, and has taken the one step of an aborted writer.
                 *writer = Writer { at: 1, aborted: true, ..Writer::default() };
             }
             (writer.claim, writer.won) = (None, false);
