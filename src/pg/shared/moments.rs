@@ -24,7 +24,7 @@ pub fn ticks(ms: u64) -> u32 {
 }
 
 /// Returns the first tick of which every moment is at most so many milliseconds ago. None if `ms` is so small that the present tick
-/// may have begun before.
+/// may have begun earlier than that.
 pub fn tick_before(ms: u64) -> Option<u32> {
     clock::tick_before(began_ms(), ms)
 }

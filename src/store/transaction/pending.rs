@@ -104,8 +104,8 @@ impl Listener for TransactionEvents {
             });
         });
         // A relation may have claimed a record after its fence was looked up. An entry may then depend on that record's fence
-        // alone. So the commit looks again until no relation has claimed one meanwhile. The number of looks is limited, and the last
-        // one claims a record for each relation.
+        // alone. So the commit looks again until no relation has claimed one meanwhile. The number of looks is limited: the last
+        // look claims a record for each relation.
         let mut looks = 0;
         while let Some(fences) = table_writes::fences_claimed_meanwhile(tier) {
             looks += 1;
@@ -464,8 +464,8 @@ impl Pending {
     fn settled(&mut self) {
         self.commit.finish(&self.ledger);
         if !self.has_nothing() {
-            // Changes that callbacks of other libraries have made after `before_commit`. (The late fences of `raise_late` are those
-            // of tables.)
+            // Changes in the cache that other callbacks of this commit have made after `before_commit`. (`raise_late` is about late
+            // writes to tables.)
             let (late, patterns) = (self.ledger.late(), self.ledger.patterns().late());
             if !late.is_empty() || !patterns.is_empty() {
                 commit::catch_up(late, patterns);

@@ -134,7 +134,7 @@ impl State {
                 self.replace(model, number);
                 self.announced = uncover(self.announced);
             }
-            // The program of an aborted writer has one step, `Withdraw` or `Release`, and begins at 0.
+            // An aborted writer has one step left, `Withdraw` or `Release`, and its steps are counted from 0 again.
             Write::Abort => {
                 let writer = &mut self.writers[number];
                 (writer.at, writer.aborted) = (0, true);
