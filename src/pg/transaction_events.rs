@@ -81,7 +81,8 @@ local! {
 /// Returns whether tables may still change between `before_commit` and the moment at which the changes are visible. Two things can
 /// change them then:
 /// - a library that was loaded earlier, because PostgreSQL runs callbacks in the reverse order of their registration;
-/// - the server itself, when it drops temporary tables with `ON COMMIT DROP`: that cascades to whatever depends on them.
+/// - the server itself, when it drops temporary tables with `ON COMMIT DROP`: the server also drops the objects that depend
+///   on them.
 #[inline]
 pub fn may_change_late() -> bool {
     !IS_FIRST.get() || transaction::has_used_temporary()

@@ -297,7 +297,7 @@ fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
     }
 }
 
-/// The worker touches only keys under its prefix, whatever it does. Fails if a key of another owner changes.
+/// The worker never touches a key outside of its prefix. Fails if a key of another owner changes.
 #[test]
 fn foreign_keys_stay() {
     let redis = Redis::start();

@@ -66,8 +66,8 @@ fn the_work_of_a_commit_itself_invalidates_nothing() {
 }
 
 /// At a commit, the server drops temporary tables with `ON COMMIT DROP`, after pg_cache has looked which tables the transaction has
-/// changed. That drops whatever depends on them: here a function, and with it the partition whose key calls the function. Fails if
-/// pg_cache relies on that look because no other library was loaded before it.
+/// changed. The server also drops the objects that depend on these tables: here a function, and the partition whose key calls the
+/// function. Fails if pg_cache relies on its look because no other library was loaded before it.
 #[test]
 fn a_partition_that_is_dropped_with_a_temporary_table_invalidates() {
     let database = Database::create();
