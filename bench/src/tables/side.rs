@@ -19,7 +19,7 @@ const TABLE_ENTRIES: &str = "4000000";
 /// commit.
 pub const BATCH: u64 = 50_000;
 /// How long a session waits for the saver before it gives up.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A server, and a superuser's session with it.
 pub struct Side {
