@@ -19,6 +19,11 @@ expect() { # pattern, command...
     output=$("${@:2}" 2>&1) || status=$?
     grep -qF -- "$1" <<<"$output" || { printf 'expected: %s\ngot, with status %d: %s\n' "$1" "$status" "$output" >&2; return 1; }
 }
+within_a_minute() { # line that the command must print, command...
+    for _ in {1..600}; do if [ "$("${@:2}")" = "$1" ]; then return; fi; sleep 0.1; done
+    printf 'expected within a minute: %s\ngot: %s\n' "$1" "$("${@:2}")" >&2
+    return 1
+}
 restart() { pg_ctlcluster "$pg" main restart; }
 
 package() {
@@ -128,17 +133,25 @@ pg_upgrade() { # directory of the new programs
     local checksums=()
     if [ "$to" -ge 18 ]; then checksums=(--no-data-checksums); fi
     as_postgres "$new/initdb" -A trust --locale=C --no-sync -D "$home/to" "${checksums[@]}" >/dev/null
-    echo "shared_preload_libraries = 'pg_cache'" >>"$home/from/postgresql.conf"
+    local settings="shared_preload_libraries = 'pg_cache'
+pg_cache.table_size = '64MB'"
+    echo "$settings" >>"$home/from/postgresql.conf"
     server "$old" "$home/from" start
     at -c 'CREATE EXTENSION pg_cache' -c 'CREATE ROLE reader' -c 'CREATE TABLE t (i int)' -c "SELECT cache_create_space('s', default_ttl => '7 min')" \
-        -c "SELECT cache_grant('s', 'reader', 'read')" -c "SELECT cache_watch('t')" -c "SELECT cache_set_text('k', 'old', tags => '{t}')" >/dev/null
+        -c "SELECT cache_grant('s', 'reader', 'read')" -c "SELECT cache_watch('t')" -c "SELECT cache_set_text('k', 'old', tags => '{t}')" \
+        -c "SELECT cache_create_space('saved', tiers => 'table')" -c "SELECT cache_set_text('k', 'old', space => 'saved')" >/dev/null
+    # A value that is only in a table. pg_upgrade copies the file of the table.
+    saved() { at -d "$1" -c "SELECT cache_get_text('k', 'saved'), cache_status()"; }
+    table_bytes() { at -d "$1" -c "SELECT sum(pg_relation_size(format('pgcache.segment_%s', n)::regclass)) FROM generate_series(1, 8) AS n"; }
+    within_a_minute 'old|hit: table' saved postgres
+    [ "$(table_bytes postgres)" -gt 0 ]
     as_postgres "$new/pg_dump" -h "$home" -p "$port" -d postgres -f "$home/dump.sql"
     server "$old" "$home/from" stop
     upgrade() { as_postgres sh -c "cd '$home' && exec '$new/pg_upgrade' -b '$old' -B '$new' -d '$home/from' -D '$home/to' -s '$home' -p 54701 -P 54702"; }
     say "the new cluster must preload the library"
     expect "Your installation references loadable libraries that are missing" upgrade
     cat "$home"/to/pg_upgrade_output.d/*/loadable_libraries.txt
-    echo "shared_preload_libraries = 'pg_cache'" >>"$home/to/postgresql.conf"
+    echo "$settings" >>"$home/to/postgresql.conf"
     upgrade >/tmp/upgrade 2>&1 || { tail -n 5 /tmp/upgrade "$home"/to/pg_upgrade_output.d/*/log/*.log; return 1; }
     server "$new" "$home/to" start
     works_in() { # database
@@ -148,6 +161,12 @@ pg_upgrade() { # directory of the new programs
         expect t at -d "$1" -c "SELECT cache_set_text('k', 'new', tags => '{t}')"
         at -d "$1" -c 'INSERT INTO t VALUES (1)'
         expect 't|' at -d "$1" -c "SELECT cache_get_text('k') IS NULL, cache_status()"
+        # No row of the old server is a value, and the worker removes the rows.
+        expect t at -d "$1" -c "SELECT cache_get_text('k', 'saved') IS NULL"
+        within_a_minute 0 table_bytes "$1"
+        expect t at -d "$1" -c "SELECT cache_set_text('k', 'new', space => 'saved')"
+        within_a_minute 'new|hit: table' saved "$1"
+        [ "$(at -d "$1" -c "SELECT count(*) FROM cache_check()")" = 0 ]
     }
     say "the upgraded cluster"
     works_in postgres
