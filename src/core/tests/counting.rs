@@ -80,6 +80,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         // Prefetching must not write anything.
         tier.prefetch_bucket(key.mark());
         tier.prefetch_entry(key.mark());
+        tier.prefetch_for_change(key.mark());
         assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
 
         // A miss on an invalidated entry must write to no word except the count of such misses. In particular, it must not write

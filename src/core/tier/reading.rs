@@ -336,6 +336,15 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_entry(key.fingerprint());
     }
 
+    /// Prefetches what a change of a key looks at: its bucket, and the place where its location may be. A caller that will change
+    /// the key calls this some time before.
+    #[inline]
+    pub fn prefetch_for_change(&self, key: KeyMark) {
+        let shard = Shard::of_hash(self.region, &self.layout, key.hash());
+        shard.prefetch_bucket(key.fingerprint());
+        shard.prefetch_location(key.fingerprint());
+    }
+
     /// Makes one attempt without a lock. Returns None if a writer disturbed it. Counts nothing. Without a buffer, it copies nothing
     /// and does not mark the entry as visited.
     #[inline(always)]

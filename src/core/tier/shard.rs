@@ -155,7 +155,15 @@ impl<'m> Shard<'m> {
             entry.prefetch_header();
             entry.prefetch();
             self.region.prefetch(self.layout.visited_bit(block).0);
-        } else if let Some(set) = self.location_set(hash) {
+        } else {
+            self.prefetch_location(hash);
+        }
+    }
+
+    /// Prefetches the cache line of the directory that may have the location of a hash.
+    #[inline(always)]
+    pub(crate) fn prefetch_location(&self, hash: u32) {
+        if let Some(set) = self.location_set(hash) {
             self.region.prefetch(set);
         }
     }

@@ -102,6 +102,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         }
         tier.prefetch_bucket(key.mark());
         tier.prefetch_entry(key.mark());
+        tier.prefetch_for_change(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.peek_to_add(&key, &mut [0; 64]);
