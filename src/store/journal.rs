@@ -23,11 +23,15 @@ const NUMBERS_PER_SECOND: u128 = 1 << 20;
 /// Appends records, and wakes the processes that wait for changes. Counts the records of tags as invalidations by tag, also if the
 /// server has no journal.
 pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Clone) {
-    if records.clone().next().is_none() {
+    let (mut count, mut tags) = (0_u64, 0);
+    for record in records.clone() {
+        count += 1;
+        tags += u64::from(record.what == What::Tag);
+    }
+    if count == 0 {
         return;
     }
-    let tags = records.clone().filter(|record| record.what == What::Tag).count();
-    tier.count_event(Event::ByTag, tags as u64);
+    tier.count_event(Event::ByTag, tags);
     begin(tier);
     tier.journal().append(records, shared::tick());
     shared::wake_sleepers();

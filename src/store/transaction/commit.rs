@@ -26,8 +26,8 @@ pub struct Commit {
     raised: Vec<Raised>,
     /// The patterns that the commit has announced.
     patterns: Vec<AnnouncedPattern>,
-    /// The steps that publish the changes, each with the index of its change in the ledger.
-    steps: Vec<(usize, Step)>,
+    /// The changes of the ledger that count: the latest change of each key, and each invalidation, in order.
+    counted: Vec<Counted>,
     /// Whether the changed keys are announced in the tier: each is a miss until the commit is over. They must be announced if the
     /// transaction has written to the database, because other sessions can see that before the server calls our callback. They
     /// must also be announced if the transaction has invalidated anything: only an announced value can be published with a new
@@ -44,6 +44,15 @@ struct Raised {
     fence: FenceId,
     /// The state of the fence when it was lowered. None before that.
     lowered: Option<Lowered>,
+}
+
+/// A change that counts.
+#[derive(Debug)]
+struct Counted {
+    /// The index of the change in the ledger.
+    index: usize,
+    /// The step that publishes the change. None if there is nothing to publish, or if that was done.
+    step: Option<Step>,
 }
 
 /// The step that publishes one change when the transaction has become visible.
@@ -70,7 +79,7 @@ impl Commit {
     pub const NONE: Self = Self {
         raised: Vec::new(),
         patterns: Vec::new(),
-        steps: Vec::new(),
+        counted: Vec::new(),
         announced: false,
         late: [None; LATE_MAX],
     };
@@ -83,7 +92,10 @@ impl Commit {
     /// Returns whether the commit has nothing to finish and nothing to undo.
     #[inline]
     pub fn is_none(&self) -> bool {
-        self.raised.is_empty() && self.patterns.is_empty() && self.steps.is_empty() && self.late[0].is_none()
+        self.raised.is_empty()
+            && self.patterns.is_empty()
+            && self.counted.is_empty()
+            && self.late[0].is_none()
     }
 
     /// Does everything that can fail, and tells other sessions what they must know before the changes are visible: raises the
@@ -125,11 +137,11 @@ impl Commit {
         memory::reserve(&mut self.patterns, patterns);
         raised.extend(ledger.fences().iter().map(|fence| Raised::from(*fence)));
         raised.extend(written.iter().map(|fence| Raised::from(*fence)));
-        let mut steps = Vec::new();
+        let mut counted = Vec::new();
         if !ledger.changes().is_empty() {
             let invalidates = !ledger.fences().is_empty() || !ledger.patterns().is_empty();
             self.announced = locks::has_written() || invalidates;
-            steps = self.reserve(ledger, written, command_id, &mut raised);
+            counted = self.reserve(ledger, written, command_id, &mut raised);
         }
         if !ledger.patterns().is_empty() {
             self.announce_patterns(ledger.patterns().all(), &mut raised);
@@ -138,9 +150,9 @@ impl Commit {
         raised.dedup_by_key(|raised| raised.fence);
         self.raise(raised);
         if self.announced {
-            announce(ledger.changes(), &steps);
+            announce(ledger.changes(), &counted);
         }
-        self.steps = steps;
+        self.counted = counted;
     }
 
     /// Raises these fences, which must be sorted.
@@ -165,8 +177,8 @@ impl Commit {
         }
     }
 
-    /// Reserves memory for the values and for the announcements. If there is no memory for an announcement, adds the fence of the
-    /// key's space to `fences` instead. Not inlined, like all code for keys, so that a commit without changed keys does not pay
+    /// Finds the changes that count, and reserves memory for their values and announcements. If there is no memory for an
+    /// announcement, adds the fence of the key's space to `fences` instead. Not inlined, like all code for keys, so that a commit without changed keys does not pay
     /// for it.
     #[inline(never)]
     fn reserve(
@@ -175,11 +187,14 @@ impl Commit {
         written: &[FenceId],
         command_id: u32,
         fences: &mut Vec<Raised>,
-    ) -> Vec<(usize, Step)> {
-        let mut steps = Vec::new();
-        memory::reserve(&mut steps, ledger.changes().len());
+    ) -> Vec<Counted> {
+        let mut counted = Vec::new();
+        memory::reserve(&mut counted, ledger.changes().len());
         for (index, change) in ledger.changes().iter().enumerate() {
-            let Some(own) = change.action.key() else { continue };
+            let Some(own) = change.action.key() else {
+                counted.push(Counted { index, step: None });
+                continue;
+            };
             if ledger.latest(&own.keyspace, &own.bytes, own.hash) != Some(index) {
                 continue;
             }
@@ -194,12 +209,13 @@ impl Commit {
                 Action::Remove(own) => self.step_to_remove(own, &key).map(Some),
                 Action::Invalidate(..) => Ok(None),
             };
-            match step {
-                Ok(step) => steps.extend(step.map(|step| (index, step))),
-                Err(fence) => fences.push(fence.into()),
-            }
+            let step = step.unwrap_or_else(|fence| {
+                fences.push(fence.into());
+                None
+            });
+            counted.push(Counted { index, step });
         }
-        steps
+        counted
     }
 
     /// Returns the step that publishes a value. There is none if the value of a lease cannot be stored. The error is the fence
@@ -260,7 +276,7 @@ impl Commit {
     #[inline]
     pub fn finish(&mut self, ledger: &Ledger) {
         let stamp = self.lower();
-        if !self.steps.is_empty() {
+        if !self.counted.is_empty() {
             self.confirm(ledger, stamp);
         }
         if let Some(tier) = shared::tier().filter(|_| stamp != Stamp::VOID || !ledger.is_empty()) {
@@ -291,10 +307,13 @@ impl Commit {
             // Most commits have written tables only.
             return journal::append(tier, relations);
         }
-        let changes = ledger.changes().iter().enumerate().filter(|(index, change)| {
-            let key = change.action.key();
-            key.is_none_or(|own| ledger.latest(&own.keyspace, &own.bytes, own.hash) == Some(*index))
-        });
+        let changes =
+            self.counted.iter().filter_map(|counted| record(&ledger.changes()[counted.index].action));
+        let patterns = ledger.patterns().all();
+        if self.raised.is_empty() && self.late[0].is_none() && patterns.is_empty() {
+            // Most of the other commits have set keys only.
+            return journal::append(tier, changes);
+        }
         // Another fence than that of a relation is raised late only if it is not known what else has changed.
         let late = self.late.iter().map_while(|late| *late).filter_map(|fence| {
             match tier.fences().is_of_relation(fence) || tier.fences().is_of_unclaimed(fence) {
@@ -302,17 +321,16 @@ impl Commit {
                 false => Some(journal::of_database(shared::database())),
             }
         });
-        let changes = changes.filter_map(|(_, change)| record(&change.action));
-        let patterns = ledger.patterns().all();
         journal::append(tier, changes.chain(relations).chain(late).chain(spaces_of(patterns)));
     }
 
     /// Publishes the new values and removes the old ones.
     #[inline(never)]
     fn confirm(&mut self, ledger: &Ledger, lowered_at: Stamp) {
-        let Self { raised, steps, announced, .. } = self;
-        for (index, step) in steps.drain(..) {
-            let action = &ledger.changes()[index].action;
+        let Self { raised, counted, announced, .. } = self;
+        for counted in counted {
+            let action = &ledger.changes()[counted.index].action;
+            let Some(step) = counted.step.take() else { continue };
             let Some((tier, key)) = action.key().and_then(|own| Some((own.keyspace.tier, own.key()?))) else {
                 continue;
             };
@@ -358,9 +376,10 @@ impl Commit {
 
     /// Undoes `begin` after an abort.
     pub fn take_back(&mut self, changes: &[Change]) {
-        for (index, step) in self.steps.drain(..) {
-            let Some((tier, key)) =
-                changes[index].action.key().and_then(|own| Some((own.keyspace.tier, own.key()?)))
+        for Counted { index, step } in self.counted.drain(..) {
+            let own = changes[index].action.key();
+            let (Some(step), Some((tier, key))) =
+                (step, own.and_then(|own| Some((own.keyspace.tier, own.key()?))))
             else {
                 continue;
             };
@@ -390,7 +409,7 @@ impl Commit {
             // Shrinking the vector would allocate, so it is dropped instead.
             self.raised = Vec::new();
         }
-        self.steps = Vec::new();
+        self.counted = Vec::new();
         self.announced = false;
         if self.late[0].is_some() {
             self.late = [None; LATE_MAX];
@@ -482,9 +501,9 @@ impl From<FenceId> for Raised {
 
 /// Announces the keys that are about to change.
 #[inline(never)]
-fn announce(changes: &[Change], steps: &[(usize, Step)]) {
-    for (index, step) in steps {
-        if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
+fn announce(changes: &[Change], counted: &[Counted]) {
+    for Counted { index, step } in counted {
+        if let (Some(own), Some(Step::Publish(reservation) | Step::Remove(Some(reservation)))) =
             (changes[*index].action.key(), step)
             && let Some(key) = own.key()
         {

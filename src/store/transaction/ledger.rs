@@ -37,6 +37,9 @@ pub enum OwnState<'p> {
 /// raises and lowers each fence, so this bounds its time.
 const FENCES_MAX: usize = 4096;
 
+/// [`Ledger::clear`] keeps the allocated memory of at most this many changes.
+const KEPT_MAX: usize = 32;
+
 /// The reason why a change was not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRecorded {
@@ -172,6 +175,21 @@ impl Ledger {
         released: false,
         tidied: 0,
     };
+
+    /// Forgets all changes. The next transaction reuses the memory of a short list. Does not allocate.
+    pub fn clear(&mut self) {
+        if self.changes.capacity() > KEPT_MAX {
+            *self = Self::EMPTY;
+            return;
+        }
+        self.changes.clear();
+        self.savepoints.clear();
+        self.latest.clear();
+        self.fences.clear();
+        self.patterns = OwnPatterns::NONE;
+        (self.bytes, self.last_sequence, self.begun) = (0, 0, 0);
+        (self.released, self.tidied) = (false, 0);
+    }
 
     /// Returns whether the transaction has never changed anything, not even in a savepoint that was rolled back.
     #[inline]

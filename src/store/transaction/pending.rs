@@ -249,9 +249,9 @@ fn with_own_written<R>(
 
 /// Records that the transaction has set a key.
 pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
-    // The commit will look up the key's bucket. Until then the bucket is probably out of the CPU's caches, so it is prefetched
-    // here.
-    key.key().into_iter().for_each(|name| key.keyspace.tier.prefetch_bucket(name.mark()));
+    // The commit will look up the key's bucket and its saved value. These words are probably out of the CPU's caches, so they are
+    // prefetched here.
+    key.key().into_iter().for_each(|name| key.keyspace.tier.prefetch_for_change(name.mark()));
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 
@@ -470,7 +470,7 @@ impl Pending {
             if !late.is_empty() || !patterns.is_empty() {
                 commit::catch_up(late, patterns);
             }
-            self.ledger = Ledger::EMPTY;
+            self.ledger.clear();
             self.invalidated = Vec::new();
             std::mem::replace(&mut self.held_leases, HeldLeases::NONE).committed();
             if std::mem::take(&mut self.has_flushed) {
@@ -484,7 +484,7 @@ impl Pending {
     fn aborted(&mut self) {
         self.commit.take_back(self.ledger.changes());
         self.has_flushed = false;
-        self.ledger = Ledger::EMPTY;
+        self.ledger.clear();
         self.invalidated = Vec::new();
         std::mem::replace(&mut self.held_leases, HeldLeases::NONE).aborted();
     }

@@ -30,6 +30,11 @@ impl SavepointMarks {
     /// The state of a transaction in which no savepoint has elements.
     pub const NONE: Self = Self { marks: Vec::new() };
 
+    /// Forgets all savepoints. Keeps the allocated memory.
+    pub fn clear(&mut self) {
+        self.marks.clear();
+    }
+
     /// Returns the index of the first element of the innermost open savepoint. `depth` must be the depth of that savepoint. If the
     /// savepoint has no elements yet, returns `length`, which must be the length of the list.
     pub fn first_of_innermost(&self, depth: i32, length: usize) -> usize {
