@@ -5,10 +5,12 @@
 //! - Only the worker of the database runs this code, so there is one saver for a database.
 //! - Each method must be called in a transaction of the worker. An error ends the saver. That loses nothing: a row without a
 //!   *location* in the directory, the list in shared memory of where values are saved, does not exist (`core/tier/directory.rs`).
-//!   The next saver finds everything else in the records.
-//! - The saver fills one segment after the other. When the current one is full, it goes on with an empty one. If no segment is
-//!   empty then, it frees the oldest. Rows of the oldest segment that a reader has asked for are copied on first. So there are no
-//!   deleted rows, and no old snapshot can make a table grow.
+//!   The next saver reads from the records (`record.rs`) which tables are segments, how full they are, and which one is the
+//!   current one.
+//! - The saver fills one segment after the other. When the current one is full, it goes on with an empty one. As soon as no segment
+//!   is empty, the saver frees the oldest one, and copies rows that readers have asked for to the current segment first, up to a
+//!   quarter of a segment. `freeing.rs` has the other reasons to free a segment. So there are no deleted rows, and no old snapshot
+//!   can make a table grow.
 //!
 //! ```text
 //! mod.rs         the saver and the segments of its database
@@ -35,7 +37,8 @@ use std::collections::BTreeMap;
 /// The number of tables that `sql/segments.sql` creates.
 pub const SEGMENTS: usize = 8;
 
-/// The most entries that are marked in one hold of a shard's lock, so that the lock is held for a short time.
+/// The most entries that the saver marks in one hold of a shard's lock, so that the lock is held for a short time. It marks the
+/// entries that it is about to copy; a change of an entry takes the mark away (`saving.rs`).
 const MARKED_MAX: usize = 128;
 
 /// The most bytes that are appended at once, unless one value is larger. This bounds the memory of the copies.
@@ -58,7 +61,7 @@ pub struct Saver {
     /// The generation of the extension's tables (`catalog::generation`), and where each space of this database keeps its entries as
     /// of then. The generation is 0 before the first look.
     spaces: (u64, BTreeMap<u32, Tiers>),
-    /// The memory for marked entries, which is used again and again.
+    /// The memory for the list of marked entries (`saving.rs`), which is used again and again.
     batch: Batch,
     /// The bucket at which the walk through all entries continues.
     bucket: u64,
@@ -101,7 +104,8 @@ impl Saver {
             outdated: 0,
         };
         let tables = segments_of_extension();
-        // The extension was dropped, and perhaps created again, while no worker ran.
+        // The extension may have been dropped, and created again, while no worker ran. The records of its old tables are then
+        // still there.
         record::each(tier, |number, record| {
             if record.database == shared::database() && !tables.contains(&record.table) {
                 tier.forget_segment(number);
@@ -116,14 +120,17 @@ impl Saver {
         if saver.segments.len() >= SEGMENTS_LEAST {
             return Some(saver);
         }
-        // Another database may have what is too little for this one.
+        // This database has too few segments to save values. It gives the empty ones back, so that another database may have
+        // enough.
         let unused = saver.records().filter(|(_, record)| record.is_empty());
         unused.for_each(|(number, _)| record::release(tier, number));
         None
     }
 
-    /// Empties a segment whose file is not the one that its locations lead to: the table was just adopted, or a command has
-    /// rewritten it. A command may just be rewriting a table that cannot be locked at once, so such a segment is retired.
+    /// Frees a segment ([`Self::free`]) whose table has another file than its record says: the table has become a segment in
+    /// [`Self::new`], the segment is retired, or a command has rewritten the table. This also holds for a table that cannot be
+    /// locked at once, because a command may be rewriting it. The record gets the present size first: a table with rows must not
+    /// count as empty if it cannot be emptied now.
     fn verify(&self, number: u16) {
         let Some(record) = Record::read(self.tier, number) else { return };
         let (file, bytes) =
