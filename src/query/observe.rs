@@ -5,12 +5,15 @@
 //! result of `cache_query` would have. So every change of data and definitions invalidates it by the same mechanism, and the rules
 //! for transactions and settings are the same. No value is stored, so nothing can be served.
 //!
-//! Like the result of a fill (`run.rs`), the entry carries a stamp from before the run. The snapshot of the statement may be older
-//! than this stamp. That is no fault: `cache_query` would have taken a new snapshot at this moment, and its result would have been
-//! valid.
+//! Like the result of a fill (`run.rs`), the entry carries a *stamp* from before the run: a number on the clock of changes. A later
+//! change of a dependency makes the entry invalid. Each dependency has a *fence*, the word in shared memory that says when it last
+//! changed (`docs/architecture.md`). The snapshot of the statement may be older than this stamp. That is no fault: `cache_query`
+//! would have taken a new snapshot at this moment, and its result would have been valid.
 //!
 //! `docs/queries.md` lists the differences from `cache_query`. For instance, a statement never waits for another session that runs
-//! the same one, no marker counts results that were invalid before they could be stored, and the size of the result is an estimate.
+//! the same one, and the size of the result is an estimate. A *marker* is an entry without a result, which tells a query where to
+//! look or why there is no result (`store/kind.rs`). Observing stores a marker for a statement that reads settings, but none that
+//! counts results that were invalid before they could be stored.
 
 use super::asked::Asked;
 use super::freshness::{Look, lifetime_ms};
@@ -142,6 +145,8 @@ fn plan(tier: &HotTier, space: &Space, key: &[u8], tree: Option<&Seen>) -> Resul
         return Err(Status::Bypass("the transaction keeps one snapshot"));
     }
     let stamp = tier.fences().now();
+    // Must be done before the run: the relations get fences of their own. Otherwise a write to another relation with the same fence
+    // could invalidate the entry.
     let relations = tree.into_iter().flat_map(|tree| &tree.relations_named);
     relations.for_each(|oid| tables::claim_record(tier, *oid));
     Ok(Plan {
@@ -171,7 +176,8 @@ fn end(statement: &Statement<'_>, executed: Executed) {
 /// Stores an entry for a statement. The error says why `cache_query` would have stored nothing.
 fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Executed) -> Result<(), Reason> {
     if statement.tree.is_none() {
-        // The session keeps a plan of the statement. After this call has dropped it, the next call plans the statement again.
+        // The session keeps a plan of the statement from before it was observed. The next line drops all plans that the session
+        // keeps, so that the next run of the statement plans it again.
         invalidations::forget_catalogs();
         return Err(Reason::Observing("planned before pg_cache observed the session"));
     }
@@ -206,7 +212,6 @@ fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Execu
         text: &[],
         is_cut: false,
         terms: None,
-        has_own_terms: true,
     };
     let note = note::of_result(&[], &facts).map_err(Status::from)?;
     let ttl_ms = lifetime_ms(&space, cost, || None);
@@ -216,7 +221,8 @@ fn store(statement: &Statement<'_>, begun: &Begun, plan: &Plan, executed: &Execu
     Ok(put(&keyspace, &key, (ROWS, &note), plan.stamp, expires, cost, &dependencies)?)
 }
 
-/// A statement that has run to its end, by the rules for a call of `cache_query` with the same text.
+/// A statement that has run to its end, and what the rules of `cache_query` need to know of it. They are applied as if the
+/// statement was a call of `cache_query` with the same text.
 struct Run<'a> {
     tier: &'a HotTier,
     space: &'a Space,
@@ -228,7 +234,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Returns the reason why `cache_query` would not have stored the result, in the order in which it checks.
+    /// Returns the reason why `cache_query` would not have stored the result. If there are several, it is the one that
+    /// `cache_query` would give, except for the size: `cache_query` checks the dependencies before it.
     fn check(&self) -> Result<(), Reason> {
         let Self { tier, space, search, wanted, plan, executed, seen } = *self;
         if let Err(status) = refusals::check_plan(wanted, seen) {

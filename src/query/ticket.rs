@@ -254,7 +254,6 @@ impl Ticket {
             text: job.query().text.to_bytes(),
             is_cut: false,
             terms: job.terms().filter(|_| kept::may_be_kept(space)),
-            has_own_terms: true,
         };
         // An invalid result is stored if a session has waited for it, if callers with `stale_ok` may use it, or if a worker keeps
         // the result. Callers with `stale_ok` are expected if this call has `stale_ok`, or if the previous result of the key was

@@ -97,7 +97,7 @@ impl Found {
 
 /// Returns the facts about a result and the terms of its call, if the result can be kept.
 fn keepable(kind: Kind, note: &[u8]) -> Option<(Facts<'_>, Terms<'_>)> {
-    let facts = note::facts(kind, note).filter(|facts| facts.has_own_terms)?;
+    let facts = note::facts(kind, note).filter(|_| note::has_own_terms(kind, note))?;
     Some((facts, facts.terms?))
 }
 

@@ -47,8 +47,8 @@ pub struct Terms<'a> {
     pub ttl_ms: Option<u64>,
 }
 
-/// The facts about a query result besides its value. Nothing here decides whether the result may be served: its fences and its key
-/// do.
+/// The facts about a query result besides its value. The fences and the key of an entry decide whether the result may be served,
+/// and not the facts, with one exception: a session with temporary objects gets no result with `names_more` (`query/search.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// How many rows the query has returned.
@@ -68,16 +68,14 @@ pub struct Facts<'a> {
     pub defined: &'a [RelationBytes],
     /// The text of the query, as far as it fits.
     pub text: &'a [u8],
-    /// Whether the text is longer than `text`. [`of_result`] sets it itself.
+    /// Whether the text of the query is longer than `text`. [`of_result`] also notes it if it cuts `text` off itself, and leaves
+    /// out the terms of a text that is cut already.
     pub is_cut: bool,
     /// [`of_result`] leaves them out if the note has no room for them and the whole text.
     pub terms: Option<Terms<'a>>,
     /// The beginning of the basic digest of the environment (`pg/environment/`) in which the query ran, if the key does not
     /// depend on the environment. Otherwise 0.
     pub environment: u64,
-    /// Whether the session that ran the query has written the terms to memory. The terms of a value that was read from a table do
-    /// not count: other roles may have written to the table.
-    pub has_own_terms: bool,
 }
 
 /// A buffer that receives the note of a value, but not its bytes.
@@ -118,7 +116,7 @@ const CUT: u8 = 1 << 4;
 const NAMES_MORE: u8 = 1 << 5;
 /// The note has terms.
 const TERMS: u8 = 1 << 6;
-/// The terms are those of the session that ran the query ([`Facts::has_own_terms`]).
+/// The terms are those of the session that ran the query ([`has_own_terms`]).
 const OWN_TERMS: u8 = 1 << 7;
 
 /// The bytes of terms before the arguments: the length of the arguments, and the time to live, which is `u64::MAX` for none.
@@ -268,17 +266,25 @@ pub fn facts(kind: Kind, note: &[u8]) -> Option<Facts<'_>> {
         text,
         is_cut: flags & CUT != 0,
         terms,
-        has_own_terms: flags & OWN_TERMS != 0,
     })
+}
+
+/// Returns whether the note of an entry of this kind has terms that the session that ran the query has written to memory. The terms
+/// of a value that was read from a table do not count: other roles may have written to the table.
+pub fn has_own_terms(kind: Kind, note: &[u8]) -> bool {
+    flags_at(kind, note).and_then(|at| note.get(at)).is_some_and(|flags| flags & OWN_TERMS != 0)
 }
 
 /// Marks the terms in the note of an entry of this kind as not its own. Must be called for each note that was read from a table.
 pub fn disown_terms(kind: Kind, note: &mut [u8]) {
-    if !kind::is_of_query(kind) {
-        return;
-    }
-    let mut tags = tags(kind, note);
+    let flags = flags_at(kind, note).and_then(|at| note.get_mut(at));
+    flags.into_iter().for_each(|flags| *flags &= !OWN_TERMS);
+}
+
+/// Returns the position of the byte with the flags in the note of an entry of this kind. None if the entry is no query result. The
+/// note of a marker without facts ends before this position.
+fn flags_at(kind: Kind, note: &[u8]) -> Option<usize> {
+    let mut tags = kind::is_of_query(kind).then(|| tags(kind, note))?;
     tags.by_ref().for_each(drop);
-    let flags_at = note.len() - tags.rest.len() + HEAD_BYTES - 1;
-    note.get_mut(flags_at).into_iter().for_each(|flags| *flags &= !OWN_TERMS);
+    Some(note.len() - tags.rest.len() + HEAD_BYTES - 1)
 }

@@ -27,7 +27,6 @@ fn facts<'a>(read: &'a [RelationBytes], defined: &'a [RelationBytes], text: &'a 
         text: text.as_bytes(),
         is_cut: false,
         terms: None,
-        has_own_terms: false,
     }
 }
 
@@ -60,18 +59,21 @@ fn a_note_returns_what_was_put_in() {
     }
     for ttl_ms in [None, Some(0), Some(60_000)] {
         let terms = Some(Terms { arguments: b"[1]", ttl_ms });
-        let given = Facts { terms, has_own_terms: true, ..facts(&read, &defined, "SELECT $1") };
+        let given = Facts { terms, ..facts(&read, &defined, "SELECT $1") };
         let mut note = note::of_result(&[b"a"], &given).expect("there is memory");
         assert_eq!(note::facts(ROWS, &note), Some(given));
+        assert!(note::has_own_terms(ROWS, &note));
         // A value that was saved in a table comes back with its note. Other roles may have written to the table, so its terms must
         // be marked as not its own. Fails if something else in the note changes.
         note::disown_terms(ROWS, &mut note);
-        assert_eq!(note::facts(ROWS, &note), Some(Facts { has_own_terms: false, ..given }));
+        assert_eq!(note::facts(ROWS, &note), Some(given));
+        assert!(!note::has_own_terms(ROWS, &note));
         assert_eq!(tags_of(ROWS, &note), [b"a"]);
     }
     let empty = facts(&[], &[], "");
     let note = note::of_result(&[], &empty).expect("there is memory");
     assert_eq!(note::facts(RESULT, &note), Some(empty));
+    assert!(!note::has_own_terms(RESULT, &note));
 }
 
 /// The note of a value that a caller has set, or of a counter, is only its tags, without a number of tags before them. Fails if
