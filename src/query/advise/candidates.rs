@@ -1,6 +1,7 @@
 //! Finds, among the statements that `statements.rs` has collected ([`Evidences`]), those that take long enough and whose results
-//! the cache could store. A statement is skipped if results of its text are stored already. No statement runs: this file only
-//! parses and analyzes the texts, in subtransactions that are rolled back, so that no lock remains.
+//! the cache could store. A statement is skipped if results of its text are stored already, or are not stored any more because one
+//! was wrong. No statement runs: this file only parses and analyzes the texts, in subtransactions that are rolled back, so that no
+//! lock remains.
 
 use super::changes::root_of;
 use super::format::in_one_line;
@@ -58,7 +59,7 @@ pub enum LeftOut {
 pub struct Counts {
     /// All statements. `mod.rs` counts them.
     pub seen: usize,
-    /// Results of the statement are stored already.
+    /// Results of the statement are stored already, or are not stored any more because one was wrong.
     pub cached: usize,
     /// [`LeftOut::Refused`].
     pub refused: usize,
@@ -77,8 +78,8 @@ pub fn candidates(
     counts: &mut Counts,
 ) -> Vec<Candidate> {
     let floor_ms = worth::floor_ms(settings::min_cost_ms() as f64);
-    let is_stored = |(_, group): &(_, &Group)| group.results > 0.0;
-    let texts = groups.iter().filter(is_stored).map(|((_, text), _)| in_one_line(text));
+    let is_cached = |(_, group): &(_, &Group)| group.results > 0.0 || group.has_differed;
+    let texts = groups.iter().filter(is_cached).map(|((_, text), _)| in_one_line(text));
     let cached: BTreeSet<Vec<u8>> = memory::collect(texts).into_iter().collect();
     let mut dear = Vec::new();
     for (id, statement) in std::mem::take(&mut found.statements) {
