@@ -25,7 +25,8 @@ pub fn listen() {
 }
 
 /// Records that the transaction changes a definition. If roles or their rights change, the commit invalidates the query results of
-/// all databases, and caches that follow the journal as a role must forget everything. May raise errors.
+/// all databases. A cache outside of the database reads the journal with the rights of a role, and gets only the changes that the
+/// role may know. So after such a change, all these caches must forget everything. May raise errors.
 fn defining(changed: Changed<'_>) {
     let Some(tier) = shared::tier() else { return };
     match changed {
@@ -35,7 +36,8 @@ fn defining(changed: Changed<'_>) {
         Changed::Roles => {
             pending::invalidate_exactly(definitions::any(tier), JournalName::Unnamed);
             pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), JournalName::Unnamed);
-            pending::privileges_changed(0);
+            let all_databases = 0;
+            pending::privileges_changed(all_databases);
         }
         Changed::Extension => {
             change(tier, Definition::Other);
@@ -54,6 +56,10 @@ fn dropping(database: u32) {
 }
 
 /// Records that the transaction changes a definition: its commit invalidates the results that depend on it. May raise errors.
+///
+/// Each result depends either on the fence of all definitions, [`definitions::any`], or on [`definitions::other`] and the fences of
+/// the definitions that its query uses. So each change raises `any` and the fence of the changed definition. If the transaction
+/// already has as many fences as its ledger takes (`pending::invalidate_if_few`), the change raises `other` in its place.
 fn change(tier: &HotTier, definition: Definition<'_>) {
     pending::invalidate_exactly(definitions::any(tier), JournalName::Unnamed);
     let fence = definition.fence(tier);
