@@ -49,14 +49,15 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
-    /// Ends the oldest claim: publishes a value with it, announced before or not, or gives it up.
+    /// Ends the oldest claim: publishes a value with it, or gives it up. With `announced`, the key is announced first, so that its
+    /// value is hidden, and the value is then confirmed, as at a commit that changes more than this key.
     pub fn end_claim(&mut self, size: usize, announced: bool, give_up: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.claims.is_empty() {
             return;
         }
         let (key, claim) = begun.claims.remove(0);
-        let flight = model.flights.remove(&class(key)).expect("a claim stands until it is ended");
+        let flight = model.flights.remove(&class(key)).expect("a claim is in the model until it ends");
         assert_eq!(flight.lease, claim);
         let known = new_value(model, key, size, 1, now + 30);
         let reservation = with_key(tier, key, |key| {
@@ -69,7 +70,10 @@ impl Both<'_> {
                     Ok(reservation) => tier.cancel(reservation),
                     Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
                 }
-                assert!(with_key(tier, key, |key| tier.release_lease(key, claim)), "it stood");
+                assert!(
+                    with_key(tier, key, |key| tier.release_lease(key, claim)),
+                    "the claim had ended before"
+                );
                 return;
             }
         };
@@ -80,7 +84,7 @@ impl Both<'_> {
             tier.announce(key, &reservation);
             tier.confirm_claimed(key, reservation, claim, Some(stamp(known.stamp)))
         });
-        assert_eq!(stored, !flight.void, "a void flight publishes nothing, and another one does");
+        assert_eq!(stored, !flight.void, "the value of a claim must be published unless the claim is void");
         model.count(key, if stored { Counter::Stored } else { Counter::Dropped });
         if stored {
             model.put(tier, key, known);
@@ -88,10 +92,11 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
+    /// Asks for a lease or a fill of a key until `hold` ticks from now. `hold` also selects the request: 3 modulo 4 is a fill, 1 is
+    /// a lease, and an even number is a lease that is wanted only if there is no value. Asserts that the tier begins the flight,
+    /// names the present flight or finds a value in the same cases as the model.
     pub fn acquire(&mut self, key: u8, hold: u32) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
-        // `hold` also selects the request: 3 modulo 4 is a fill, 1 is a lease, and an even number is a lease that is wanted only if
-        // there is no value.
         let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now, model.flushed));
         let fills = hold % 4 == 3;
         // A fill takes over from a lease.
@@ -109,6 +114,8 @@ impl Both<'_> {
         };
         let acquired = loop {
             match acquire() {
+                // The key may have a saved value. It is brought back into memory, or its location is forgotten, and then the tier
+                // is asked again.
                 Acquired::Saved(location) => settle(tier, &model.saver, key, location),
                 acquired => break acquired,
             }
@@ -116,6 +123,7 @@ impl Both<'_> {
         let present = hold.is_multiple_of(2) && model.expected(key, now).is_ok();
         match (acquired, leader) {
             (Acquired::Present, _) => assert!(present, "there is no value"),
+            // The tier may have dropped a value that the model still has (`may_forget`). Then the arms below judge its answer.
             (acquired, _) if present && !may_forget(tier, model, key) => {
                 panic!("{acquired:?} beside a value")
             }
@@ -147,7 +155,8 @@ impl Both<'_> {
         }
     }
 
-    /// With `removed`, claims without a reader: the present value of the key does not matter, because the caller will remove it.
+    /// Claims a key. With `removed`, the tier gets no reader, so it does not look whether the key has a value that a reader would
+    /// get: the caller will remove that value.
     pub fn claim(&mut self, key: u8, second: bool, removed: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         let owner = CLAIMERS[usize::from(second)];
@@ -155,18 +164,20 @@ impl Both<'_> {
         let reader = (!removed).then_some(Stamp::LATEST.into());
         let claimed = loop {
             match with_key(tier, key, |key| tier.claim(key, reader, by)) {
+                // As in `acquire`.
                 Err(Unclaimed::Saved(location)) => settle(tier, &model.saver, key, location),
                 claimed => break claimed,
             }
         };
+        // Only a claim has no deadline. Leases and fills do not matter: a claim takes their place.
         let other = model.flights.get(&class(key)).filter(|flight| flight.deadline.is_none());
         match (claimed, other) {
             _ if model.changing.contains(&key) => {
-                assert_eq!(claimed, Err(Unclaimed::Changing), "it is being changed");
+                assert_eq!(claimed, Err(Unclaimed::Changing), "the key is being changed");
             }
             (_, Some(claim)) => {
                 let own = (claim.owner == owner).then_some(claim.lease);
-                assert_eq!(claimed, own.ok_or(Unclaimed::Claimed), "it is claimed");
+                assert_eq!(claimed, own.ok_or(Unclaimed::Claimed), "the key is claimed");
             }
             (Err(why), None) => {
                 assert_eq!(why, Unclaimed::Present);

@@ -138,7 +138,7 @@ impl Twin<'_> {
             Work::Publish => {
                 let lease = self.leases[number].expect("it has one").id;
                 // The tier knows nothing of snapshots: its caller refuses the value and releases the lease.
-                let refused = of_this_life && worker.is_of_before_lease();
+                let refused = of_this_life && worker.has_snapshot_older_than_lease();
                 if refused {
                     with_key(&self.tier, |key| self.tier.release_lease(key, lease));
                 }

@@ -1,9 +1,11 @@
 //! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken.
 //!
-//! A caller with a *flight* computes the result for all callers. A flight is *marked* if another caller waits for it.
+//! `mod.rs` explains the protocol and its words: flight, leader, stamp, arrival, slot, mark, land, owe and fruitless. A flight is
+//! *void* once its key was removed: its result is not stored. The test in `mod.rs` says which property each variant must break. A
+//! new variant needs a line there, and a branch in `steps.rs`, or in `properties.rs`, that breaks the rule.
 //!
-//! The *leader* is the caller that has the flight. A *stamp* is a number of the clock of changes, which each committed change
-//! increments.
+//! A scenario is a function that returns [`Flights`]. Its fields also decide which properties must hold (`properties.rs`). The
+//! numbers of events, such as removals and deaths, are limits: the model also visits the states in which fewer of them happen.
 
 /// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +60,13 @@ pub enum Variant {
     /// There are no marks. Each invalid result is stored, and each leader wakes.
     NoMarks,
     // Flights without a result.
-    /// A flight begins with a fruitless level of 0.
+    /// A flight begins with the fruitless level 0. It does not inherit the level that the last flight of the key has left.
     LevelNotInherited,
-    /// A refused result counts like an error.
+    /// A refused result counts like an error: it adds 1 to the fruitless level. As built, it sets the level to 2.
     RefusedIsAnError,
-    /// A flight that was void does not count as fruitless.
+    /// A void flight does not change the fruitless level. As built, it counts like an error.
     VoidIsNotCounted,
-    /// Callers wait also at level 2.
+    /// Callers also wait at the fruitless level 2. As built, they then run the query without a flight.
     LevelIsIgnored,
     // Sessions that end.
     /// A session that dies keeps its flight.
@@ -78,7 +80,7 @@ pub enum Variant {
     // Deadlocks.
     /// A waiter does not look for deadlocks.
     NoDeadlockCheck,
-    /// A waiter looks for a deadlock once, at any time.
+    /// A waiter looks for a deadlock only once in its call, at any moment while it sleeps. As built, it looks again and again.
     ChecksOnce,
     /// A waiter's check for deadlocks follows only locks, and not flights.
     ChecksLocksOnly,
@@ -214,17 +216,17 @@ impl Flights {
         Self { query: Query::IsRefused, ..Self::of(variant, &[PLAIN; 4]) }
     }
 
-    /// Three callers of a key that is removed twice.
+    /// Three callers of a key that is removed at most twice.
     pub fn removals(variant: Variant) -> Self {
         Self { removals: 2, ..Self::of(variant, &[PLAIN; 3]) }
     }
 
-    /// Four callers of a key that is removed three times. Only the long run has time to visit all states.
+    /// Four callers of a key that is removed at most three times. Only the long run has time to visit all states.
     pub fn three_removals(variant: Variant) -> Self {
         Self { removals: 3, ..Self::of(variant, &[PLAIN; 4]) }
     }
 
-    /// Three callers and a flush, which lets another flight replace the present one.
+    /// Three callers and at most one flush, which lets another flight replace the present one.
     pub fn flush(variant: Variant) -> Self {
         Self { flushes: 1, ..Self::of(variant, &[PLAIN; 3]) }
     }
@@ -239,7 +241,7 @@ impl Flights {
         Self { deaths: 1, writers: 1, ..Self::of(variant, &[PLAIN; 3]) }
     }
 
-    /// Four callers, and three timeouts.
+    /// Four callers, and at most three timeouts.
     pub fn timeouts(variant: Variant) -> Self {
         Self { ticks: 3, ..Self::of(variant, &[PLAIN; 4]) }
     }

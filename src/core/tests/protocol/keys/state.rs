@@ -77,7 +77,7 @@ pub enum Work {
     /// Ends the lease without a value.
     GiveUp,
     // Only variants have the following steps.
-    /// Does the check of `Acquire`, and acquires nothing.
+    /// Acquires nothing, but is possible only if no other flight leads, like `Acquire` as built.
     LookForLeader,
     /// Ends the lease, and notes whether the value may be stored.
     CheckLease,
@@ -167,7 +167,7 @@ pub struct Worker {
 
 impl Worker {
     /// Returns whether its snapshot misses a change that was visible when it acquired the lease.
-    pub fn is_of_before_lease(&self) -> bool {
+    pub fn has_snapshot_older_than_lease(&self) -> bool {
         self.as_of & !self.value != 0
     }
 }

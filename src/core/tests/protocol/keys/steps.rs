@@ -1,4 +1,5 @@
-//! The effect of each step on the state.
+//! The effect of each step on the state. The functions do not check whether a step is possible: `properties.rs` offers only the
+//! possible ones.
 //!
 //! In the model, writers set or remove one key, and workers compute its value under a *lease*. A *claim* is the right of a
 //! transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces* a key to hide its value
@@ -16,7 +17,9 @@ impl State {
         self.announced != 0 && !self.uncovered
     }
 
-    /// Voids the flight of the key, because the key is set or removed.
+    /// Voids the flight of the key, because the key is set or removed. The flight stays until it is ended, but its value must not
+    /// become the value of the key. If the flight is a claim, its writer notes how many changes are through now (see
+    /// [`State::land`]).
     pub fn void(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.void = true;
@@ -40,8 +43,9 @@ impl State {
         }
     }
 
-    /// Stores the value of a claim. If the claim is valid, the value replaces what the key has. If the claim was
-    /// voided, the value counts as set before the change that voided it.
+    /// Ends the claim of a writer with a value. If the claim is valid, the value becomes the value of the key. If the claim was
+    /// voided, the value is not stored. It counts as set immediately before the change that has voided the claim, so it gets the
+    /// place before that change in `through`.
     pub fn land(&mut self, model: &Keys, number: usize) {
         if self.end_claim(model, number) {
             self.replace(model, number);
@@ -63,7 +67,8 @@ impl State {
         self.uncovered = model.variant == Variant::PublishedOverAnnouncement && self.announced != 0;
     }
 
-    /// Replaces the value of the key by the result of the change.
+    /// Replaces the value of the key by the value that a writer sets, or by none if the writer removes the key. The change of the
+    /// writer is then through.
     pub fn replace(&mut self, model: &Keys, number: usize) {
         self.entry = model.changes[number].sets().then_some(Value::Set(number as u8));
         self.uncovered = false;
@@ -181,8 +186,12 @@ impl State {
         }
     }
 
-    /// Ends the flight of a worker's lease. Returns whether its value may be stored.
-    pub fn end(&mut self, model: &Keys, number: usize) -> bool {
+    /// Ends the flight of a worker's lease, if the key still has this flight. Returns whether the worker's value may be stored: the
+    /// flight must not be void.
+    ///
+    /// The *epoch* is the number of restarts. A restart ends all flights, and begins the numbers of leases again with 1. So a lease
+    /// from an earlier epoch has no flight, although a new lease may have the same number.
+    fn end_lease(&mut self, model: &Keys, number: usize) -> bool {
         let Worker { lease, epoch, .. } = self.workers[number];
         let known = model.variant == Variant::LeaseWithoutEpoch || epoch == self.epoch;
         let own =
@@ -200,7 +209,8 @@ impl State {
     pub fn work(&mut self, model: &Keys, number: usize, step: Work) {
         self.workers[number].at += 1;
         match step {
-            // Changes nothing: `properties.rs` offers this step only if the check of `Acquire` succeeds.
+            // Changes nothing. `properties.rs` has the check: it offers this step only if no other flight leads. The same holds
+            // for `Acquire` as built.
             Work::LookForLeader => {}
             Work::Acquire => {
                 self.leases += 1;
@@ -213,8 +223,8 @@ impl State {
             Work::Compute => self.workers[number].value = self.visible,
             Work::Publish => {
                 let checks = model.variant != Variant::LeaseBetterThanSnapshot;
-                let refused = checks && self.workers[number].is_of_before_lease();
-                let lands = self.end(model, number) && !refused;
+                let refused = checks && self.workers[number].has_snapshot_older_than_lease();
+                let lands = self.end_lease(model, number) && !refused;
                 let worker = &mut self.workers[number];
                 (worker.stored, worker.leads) = (Some(lands), false);
                 let value = Value::Computed(worker.value);
@@ -223,7 +233,7 @@ impl State {
                 }
             }
             Work::CheckLease => {
-                let lands = self.end(model, number);
+                let lands = self.end_lease(model, number);
                 self.workers[number].stored = Some(lands);
                 self.workers[number].leads = false;
             }
@@ -234,7 +244,7 @@ impl State {
                 }
             }
             Work::GiveUp => {
-                self.end(model, number);
+                self.end_lease(model, number);
                 let worker = &mut self.workers[number];
                 worker.at = model.work().len() as u8;
                 worker.leads = false;
