@@ -2,7 +2,11 @@
 //! space, and `check/mod.rs` asks for the differences after the walk through all shards.
 //!
 //! A *space* is a set of keys in one database. The *cell* of a space is the place of its counts in shared memory
-//! (`figures/statistics.rs`). Figures of several shards are never of one moment, so each difference is a finding in doubt.
+//! (`figures/statistics.rs`). Spaces without a fence of their own share the last cell. A *block* is 16 bytes of the memory for
+//! entries.
+//!
+//! The figures of several shards are never of one moment. So each difference is a *finding in doubt*, which is reported only if
+//! several looks find it (`check/mod.rs`).
 //!
 //! A *shard* is a part of the tier, the cache, with a lock of its own. It is *poisoned*, that is, switched off, after a panic under
 //! its lock.
@@ -34,7 +38,7 @@ pub(super) struct WalkedSpace {
 pub(super) struct Spaces {
     /// The counts and the blocks in each cell before the walk.
     before: Vec<(Counts, u64)>,
-    /// The findings by database and space.
+    /// The entries and blocks that the walk has counted, by database and space.
     pub walked: WalkedSpaces,
     /// The number of blocks in use, by the bitmaps of all shards.
     pub used: u64,
@@ -89,6 +93,7 @@ impl Spaces {
         if self.before == now && counted != self.used {
             complaints.push(format!("{} blocks are in use, the spaces' are {counted}", self.used));
         }
+        // Damage may change all cells. The first findings are enough, as for a shard.
         complaints.truncate(FINDINGS_PER_SHARD);
         Ok(complaints)
     }
