@@ -38,8 +38,8 @@ pub struct Pace {
     pub counted: [Duration; 2],
     /// Rounds of these two runs.
     pub counted_rounds: usize,
-    /// For the part core-put: how many values are stored in each tier in one round, if a row has 1000 of them. A row is the values
-    /// that are stored before the tier is restored. Scenarios with shorter rows store fewer values.
+    /// For the part core-put: how many values are stored in each tier in one round, if a series has 1000 of them. A series is the
+    /// values that are stored before the tier is restored. Scenarios with shorter series store fewer values.
     pub puts: usize,
     /// How long unchanged entries are watched while a writer stores others (part core-innocents).
     pub beside: Duration,

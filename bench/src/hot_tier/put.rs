@@ -1,8 +1,8 @@
 //! The part `core-put` of the report: measures the cost of a *put*, which stores a value in a tier, the cache of the crate
 //! `pg_cache_core`. One tier is half full, and another one is full, so that puts evict entries.
 //!
-//! The puts are done in *rows*, which the report calls series. After each row, the tier is made as full as it was before. A *round*
-//! has some rows on each tier. A *shard* is a part of a tier with a lock of its own.
+//! The puts are done in *series*. After each series, the tier is made as full as it was before. A *round* has the same number of
+//! series on each tier. A *shard* is a part of a tier with a lock of its own.
 
 use super::duel::Duel;
 use super::{Writer, megabytes};
@@ -34,8 +34,8 @@ struct Scenario {
     resident: usize,
     /// The size of the values that are put into it, in bytes.
     incoming: usize,
-    /// The number of puts in a row, before the tier is restored to its earlier state.
-    row: usize,
+    /// The number of puts in a series, before the tier is restored to its earlier state.
+    series: usize,
     /// The number of lookups before each put. They are not timed. An entry that was looked up is not evicted at once
     /// (`src/core/tier/eviction.rs`), so a put may pass several entries before it finds one to evict.
     reads: usize,
@@ -48,7 +48,7 @@ const SCENARIOS: [Scenario; 4] = [
         region: megabytes(32),
         resident: SMALL,
         incoming: SMALL,
-        row: 1000,
+        series: 1000,
         reads: 0,
     },
     Scenario {
@@ -56,7 +56,7 @@ const SCENARIOS: [Scenario; 4] = [
         region: megabytes(32),
         resident: SMALL,
         incoming: SMALL,
-        row: 1000,
+        series: 1000,
         reads: 4,
     },
     Scenario {
@@ -64,7 +64,7 @@ const SCENARIOS: [Scenario; 4] = [
         region: megabytes(192),
         resident: SMALL,
         incoming: LARGE,
-        row: 1,
+        series: 1,
         reads: 0,
     },
     Scenario {
@@ -72,19 +72,20 @@ const SCENARIOS: [Scenario; 4] = [
         region: megabytes(192),
         resident: LARGE,
         incoming: SMALL,
-        row: 100,
+        series: 100,
         reads: 0,
     },
 ];
 
-/// The most attempts to fill the full tier up again after a row. If they are not enough, the next row starts with the tier as it
-/// is.
+/// The most attempts to fill the full tier up again after a series. If they are not enough, the next series starts with the tier as
+/// it is.
 const REFILLS_MAX: u32 = 1000;
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s. The rounds are as many as those of reads: writes
-    // to tables need more rounds, because they leave dead tuples behind, but a tier is as full as before after each row of puts.
+    // A round of all scenarios takes about 2 s. Filling the tiers takes about 6 s. The number of rounds is that of a reading
+    // measurement. Measurements that write to tables need more rounds, because dead tuples make their rounds differ. Here all
+    // rounds are alike, because each series leaves a tier as full as before.
     Duration::from_secs(6) + Duration::from_secs(2) * pace.read_rounds as u32
 }
 
@@ -226,9 +227,9 @@ enum Event<'e> {
     RoundIsOver,
 }
 
-/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `handle`. There are as many
-/// rounds as for reads ([`estimate`] says why). A round has one row of puts for each 1000 of `pace.puts`, on each tier, but at most
-/// 20 rows, and at most 4 if a row is a single large put.
+/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `handle`. There are
+/// `pace.read_rounds` rounds ([`estimate`] says why). On each tier, a round has one series for each 1000 of `pace.puts`, but at
+/// least one series and at most 20, or at most 4 if a series is a single large put.
 fn play<H: Host + Copy>(
     scenario: &Scenario,
     pace: &Pace,
@@ -241,11 +242,11 @@ fn play<H: Host + Copy>(
         .each_ref()
         .map(|memory| Tier::format(memory.region(), sizes, host, 0).expect("the tier is large enough"));
     let mut sides = [Side::fill(&full, scenario, true), Side::fill(&half, scenario, false)];
-    let rows = (pace.puts / 1000).clamp(1, if scenario.row > 1 { 20 } else { 4 });
+    let count = (pace.puts / 1000).clamp(1, if scenario.series > 1 { 20 } else { 4 });
     for round in 0..pace.read_rounds {
-        for row in 0..rows {
-            for turn in turns(round + row, 2) {
-                sides[turn].row(|put| handle(Event::Put(turn, put)));
+        for series in 0..count {
+            for turn in turns(round + series, 2) {
+                sides[turn].series(|put| handle(Event::Put(turn, put)));
             }
         }
         handle(Event::RoundIsOver);
@@ -297,20 +298,22 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         }
     }
 
-    /// Does a row of puts, and then restores the tier to its earlier state. `timed` gets a function for each put and must call it
-    /// once. A full tier whose values have the size of the incoming ones stays as it is: it is still full.
-    fn row(&mut self, mut timed: impl FnMut(&mut dyn FnMut())) {
+    /// Does a series of puts, and then restores the tier to its earlier state. `timed` gets a function for each put and must call
+    /// it once. A full tier whose values have the size of the incoming ones stays as it is: it is still full.
+    fn series(&mut self, mut timed: impl FnMut(&mut dyn FnMut())) {
         let first = self.next;
-        for number in first..first + self.scenario.row as u64 {
+        for number in first..first + self.scenario.series as u64 {
             for _ in 0..self.scenario.reads {
-                // Requests one of the 20 000 keys that were stored last, the latest ones most often.
+                // Requests one of the 20 000 keys that were stored last, the latest ones most often. On the half-full tier, most of
+                // these lookups miss, because the keys of earlier series were removed from it. That does not matter: the lookups
+                // are for the full tier, where they protect entries from eviction.
                 let reach = self.random.below(20_000) + 1;
                 let back = self.random.below(reach) + 1;
                 self.writer.ask(number.saturating_sub(back));
             }
             timed(&mut || self.writer.put(number, self.scenario.incoming));
         }
-        self.next += self.scenario.row as u64;
+        self.next += self.scenario.series as u64;
         if self.full && self.scenario.incoming == self.scenario.resident {
             return;
         }
@@ -318,7 +321,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
             self.writer.remove(number);
         }
         if self.full {
-            self.put_residents(self.scenario.row * self.scenario.incoming);
+            self.put_residents(self.scenario.series * self.scenario.incoming);
             // A put of a large value may have freed more space than it used. The tier is full if at most two resident values are
             // missing.
             let nearly = self.full_at - 2 * self.scenario.resident as u64;
@@ -389,12 +392,13 @@ mod tests {
         assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.34), 2.0);
     }
 
-    /// Fails if the full tier is at most 85 % full before a row, or if the half-full tier is at least 60 % full before a put. Also
-    /// fails if the half-full tier evicts, if the full one does not, or if the number of puts or of rounds is wrong.
+    /// Fails if the full tier is at most 85 % full before a series, or if the half-full tier is at least 60 % full before a put.
+    /// Also fails if the half-full tier evicts, if the full one does not, or if the number of puts or of rounds is wrong.
     #[test]
-    fn one_tier_is_full_before_each_row_and_the_other_never() {
-        for (resident, incoming, row) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {
-            let scenario = Scenario { title: "t", region: megabytes(2), resident, incoming, row, reads: 1 };
+    fn one_tier_is_full_before_each_series_and_the_other_never() {
+        for (resident, incoming, series) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {
+            let scenario =
+                Scenario { title: "t", region: megabytes(2), resident, incoming, series, reads: 1 };
             let sizes = private_tier::sizes(scenario.region);
             let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
             let locks = Spinning::of(sizes);
@@ -407,9 +411,9 @@ mod tests {
                     let before = tier.usage();
                     put();
                     let used = before.used_bytes as f64 / before.block_bytes as f64;
-                    // Within a row of small values, the tier of large values has free space, because the first put of the row
+                    // Within a series of small values, the tier of large values has free space, because the first put of the series
                     // evicted a large value.
-                    let begins = puts % row == 0;
+                    let begins = puts % series == 0;
                     assert!(place == 1 || !begins || used > 0.85, "{resident}, full: {used}");
                     assert!(place == 0 || used < 0.6, "{resident}, half full: {used}");
                     assert_eq!(tier.counted(Counter::Evicted) > 0, place == 0);
@@ -417,7 +421,7 @@ mod tests {
                 }
                 Event::RoundIsOver => rounds += 1,
             });
-            assert_eq!((puts, rounds), (3 * 2 * 2 * row, 3));
+            assert_eq!((puts, rounds), (3 * 2 * 2 * series, 3));
         }
     }
 
