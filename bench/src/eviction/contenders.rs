@@ -28,7 +28,8 @@ pub struct Outcome {
     pub hit_percent: f64,
     /// Bytes that were hit, in percent of the bytes that were requested.
     pub byte_percent: f64,
-    /// The cost that the hits saved, in percent of the cost of all requests. 0 if no cost is known.
+    /// The time to compute the values that were hit, in percent of the time to compute the values of all requests. 0 if no cost is
+    /// known.
     pub cost_percent: f64,
     /// Bytes of values that the contender kept, on average over the second half of the trace.
     pub held: f64,
@@ -88,7 +89,7 @@ struct Sums {
     requests: u64,
     /// The bytes of their values.
     bytes: u64,
-    /// In microseconds.
+    /// The costs of computing their values, in microseconds.
     cost: u64,
 }
 
@@ -108,7 +109,8 @@ fn percent(part: u64, whole: u64) -> f64 {
 /// How far our tier's content may differ from the capacity, as a fraction of the capacity. The report marks outcomes that differ
 /// more.
 pub const TOLERANCE: f64 = 0.01;
-/// The most sizes of the region that are tried. If none is close enough then, the closest counts.
+/// The most sizes of our tier's region that are tried. A size is good enough if the content then differs from the capacity by at
+/// most half of [`TOLERANCE`]. If no size is, the one with the closest content counts.
 const TRIALS: u32 = 12;
 
 /// Replays a trace on all contenders, with a capacity in bytes of values. Returns the outcomes in the order of [`NAMES`], and the
@@ -131,8 +133,8 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
 /// trial whose content was closest to the capacity, the sizes of its tier, and the number of its shards.
 fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
     let fixed = Sizes { shards, ..private_tier::sizes(0) };
-    // The first size is a guess: small values need about as much memory again, and the fences (`src/core/fence/`) need a fixed
-    // part.
+    // The first size is a guess. Beside a small value, its entry takes about as many bytes as the value, for the key and the
+    // header. So the region gets twice the capacity, and 256 kB for parts of a fixed size such as the fences (`src/core/fence/`).
     let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
     let mut best: Option<(f64, Outcome, Sizes, u32)> = None;
     for _ in 0..TRIALS {
@@ -166,7 +168,7 @@ struct Ours<'m> {
     scope: Scope,
     /// The hash function of the keys.
     hashing: Hashing,
-    /// Bytes of which each value is a prefix.
+    /// Bytes `x`, as many as the largest value so far has. The value of each request is a prefix of them.
     content: Vec<u8>,
 }
 
@@ -345,6 +347,7 @@ mod tests {
     #[test]
     fn all_contenders_fill_their_capacity() {
         let extent = Extent { keys: 5000, requests: 50_000 };
+        // The traces "loop" and "Zipf 1.0 with scans".
         for trace in &made(extent)[3..5] {
             for shards in [0, 4] {
                 let capacity = trace.working_set / 10;
@@ -362,6 +365,7 @@ mod tests {
     #[test]
     fn outcomes_are_the_same_every_time() {
         let extent = Extent { keys: 2000, requests: 20_000 };
+        // The trace "Zipf 1.0".
         let trace = &made(extent)[1];
         assert_eq!(run(trace, 20_000, 0), run(trace, 20_000, 0));
     }
