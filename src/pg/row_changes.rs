@@ -67,7 +67,9 @@ impl Counters {
     /// Counters that have counted nothing.
     pub const NONE: Self = Self(std::ptr::null());
 
-    /// Finds the counters of a transaction that has written, as of now. Returns None if they are not complete. May raise errors.
+    /// Finds the counters of the transaction. Must be called only if the transaction has written something, because it creates a
+    /// missing level. The counters also show changes that are counted later in the same savepoint. Returns None if they are not
+    /// complete. May raise errors.
     #[inline]
     pub fn find() -> Option<Self> {
         // SAFETY: the guard turns an error of the server into a panic.
@@ -126,8 +128,9 @@ impl Counters {
         })
     }
 
-    /// Returns how many rows of a table were counted, before and after their changes: an update has both, an insert only the new
-    /// row, a delete only the old one. Returns None if the table was truncated. Cannot fail.
+    /// Returns the number of old rows and the number of new rows of a table that were counted. An update has an old and a new row,
+    /// an insert only a new one, and a delete only an old one. Returns None if the transaction has truncated or dropped the table.
+    /// Cannot fail.
     pub fn rows(self, table: u32) -> Option<(u64, u64)> {
         let (mut old, mut new) = (0_i64, 0_i64);
         for counted in self.tables().filter(|counted| table_of(counted) == table) {
@@ -150,7 +153,7 @@ impl Counters {
 local! {
     /// Whether the assign hook is installed. Without it, nothing is known about the setting.
     static WATCHED: Cell<bool> = Cell::new(false);
-    /// The server's number of the transaction in which the setting was last off, or was switched off or on.
+    /// The local ID of the transaction in which the setting was last off, or was switched off or on.
     static LAST_OFF_IN: Cell<u32> = Cell::new(0);
     /// Grows whenever the setting is switched off or on.
     static SWITCHES: Cell<u64> = Cell::new(0);
@@ -186,7 +189,7 @@ pub fn hook() {
 #[allow(ffi_unwind_calls)] // An assign hook raises no errors.
 unsafe extern "C-unwind" fn assigned(on: bool, extra: *mut c_void) {
     if !on || !is_on() {
-        LAST_OFF_IN.set(number());
+        LAST_OFF_IN.set(local_transaction_id());
         SWITCHES.set(switches() + 1);
     }
     // SAFETY: called as the server would call it.
@@ -198,20 +201,20 @@ fn is_on() -> bool {
     unsafe { pg_sys::pgstat_track_counts }
 }
 
-/// Returns the server's number of this session's transaction, or 0 outside of transactions and after the commit. Numbers repeat
-/// after 2^32 transactions, which costs at most needless misses.
-fn number() -> u32 {
-    // SAFETY: reads our own PGPROC, if there is one. Only this process writes the number.
+/// Returns the local ID of this session's transaction (`lxid`), which also a transaction without a transaction ID has. Returns 0
+/// outside of transactions and after the commit. The IDs repeat after 2^32 transactions, which costs at most needless misses.
+fn local_transaction_id() -> u32 {
+    // SAFETY: reads our own PGPROC, if there is one. Only this process writes the ID.
     unsafe {
         let process = pg_sys::MyProc;
         if process.is_null() {
             return 0;
         }
         #[cfg(any(feature = "pg15", feature = "pg16"))]
-        let number = (*process).lxid;
+        let id = (*process).lxid;
         #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-        let number = (*process).vxid.lxid;
-        number
+        let id = (*process).vxid.lxid;
+        id
     }
 }
 
@@ -220,10 +223,12 @@ fn number() -> u32 {
 #[inline]
 fn are_complete() -> bool {
     check_thread();
-    WATCHED.get() && is_on() && LAST_OFF_IN.get() != number()
+    WATCHED.get() && is_on() && LAST_OFF_IN.get() != local_transaction_id()
 }
 
-/// Returns a number that grows whenever the setting is switched off or on.
+/// Returns a number that grows whenever the setting is switched off or on. A commit remembers the number when it reads the
+/// counters, and reads the counters again after the transaction has become visible. If the number has changed since, they may lack
+/// rows. The local ID cannot tell that any more, because the transaction has none then.
 #[inline]
 pub fn switches() -> u64 {
     SWITCHES.get()
