@@ -1,6 +1,9 @@
-//! The settings of the server and its libraries: where their values are, and when they have changed. `digest.rs` computes digests
-//! of them. A session must not keep a pointer to the record of a placeholder (a setting that no library has defined) without
-//! checking it again, because the server may free that record.
+//! The settings of the server and its libraries: where their values are, and whether they have changed since the last look.
+//! `digest.rs` computes digests of them, which the keys of query results contain.
+//!
+//! The server never frees the record of a setting, so a session may keep a pointer to it. The only exception is a *placeholder*, a
+//! setting that no library has defined: the server frees its record when a library defines or reserves its name. So a pointer to
+//! the record of a placeholder must be checked before each use (`Remembered::has_all_settings` in `digest.rs`).
 
 #![allow(unsafe_code)]
 
@@ -18,7 +21,8 @@ unsafe extern "C" {
     fn strcmp(one: *const c_char, other: *const c_char) -> c_int;
 }
 
-/// Passes the records of all settings, sorted by name. The records are valid while `call` calls no function of the server.
+/// Calls `call` with a list of the records of all settings, sorted by name. `call` must not call a function of the server, which
+/// could move the list or free a placeholder.
 pub fn with_settings(call: impl FnOnce(&[*const pg_sys::config_generic])) {
     check_thread();
     #[cfg(feature = "pg15")]
@@ -37,6 +41,7 @@ pub fn with_settings(call: impl FnOnce(&[*const pg_sys::config_generic])) {
     }
 }
 
+/// Returns the number of settings, including placeholders.
 #[cfg(feature = "pg15")]
 pub(super) fn count_settings() -> c_int {
     check_thread();
@@ -44,6 +49,8 @@ pub(super) fn count_settings() -> c_int {
     unsafe { GetNumConfigOptions() }
 }
 
+/// Returns the number of settings, including placeholders. The server makes a list of all settings for that. On PostgreSQL 15, the
+/// function of the same name only reads a variable.
 #[cfg(not(feature = "pg15"))]
 pub(super) fn count_settings() -> c_int {
     let mut count = 0;
@@ -51,14 +58,17 @@ pub(super) fn count_settings() -> c_int {
     count
 }
 
+/// Returns whether the setting with this name is a placeholder now. False if there is no such setting.
 pub(super) fn is_placeholder(name: &CStr) -> bool {
     // SAFETY: searches the server's settings by a name that ends with a zero. An unknown name has no flags.
     let flags = unsafe { pg_sys::GetConfigOptionFlags(name.as_ptr(), true) };
     flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0
 }
 
-/// Binds the setting `transaction_read_only` of this process to another variable. Then the server's own variable can forbid
-/// writing, while queries and digests see the setting as in a usual session. Must be called before the first digest.
+/// Binds the setting `transaction_read_only` of this process to another variable, for a worker that runs warmers. The server's own
+/// variable can then forbid writing, while queries and digests see the setting as in a usual session: so the results get the keys
+/// that sessions look for. Must be called before the first digest, because the session remembers the place of each value from then
+/// on.
 pub fn separate_read_only(variable: &'static AtomicBool) {
     with_settings(|records| {
         for record in records {
@@ -91,11 +101,12 @@ enum Value<'v> {
     Text(Option<&'v [u8]>),
 }
 
-/// A setting with its last value.
+/// A setting with its last value: the value at the last call of [`update`](Self::update).
 pub(super) struct Setting {
     record: *const pg_sys::config_generic,
     place: Place,
-    /// Where the compiled-in default is. A placeholder has none: its name is unknown in a session that has not set it.
+    /// Where the compiled-in default is. None for a placeholder: a session that has not set it does not know the name, so each
+    /// value of a placeholder counts as different from the default.
     pub(super) default: Option<Place>,
     /// The last value, if it is not a text.
     word: u64,
@@ -104,7 +115,8 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// Makes a setting of its record. Returns None if its type is unknown.
+    /// Makes a setting of its record, without reading the value: the last value is 0, or no text. Returns None if the type of the
+    /// setting is unknown.
     ///
     /// # Safety
     /// The record must be valid.
@@ -143,17 +155,17 @@ impl Setting {
         Some(Self { record, place, default: (!is_placeholder).then_some(default), word: 0, text: None })
     }
 
-    /// If the value is not the last one, calls `call` and remembers the value.
+    /// Compares the value with the last value. If they differ, calls `on_change`, and the value becomes the last value.
     ///
     /// # Safety
     /// The record must be valid.
     #[inline]
-    pub(super) unsafe fn update(&mut self, call: impl FnOnce()) {
+    pub(super) unsafe fn update(&mut self, on_change: impl FnOnce()) {
         // SAFETY: the place is that of a valid record.
         if unsafe { self.place.holds(self.word, self.text.as_deref()) } {
             return;
         }
-        call();
+        on_change();
         // SAFETY: as above.
         match unsafe { self.place.value() } {
             Value::Word(word) => self.word = word,
@@ -169,7 +181,8 @@ impl Setting {
         }
     }
 
-    /// Adds name and value to a hash, unless the last value is the compiled-in default.
+    /// Adds the name and the last value to a hash, unless the last value is the compiled-in default. [`update`](Self::update) must
+    /// be called before.
     ///
     /// # Safety
     /// The record must be valid.
