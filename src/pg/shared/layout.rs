@@ -39,7 +39,8 @@ pub(super) const LINE: usize = 64;
 const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
-/// The number of patterns that can be kept. Each takes 1056 bytes.
+/// The number of patterns of `cache_invalidate_pattern` that can be kept at the same time (`src/core/patterns/`). Each takes 1056
+/// bytes.
 const PATTERNS: u32 = 1024;
 
 /// The number of queues: enough that waiting sessions are rarely woken by changes of other keys.
@@ -53,7 +54,7 @@ pub(super) fn sizes() -> Sizes {
         reserved_fences: RESERVED_FENCES,
         relation_fences: RELATION_FENCES,
         tag_fences: settings::fence_slots(),
-        // The numbers of backends begin with 0 (`slot`), so the last slot stays unused.
+        // The numbers of backends begin with 0 (`slot`), so one slot less would be enough: the last one is spare.
         // SAFETY: the server's own limit of backends, which it sets before it asks for sizes.
         backends: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
@@ -65,8 +66,8 @@ pub(super) fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers with their sleepers, the state
-/// of Redis, the list of warmers and the observed statements, the waits of backends, and the alignment to a cache line.
+/// Returns the bytes to request: for all parts in the table at the head of this file, and for the alignment to a cache line. One of
+/// the waits is spare, because [`waits_at`] may have to round up the end of the region to a word.
 pub(super) fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>() + size_of::<Sleepers>() + size_of::<RedisState>();
@@ -75,13 +76,14 @@ pub(super) fn bytes(sizes: Sizes) -> usize {
     sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + waits + LINE
 }
 
-/// Returns the region, which has the size in `sizes`.
+/// Returns the region, the memory of the tier. `control` must be the start of shared memory, and `sizes` the result of [`sizes`].
+/// The error says why the memory cannot be a region.
 pub(super) fn region(
     control: *mut Control,
     sizes: Sizes,
 ) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as
-    // the process does; a process that detaches from it does not call this code any more. Only regions access this memory.
+    // SAFETY: `bytes` has requested so many bytes behind the parts that come before the region. Shared memory exists as long as the
+    // process does; a process that detaches from it does not call this code any more. Only regions access this memory.
     unsafe { Region::from_raw(region_start(control), sizes.bytes) }
 }
 
@@ -90,7 +92,12 @@ pub(super) fn region_start(control: *mut Control) -> *mut u8 {
     workers(control).wrapping_add(WORKER_SLOTS).cast()
 }
 
-// The parts of shared memory follow each other in the order of the table at the head of this file.
+// The parts of shared memory follow each other in the order of the table at the head of this file: each begins where the part
+// before it ends. So the type of each part before the region must be `#[repr(C, align(64))]`, which makes its size a number of
+// cache lines. Then no part shares a cache line with another one, and all are aligned.
+//
+// A new part needs such a type, a line in the table, its size in `bytes`, a function here, code in `creation.rs` that formats it,
+// and a function in `parts.rs` that returns it.
 
 pub(super) fn queues(control: *mut Control) -> *mut Condition {
     control.wrapping_add(1).cast()
@@ -121,6 +128,6 @@ pub(super) fn workers(control: *mut Control) -> *mut WorkerSlot {
 }
 
 pub(super) fn waits_at(control: *mut Control, sizes: Sizes) -> *mut AtomicU64 {
-    // The region is aligned to a cache line, and its size is a number of words.
+    // The region begins at a cache line. Its end is rounded up to a word, in case its size is no number of words.
     region_start(control).wrapping_add(sizes.bytes.next_multiple_of(size_of::<AtomicU64>())).cast()
 }
