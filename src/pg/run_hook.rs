@@ -6,7 +6,8 @@
 use pgrx::pg_sys;
 
 unsafe extern "C-unwind" {
-    /// Called without pgrx, whose guard would rebuild errors.
+    /// Called without pgrx's guard, which turns an error into a panic and back: the error would lose its position in the statement
+    /// (`docs/architecture.md`).
     #[cfg(not(feature = "pg18"))]
     pub fn standard_ExecutorRun(
         query: *mut pg_sys::QueryDesc,
@@ -14,7 +15,8 @@ unsafe extern "C-unwind" {
         count: u64,
         once: bool,
     );
-    /// Called without pgrx, whose guard would rebuild errors.
+    /// Called without pgrx's guard, which turns an error into a panic and back: the error would lose its position in the statement
+    /// (`docs/architecture.md`).
     #[cfg(feature = "pg18")]
     pub fn standard_ExecutorRun(
         query: *mut pg_sys::QueryDesc,
@@ -24,7 +26,8 @@ unsafe extern "C-unwind" {
 }
 
 /// Defines the hook `$name`. It calls `$before` with the plan, then the hook in the static `$previous` or the server's own
-/// function, and then `$after` with the plan, the direction and the number of rows.
+/// function, and then `$after` with the plan, the direction and `count`, the most rows that the caller has asked for (0 for all).
+/// If the plan raises an error, `$after` is not called.
 ///
 /// The hook has no guard, so that errors of the query pass through unchanged. No value on its stack needs to be dropped. This must
 /// also hold for `$before` and `$after`.
