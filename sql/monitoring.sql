@@ -1,5 +1,9 @@
--- The views for monitoring. The functions behind them refuse roles that may not see statistics. Only the function `observed` refuses no
--- role, and shows each role its own statements.
+-- The views for monitoring. The functions behind them refuse roles that may not see statistics. Only the function `observed`
+-- refuses no role. It shows the statements of all roles to a role that may see statistics or read the queries of all, and to each
+-- other role its own statements.
+--
+-- Every function, operator and type in these views must name its schema (tests/sessions/qualified.rs). A comment on a column should
+-- have at most 50 characters (views.sql).
 CREATE VIEW cache_metrics AS
     SELECT m.name, m.labels::pg_catalog.jsonb AS labels, m.kind AS type, m.value, m.help
       FROM pgcache.metrics() WITH ORDINALITY AS m
@@ -33,7 +37,7 @@ COMMENT ON VIEW cache_verification IS 'Results of the verification of hits, of a
 COMMENT ON COLUMN cache_verification.verified IS 'Hits that were compared with a new run of the query';
 COMMENT ON COLUMN cache_verification.different IS 'Verified hits whose stored result was wrong';
 COMMENT ON COLUMN cache_verification.skipped IS 'Hits that were to be verified and could not be compared';
-COMMENT ON COLUMN cache_verification.consistency IS 'Share of right hits, with a confidence of 95 %';
+COMMENT ON COLUMN cache_verification.consistency IS 'Least share of right hits, with 95 % confidence';
 COMMENT ON COLUMN cache_verification.nines IS 'The same share as a number of nines: 3 for 99.9 %';
 GRANT SELECT ON cache_verification TO PUBLIC;
 

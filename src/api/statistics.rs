@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 fn cache_stats_reset() {
     space::require_owner("reset statistics").or_raise();
     if let Some(tier) = shared::tier() {
+        // The owner may see statistics, so these are all spaces.
         space::each_visible(|oid, _, _| {
             tier.reset_stats(shared::database(), oid);
         });
@@ -50,7 +51,10 @@ mod pgcache {
 
     /// Returns the statistics of the relations of the database on which cached values have depended and that have changed since.
     /// Leaves out the system catalogs. Relations that share records in shared memory are summed up in one row without a relation.
-    /// The SQL is written out because the type of a column is `regclass`.
+    /// `fences` is the number of transactions that have changed the relation: each of them has raised the relation's *fence*, the
+    /// word in shared memory that says when the relation last changed. `entries_killed` is the number of entries that these changes
+    /// have invalidated and whose memory was reclaimed. The SQL is written out because pgrx would declare `relation` as an oid, not
+    /// as a regclass.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -103,6 +107,8 @@ mod pgcache {
     }
 
     /// Returns the most important counts of the spaces that the caller may read, or of all spaces if the caller may see statistics.
+    /// A *live* entry is one that a read can return now. A *dead* one has expired or is invalid, and its memory is not reclaimed
+    /// yet.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn space_summary() -> TableIterator<
@@ -226,7 +232,8 @@ mod pgcache {
     }
 
     /// Returns how much of each limited resource of the cache is used. A row for the whole server has no database. A row for the
-    /// share of one database has the OID of the database.
+    /// share of one database has the OID of the database. The SQL is written out so that each type names its schema: pgrx would
+    /// write `oid`.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -257,7 +264,8 @@ mod pgcache {
         }))
     }
 
-    /// Returns the background workers that are alive, each with the OID of its database.
+    /// Returns the background workers that are alive, each with the OID of its database. The SQL is written out so that each type
+    /// names its schema: pgrx would write `oid`.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -295,6 +303,7 @@ mod pgcache {
     > {
         space::require_monitor("look at the background workers").or_raise();
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
+        // For how long the journal, the ring of changes in shared memory, reaches back. The same for all workers.
         let reach = changes::reach_ms().map(|ms| Interval::from_micros(ms as i64 * 1000));
         // `worker_slots` returns the slots in this order.
         let workers = std::iter::repeat_n("worker", DATABASE_SLOTS);
@@ -304,6 +313,7 @@ mod pgcache {
         TableIterator::new(alive.map(move |(slot, kind)| {
             let database = Some(slot.database.load(Relaxed)).filter(|database| *database != 0);
             let redis = shared::redis_state().filter(|_| kind == "redis");
+            // `acked` is the number in the journal up to which Redis has confirmed all changes, or 0 if it has confirmed none yet.
             let (acked, is_comparing) = redis.map(RedisState::progress).unwrap_or_default();
             let lag = redis.filter(|_| acked > 0).and_then(|_| changes::lag(acked));
             (
@@ -313,6 +323,7 @@ mod pgcache {
                 time(slot.started.load(Relaxed)),
                 time(slot.worked.load(Relaxed)),
                 slot.saved.load(Relaxed) as i64,
+                // The column `too_late`: copies that were not used, because the entry had changed meanwhile.
                 slot.outdated.load(Relaxed) as i64,
                 slot.freed.load(Relaxed) as i64,
                 slot.swept.load(Relaxed) as i64,
