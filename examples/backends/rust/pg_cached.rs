@@ -5,20 +5,22 @@ use std::time::Duration;
 
 /// How a value is cached.
 pub struct Cached<'a> {
+    /// The name of the space, a named cache.
     pub space: &'a str,
     /// 1 to 1024 bytes. Under other keys, nothing is stored.
     pub key: &'a str,
-    /// At most a year.
+    /// The time to live, at most a year. A longer time is an error, which comes after the computation.
     pub ttl: Duration,
+    /// The value is invalid as soon as one of these tags is invalidated.
     pub tags: &'a [&'a str],
     /// How long a call waits for another session that computes the value. Then it computes the value itself, without storing it.
     pub wait: Duration,
-    /// How long other sessions wait for this session to compute the value.
+    /// The lifetime of the lease, at most an hour. If the computation takes longer, another session may begin to compute the value.
     pub hold: Duration,
 }
 
 impl<'a> Cached<'a> {
-    /// A key of the space `default`, with the usual times.
+    /// A key of the space `default`. The value lives 5 minutes, a call waits up to 5 seconds, and a lease lasts 30 seconds.
     pub fn new(key: &'a str, tags: &'a [&'a str]) -> Self {
         let [ttl, wait, hold] = [300, 5, 30].map(Duration::from_secs);
         Self { space: "default", key, ttl, tags, wait, hold }
@@ -38,16 +40,19 @@ impl<'a> Cached<'a> {
         let row = client.query_one(acquire, &[&self.key, &self.space, &wait, &hold])?;
         let lease: Option<i64> = row.get("lease");
         match row.get("status") {
+            // "stale": another session computes the value, and the last one was stored with `stale_ok`, by other code than this.
             "hit" | "stale" => return Ok(row.get("value")),
             "compute" => {}
+            // "wait": the other session needs longer than `wait`.
             _ => return compute(client),
         }
         let release = "SELECT cache_release($1, $2, $3)";
         let value = compute(client).inspect_err(|_| {
-            // In a failed transaction, this is an error, too. Its rollback releases the lease.
+            // In a failed transaction, this statement fails, too. The rollback releases the lease.
             let _ = client.query_one(release, &[&self.key, &lease, &self.space]);
         })?;
-        // If a table or a tag has changed since the lease, the set stores nothing, and the next caller must not wait for the lease.
+        // If the key or a tag has changed since this session got the lease, the set stores nothing. The lease is then released, so
+        // that the next caller computes the value at once.
         let store =
             "SELECT CASE WHEN NOT cache_set_bytes($1, $2, make_interval(secs => $3), $4, $5, lease => $6)
             THEN cache_release($1, $6, $5) END";
