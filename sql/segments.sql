@@ -1,5 +1,5 @@
--- The eight tables of a database in which the table tier saves values (docs/tables.md). src/pg/segment.rs reads and writes the rows
--- and their columns by position, so no column may move; `SegmentRow` there says what each column means. The tables have no index,
+-- The eight tables of a database in which the table tier saves values (docs/tables.md). src/pg/segment_row.rs forms and reads the
+-- rows by the position of their columns, so no column may move; `SegmentRow` there says what each column means. The tables have no index,
 -- and no TOAST table: a large value has several rows. The server decides on a TOAST table at the end of a command, so the columns
 -- of variable length must be added and made PLAIN by one command. Autovacuum is off, because the rows are inserted frozen and
 -- removed by TRUNCATE. Only the background worker writes to the tables, so nothing is granted. Their rows are never dumped.

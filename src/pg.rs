@@ -62,6 +62,7 @@ pub mod rows;
 mod run_hook;
 pub mod scan;
 pub mod segment;
+mod segment_row;
 pub mod server_log;
 pub mod session;
 pub mod settings;

@@ -15,84 +15,26 @@
 
 #![allow(unsafe_code)]
 
-use super::memory::{self, Scratch};
-use super::varlena;
-use pgrx::prelude::*;
-use std::ffi::CStr;
+pub use super::segment_row::SegmentRow;
 
-/// The columns of a segment, in the order of `sql/segments.sql`.
-const COLUMNS: usize = 18;
-/// The types of the columns.
-const TYPES: [pg_sys::Oid; COLUMNS] = [
-    pg_sys::INT2OID,
-    pg_sys::INT2OID,
-    pg_sys::INT4OID,
-    pg_sys::OIDOID,
-    pg_sys::OIDOID,
-    pg_sys::INT8OID,
-    pg_sys::INT8OID,
-    pg_sys::INT8OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::INT4OID,
-    pg_sys::BYTEAOID,
-    pg_sys::BYTEAOID,
-    pg_sys::BYTEAOID,
-];
+use super::memory::{self, Scratch};
+use super::segment_row::{self, COLUMNS, TYPES};
+use pgrx::prelude::*;
+use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
+
+unsafe extern "C" {
+    // These raise no error for a buffer that is pinned, and for a relation that is open and locked. So they are called without pgrx's
+    // guard, which would cost as much as the functions.
+    fn LockBuffer(buffer: pg_sys::Buffer, mode: c_int);
+    fn ReleaseBuffer(buffer: pg_sys::Buffer);
+    fn RelationClose(relation: pg_sys::Relation);
+    fn UnlockRelationOid(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE);
+}
+
 /// This many of the lowest bits of a position are the number of the row in its block, counted from 1. The bits above them are the
 /// number of the block. A block of 8 kB has at most 291 rows.
 const ROW_BITS: u32 = 9;
-
-/// A row of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentRow<'r> {
-    /// The version of the row format.
-    pub format: i16,
-    /// The kind of the value.
-    pub kind: i16,
-    /// The number of this part of the value, from 0 on.
-    pub part: i32,
-    /// The OID of the space.
-    pub space: u32,
-    /// The role that owns the value, or 0.
-    pub role: u32,
-    /// A number that all parts of a value share. Each saver (`store/table/saver/`) numbers its values from 1 on, so values of
-    /// different savers may have the same number: a reader also checks that each part follows the one before it.
-    pub item: i64,
-    /// The stamp: a number of the clock of changes (`docs/architecture.md`) that was taken before the value was computed.
-    pub stamp: i64,
-    /// How long the value took to compute, in microseconds.
-    pub cost: i64,
-    /// When the value was stored, in ticks (`clock.rs`).
-    pub created: u32,
-    /// When the value expires, in ticks.
-    pub expires: u32,
-    /// For how many ticks the value may be served stale. 0 if it may not be served stale.
-    pub stale_ticks: u32,
-    /// The last tick at which the value was known to be valid.
-    pub valid_at: u32,
-    /// The length of the whole note (`store/note.rs`) and value in bytes.
-    pub length: u32,
-    /// The length of the note in bytes.
-    pub note: u32,
-    /// The content of the memory tier to which stamps, ticks and fences belong (`shared::content_id`).
-    pub epoch: u32,
-    pub key: &'r [u8],
-    /// The fences of the value's dependencies, four bytes each.
-    pub dependencies: &'r [u8],
-    /// This part of the note and the value, which follow each other.
-    pub value: &'r [u8],
-}
-
-impl SegmentRow<'_> {
-    /// The most bytes of key, dependencies and value together, so that a row fits into a block: a row of 8160 bytes does, and the
-    /// header and the other columns of a row take less than 120. The rest is spare.
-    pub const BYTES_MAX: usize = 7900;
-}
 
 /// A segment that is open and locked.
 #[derive(Debug)]
@@ -107,8 +49,8 @@ impl Drop for Segment {
         // and this code runs before the abort.
         unsafe {
             let oid = (*self.relation).rd_id;
-            pg_sys::RelationClose(self.relation);
-            pg_sys::UnlockRelationOid(oid, self.lock);
+            RelationClose(self.relation);
+            UnlockRelationOid(oid, self.lock);
         }
     }
 }
@@ -141,7 +83,7 @@ impl Segment {
         unsafe {
             let relation = pg_sys::RelationIdGetRelation(oid);
             if relation.is_null() {
-                pg_sys::UnlockRelationOid(oid, lock);
+                UnlockRelationOid(oid, lock);
                 return None;
             }
             let segment = Self { relation, lock };
@@ -236,36 +178,41 @@ impl Segment {
     /// Returns the row with this number, counted from 1, in a block that must exist. None if there is no such row, or if the block
     /// or the row is damaged. Raises an error if the operating system cannot read the block.
     fn pinned_row(&self, block: u32, number: u16) -> Option<PinnedRow<'_>> {
-        let mut row = PinnedRow { buffer: 0, values: [pg_sys::Datum::null(); COLUMNS], segment: self };
-        // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer is read; afterwards the
-        // pin protects the bytes of the tuple. The page may be damaged: it is read as zeros then, and the line pointer must lie
-        // within it.
+        // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer and the header of the tuple
+        // are read; afterwards the pin protects the bytes of the tuple, and `PinnedRow` holds it. The page may be damaged: it is
+        // read as zeros then, and the tuple must lie within it.
         unsafe {
-            row.buffer = pg_sys::ReadBufferExtended(
+            let buffer = pg_sys::ReadBufferExtended(
                 self.relation,
                 pg_sys::ForkNumber::MAIN_FORKNUM,
                 block,
                 pg_sys::ReadBufferMode::RBM_ZERO_ON_ERROR,
                 std::ptr::null_mut(),
             );
-            pg_sys::LockBuffer(row.buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let page = pg_sys::BufferGetPage(row.buffer);
-            let mut tuple: pg_sys::HeapTupleData = std::mem::zeroed();
+            LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
+            let page = pg_sys::BufferGetPage(buffer);
+            let mut data: Option<&'static [u8]> = None;
             if !pg_sys::PageIsNew(page) && number <= pg_sys::PageGetMaxOffsetNumber(page) {
                 let item = pg_sys::PageGetItemId(page, number);
                 let (start, length) = ((*item).lp_off() as usize, (*item).lp_len() as usize);
                 let is_whole = length >= std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits)
                     && start + length <= pg_sys::BLCKSZ as usize;
                 if (*item).lp_flags() == pg_sys::LP_NORMAL && is_whole {
-                    tuple.t_data = page.cast::<u8>().add(start).cast();
-                    tuple.t_len = length as u32;
-                    if usize::from((*tuple.t_data).t_hoff) > length {
-                        tuple.t_data = std::ptr::null_mut();
+                    let tuple = page.cast::<u8>().add(start);
+                    let header = &*tuple.cast::<pg_sys::HeapTupleHeaderData>();
+                    let (data_at, infomasks) =
+                        (usize::from(header.t_hoff), [header.t_infomask, header.t_infomask2]);
+                    if segment_row::has_all_columns(infomasks) && data_at <= length {
+                        data = Some(std::slice::from_raw_parts(tuple.add(data_at), length - data_at));
                     }
                 }
             }
-            pg_sys::LockBuffer(row.buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-            (!tuple.t_data.is_null() && row.deform(&mut tuple)).then_some(row)
+            LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
+            let row = data.and_then(segment_row::read);
+            if row.is_none() {
+                ReleaseBuffer(buffer);
+            }
+            row.map(|row| PinnedRow { buffer, row, segment: PhantomData })
         }
     }
 
@@ -296,7 +243,7 @@ impl Segment {
         unsafe {
             let descriptor = (*self.relation).rd_att;
             for row in rows {
-                let tuple = form(descriptor, row);
+                let tuple = segment_row::form(descriptor, row);
                 let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
                 pg_sys::ExecStoreHeapTuple(tuple, slot, true);
                 slots.push(slot);
@@ -377,118 +324,27 @@ fn lock_without_waiting(oid: pg_sys::Oid, lock: i32) -> bool {
     }
 }
 
-/// Forms a tuple in the current memory context.
-///
-/// # Safety
-/// The descriptor must have the columns of a segment.
-unsafe fn form(descriptor: pg_sys::TupleDesc, row: &SegmentRow<'_>) -> pg_sys::HeapTuple {
-    let signed = |number: u32| pg_sys::Datum::from(number as i32);
-    let mut values = [
-        row.format.into(),
-        row.kind.into(),
-        row.part.into(),
-        pg_sys::Oid::from(row.space).into(),
-        pg_sys::Oid::from(row.role).into(),
-        row.item.into(),
-        row.stamp.into(),
-        row.cost.into(),
-        signed(row.created),
-        signed(row.expires),
-        signed(row.stale_ticks),
-        signed(row.valid_at),
-        signed(row.length),
-        signed(row.note),
-        signed(row.epoch),
-        varlena::Varlena::of(row.key).into_datum(),
-        varlena::Varlena::of(row.dependencies).into_datum(),
-        varlena::Varlena::of(row.value).into_datum(),
-    ];
-    let mut nulls = [false; COLUMNS];
-    // SAFETY: one value and one flag for each column, as the caller promises.
-    unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) }
-}
-
 /// A row in a block that is pinned: the row's bytes stay where they are until it is dropped.
 #[derive(Debug)]
 pub struct PinnedRow<'s> {
     buffer: i32,
-    values: [pg_sys::Datum; COLUMNS],
-    segment: &'s Segment,
+    /// The bytes of the row are in the block, so they may be used only as long as the pin lasts.
+    row: SegmentRow<'static>,
+    /// The lock on the segment must last as long as the pin.
+    segment: PhantomData<&'s Segment>,
 }
 
 impl Drop for PinnedRow<'_> {
     fn drop(&mut self) {
-        if self.buffer != 0 {
-            // SAFETY: the pin of `pinned_row`.
-            unsafe { pg_sys::ReleaseBuffer(self.buffer) };
-        }
+        // SAFETY: the pin of `pinned_row`.
+        unsafe { ReleaseBuffer(self.buffer) };
     }
 }
 
 impl PinnedRow<'_> {
-    /// Takes the tuple apart. Returns whether it has all columns, and whether each value lies within the tuple.
-    ///
-    /// # Safety
-    /// The tuple's bytes must be in the pinned block.
-    unsafe fn deform(&mut self, tuple: &mut pg_sys::HeapTupleData) -> bool {
-        // SAFETY: `is_well_formed` has checked the columns. The tuple has at least a header, so its number of attributes can be
-        // read. If it has fewer than the descriptor, the missing ones are null.
-        unsafe {
-            let mut nulls = [true; COLUMNS];
-            pg_sys::heap_deform_tuple(
-                tuple,
-                (*self.segment.relation).rd_att,
-                self.values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
-            let end = tuple.t_data as usize + tuple.t_len as usize;
-            let is_within = |value: &pg_sys::Datum| {
-                let start: *const pg_sys::varlena = value.cast_mut_ptr();
-                (start as usize) < end
-                    && is_plain(start)
-                    && start as usize + pgrx::varlena::varsize_any(start) <= end
-            };
-            nulls.iter().all(|null| !null) && self.values[COLUMNS - 3..].iter().all(is_within)
-        }
-    }
-
     /// Returns the columns of the row.
     pub fn row(&self) -> SegmentRow<'_> {
-        let number = |column: usize| self.values[column].value();
-        // SAFETY: `deform` has checked that the value is plain and lies within the tuple, which is pinned as long as `self` lives.
-        let bytes = |column: usize| unsafe { varlena::content(self.values[column]) };
-        SegmentRow {
-            format: number(0) as i16,
-            kind: number(1) as i16,
-            part: number(2) as i32,
-            space: number(3) as u32,
-            role: number(4) as u32,
-            item: number(5) as i64,
-            stamp: number(6) as i64,
-            cost: number(7) as i64,
-            created: number(8) as u32,
-            expires: number(9) as u32,
-            stale_ticks: number(10) as u32,
-            valid_at: number(11) as u32,
-            length: number(12) as u32,
-            note: number(13) as u32,
-            epoch: number(14) as u32,
-            key: bytes(15),
-            dependencies: bytes(16),
-            value: bytes(17),
-        }
-    }
-}
-
-/// Whether a varlena is neither compressed nor stored elsewhere.
-///
-/// # Safety
-/// At least one byte must be readable.
-unsafe fn is_plain(start: *const pg_sys::varlena) -> bool {
-    // SAFETY: as the caller promises. A value with a header of one byte is plain, too, unless it refers to another place.
-    unsafe {
-        pgrx::varlena::varatt_is_4b_u(start)
-            || pgrx::varlena::varatt_is_1b(start) && !pgrx::varlena::varatt_is_1b_e(start)
+        self.row
     }
 }
 
