@@ -83,21 +83,19 @@ impl<'m> Journal<'m> {
     }
 
     /// Returns how many lines a batch takes in the ring, or the record that replaces it.
-    fn measure<'r>(&self, records: impl Iterator<Item = Record<'r>>) -> Size {
+    fn measure<'r>(&self, records: impl Iterator<Item = Record<'r>> + Clone) -> Size {
         let (mut lines, mut count) = (0, 0);
-        // The record that stands for all records so far.
-        let mut cover: Option<Record<'static>> = None;
-        for record in records {
+        for record in records.clone() {
             lines += record.lines();
             count += 1;
-            cover = Some(cover.map_or_else(|| record.cover(), |cover| cover.with(&record)));
         }
-        match cover {
-            Some(cover) if count > BATCH_MAX || lines > (self.lines / RING_SHARE).max(1) => {
-                Size::Replaced(cover)
-            }
-            _ => Size::Lines(lines),
+        if count <= BATCH_MAX && lines <= (self.lines / RING_SHARE).max(1) {
+            return Size::Lines(lines);
         }
+        let cover = |cover: Option<Record<'static>>, record: Record<'_>| {
+            Some(cover.map_or_else(|| record.cover(), |cover| cover.with(&record)))
+        };
+        Size::Replaced(records.fold(None, cover).unwrap_or(Record::EVERYTHING))
     }
 
     /// Reserves lines for a batch. The caller must [write](Reserved::write) them, or readers wait for them for ever.

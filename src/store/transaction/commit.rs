@@ -19,7 +19,7 @@ use crate::store::journal;
 use crate::store::keyspace::Keyspace;
 use pg_cache_core::{AnnouncedPattern, FenceId, Key, Lowered, Record, Reservation, Reserved, Stamp, What};
 
-/// The state of a commit, from its beginning until it is over. The next commit reuses the memory of `raised`.
+/// The state of a commit, from its beginning until it is over. The next commit reuses the memory of `raised` and `counted`.
 #[derive(Debug)]
 pub struct Commit {
     /// The fences that the commit has raised, sorted.
@@ -67,7 +67,7 @@ enum Step {
     Touch(u32),
 }
 
-/// The most fences for which a commit keeps the allocated memory for the next one.
+/// The most fences and changes for which a commit keeps the allocated memory for the next one.
 const KEPT_MAX: usize = 128;
 
 /// The most fences that a commit raises late. The last place is for the fence of the database, which stands for all further
@@ -137,11 +137,11 @@ impl Commit {
         memory::reserve(&mut self.patterns, patterns);
         raised.extend(ledger.fences().iter().map(|fence| Raised::from(*fence)));
         raised.extend(written.iter().map(|fence| Raised::from(*fence)));
-        let mut counted = Vec::new();
+        let mut counted = std::mem::take(&mut self.counted);
         if !ledger.changes().is_empty() {
             let invalidates = !ledger.fences().is_empty() || !ledger.patterns().is_empty();
             self.announced = locks::has_written() || invalidates;
-            counted = self.reserve(ledger, written, command_id, &mut raised);
+            self.reserve(ledger, written, command_id, &mut counted, &mut raised);
         }
         if !ledger.patterns().is_empty() {
             self.announce_patterns(ledger.patterns().all(), &mut raised);
@@ -177,19 +177,19 @@ impl Commit {
         }
     }
 
-    /// Finds the changes that count, and reserves memory for their values and announcements. If there is no memory for an
-    /// announcement, adds the fence of the key's space to `fences` instead. Not inlined, like all code for keys, so that a commit without changed keys does not pay
-    /// for it.
+    /// Adds the changes that count to `counted`, and reserves memory for their values and announcements. If there is no memory for
+    /// an announcement, adds the fence of the key's space to `fences` instead. Not inlined, like all code for keys, so that a commit
+    /// without changed keys does not pay for it.
     #[inline(never)]
     fn reserve(
         &self,
         ledger: &Ledger,
         written: &[FenceId],
         command_id: u32,
+        counted: &mut Vec<Counted>,
         fences: &mut Vec<Raised>,
-    ) -> Vec<Counted> {
-        let mut counted = Vec::new();
-        memory::reserve(&mut counted, ledger.changes().len());
+    ) {
+        memory::reserve(counted, ledger.changes().len());
         for (index, change) in ledger.changes().iter().enumerate() {
             let Some(own) = change.action.key() else {
                 counted.push(Counted { index, step: None });
@@ -215,7 +215,6 @@ impl Commit {
             });
             counted.push(Counted { index, step });
         }
-        counted
     }
 
     /// Returns the step that publishes a value. There is none if the value of a lease cannot be stored. The error is the fence
@@ -409,7 +408,10 @@ impl Commit {
             // Shrinking the vector would allocate, so it is dropped instead.
             self.raised = Vec::new();
         }
-        self.counted = Vec::new();
+        self.counted.clear();
+        if self.counted.capacity() > KEPT_MAX {
+            self.counted = Vec::new();
+        }
         self.announced = false;
         if self.late[0].is_some() {
             self.late = [None; LATE_MAX];
