@@ -1,5 +1,9 @@
 //! The keys and values of the measurements over servers. The hand-written table, pg_cache and Redis hold the same keys; pg_cache
 //! holds further ranges of the same number of keys.
+//!
+//! Each key must have 13 digits, also the last one of a range: `drive/wire.rs` replaces the digits in place (`DIGITS`). The scripts
+//! that fill and read Redis (`test_servers.rs`, `outward/redis.rs`) make the keys from [`FIRST_KEY`] on as the digit 1 and 12
+//! digits.
 
 /// The number of keys of each range.
 pub const KEYS: u64 = 100_000;
@@ -21,7 +25,8 @@ pub const FEW_KEYS: u64 = 1000;
 pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
 /// The length of a value, in bytes.
 pub const VALUE_BYTES: usize = 100;
-/// The length of a value in the parts about the table tier (`tables/`), in bytes.
+/// The length of a value, in bytes, in the parts about the table tier (`tables/`), which saves values in tables before they leave
+/// the memory, and in some parts about Redis and frameworks (`outward/redis.rs`, `frameworks/`).
 pub const SAVED_BYTES: usize = 200;
 
 /// Returns the value of a key as text.

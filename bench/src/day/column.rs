@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// One in this many dashboards, the most popular ones, has a materialized view.
 pub const VIEW_EVERY: usize = 10;
 
-/// The position of `newest` in the rows.
+/// The position of `newest` in the rows: its place in [`COLUMNS`].
 const NEWEST: usize = 3;
 /// The position of the status of the session in the rows, behind `newest`.
 const STATUS: usize = 4;

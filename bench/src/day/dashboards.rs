@@ -101,9 +101,10 @@ fn processor_time(process: i32) -> Option<Duration> {
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
-/// Draws the text of a dashboard. The labels of its rows must be unique: REFRESH MATERIALIZED VIEW CONCURRENTLY needs a unique
-/// index, and `column.rs` creates it on `label`. Names are unique labels, because the name of each customer and product ends with
-/// its number, in `examples/shop.sql` and in `orders.rs`.
+/// Draws the text of a dashboard. Each text must return the columns of [`COLUMNS`] in this order, because `column.rs` reads
+/// `newest` by its position, and must contain [`MARK`] once. The labels of its rows must be unique: REFRESH MATERIALIZED VIEW
+/// CONCURRENTLY needs a unique index, and `column.rs` creates it on `label`. Names are unique labels, because the name of each
+/// customer and product ends with its number, in `examples/shop.sql` and in `orders.rs`.
 fn candidate(random: &mut Random) -> (String, Subject) {
     let kind = random.below(20);
     let subject = match kind {

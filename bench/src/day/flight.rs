@@ -3,7 +3,8 @@
 //! waits.
 //!
 //! A *contender* is one of the alternatives that a measurement compares: here, the two values of the setting. They run in turns, in
-//! rounds (`queries/race.rs`).
+//! rounds (`queries/race.rs`). The measured calls are in *loops*: SQL functions that repeat a call as often as their argument says,
+//! and return the nanoseconds of one pass (`queries/stage.rs`).
 
 use crate::hot_tier::duel::Contender;
 use crate::pace::Pace;
@@ -76,6 +77,7 @@ pub fn measure(stage: &Stage, pace: &Pace) -> Flight {
     let hit = stage.only_hits(SPACE, || {
         Race::hold("hit of 1 row, no session waits", pace.write_rounds, contenders(HIT))
     });
+    // `reads` returns the hits and the misses of the space so far.
     let [hits, _] = stage.reads(SPACE);
     let miss = Race::hold("miss of 1 row, each time another key", pace.write_rounds, contenders(MISS));
     assert_eq!(stage.reads(SPACE)[0], hits, "only misses are measured");

@@ -9,8 +9,9 @@ const COSTS: (u32, u32) = (100, 2_000_000);
 /// The skew of Zipf's law for the keys that [`popular`] draws. It is between the skews 0.8 and 1.0 of the traces of equal values.
 const SKEW: f64 = 0.9;
 
-/// Returns all traces of mixed values, in the order of the report. They have a fifth of the keys and half of the requests of
-/// `extent`, because their values are much larger than the 100 bytes of the other traces: 14 KB on average, and 40 KB in "blocks".
+/// Returns all traces of mixed values, in the order of the report. A cost of 0 means that it is not known. The traces have a fifth
+/// of the keys and half of the requests of `extent`, because their values are much larger than the 100 bytes of the other traces:
+/// 14 KB on average, and 40 KB in "blocks".
 pub fn made(extent: Extent) -> Vec<Trace> {
     let extent = Extent { keys: (extent.keys / 5).max(20), requests: extent.requests / 2 };
     let trace = |name: &str, keys: Vec<u32>, value: &dyn Fn(u32) -> (u32, u32)| {

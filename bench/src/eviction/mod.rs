@@ -93,7 +93,7 @@ struct Cell {
     /// The hit rates that the table shows. If all values have one size, the rates of the bytes and of the requests are equal, so
     /// the rate of the bytes is left out. The rate of the cost is left out if no cost is known.
     shares: Vec<Share>,
-    /// The outcomes, in the order of [`NAMES`].
+    /// The outcomes, in the order of [`NAMES`]: our tier, LRU, moka, quick_cache. The functions below rely on this order.
     outcomes: Vec<Outcome>,
 }
 

@@ -2,7 +2,11 @@
 
     django_client.py DIRECTORY SOCKET SPACE KEYS BYTES MANY
 
-DIRECTORY contains pg_cache_django.py, SOCKET is that of Redis, and SPACE a space of pg_cache. MANY is a number of keys in a call.
+DIRECTORY contains pg_cache_django.py, SOCKET is that of Redis, and SPACE a space, a named cache, of pg_cache. KEYS is the number of
+keys, BYTES the length of a value, and MANY the number of keys in a call that gets many.
+
+client.rs calls a contender by its position in `contenders`. The first must be pg_cache, and must take part in all operations. An
+operation that reads must raise an error after a miss: a fast miss must not be timed.
 """
 
 import json

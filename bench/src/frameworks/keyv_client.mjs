@@ -2,7 +2,12 @@
 //
 //     node keyv_client.mjs DIRECTORY SOCKET SPACE KEYS BYTES MANY NODE_MODULES
 //
-// DIRECTORY contains keyv_pg_cache.mjs, SOCKET is that of Redis, and SPACE a space of pg_cache. MANY is a number of keys in a call.
+// DIRECTORY contains keyv_pg_cache.mjs, SOCKET is that of Redis, and SPACE a space, a named cache, of pg_cache. KEYS is the number
+// of keys, BYTES the length of a value, and MANY the number of keys in a call that gets many. NODE_MODULES is the directory of the
+// packages.
+//
+// client.rs calls a contender by its position in `stores`. The first must be pg_cache, and must take part in all operations. An
+// operation that reads must throw an error after a miss: a fast miss must not be timed.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -40,6 +45,7 @@ for (let place = keyCount - 1; place > 0; place--) {
 const groups = keys.map((_, start) => Array.from({ length: many }, (_, step) => keys[(start + step) % keyCount]));
 const value = 'x'.repeat(valueBytes);
 
+// For each operation, its title in the report, and the function that does it once. `turn` is the position of the key.
 const operations = {
     get: ['`keyv.get`', async (keyv, turn) => {
         if ((await keyv.get(keys[turn])).length !== valueBytes) throw new Error('get returns another value');

@@ -4,6 +4,9 @@
 //! A script in the language of the framework (`django_client.py`, `keyv_client.mjs`, `rails_client.rb`) has all contenders in one
 //! process. [`client`] tells it whose turn it is. `make/frameworks.sh` fetches the frameworks. A part whose framework is missing
 //! says so, and measures nothing.
+//!
+//! A new framework is a constant of type [`Framework`] here, a script that keeps the protocol of `client.rs`, a part in `parts.rs`,
+//! and a variable that `make/frameworks.sh` sets ([`Framework::variable`] chooses it by the language).
 
 mod client;
 
@@ -26,7 +29,7 @@ use std::time::Duration;
 const KEYS: usize = 1000;
 /// The number of keys that one call gets, in the rows with many keys.
 const MANY: usize = 20;
-/// The space of the values in pg_cache.
+/// The space, a named cache, of the values in pg_cache.
 const SPACE: &str = "bench";
 /// The most contenders of a framework and operation: pg_cache, the backend for PostgreSQL with two kinds of tables, and Redis.
 const CONTENDERS: u32 = 4;

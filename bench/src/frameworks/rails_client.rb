@@ -4,7 +4,11 @@
 #
 #   rails_client.rb DIRECTORY SOCKET SPACE KEYS BYTES MANY
 #
-# DIRECTORY contains pg_cache_store.rb, SOCKET is that of Redis, and SPACE a space of pg_cache. MANY is a number of keys in a call.
+# DIRECTORY contains pg_cache_store.rb, SOCKET is that of Redis, and SPACE a space, a named cache, of pg_cache. KEYS is the number
+# of keys, BYTES the length of a value, and MANY the number of keys in a call that gets many.
+#
+# client.rs calls a contender by its position in `contenders`. The first must be pg_cache, and must take part in all operations. An
+# operation must return false or nil if its result is wrong, for instance after a miss: `run` then raises an error.
 
 require "json"
 require "logger"
@@ -16,7 +20,7 @@ key_count, value_bytes, many = numbers.map { |number| Integer(number) }
 require_relative "#{File.expand_path(directory)}/pg_cache_store"
 require "active_support/cache/redis_cache_store"
 begin
-  # Rails 6.1 does this itself.
+  # RedisCacheStore of Rails 6.1 requires the file itself.
   require "redis/connection/hiredis"
 rescue LoadError
   # Version 5 of redis-rb has another name for it.
@@ -57,7 +61,7 @@ end
 # The variables of libpq lead to the server, and those of Rails must not lead to another.
 ENV["DATABASE_URL"] = "postgresql:///#{ENV.fetch("PGDATABASE")}"
 ActiveRecord::Base.establish_connection(ENV["DATABASE_URL"])
-# By default, both stores take an error for a miss.
+# By default, solid_cache and RedisCacheStore take an error for a miss.
 options = { expires_in: TTL_SECONDS, error_handler: ->(method:, exception:, **) { raise "#{method}: #{exception.message}" } }
 missing, contenders = [], {}
 contenders["pg_cache"] = PgCacheStore.new(space: space, expires_in: TTL_SECONDS)
