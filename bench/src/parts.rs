@@ -1,5 +1,8 @@
 //! The parts of the report. Each entry of [`PARTS`] is one part. Most parts start servers of their own. The others measure the
 //! crate `pg_cache_core`, the cache in shared memory, without a server.
+//!
+//! A new part is a module with a function `measure` and a function `estimate`, and an entry in [`PARTS`]. The lists of parts and
+//! their times in `pace.rs` and `make/bench.sh` must follow.
 
 use crate::day;
 use crate::eviction;

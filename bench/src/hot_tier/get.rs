@@ -1,6 +1,10 @@
 //! The part `core-get` of the report: measures the cost of a hit in our tier, the cache of the crate `pg_cache_core`, compared with
 //! `quick_cache`, a cache for programs in Rust. `quick_cache` works inside one process and returns references to its values. The
 //! measurement copies each of these values, because our tier copies each value, too.
+//!
+//! The memory of the tier is called its *region*. Its *host* has what PostgreSQL provides in a server: here, locks that spin
+//! (`private_tier.rs`). `Tier::format` makes an empty tier, and each thread then attaches to it with a number of its own. A *stamp*
+//! is a number on the clock of invalidations; a read with [`Stamp::LATEST`] may see all committed changes.
 
 use super::duel::{Contender, Duel, compare, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};

@@ -5,7 +5,7 @@
 //!
 //! The terms of the core: a *tag* is a name that an entry depends on, so that an invalidation of the tag makes the entry a miss. A
 //! *fence* is a word in the tier that says when a tag was last invalidated. A *stamp* is a number on the clock of these
-//! invalidations (`src/core/fence/mod.rs`).
+//! invalidations (`src/core/fence/mod.rs`). The memory of a tier is its *region*, and its *host* has the locks (`private_tier.rs`).
 
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
@@ -249,6 +249,7 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     let mut reserved: Vec<(u64, Reservation)> = Vec::with_capacity(numbers.len());
     for number in numbers {
         let bytes = key_bytes(*number);
+        // The default options: no quota, not served when stale, and no copy outside of the server.
         let reservation =
             tier.reserve(&writer.key(&bytes), &value(&content), Default::default()).expect("there is room");
         reserved.push((*number, reservation));

@@ -67,7 +67,8 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
 }
 
 impl<H: Host> Writer<'_, '_, H> {
-    /// Looks up a key without copying its value. Returns whether the tier has it.
+    /// Looks up a key without copying its value. Returns whether the tier has it. The stamp `LATEST` makes the reader one that may
+    /// see all committed changes.
     fn ask(&self, number: u64) -> bool {
         self.tier.get(&self.key(&key_bytes(number)), Stamp::LATEST, &mut ()).is_ok()
     }

@@ -38,6 +38,7 @@ pub fn measure(pace: &Pace) -> Section {
         ));
         assert_eq!(stored, KEYS, "the values are stored");
     }
+    // `changes` is whether the statement changes something that is broadcast (`switch.rs`).
     let hold = |title: &str, statement: &str, given, changes, span, rounds| {
         let subject = Subject { side: &side, statement, given, changes, span };
         let contender = |name, on| Contender::new(name, move |round| subject.turn(on, round));

@@ -127,6 +127,8 @@ impl Stage {
         Self { listener, side, heard }
     }
 
+    /// Returns a statement with the number of a row as its parameter. `changes` is whether it changes something that is broadcast:
+    /// `pg_notify` in a trigger is not.
     fn subject<'s>(&'s self, statement: &'s str, changes: bool, span: Duration) -> Subject<'s> {
         Subject { side: &self.side, statement, given: Given::Row, changes, span }
     }

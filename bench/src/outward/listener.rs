@@ -11,7 +11,8 @@ use std::time::Duration;
 /// How often the thread looks whether it should end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The session. It ends when this value is dropped.
+/// The session. It ends when this value is dropped. This value must be dropped before its server stops: the thread panics when it
+/// loses the session, and the drop reports that by a panic.
 pub struct Listener {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -19,7 +20,7 @@ pub struct Listener {
 
 impl Listener {
     /// Connects and listens on these channels, whose names must be SQL identifiers. `receive` is called with each notification, as
-    /// soon as it arrives.
+    /// soon as it arrives, on the thread of the listener.
     pub fn start(
         cluster: &Cluster,
         channels: &[&str],

@@ -1,6 +1,9 @@
 //! The part `outward-outages` of the report: measures how long commands of sessions take while the Redis that gets copies of their
 //! values is disturbed, beside the time right before. Also measures how soon the Redis worker, the background worker that writes
 //! the copies, is connected again, and how soon Redis has the values again.
+//!
+//! A *space* is a named cache; Redis gets copies of the values of spaces with `redis => true`. The `lag` of the worker in
+//! `cache_workers` is the number of changes that Redis does not have yet.
 
 use super::CLIENTS;
 use super::side::{Side, quiet};

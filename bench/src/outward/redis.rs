@@ -1,7 +1,8 @@
 //! The part `outward-redis` of the report: measures how fast the Redis worker copies values, how far Redis is behind at a given
 //! rate, and what the copies cost the sessions that set values. The worker, the sessions and a real Redis share the cores of the
 //! machine. A *contender* is one of the alternatives that a measurement compares. The *journal* is a ring in shared memory whose
-//! records name what has changed.
+//! records name what has changed. A *space* is a named cache; Redis gets copies of the values of spaces with `redis => true`. The
+//! `lag` of the worker in `cache_workers` is the number of changes that Redis does not have yet.
 
 use super::CLIENTS;
 use super::contest::{BY_WORK, Contender, Contest, table};

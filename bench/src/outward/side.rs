@@ -34,8 +34,9 @@ pub fn quiet() -> Conf {
 }
 
 impl Side {
-    /// Starts a server with pg_cache installed. Every role may read the space `default`, so that notifications contain the names of
-    /// keys and tags. Otherwise they would contain only numbers, which is less work for the worker.
+    /// Starts a server with pg_cache installed. Every role may read `default`, the space (named cache) of calls that name none, so
+    /// that notifications contain the names of keys and tags. Otherwise they would contain only numbers, which is less work for the
+    /// worker.
     pub fn start(conf: &Conf) -> Self {
         let cluster = Cluster::start(conf);
         let session = RefCell::new(cluster.connect("postgres"));

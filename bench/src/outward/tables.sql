@@ -1,5 +1,7 @@
 -- The tables that the writers of commit.rs update, whose pages have room for the new versions of the rows. The trigger of the first
--- table invalidates a tag in pg_cache, that of the second one calls pg_notify. commit.rs sets bench.first_key and bench.keys.
+-- table invalidates a tag in pg_cache, that of the second one calls pg_notify. commit.rs sets bench.first_key and bench.keys. It
+-- names both tables, and listens on the channel changes. Both triggers must use the same name, account:ID, so that they do the same
+-- work.
 
 CREATE TABLE cached (
     id      bigint PRIMARY KEY,

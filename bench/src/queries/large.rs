@@ -12,7 +12,7 @@ use crate::report::section::{Goal, Section};
 use std::time::Duration;
 
 const ROWS: u64 = 10_000;
-/// The columns of the rows.
+/// The columns of the rows: those of the table `wide`, in its order. [`NAMES`] has their names.
 const COLUMNS: &str = "id int, customer bigint, amount numeric, name text, category text, ordered date, \
     changed timestamptz, paid boolean, weight float8, note text";
 const NAMES: [&str; 10] =

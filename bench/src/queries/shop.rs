@@ -2,7 +2,8 @@
 
 use super::stage::Stage;
 
-/// The columns of the dashboard, as `cache_query` wants them.
+/// The columns of the dashboard, as `cache_query` wants them. They must be those of the view `dashboard` of the script, in its
+/// order.
 pub const COLUMNS: &str = "month date, category text, revenue numeric, orders bigint, buyers bigint, median_line numeric, \
     top_country text, growth_percent numeric";
 /// The whole dashboard: a row for each of 24 months and 8 categories.

@@ -101,7 +101,7 @@ impl Stage {
     }
 
     /// Creates the function `name`, which evaluates `SELECT columns FROM source` in a loop of PL/pgSQL as often as its argument
-    /// says, and returns the nanoseconds of one pass by the clock of the server.
+    /// says, and returns the nanoseconds of one pass by the clock of the server. `loop_for` and `loop_once` run it.
     pub fn create_loop(&self, name: &str, columns: &str, source: &str) {
         self.execute(&format!(
             "CREATE FUNCTION {name}(passes int) RETURNS float8 LANGUAGE plpgsql AS $loop$
@@ -155,7 +155,8 @@ impl Stage {
     }
 }
 
-/// Returns a call of `cache_query` for a query with these columns, to stand behind FROM.
+/// Returns a call of `cache_query` for a query with these columns (names and types), to stand behind FROM. `options` is empty, or
+/// has more arguments of the call, each after a comma: `, stale_ok => '1 min'`. The query must not contain `$query$`.
 pub fn cached(query: &str, columns: &str, options: &str) -> String {
     format!("cache_query($query${query}$query${options}) AS result({columns})")
 }

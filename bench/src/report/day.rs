@@ -63,7 +63,8 @@ pub struct Served {
 }
 
 impl Day {
-    /// Returns the results of the part in a report, or `None` if it was not measured.
+    /// Returns the results of the part in a report: the value `day` of the figures of its section, which `day/mod.rs` writes.
+    /// Returns `None` if the part was not measured, or if the value lacks a field of this type.
     fn of(report: &Report) -> Option<Self> {
         let section = report.sections.iter().find(|section| section.id == "day")?;
         serde_json::from_value(section.figures.get("day")?.clone()).ok()
@@ -159,6 +160,7 @@ fn draw_day(day: &Day, machine: &Machine, quick: bool) -> String {
     let hits = day.served.iter().filter(|served| served.hits > 0.0);
     let hits: Vec<String> =
         hits.map(|served| format!("{} {:.0} %", served.detail, served.hits * 100.0)).collect();
+    // "The last three" are the ways whose answers may be outdated: they stand last in `Column::ALL` (`day/column.rs`).
     let notes = [
         format!("Answers from a stored result: {}.", hits.join(", ")),
         format!(

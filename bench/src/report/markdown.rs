@@ -193,7 +193,8 @@ fn reading(report: &Report) -> String {
     .collect()
 }
 
-/// Lists the conditions that were equal for all contenders of the plan, and those that were not.
+/// Lists the conditions that were equal for all contenders of the plan, and those that were not. The text must agree with the
+/// servers (`test_servers.rs`, `setup.sql`) and the clients (`drive/`).
 fn fairness(report: &Report) -> String {
     let equal = format!(
         "Equal: the same {} keys of 13 bytes for all contenders, requested in random order; values of {VALUE_BYTES} bytes of \
