@@ -1,9 +1,10 @@
-// A near-cache: keeps values of pg_cache in this process, and drops each when it changes. docs/near-caches.md proves the
-// rules.
+// A near-cache: keeps values of pg_cache in this process, and drops each when it changes. docs/near-caches.md proves the rules. A
+// *name* is the kind, space and name of a row of `cache_changes`: a value depends on those of its key, tags, space and database.
+// The *cursor*, the number of the last applied change, moves only after all changes of an answer were applied.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const ROWS_MAX = 1000;
+const ROWS_MAX = 1000; // of one answer. An answer with fewer rows has all changes
 const nameOf = (kind, space = null, name = null) => JSON.stringify([kind, space, name]);
 const EVERYTHING = nameOf('database');
 
@@ -32,6 +33,7 @@ export class NearCache {
         try {
             // Not in a transaction block, which could hide later changes from the read.
             const text = 'SELECT value::text, keep, 1000 * extract(epoch FROM ttl)::float8 AS ttl_ms, tags FROM cache_get_near($1, $2)';
+            // `keep`: whether the value may be kept at all, for `ttl_ms`. False for values whose changes the journal does not name.
             const { value, keep, ttl_ms, tags } = (await this._pool.query(text, [key, space])).rows[0];
             const names = [EVERYTHING, nameOf('space', space), nameOf('key', space, key)];
             names.push(...(tags ?? []).map(tag => nameOf('tag', null, tag)));

@@ -6,8 +6,8 @@ import time
 
 import psycopg
 
-ROWS_MAX = 1000
-EVERYTHING = ("database", None, None)
+ROWS_MAX = 1000  # of one answer of cache_changes. An answer with fewer rows has all changes
+EVERYTHING = ("database", None, None)  # a name: kind, space and name of a row of cache_changes. All values depend on this one
 
 
 class NearCache:
@@ -36,7 +36,7 @@ class NearCache:
             self._flights[flight] = set()
         keep = False
         try:
-            text, keep, ttl, tags = self._read(key, space)
+            text, keep, ttl, tags = self._read(key, space)  # keep: whether the value may be kept at all, for ttl seconds
             names = {EVERYTHING, ("space", space, None), ("key", space, key), *(("tag", None, tag) for tag in tags or [])}
         finally:
             with self._lock:

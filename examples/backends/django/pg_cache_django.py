@@ -1,4 +1,13 @@
-"""A cache backend of Django that keeps its values in pg_cache, through the connection of the application. See README.md."""
+"""A cache backend of Django that keeps its values in pg_cache, through the connection of the application. See README.md.
+
+A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value. For each call, `cache_acquire` returns
+the value (status `hit` or `stale`), or a lease (`compute`), or the status `wait` if another caller has the lease. The rules of a
+lease:
+
+- The value must be computed in statements that begin after `cache_acquire` has returned.
+- A set with the lease stores nothing if the key or one of the tags has changed since then. A set that stores ends the lease.
+- Otherwise the caller must release the lease, also after an error: the others would wait until `hold` is over.
+"""
 
 import base64
 import contextlib
@@ -120,6 +129,7 @@ class PgCache(BaseCache):
         timeout = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         return TTL_SECONDS_MAX if timeout is None else max(0, min(timeout, TTL_SECONDS_MAX))
 
+    # Returns the first column of the query: SET returns whether the value was stored.
     def _set(self, query, name, value, timeout, tags, stale, mode, lease=None):
         return self._ask(query, key=name, value=_text(value), ttl=self.get_backend_timeout(timeout), tags=list(tags),
                          mode=mode, stale=stale or None, lease=lease)[0]

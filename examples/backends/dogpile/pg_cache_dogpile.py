@@ -1,4 +1,13 @@
-"""A backend of dogpile.cache that keeps its values in pg_cache, with psycopg 3. See README.md."""
+"""A backend of dogpile.cache that keeps its values in pg_cache, with psycopg 3. See README.md.
+
+A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value. `cache_acquire` returns the value (status
+`hit`), or a lease (`compute`), or the status `wait` if another caller has the lease; with `hold => NULL` it only looks. A set with
+a lease stores nothing if the key or one of the tags has changed since the lease was acquired. A lease ends with a set that stores,
+with `cache_release`, after `hold`, or with its session.
+
+dogpile.cache acquires the mutex of a key, creates and sets the value, and releases the mutex. So the mutex is the lease, and a set
+by the thread that holds the mutex uses the lease.
+"""
 
 import hashlib
 import threading

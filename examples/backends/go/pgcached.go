@@ -1,4 +1,9 @@
 // Package pgcached caches values in pg_cache, with database/sql. See README.md.
+//
+// A space is a named cache of pg_cache. A lease is the right to compute a missing value: cache_acquire returns the value (status
+// hit or stale), or a lease (compute), or the status wait if another session has the lease. A set with the lease stores nothing if
+// the key or one of the tags has changed since the lease was acquired. A set that stores ends the lease. Otherwise the holder must
+// release it, also after an error: the other sessions would wait until Hold is over.
 package pgcached
 
 import (
@@ -18,7 +23,7 @@ type DB interface {
 type Options struct {
 	Space string        // "" is the space default
 	TTL   time.Duration // at most a year; 0 is the default of the space
-	Tags  []string
+	Tags  []string      // the value is invalid as soon as one of them is invalidated
 	Wait  time.Duration // how long to wait for another session that computes, 5 s by default. Then compute is called, and nothing stored
 	Hold  time.Duration // how long other sessions wait for this one, 30 s by default
 }
@@ -57,10 +62,11 @@ func GetOrCompute[T any](ctx context.Context, db DB, key string, o Options, comp
 	}
 }
 
+// computeAndStore computes the value and stores it with the lease of the key. The value is returned also if it is not stored.
 func computeAndStore[T any](
 	ctx context.Context, db DB, key string, o Options, lease int64, compute func(context.Context) (T, error),
 ) (T, error) {
-	released := false
+	released := false // whether a set has stored the value, which ends the lease
 	defer func() { // also after a panic, or if the context has ended
 		if !released {
 			// In a failed transaction this is an error. Its rollback releases the lease.

@@ -1,4 +1,9 @@
 // A store for keyv 5 that keeps its values in pg_cache, with node-postgres. See README.md.
+//
+// A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value: `cache_acquire` returns the value
+// (status `hit` or `stale`), or a lease (`compute`), or the status `wait` if another caller has the lease. A set with the lease
+// stores nothing if the key or one of the tags has changed since the lease was acquired. A set that stores ends the lease.
+// Otherwise the caller must release it, also after an error: the others would wait until `holdMs` is over.
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
@@ -8,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const KEY_BYTES_MAX = 1024, PAGE_KEYS = 500, YEAR_MS = 366 * 24 * 60 * 60 * 1000;
 const POLL_MS = [5, 100]; // between two calls of cache_acquire: the shortest and the longest pause
 
+// The first parameter of each query is the space. `_values` returns the column `value` of the rows.
 const queries = {
     get: 'SELECT key, value FROM cache_get_many_text($2, $1)',
     set: `SELECT cache_set_text(key, value, ttl * interval '1 ms', $5::text[], $1, lease => $6) AS value
@@ -24,7 +30,7 @@ const queries = {
 
 export class KeyvPgCache extends EventEmitter {
     opts = { dialect: 'postgres', url: '' }; // keyv calls `iterator` of the dialects that it knows
-    _context = new AsyncLocalStorage();
+    _context = new AsyncLocalStorage(); // `tags`, `client` and `lease` of the function that `with` runs
 
     /** `pool` is a Pool of node-postgres. */
     constructor(pool, { space = 'default' } = {}) {

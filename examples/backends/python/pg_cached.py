@@ -1,4 +1,13 @@
-"""Caches the results of functions in pg_cache: a decorator for functions and coroutines, with psycopg 3. See README.md."""
+"""Caches the results of functions in pg_cache: a decorator for functions and coroutines, with psycopg 3. See README.md.
+
+A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value: `cache_acquire` returns the value (status
+`hit` or `stale`), or a lease (`compute`), or the status `wait` if another caller has the lease. A set with the lease stores nothing
+if the key or one of the tags has changed since the lease was acquired. A set that stores ends the lease. Otherwise the caller must
+release it, also after an error: the others would wait until `hold` is over.
+
+The generator `_get_or_compute` has these steps. It does nothing itself: the wrapper of a function and that of a coroutine take each
+step that it yields, and send back the result, or throw in the error.
+"""
 
 import asyncio
 import functools
@@ -23,6 +32,9 @@ SIMPLE = (str, int, float, bytes, type(None))
 
 
 class Cache:
+    """Caches results in one space. `cached` returns a decorator. A decorated function has two functions with the same arguments: `key`
+    returns the key of the value, and `invalidate` removes the value."""
+
     def __init__(self, connection, space="default", wait=5.0, hold=30.0, dumps=pickle.dumps, loads=pickle.loads):
         """`connection` returns a context manager of a connection, such as `pool.connection`.
 

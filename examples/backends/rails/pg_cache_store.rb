@@ -7,6 +7,11 @@ require "digest"
 require "pg"
 
 # A cache store for Rails that keeps its values in pg_cache, through the connection of Active Record. See README.md.
+#
+# A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value: +cache_acquire+ returns the value
+# (status +hit+ or +stale+), or a lease (+compute+), or the status +wait+ if another caller has the lease. A set with the lease
+# stores nothing if the key or one of the tags has changed since the lease was acquired. A set that stores ends the lease. Otherwise
+# the caller must release it, also after an error: the others would wait until +hold+ is over.
 class PgCacheStore < ActiveSupport::Cache::Store
   KEY_BYTES_MAX = 1024
   YEAR_SECONDS = 366 * 24 * 60 * 60
@@ -134,6 +139,7 @@ class PgCacheStore < ActiveSupport::Cache::Store
       DIGITS.match?(text) ? text : "=#{Base64.strict_encode64(text)}"
     end
 
+    # The reverse of payload_of. Without a payload, returns nil.
     def entry_of(payload)
       case payload
       when nil then nil

@@ -22,10 +22,19 @@ import org.springframework.cache.Cache;
 import org.springframework.cache.CacheManager;
 import org.springframework.cache.support.AbstractValueAdaptingCache;
 
-/** A cache manager of Spring that keeps its values in pg_cache. See README.md. */
+/**
+ * A cache manager of Spring that keeps its values in pg_cache. See README.md.
+ *
+ * <p>A <em>space</em> is a named cache of pg_cache. A <em>lease</em> is the right to compute a missing value: {@code cache_acquire}
+ * returns the value (status {@code hit} or {@code stale}), or a lease ({@code compute}), or the status {@code wait} if another
+ * caller has the lease. A set with the lease stores nothing if the key or one of the tags has changed since the lease was acquired.
+ * A set that stores ends the lease. Otherwise the caller must release it, also after an error: the others would wait until HOLD is
+ * over.
+ */
 public class PgCacheManager implements CacheManager {
     private static final int KEY_BYTES_MAX = 1024;
     private static final long SHORTEST_POLL_MS = 5, LONGEST_POLL_MS = 100; // between two calls of cache_acquire
+    // WAIT: how long a call waits for another one that loads the value. HOLD: how long a lease lasts. YEAR: the longest ttl.
     private static final Duration WAIT = Duration.ofSeconds(5), HOLD = Duration.ofSeconds(30), YEAR = Duration.ofDays(366);
 
     private final DataSource dataSource;
@@ -172,6 +181,7 @@ public class PgCacheManager implements CacheManager {
             ask("SELECT cache_invalidate_pattern(?, ?)", prefix.replaceAll("[\\\\*?]", "\\\\$0") + "*", space);
         }
 
+        /** Returns whether the value was stored. {@code mode} is "always" or "absent". {@code lease} may be null: no lease. */
         private boolean set(String text, Object value, String mode, Long lease) {
             return (Boolean) ask("SELECT cache_set_bytes(?, ?, make_interval(secs => ?), ?, ?, ?, lease => ?::bigint)",
                     text, stored(toStoreValue(value)), seconds(ttl), ownTags, space, mode, lease)[0];
@@ -205,6 +215,7 @@ public class PgCacheManager implements CacheManager {
         }
     }
 
+    /** Returns the value of stored bytes, or null if there are none, or if this program cannot read them. */
     private static Object loaded(Object value) {
         if (value == null) {
             return null;

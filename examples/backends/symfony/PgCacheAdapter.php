@@ -5,7 +5,14 @@ use Symfony\Component\Cache\CacheItem;
 use Symfony\Component\Cache\Marshaller\DefaultMarshaller;
 use Symfony\Component\Cache\Marshaller\MarshallerInterface;
 
-/** A cache pool with tags for Symfony (PSR-6) that keeps its values in pg_cache. See README.md. */
+/**
+ * A cache pool with tags for Symfony (PSR-6) that keeps its values in pg_cache. See README.md.
+ *
+ * A *space* is a named cache of pg_cache. A *lease* is the right to compute a missing value: cache_acquire returns the value
+ * (status hit or stale), or a lease (compute), or the status wait if another caller has the lease. A set with the lease stores
+ * nothing if the key or one of the tags has changed since the lease was acquired. A set that stores ends the lease. Otherwise the
+ * caller must release it, also after an error: the others would wait until $hold is over.
+ */
 class PgCacheAdapter extends AbstractTagAwareAdapter
 {
     private const YEAR_SECONDS = 366 * 24 * 60 * 60;
