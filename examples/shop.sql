@@ -2,8 +2,8 @@
 -- generated from a fixed seed, so the shop is the same on every machine, except that the plan of the last INSERT decides which line
 -- of an order gets which quantity. The shop is large enough that its dashboard takes seconds to compute.
 --
--- Other files must be kept in step: bench/src/queries/shop.rs and tests/sessions/docs.rs replace the numbers of rows in this script,
--- bench/src/queries/shop.rs names the columns of the view, and bench/src/day/ inserts into the tables.
+-- Other files must be kept in step: bench/src/queries/shop.rs and tests/sessions/docs.rs replace the numbers of rows in this
+-- script, bench/src/queries/shop.rs names the columns of the view, and bench/src/day/ inserts into the tables.
 
 SELECT setseed(0.42);
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Functions for fetching from Debian's archive without changing the machine's package state. make/base.sh (programs) and
-# make/source.sh (sources) source this file.
+# Functions for fetching from Debian's archive without changing the machine's package state. make/base.sh (programs),
+# make/source.sh and make/backends.sh (sources) source this file.
 
 # Prints the Debian suites that may have a PostgreSQL major, in the order in which to try them. No suite has 16.
 debian_suites() { # major

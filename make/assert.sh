@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make/assert.sh: builds PostgreSQL $PG with assertions (--enable-cassert), and with the contrib modules that need no
 # other library, into .pg/assert/RELEASE, if it is not there yet. Prints its pg_config. The source comes from
-# make/source.sh. Progress is on stderr.
+# make/source.sh. Progress is on stderr: file descriptor 3 is the original stdout, for the path alone.
 #
 # Exit status 2: there is no source of that major.
 set -euo pipefail

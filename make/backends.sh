@@ -3,7 +3,8 @@
 # examples/backends, and tests the backends in languages that make test leaves out. Fetches the frameworks with pip and
 # npm (make/drivers.sh), and the other languages as Debian packages. Without root rights, missing languages are skipped.
 #
-#   make/backends.sh [compile]
+#   make/backends.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the PostgreSQL; make/test.sh sets it
+#                                   compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

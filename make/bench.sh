@@ -3,7 +3,7 @@
 # charts of the comparisons and of the day. The parts, and about how long they take:
 #
 # - pg_cache next to a hand-written cache table and a real Redis, 10 minutes;
-# - tags, sizes, given rates, and the work of a commit, 4 minutes;
+# - tags, sizes, given rates, the work of a commit, rows and patterns, 5 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
 # - hits and misses of cached queries, and reads beside writes, 6 minutes;
 # - a day with cached dashboards, beside other ways to serve them, 36 minutes;
@@ -48,6 +48,7 @@ pg_config=$(PG_CACHE_FEATURES=measure "$ROOT/make/build.sh" release)
 step "compiling the harness" compile-bench cargo build --release -q -p pg_cache_bench || die_after compile-bench "the harness does not compile"
 
 results=bench/results
+# 9>&-: the servers that the program starts must not inherit the lock of the checkout (only_one_at_a_time).
 PG_CACHE_TEST_PG_CONFIG=$pg_config cargo run --release -q -p pg_cache_bench -- --output "$results" \
     ${QUICK:+--quick} ${ONLY:+--only "$ONLY"} 9>&-
 say ""

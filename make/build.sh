@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make/build.sh PROFILE: builds pg_cache for PostgreSQL $PG (or that of $PG_CONFIG) if a source has changed, installs it
 # into the private installation of that server and profile, and prints the pg_config of that installation. PROFILE is a
-# profile of cargo: dev or release. Progress is on stderr.
+# profile of cargo: dev or release. Progress is on stderr: file descriptor 3 is the original stdout, for the path alone.
 #
 #   PG_CACHE_FEATURES=F   builds with the feature F of the crate, too
 #   PG_CACHE_NO_BUILD=M   if a source has changed, exits with the message M instead of building

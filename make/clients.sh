@@ -4,7 +4,8 @@
 # npm (make/drivers.sh). Without Node.js, that part reports that it was skipped. make/test.sh holds the lock of the checkout
 # meanwhile; a manual call must not run beside another make.
 #
-#   make/clients.sh [compile]
+#   make/clients.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the PostgreSQL; make/test.sh sets it
+#                                  compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

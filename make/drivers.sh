@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # the sourcing scripts use the variables
 # Functions that fetch drivers and frameworks of other languages into .pg/clients, once per checkout. make/clients.sh,
-# make/backends.sh and make/frameworks.sh source this file after make/lib.sh. All must use the same versions of a
-# framework.
+# make/backends.sh, make/frameworks.sh and make/valkey.sh source this file after make/lib.sh and place_work_dir. All must
+# use the same versions of a framework, so the versions are variables here.
 
 home=$PG_CACHE_DIR/clients
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make help: prints the targets with their descriptions from the Makefile.
+# make help: prints the targets with their descriptions from the Makefile. A target whose line has no "## description" is left out.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Functions that all scripts in make/ share: paths, messages, running a server, installing packages. Scripts source this
-# file and never run it. The sourcing script must have set -euo pipefail.
+# file and never run it. The sourcing script must have set -euo pipefail. It must call place_work_dir before the functions that
+# write a log, check the free space or install packages (step, die_after, need_*), because these use PG_CACHE_DIR.
 
 # If the calling process dies for any reason, this script receives SIGTERM and ends. Scripts that it has called do the
 # same, and the command of in_background is killed. So no script keeps working for a make that is gone. exec keeps the
@@ -169,8 +170,9 @@ choose_server() {
     export PG
 }
 
-# Prints the Debian packages that provide a need, one of the words below, or nothing if the machine has it already. For
-# `server`, `headers` and `plpython`, choose_server must come first.
+# Prints the Debian packages that provide a need, one of the words below, or nothing if the machine has it already. An
+# unknown word also prints nothing, so a new need must have a line here. For `server`, `headers` and `plpython`,
+# choose_server must come first.
 missing_package() { # need
     case $1 in
     server)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make/source.sh MAJOR or RELEASE (15 or 15.20): prints the path of PostgreSQL's source tree, taken from Debian's source
 # package. A major stands for its newest release that is available. The tree is fetched once, into .pg/source/RELEASE.
-# Progress is on stderr.
+# Progress is on stderr: file descriptor 3 is the original stdout, for the path alone.
 #
 # Debian's patches are left out. They change no test, and with them `make install` writes into the system's PostgreSQL,
 # with every prefix.

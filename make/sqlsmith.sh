@@ -4,6 +4,7 @@
 #
 #   make/sqlsmith.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the PostgreSQL; make/test.sh sets it
 #                                   PG_CACHE_TEST_LONG=1 runs thousands of queries, otherwise some hundred
+#                                   compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -3,6 +3,11 @@
 # each stage. A failing stage does not stop the next ones.
 #
 #   make/test.sh [long]      PG=15..18 chooses the server, ONLY="stage ..." the stages
+#
+# A new stage needs a name in `stages`, a line in `what`, and the arguments of cargo test in `cargo_test` or a script in
+# `script`. A script runs with PG_CACHE_TEST_STAGE and PG_CACHE_TEST_PG_CONFIG set. It must print a line "test result: ..."
+# like cargo. If it cannot run, it prints a line that begins with "skipped, not passed: " and ends with the status 0. The
+# function `compile` must name the script: it calls the script with the word compile, or leaves it out.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -4,6 +4,7 @@
 # of Redis.
 #
 #   make/valkey.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the PostgreSQL; make/test.sh sets it
+#                                 compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -291,7 +291,8 @@ pub enum Work {
     Redis(&'static [&'static str]),
 }
 
-/// The parameters of a statement. [`data`](crate::data) has the ranges of the keys and the lengths of the values.
+/// The parameters of a statement. [`data`](crate::data) has the ranges of the keys and the lengths of the values. `drive/wire.rs`
+/// builds the messages: a new variant needs its types, its first key, its number of keys and its value there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// A key.

@@ -2,6 +2,9 @@
 //! of which compares *contenders*, alternatives that do the same work. It also measures the other *parts* of the report
 //! (`parts.rs`). [`Report::new`] computes the results of the plan from the samples of its rounds. Each part computes its own
 //! [`Section`].
+//!
+//! `--redraw` reads the JSON file of an earlier run. A new field here therefore makes all older files unreadable, unless it is an
+//! `Option`.
 
 use super::notation::{digits, with_interval};
 use super::section::{Goal, Section};

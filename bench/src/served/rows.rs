@@ -176,6 +176,7 @@ pub fn measure(pace: &Pace) -> Section {
     let known = few_patterns("hit, patterns compared before", |_| ());
     let new = few_patterns("hit, all patterns new", renew_patterns);
     let duels: [Duel; 5] = [by_trigger, by_nothing, in_bulk, known, new];
+    // The position of a duel, the wording of its goal, and the most that its ratio may be. The last duel has no goal.
     let goals = [
         (0, "an UPDATE of one watched row beside an empty trigger", TRIGGER_MAX),
         (1, "an UPDATE of one watched row beside a table without triggers", PLAIN_MAX),

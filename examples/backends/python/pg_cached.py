@@ -32,8 +32,8 @@ SIMPLE = (str, int, float, bytes, type(None))
 
 
 class Cache:
-    """Caches results in one space. `cached` returns a decorator. A decorated function has two functions with the same arguments: `key`
-    returns the key of the value, and `invalidate` removes the value."""
+    """Caches results in one space. `cached` returns a decorator. A decorated function has two functions with the same arguments:
+    `key` returns the key of the value, and `invalidate` removes the value."""
 
     def __init__(self, connection, space="default", wait=5.0, hold=30.0, dumps=pickle.dumps, loads=pickle.loads):
         """`connection` returns a context manager of a connection, such as `pool.connection`.
