@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Fetches the frameworks of those measurements that ONLY selects, and sets the variables that name them to the parts
-# frameworks-* (bench/src/frameworks/). make/bench.sh sources this file after place_work_dir of make/lib.sh. The variable of a framework
-# that cannot be had stays empty: its part then says so. The same holds for solid_cache, a store of Rails.
+# frameworks-* (bench/src/frameworks/). make/bench.sh sources this file after make/lib.sh and place_work_dir. The
+# variable of a framework that cannot be had stays empty: its part then says so. The same holds for solid_cache, a store
+# of Rails.
 # shellcheck source=make/drivers.sh
 . "$ROOT/make/drivers.sh"
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Functions that all scripts in make/ share: paths, messages, running a server, installing packages. Scripts source this
-# file and never run it. The sourcing script must have set -euo pipefail. It must call place_work_dir before the functions that
-# write a log, check the free space or install packages (step, die_after, need_*), because these use PG_CACHE_DIR.
+# file and never run it. The sourcing script must have set -euo pipefail. It must call place_work_dir before step,
+# die_after, need_disk and the functions that call these, such as need_packages: they use PG_CACHE_DIR.
 
 # If the calling process dies for any reason, this script receives SIGTERM and ends. Scripts that it has called do the
 # same, and the command of in_background is killed. So no script keeps working for a make that is gone. exec keeps the
