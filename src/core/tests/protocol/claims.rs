@@ -1,5 +1,6 @@
-//! Claims of records: a relation gets a record when an entry first depends on it. A writer that looked for the record
-//! before that does not know of it. `fence/mod.rs` of the core has the rules.
+//! Claims of records: a relation gets a record when an entry first depends on it. The *record* holds the fence of the relation. A
+//! writer that looked for the record before that does not know of it. `fence/mod.rs` of the core has the rules, and
+//! `fence/records.rs` the code. No test compares the model with the code, so a new order of steps there must be made here, too.
 //!
 //! The model has one relation. A writer that finds no record raises the *unclaimed* fence, and looks for a record
 //! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to

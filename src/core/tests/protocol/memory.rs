@@ -1,7 +1,9 @@
 //! A fence as the models see it: the counterpart of `src/core/fence/fences.rs`. It is so small that a state of the whole
 //! memory takes a few bytes.
 //!
-//! In the code, each method is one atomic operation on one word. So it may be one step in a model.
+//! In the code, each method is one atomic operation on one word. So it may be one step in a model. `lower` is `Fences::lower_as`,
+//! and `was_alone` is `Lowered::was_alone_since`; the others have the names that they have there. A change of one of these
+//! functions must be made here, too. `as_built/fences.rs` compares both.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A *fence* is a word in shared memory that
 //! says when a dependency of entries last changed.

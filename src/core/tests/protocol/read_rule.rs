@@ -1,5 +1,6 @@
 //! The read rule: a reader gets an entry only if each of the entry's fences has no pending raise and has not moved
-//! since the entry's stamp.
+//! since the entry's stamp. `fence/mod.rs` of the core has the rule, and `fence/fences.rs` the code; `as_built/fences.rs` takes the
+//! steps of this model as built with it.
 //!
 //! A value is the set of the changes that are in it. A value is *stale* if it lacks a change that was visible when
 //! its reader began. It is *from the future* if it has a change that the snapshot of a REPEATABLE READ reader lacks.
@@ -24,7 +25,7 @@ use crate::{Verdict, check, long};
 /// The number of dependencies, each with a fence.
 const FENCES: usize = 2;
 
-/// The bits of the writers' catalog changes. The lower half of a value has their row changes.
+/// The bits of the writers' catalog changes. The lower half of a value has their row changes. So there may be at most four writers.
 const CATALOGS: u8 = 0xf0;
 
 /// One atomic step of a writer.

@@ -5,6 +5,9 @@
 //! must not use an entry whose fence has a later number.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed.
+//!
+//! The models of this folder that check the fences of an entry one by one share this reader. In the code, the checks are in
+//! `tier/reading.rs` of the core.
 
 use crate::memory::{Fence, LATEST};
 

@@ -1,5 +1,6 @@
 //! A transaction changes a dependency of the value that it sets. Example: it updates `orders`, and then caches the
-//! new total with the tag `orders`.
+//! new total with the tag `orders`. `fence/mod.rs` of the core has the rule for the code; `as_built/fences.rs` takes the steps of
+//! this model as built with the code's fences.
 //!
 //! The transaction's own fence would invalidate the value at once. So the value is published *as of the transaction's
 //! own commit*, which is right if no other transaction has changed a dependency in between. The rule:

@@ -1,6 +1,7 @@
 //! The protocol of single flight: several callers want the result of the same query, and one of them computes it for all. The
 //! actors are *callers*, which are sessions with one call each, and *writers*, which are transactions that change the relation
-//! that the query reads.
+//! that the query reads. The code is `tier/acquiring.rs` and `tier/flight.rs` of the core, and `query/flight.rs` of the extension.
+//! No test compares the model with the code, so a new order of steps there must be made here, too.
 //!
 //! A caller that finds no valid result draws a number from the clock of changes: its *arrival*. Then it looks, under the shard's
 //! lock. If the key has no flight, the caller begins the *flight* of the key and *leads* it: it reads the flight's *stamp* from the
@@ -33,6 +34,9 @@
 //! No call must depend on a timeout: if only a timeout leads out of a state, the model counts that as a call that does not end. A
 //! waiter's check for deadlocks counts as a step, because the waiter repeats it as long as it sleeps. The server itself finds a
 //! deadlock that consists of locks alone, and lets one of the queries fail.
+//!
+//! `state.rs` has the steps and the state, `steps.rs` the effect of the steps, `properties.rs` the possible steps and the
+//! properties, and `scenarios.rs` the scenarios and variants.
 //!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed.
 

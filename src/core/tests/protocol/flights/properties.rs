@@ -5,6 +5,10 @@
 //!
 //! The *leader* is the caller that has the flight. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is
 //! the protocol with one rule broken.
+//!
+//! An `always` property must hold in every state, and a `sometimes` property in some state. A property that a scenario need not
+//! have is added only if the fields of [`Flights`] say so. A step that changes nothing must not be offered: a state counts as a
+//! hang only if no step is offered.
 
 use super::scenarios::{Flights, Query, Variant};
 use super::state::{Call, KEYS, Outcome, Phase, Session, State, Step, Write, Writer};

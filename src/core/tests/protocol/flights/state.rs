@@ -4,6 +4,9 @@
 //! is a number of the clock of changes. A flight is *void* once its key was removed: its result is not stored. A *variant* is the
 //! protocol with one rule broken. The *leader* is the caller that has the flight. A *fence* is a word in shared memory that says
 //! when a dependency of entries last changed.
+//!
+//! A new step must be offered in `properties.rs`, and take effect in `steps.rs`. A new field of [`State`] needs its first value in
+//! `properties.rs` (`init_states`). If it holds a number of the clock, `State::renumber` in `steps.rs` must renumber it, too.
 
 use crate::memory::Fence;
 

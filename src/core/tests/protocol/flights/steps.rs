@@ -1,10 +1,12 @@
-//! The steps of callers and writers.
+//! The effect of each step of callers and writers. The functions do not check whether a step is possible: `properties.rs` offers
+//! only the possible ones.
 //!
 //! In the model, callers want the result of one query. A caller that has the *flight* of the key computes the result for all, and
 //! the others wait for it. `mod.rs` has the details. The *mark* of the flight says that another caller waits for it.
 //!
 //! The *leader* is the caller that has the flight. A *stamp* is a number of the clock of changes, which each committed change
-//! increments. `state.rs` lists the steps, and `scenarios.rs` the *variants*, each of which is the protocol with one rule broken.
+//! increments. The *arrival* of a caller is the number that it draws from this clock when it begins. `state.rs` lists the steps,
+//! and `scenarios.rs` the *variants*, each of which is the protocol with one rule broken.
 
 use super::scenarios::{Flights, Variant};
 use super::state::{Call, Entry, Flight, Frame, Outcome, Phase, Slot, State, Write};
@@ -400,6 +402,7 @@ impl State {
 
     /// Renumbers the clock. States that differ only in numbers without a meaning then become equal. Stamps and the numbers of
     /// changes keep their order. An arrival is only compared with stamps, so it becomes the next greater one of these numbers.
+    /// Every field of the state that holds a number of the clock must be in this function.
     pub fn renumber(&mut self) {
         let mut numbers: Vec<u8> = vec![0, self.now, self.flushed, self.fence.seq];
         numbers.extend(self.writers.iter().map(|writer| writer.number));
