@@ -1,4 +1,5 @@
-//! The journal, and a near-cache that follows it.
+//! The journal (`src/core/journal/`), and a near-cache that follows it (`docs/near-caches.md`). No test compares the model with the
+//! code, so a new order of steps there must be made here, too. `tests/models/journal.rs` tests the memory orderings of the code.
 //!
 //! The journal is a ring of lines in shared memory. A writer changes something that a value depends on. After its
 //! change is visible to every session, it reserves the lines of a record by adding to the tail, and writes them. The

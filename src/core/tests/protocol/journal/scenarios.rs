@@ -4,6 +4,9 @@
 //! and a *life* ends with a crash.
 //!
 //! The *cursor* of the client is the number of the last record that it has applied.
+//!
+//! A new variant needs a line in the test in `mod.rs`, which names the property that it must break or says that it is harmless. It
+//! also needs a branch that breaks the rule: in this file, or in `writer.rs`, `client.rs` or `properties.rs`.
 
 use super::state::{Name, Read, Write};
 

@@ -7,6 +7,9 @@
 //!
 //! The *cursor* of the client is the number of the last record that it has applied. A *fence* is a word in shared memory that says
 //! when a dependency of entries last changed.
+//!
+//! A new field of [`State`] needs its first value in `properties.rs` (`init_states`). If a crash loses it, `State::crash` in
+//! `writer.rs` must reset it.
 
 use crate::memory::Fence;
 

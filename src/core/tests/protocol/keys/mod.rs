@@ -1,6 +1,7 @@
 //! The protocol of one key. The actors are *writers* and *workers*. A writer sets or removes the key, in a transaction or at once.
 //! Or it is a transaction that claims the key, to set it only if it has no value. A worker computes the value under a lease. The
-//! *flight* of the key is the lease or the claim that the tier has recorded.
+//! *flight* of the key is the lease or the claim that the tier has recorded. The code is `tier/publishing.rs`, `tier/acquiring.rs`
+//! and `tier/flight.rs` of the core; `as_built/keys.rs` takes the steps of this model with it.
 //!
 //! Each step that concerns the tier is what the tier does under one hold of the shard's lock. A change is *visible* when
 //! other sessions can see it in the source, which is the database that the values are computed from. It is *through*

@@ -3,6 +3,9 @@
 //! A *claim* is the right of a transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces*
 //! a key to hide its value until the change is confirmed. `mod.rs` has the model. A *lease* is the right of a worker to compute the
 //! value.
+//!
+//! A new variant needs a line in the test in `mod.rs`, which names the property that it must break or says that it is harmless. It
+//! also needs a branch that breaks the rule: in this file, or in `steps.rs` or `properties.rs`.
 
 use super::state::{Change, Work, Worker, Write, Writer};
 

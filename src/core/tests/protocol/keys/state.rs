@@ -3,6 +3,9 @@
 //! A *claim* is the right of a transaction to set a key that has no value; it and a lease are *flights*. A transaction *announces*
 //! a key to hide its value until the change is confirmed. A *lease* is the right of a worker to compute the value. A *tier* is a
 //! cache in memory that several processes share.
+//!
+//! A new step must be offered in `properties.rs`, and take effect in `steps.rs`. A step of the protocol as built also needs a
+//! branch in `as_built/keys.rs`. A new field of [`State`] needs its first value in `properties.rs` (`init_states`).
 
 /// A change that an actor makes to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,6 @@
 //! The protocol of invalidations by a pattern (`src/core/patterns/mod.rs`): a pattern is kept in a table, and readers compare their
-//! keys with the patterns that are later than the entry.
+//! keys with the patterns that are later than the entry. No test compares the model with the code (`tier/patterns.rs` and
+//! `patterns/slots.rs`), so a new order of steps there must be made here, too.
 //!
 //! There are two keys in one space, and two patterns; the first pattern matches the first key, and the second one the second key or
 //! both. The actors are: a writer for each pattern, which may abort; fills, each of which stores a value of a key in memory (a slow
@@ -26,7 +27,8 @@ pub use scenarios::{Patterns, Variant};
 use crate::{Verdict, check, long};
 use properties::{NOT_FOR_NOTHING, NOT_STALE, OWN_IS_HIT, SPARES_RENEWED};
 
-/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named.
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
+/// harmless.
 #[test]
 fn patterns() {
     use Variant::*;

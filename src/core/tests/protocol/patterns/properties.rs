@@ -13,9 +13,13 @@ use super::state::{Entry, Fill, Filler, KEYS, Outcome, Reader, SLOTS, Slot, Stat
 use super::steps::reading;
 use crate::memory::Fence;
 
+/// No read ends as [`Outcome::Stale`].
 pub const NOT_STALE: &str = "no value from before a visible pattern is a hit";
+/// No read ends as [`Outcome::MissForNothing`].
 pub const NOT_FOR_NOTHING: &str = "a key that no pattern matches is a hit";
+/// The floor never refuses a value that a reader has compared as of a moment that is not before the floor.
 pub const SPARES_RENEWED: &str = "a value that was compared with a pattern outlives the slot of the pattern";
+/// A `sometimes` property, unlike the others: it must hold in some state.
 pub const OWN_IS_HIT: &str = "a value set after its transaction's own pattern is a hit";
 
 impl Model for Patterns {

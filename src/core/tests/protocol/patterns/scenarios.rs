@@ -4,10 +4,13 @@
 //! when another one needs its slot. To *renew* an entry is to give it a later stamp.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A *fill* computes an entry and stores it.
+//!
+//! A new variant needs a line in the test in `mod.rs`, which names the property that it must break or says that it is harmless. It
+//! also needs a branch that breaks the rule: in this file, or in `steps.rs` or `properties.rs`.
 
 use super::state::{KEYS, Write};
 
-/// The protocol as it is built, and with one rule broken.
+/// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.

@@ -8,6 +8,9 @@
 //! of the last pattern: a value whose stamp is not below that number needs no comparison.
 //!
 //! A *fill* computes an entry and stores it.
+//!
+//! A new step must be offered in `properties.rs`, and take effect in `steps.rs`. A new field of [`State`] needs its first value in
+//! `properties.rs` (`init_states`).
 
 use crate::memory::Fence;
 
