@@ -1,5 +1,6 @@
-//! Does what the fuzzer does, without the fuzzer: decodes bytes into operations, and runs them on a sound region
-//! beside the model, and on a region that is overwritten.
+//! Does what the fuzzer (`fuzz/fuzz_targets/`) does, without the fuzzer: decodes bytes into operations, and runs them on a sound
+//! region, the memory of a tier, beside a naive model of the tier (`harness/mod.rs`). It also runs operations on a region whose
+//! words are overwritten (`harness/damage.rs`). A *tier* is a cache in memory that several processes share.
 //!
 //! The bytes come from a random generator with a fixed seed, so that the decoding is tested with every `make test`,
 //! and from the files in `fuzz/regressions`, which are findings of the fuzzer.

@@ -2,6 +2,9 @@
 //!
 //! `mod.rs` explains the model. The *journal* is a ring of records that name changes; a worker that is too slow is *lapped*: it
 //! misses records.
+//!
+//! A new variant needs a line in the test in `mod.rs`, which names the scenario in which it must break the property `EQUAL`, or
+//! says that it is harmless. It also needs a branch that breaks the rule, in `worker.rs` or `server.rs`.
 
 use super::state::{Accidents, Change, KEYS, Server, Set, State, Value, Worker};
 

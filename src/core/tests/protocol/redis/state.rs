@@ -3,6 +3,9 @@
 //! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
 //! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
 //! the set adds. *Zombies* are commands of a connection that was given up. `mod.rs` has the details.
+//!
+//! A new field of [`State`] needs its first value in `scenarios.rs` (`Redis::first`). A new step must be offered by
+//! `State::worker_steps` or `State::server_steps`, and called in `properties.rs` (`next_state`).
 
 use super::scenarios::{Redis, Variant};
 
@@ -56,7 +59,11 @@ pub enum Command {
 pub enum Task {
     /// Asks for the identity of Redis.
     Check,
+    /// Gives Redis the present values of keys that the journal names. After this job, Redis has confirmed all changes up to this
+    /// number. None if later jobs of these changes follow.
     Changes(Option<u8>),
+    /// Removes the keys in the set of the invalidated tag, and the set. After this job, Redis has confirmed all changes up to this
+    /// number.
     Sets(u8),
     /// Asks for the keys that Redis has.
     Scan,

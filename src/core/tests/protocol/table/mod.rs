@@ -1,4 +1,6 @@
-//! The protocol of the table tier: a value is saved in a row, leaves the memory, and comes back.
+//! The protocol of the table tier: a value is saved in a row, leaves the memory, and comes back. The code is `tier/saving.rs`,
+//! `tier/directory.rs` and `tier/promoting.rs` of the core, and `store/table/` of the extension. `as_built/table.rs` takes the
+//! steps of this model for one key with the real tier, but not with real rows.
 //!
 //! The actors are a writer, which makes one change after the other; an eviction, which may come at any time (except
 //! where an entry leaves the memory when it is saved, and only then); the saver, which marks entries, copies them to rows, and

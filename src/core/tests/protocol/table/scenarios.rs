@@ -5,6 +5,9 @@
 //! a value is.
 //!
 //! A *tier* is a cache in memory that several processes share.
+//!
+//! A new variant needs a line in the test in `mod.rs`, which names the property that it must break. It also needs a branch that
+//! breaks the rule: in this file, or in the file of the actor (`writer.rs`, `saver.rs`, `reader.rs`, `tier.rs`).
 
 use super::state::{Change, KEYS, Read, Write};
 

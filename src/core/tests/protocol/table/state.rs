@@ -2,6 +2,9 @@
 //! select its location (`tier/directory.rs` of the core). A *tier* is a cache in memory that several processes share. The *saver*
 //! copies entries to rows of *segments*, which are tables. An *announced* change of a key hides the key's value until the change is
 //! confirmed (`tier/publishing.rs`).
+//!
+//! A new field of [`State`] needs its first value in `properties.rs` (`init_states`). If a restart loses it, `State::restart` in
+//! `tier.rs` must reset it. A new step of the protocol as built also needs a branch in `as_built/table.rs`.
 
 /// The number of keys.
 pub const KEYS: usize = 2;
