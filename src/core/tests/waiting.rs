@@ -4,6 +4,9 @@
 //! A *fill* is the right of a session to compute and publish the value of a key. It is *lone* if no session may wait for it. A
 //! session *arrives* when it begins to wait. An *outdated* value is one that only changes of rows have made invalid. A *tick* is
 //! the unit of time, which the host of the tier chooses. A *tier* is a cache in memory that several processes share.
+//!
+//! In these tests, the numbers of sessions begin with 1, because a fill must have a session and 0 stands for none. To *land* a fill
+//! is to publish its value.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{

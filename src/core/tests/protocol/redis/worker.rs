@@ -1,4 +1,5 @@
-//! The steps of the worker that copies values to Redis. The names are those of `src/workers/redis/copier.rs`.
+//! The steps of the worker that copies values to Redis. Steps that also exist in `src/workers/redis/copier.rs` have the names that
+//! they have there. Reading the journal and making batches are in `journal.rs` and `batches.rs` of that folder.
 //!
 //! In the model, a worker follows the *journal*, the records of changes, and gives Redis the present values of the keys by *jobs*
 //! of a few commands. The *set* has the keys that depend on the tag; its *proof* is a member that only the addition which creates
