@@ -1,7 +1,7 @@
 //! Begins and ends *flights*, the rights to publish a value for a key: a *lease* (a caller computes the value), a *fill* (a session
 //! runs a query and stores its result), or a *claim* (a transaction sets a key that has no value). `flight.rs` has their rules.
-//! `store/flights.rs` of the extension calls the functions here. They take the lock of the key's shard; the caller must not hold a
-//! lock.
+//! `store/flights.rs`, `store/lease.rs` and `query/` of the extension call the functions here. They take the lock of the key's
+//! shard, and those that look at all flights take the lock of one shard after the other. The caller must not hold a lock.
 //!
 //! A flight takes a *slot* of the shard, the part of the tier that the key belongs to. It is *void* once the key has changed: its
 //! value will be refused. A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a
@@ -68,7 +68,7 @@ impl<'r> FlightRequest<'r> {
     }
 
     /// Requests a fill: the session computes the value on a new snapshot and publishes it at once. The fill ends at the tick
-    /// `deadline`, as a lease does.
+    /// `deadline`, as a lease does. Its owner must have a session: a fill of session 0 counts as ended.
     pub fn fill(owner: Owner, deadline: u32) -> Self {
         Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
     }
@@ -270,7 +270,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Returns a lease or a fill by its ID. None if its value can no longer be published, because the flight has ended, or because
-    /// the key was set or removed.
+    /// the key was set or removed. [`Lease::acquired`] of a fill that was found in this way means nothing.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
         self.shard_of(key).lock(&self.host).flights().publishable(key.hash, lease)
     }

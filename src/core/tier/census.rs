@@ -3,6 +3,7 @@
 //!
 //! A count of entries reads the header of every entry of the tier. It holds the lock of one *shard*, a part of the tier, for a few
 //! hash buckets at a time, so other backends never wait long. Entries that are stored or removed meanwhile may be counted or not.
+//! The caller must not hold a lock.
 //!
 //! A *space* is a set of keys in one database. A *fence* is a word in shared memory that says when a dependency of entries last
 //! changed. A *flight* is the right to publish a value that is being computed. A *stale* value is one that is not valid any more

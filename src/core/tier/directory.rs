@@ -14,7 +14,8 @@
 //!
 //! The upper half of a key's hash, which chooses the hash bucket (`Key::fingerprint`), also chooses the set. The lowest bits of
 //! this half are the fingerprint in the word. Set and fingerprint together are called the *bits* of a key. Different keys may have
-//! the same bits, so a reader must compare the key of the saved copy.
+//! the same bits, so a reader must compare the key of the saved copy. Another meaning of a word needs another version of the layout
+//! (`VERSION` in `layout.rs`).
 //!
 //! Rules:
 //! 1. A copy without a location does not exist: nothing else leads to it.
@@ -31,6 +32,9 @@
 //! read the same even version before and after the search. If this is the version from after the change, the reader finds that the
 //! location is gone. If it is the version from before the change, the read began before the change, so the reader may get the old
 //! value. If the key has no entry, forgetting the location is the whole change.
+//!
+//! The functions of [`Tier`] that forget or move locations take the lock of a shard, or of one shard after the other. Their caller
+//! must not hold one. The other functions of `Tier` take no lock.
 
 use super::Tier;
 use super::guard::Guard;

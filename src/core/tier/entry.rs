@@ -11,6 +11,10 @@
 //!   an entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The
 //!   second half is written under the lock. The word is not part of the header, so that other entries do not pay for it.
 //!
+//! `Tier::try_reserve` (`publishing.rs`) writes the parts in this order, and `Header::new` computes their places and lengths. A new
+//! part must be added to both, and must keep a word that is read or written in one step at a multiple of 8 bytes. It also needs
+//! another version of the layout (`VERSION` in `layout.rs`).
+//!
 //! An entry is *linked* while it is in the chain of its hash bucket, and *dead* once it was removed. Access:
 //! - Three kinds of readers may read an entry: the backend that owns it, before it is linked and after it was unlinked; a holder of
 //!   the lock of its shard; and a reader that found it by the rules of `shard.rs` and checks afterwards whether it lived all the

@@ -6,7 +6,8 @@
 //! [`Tier::export`]. So it always copies the present value, and the order of the records does not matter.
 //!
 //! A *shard* is a part of the tier with a lock of its own. A *note* is bytes that are stored beside a value. The *record* of a
-//! relation holds its fences, the words that say when it last changed (`fence/mod.rs`).
+//! relation holds its fences, the words that say when it last changed (`fence/mod.rs`). [`Tier::export`] and
+//! [`Tier::exported_keys`] take the lock of a shard; their caller must not hold one.
 
 use super::Tier;
 use super::entry::{Entry, Part};
@@ -126,7 +127,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Notes the name of a space in shared memory, for processes that are not connected to its database. Backends that call this
     /// for a space at the same time must pass the same name. Does nothing if the space has no cell, the place of its statistics, of
-    /// its own (`tier/statistics.rs`).
+    /// its own (`figures/statistics.rs`).
     pub fn set_space_name(&self, scope: &Scope, name: &[u8]) {
         self.statistics.set_space_name(scope.cell, name);
     }

@@ -64,6 +64,9 @@
 //! Access: flights must only be read and written under the shard's lock. A key is identified by the 64 bits of its hash. Two keys
 //! with the same hash are never in flight at the same time, and a change of one key voids the flight of the other. Such a collision
 //! costs one publication but never causes a wrong value.
+//!
+//! The models in `tests/protocol/flights/` and `tests/protocol/keys/` copy the rules of this file, and must be changed with them.
+//! Another meaning of a word needs another version of the layout (`VERSION` in `layout.rs`).
 
 use crate::fence::{FenceId, Fences, Stamp};
 use crate::key::Key;
@@ -122,7 +125,7 @@ pub struct Lease {
 /// The owner of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The session that owns the flight: a number that the caller chooses. 0 stands for no session.
+    /// The session that owns the flight: a number that the caller chooses. 0 stands for no session. A fill must have a session.
     pub session: u32,
     /// The role whose share of the slots the flight counts against.
     pub role: u32,
@@ -393,7 +396,8 @@ impl<'m> Flights<'m> {
         slot.set(2, cleared | u64::from(failures) << FAILURES_AT);
     }
 
-    /// Returns a lease or a fill by its ID, if it may still publish its value. Its deadline may have passed.
+    /// Returns a lease or a fill by its ID, if it may still publish its value. Its deadline may have passed. The slot of a fill
+    /// does not keep the time of acquisition, so `acquired` means nothing then.
     pub(crate) fn publishable(&self, hash: u64, id: u64) -> Option<Lease> {
         let slot = self.slot_of(hash, id).filter(|slot| !slot.is(VOID | CLAIM))?;
         Some(Lease { id, stamp: slot.stamp(), acquired: slot.get(4) })
@@ -526,7 +530,7 @@ impl Slot<'_> {
             _ => Purpose::Claim,
         }
     }
-    /// Whether the slot keeps only the marks of a fill that has ended.
+    /// Whether the slot keeps only the marks of a fill that has ended. Such a slot has session 0, which no fill under way has.
     fn has_ended(&self) -> bool {
         self.purpose() == Purpose::Fill && self.session() == 0
     }

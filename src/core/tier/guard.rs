@@ -41,7 +41,8 @@ impl<H: Host> Drop for Guard<'_, H> {
 }
 
 impl<'m> Shard<'m> {
-    /// Acquires the lock.
+    /// Acquires the lock. The process must not hold the lock of another shard. A panic before the guard is dropped switches the
+    /// shard off, so code under the lock must not raise errors.
     pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
         host.lock(self.index);
         Guard { shard: self, host, unwinding: std::thread::panicking() }

@@ -18,6 +18,9 @@
 //! "Rest at" is the offset of the note and the value in bytes from the start of the entry. "Blocks of the first run" is 0 unless
 //! the entry is *chained*, that is, lies in several runs of neighbouring blocks (`runs.rs`).
 //!
+//! All seven flags are taken (below); one of them has two meanings. Another meaning of a bit needs another version of the layout
+//! (`VERSION` in `layout.rs`).
+//!
 //! The *stamp* is the number of the clock of changes as of which the value is right (`fence/mod.rs`). A *tick* is the unit of time
 //! of the host. *Rounds* are the laps that an entry gets in the main eviction queue although no reader asks for it (`eviction.rs`).
 //!

@@ -1,6 +1,7 @@
 //! Shows the content of a tier, the cache: its entries, and how full it is. The view `cache_entries` and the function `cache_keys`,
 //! for instance, use it. It walks through the hash buckets of one *shard* after the other, a part of the tier with a lock of its
-//! own.
+//! own. The caller must not hold a lock. A function that a caller passes as `wanted` runs under the lock of a shard: it must not
+//! take a lock, and must not raise an error.
 //!
 //! A *space* is a set of keys in one database. A *scope* is the database, the space and the role of a key. A *flight* is the right
 //! to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). A *hidden* entry is an announced change: it hides

@@ -19,8 +19,9 @@ use crate::key::Scope;
 /// The most buckets that a walk looks through in one hold of a shard's lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
 
-/// The most steps of comparisons with patterns while a walk holds a shard's lock: less than a millisecond. The walk then releases
-/// the lock, and continues after it has taken it again.
+/// The steps of comparisons with patterns that a judge has at first: less than a millisecond. The sweep gets as many for each hold
+/// of a shard's lock, and ends the hold when they are used up. An allocation and a quota have this number for all their holds
+/// together. Without steps, a judge takes no pattern for the reason to remove an entry.
 const STEPS_PER_HOLD: u32 = 1 << 18;
 
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
@@ -41,7 +42,7 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         Self { tier, now: tier.host.now(), scope: None, steps: STEPS_PER_HOLD }
     }
 
-    /// Allows as many steps for comparisons with patterns as at first. A walk calls this each time after it has taken a lock.
+    /// Allows as many steps for comparisons with patterns as at first. The sweep calls this each time after it has taken a lock.
     pub(crate) fn refill(&mut self) {
         self.steps = STEPS_PER_HOLD;
     }

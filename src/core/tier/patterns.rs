@@ -1,6 +1,7 @@
 //! Invalidations by a pattern over keys, such as `user:42:*`: announces and confirms them, and compares keys with them.
 //! `patterns/mod.rs` has the protocol. Commits announce and confirm patterns; `reading.rs`, `promoting.rs` and `judge.rs` compare.
-//! No function here takes a lock, except [`Tier::announce_pattern`], whose caller must not hold one, and [`Tier::renew`].
+//! [`Tier::announce_pattern`] and [`Tier::renew`] take locks of shards, so their caller must not hold one. The other functions
+//! take no lock.
 //!
 //! A *space* is a set of keys in one database. A *stamp* is a number of the clock of changes, which each committed change
 //! increments; a reader with a *safe stamp* must not see changes after that stamp. A *fence* is *raised* while a change is pending,

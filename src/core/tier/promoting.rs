@@ -1,6 +1,6 @@
 //! Brings saved values back: judges a saved copy as if it were an entry, and makes it an entry again, which is called *promoting*.
 //! A value is *saved* if a copy of it is outside of the memory. `store/table/reading.rs` of the extension reads the copies and
-//! calls the functions here.
+//! calls the functions here. Only [`Tier::promote`] takes locks; its caller must not hold one.
 //!
 //! A *location* says where the copy of a value is saved (`tier/directory.rs`). A *fence* is a word in shared memory that says when
 //! a dependency of entries last changed; it *holds* for a value if that was not after the value's stamp. A *scope* is the database,
