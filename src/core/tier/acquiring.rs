@@ -189,7 +189,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Asks for a lease or a fill of a key. A fill replaces the lease of the key, a lone fill, and with
-    /// [`take_over`](FlightRequest::take_over) any fill. A caller that gets the flight must end it with
+    /// [`take_over`](FlightRequest::take_over) any fill. A caller that gets the flight must compute the value on a snapshot that it
+    /// takes after this call, or pass the safe stamp of an older one ([`as_of`](FlightRequest::as_of)). It must end the flight with
     /// [`publish_leased`](Self::publish_leased), [`release_lease`](Self::release_lease) or [`fail_fill`](Self::fail_fill).
     /// Otherwise the flight ends by itself at its deadline.
     pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {

@@ -137,7 +137,9 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Takes blocks of this shard: one run of at least `least` and at most `want` blocks. The search looks at about `effort` words
-    /// of the bitmap. Returns None if it finds no such run there.
+    /// of the bitmap. Returns None if it finds no such run there. Counts the free blocks of the shard only: the caller must count
+    /// the blocks for their space (`Tier::note_blocks`). The same holds for [`take_around`](Self::take_around) and
+    /// [`give`](Self::give).
     pub(crate) fn take(&self, least: u32, want: u32, effort: u32) -> Option<Run> {
         let (run, cursor) = self.bitmap().take(least, want, self.get(AT_CURSOR) as u32, effort);
         self.set(AT_CURSOR, cursor.into());

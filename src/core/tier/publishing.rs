@@ -88,6 +88,7 @@ impl<H: Host> Tier<'_, H> {
         }
         let block = self.allocate(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
+        // The parts must be written in the order that `entry.rs` describes, because `Header::new` has computed their places.
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
             writer.write(&dependency.0.to_ne_bytes());
@@ -202,7 +203,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Replaces the present entry of a key with a new one, or with none, removes an announcement, and forgets where the old value
     /// is saved. All of it happens in one change. So readers see the state before or the state after, and never the old value
-    /// between the announcement and the new value.
+    /// between the announcement and the new value. `old` must be what `guard.find` returns for the key in this hold of the lock.
     fn replace<'t>(
         &'t self,
         guard: &Guard<'t, H>,

@@ -52,7 +52,7 @@ impl State {
         steps
     }
 
-    /// Notes that all changes are confirmed if none is under way.
+    /// Notes that all changes are confirmed if none is under way. Must be called after each step of the model.
     pub fn settle(&mut self) {
         let worker = &mut self.worker;
         let is_change = |job: &Job| matches!(job.task, Task::Changes(_) | Task::Sets(_));
@@ -235,7 +235,8 @@ impl State {
             let is_batch = |job: &Job| matches!(job.task, Task::Changes(_) | Task::Compare | Task::Refill);
             let is_last = !self.worker.jobs.iter().any(is_batch) || model.is(Variant::ForgetsRefusedSet);
             self.worker.is_known &= !(creates_set && is_last);
-            // Redis lacks the values of the batch. The worker waits before it writes them again, which the order of the steps allows.
+            // Redis lacks the values of the batch. The worker waits before it writes them again, which the order of the steps
+            // allows.
             self.worker.refill = Some(0);
         } else if answer.has_lost_set {
             match model.variant {

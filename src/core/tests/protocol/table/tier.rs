@@ -22,7 +22,8 @@ impl State {
         Some(block)
     }
 
-    /// Makes the value of the next change of a key.
+    /// Makes the value of the next change of a key. Must be called before [`show`](Self::show), which gives that change its
+    /// version.
     pub fn next_value(&self, key: usize) -> Value {
         let version = self.visible[key] + 1;
         Value { key, version, bytes: (key, version) }
@@ -59,7 +60,8 @@ impl State {
         has_room
     }
 
-    /// Makes the last visible change of a key in the tier. `entry` is the block of its value, and None for a removal.
+    /// Makes the last visible change of a key in the tier. `entry` is the block of its value, and None for a removal. The caller
+    /// must have made the change visible with [`show`](Self::show).
     pub fn change(&mut self, model: &Table, key: usize, entry: Option<usize>) {
         if model.forgets_in_change() {
             self.forget(model, key);
