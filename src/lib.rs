@@ -72,6 +72,7 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an
 /// error unless the postmaster is loading the library. `define` must come before `workers::register`, which reads a setting.
+/// `executor::hook` must come before `observe::watch`, whose own hook of the executor must call the former (`client_statement.rs`).
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {

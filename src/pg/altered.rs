@@ -43,7 +43,8 @@ const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// The languages of functions in `pg_language` that a result may depend on without depending on all definitions: `internal`, which
 /// is also that of aggregates, and `c`.
 const NATIVE: [u32; 2] = [12, 13];
-/// The index access methods of the server itself, by their OIDs in `pg_am`. They change no result.
+/// The index access methods of the server itself, by their OIDs in `pg_am`: btree, hash, gist, gin, spgist, brin. They change no
+/// result.
 const EXACT_METHODS: [u32; 6] = [403, 405, 783, 2742, 4000, 3580];
 /// The prefix of the name of the transient table that a rewrite of a table uses.
 const TRANSIENT: &[u8] = b"pg_temp_";

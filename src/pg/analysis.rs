@@ -2,7 +2,11 @@
 //! policies in this tree, but the planner has not inlined functions, folded constants or removed anything yet.
 //!
 //! `pg/query/preparing.rs` calls this for a *fill*, which is a query whose result may be stored, and `client_statement.rs` for an
-//! observed statement of the client. `observer.rs` keeps what a fill reads and calls while it runs.
+//! observed statement of the client. `observer.rs` keeps what a fill reads and calls while it runs, and explains each field of
+//! [`Seen`]. `lost` means that memory was too short to note a finding ([`note`] returns false), so the findings are incomplete.
+//!
+//! A version of PostgreSQL with new kinds of nodes may need new branches in `note_node`: for a node that converts a text to a value
+//! while the query runs, that calls a function which `check_functions_in_node` does not report, or that has a type of its own.
 
 #![allow(unsafe_code)]
 

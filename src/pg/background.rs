@@ -355,7 +355,8 @@ fn end_lock_watch() -> bool {
 
 /// Runs a function in a transaction of its own, as a session runs a statement of its client: with READ COMMITTED, READ ONLY, and
 /// with the session's `statement_timeout`. No setting is changed. `pg_stat_activity` shows `activity`, or an idle session without
-/// it. With an activity, the statement is cancelled if it waits for a lock for more than about a second.
+/// it. With an activity, the statement is cancelled if it waits for a lock for more than about a second. Must be called inside
+/// [`attempt_statement`], which also ends the timeouts and the watch after an error.
 pub fn as_statement<R>(activity: Option<&CStr>, work: impl FnOnce() -> R) -> R {
     use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
     // SAFETY: a worker outside of a transaction. Follows the server's own sessions.
@@ -540,7 +541,8 @@ const CLOSED_MS: u64 = 10_000;
 /// How long a command waits for the workers of a database to leave.
 const LEAVE_MS: u64 = 5_000;
 
-/// Returns whether a database is closed to workers now.
+/// Returns whether a database is closed to workers now. A slot may have a closed database: the word `database : 32 | tick : 32`
+/// (`worker_slot.rs`), where the tick ends the closing.
 pub fn is_closed(database: u32) -> bool {
     shared::worker_slots().any(|slot| {
         let closed = slot.closed.load(Ordering::Relaxed);
@@ -568,7 +570,9 @@ pub fn has_worker(database: u32, except: u32) -> bool {
     })
 }
 
-/// Closes a database to workers for some time, and waits until its workers have left.
+/// Closes a database to workers for [`CLOSED_MS`], tells its workers to end, and waits until they have left, but at most for
+/// [`LEAVE_MS`]. The workers of all kinds count, also those that run warmers. If every slot has a closed database, this one stays
+/// open, but its workers still end. Raises an error if the command is cancelled meanwhile.
 pub fn close(database: u32) {
     let until = shared::tick_in(CLOSED_MS);
     let is_free = |slot: &&WorkerSlot| (slot.closed.load(Ordering::Relaxed) as u32) <= shared::tick();

@@ -515,7 +515,8 @@ pub fn end_command() {
 /// Sends an invalidation message for a table with the commit of this transaction, and to this session when the running command
 /// ends.
 pub fn announce_change(table: pg_sys::Oid) {
-    // SAFETY: the trigger's own table, which is locked by the statement that fired the trigger.
+    // SAFETY: the trigger's own table, which is locked by the statement that fired the trigger, or a table that the caller has just
+    // found. The server raises an error if there is no such table.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
 }
 

@@ -45,7 +45,8 @@ impl Condition {
         }
     }
 
-    /// Enters the queue, and leaves any other condition's queue: the server knows one queue for each process.
+    /// Enters the queue, and leaves any other condition's queue: the server knows one queue for each process. The session must
+    /// [`leave`] the queue when its wait is over. After an error, the server does that when it aborts the (sub)transaction.
     pub fn enter(&self) {
         // SAFETY: as in `wake`.
         unsafe { pg_sys::ConditionVariablePrepareToSleep(self.variable.get()) };

@@ -10,7 +10,9 @@
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed; it *holds* for an entry if that was
 //! not after the entry's *stamp*, a number of the clock of changes (`fence/mod.rs`). A reader with a *safe stamp* may not see
 //! changes after that stamp. The *visited bit* of an entry says that a reader has asked for it. A *tick* is the unit of time. A
-//! *note* is bytes that are stored beside a value.
+//! *note* is bytes that are stored beside a value. A *location* says where the copy of a value is saved (`directory.rs`). A shard
+//! is *poisoned*, that is, switched off, after a panic under its lock. A *hidden* entry announces a change of its key
+//! (`publishing.rs`), and the key is then not served.
 
 use super::Tier;
 use super::entry::Entry;
@@ -154,7 +156,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Copies the value of an entry if this reader may get it, valid or stale. Returns None if the reader may not get it. The
-    /// caller must check afterwards that the entry lived.
+    /// caller must check afterwards that the entry lived. [`Reader::arrived`] excuses no change here: it excuses one only for a
+    /// value that `serve` returns as valid.
     pub(super) fn serve_stale(
         &self,
         entry: &Entry<'_>,

@@ -4,7 +4,7 @@
 //! An entry is *spread* if it may have blocks in other shards than that of its key; a *shard* is a part of the tier with a lock of
 //! its own. A *flight* is the right to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). A change of the
 //! key *voids* it: its value will be refused. An *announced* change of a key hides the key's value until the change is confirmed
-//! (`tier/publishing.rs`). The *mark* of a key is the key without its bytes (`key.rs`). A *space* is a set of keys in one database.
+//! (`tier/publishing.rs`). A [`Judge`] decides whether an entry can still be served (`tier/judge.rs`). The *mark* of a key is the key without its bytes (`key.rs`). A *space* is a set of keys in one database.
 //! A *location* says where the copy of a value is saved (`tier/directory.rs`).
 
 use super::Tier;
@@ -133,7 +133,8 @@ impl<H: Host> Tier<'_, H> {
 
     /// Unlinks an entry, gives its blocks back, and counts it under `reason`. The caller must not be inside [`Guard::change`],
     /// because its calls must not be nested. `unlinked` must not be full: it takes *spread* entries, which may have blocks in
-    /// several shards, and the blocks of an entry without a place there would be lost.
+    /// several shards, and the blocks of an entry without a place there would be lost. After the caller has released the lock, it
+    /// must call `release_all` with `unlinked` (`freeing.rs`).
     pub(crate) fn drop_entry<'t>(
         &'t self,
         guard: &Guard<'t, H>,

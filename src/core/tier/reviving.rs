@@ -144,6 +144,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 if let Some((entry, header)) = present {
                     let mut unlinked = Unlinked::default();
                     self.drop_entry(guard, entry, &header, Counter::Removed, &mut unlinked);
+                    // The blocks of a spread entry need no release: `recount` finds all free blocks later.
                     unlinked.deltas.settle(&self.statistics);
                 }
             }

@@ -35,7 +35,9 @@ use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence, pause};
 
-// The words of the control block. Line 0 has the word that readers look at.
+// The words of the control block: three cache lines of eight words (`CONTROL_WORDS` in `layout.rs`), all of them 0 in a new shard
+// except `AT_FREE`. Line 0 has the word that readers look at; no other word may be in it, because its line would move between
+// processors. All words of lines 1 and 2 have a use, so another one needs a larger `CONTROL_WORDS`.
 /// The version of the links, with two bits of state: [`CHANGING`] and [`POISONED`].
 pub(super) const AT_VERSION: usize = 0;
 // Lines 1 and 2 are only accessed under the lock.

@@ -3,7 +3,8 @@
 //!
 //! A *fence* is a word in shared memory that says when something that entries depend on last changed (`fence/mod.rs`). The *record*
 //! of a relation holds its fences. *Reserved* fences are those of databases, spaces, definitions and the like, not of relations or
-//! tags (`fence/reserved.rs`). A *scope* is the database, the space and the role of a key.
+//! tags (`fence/reserved.rs`). A transaction *raises* the fences of its changes before it commits, and *lowers* them afterwards
+//! with a number of the clock of changes. A *scope* is the database, the space and the role of a key.
 //!
 //! The *cell* of a space is the place of its counts in shared memory (`figures/statistics.rs`). A space has a cell of its own if it
 //! has a reserved fence. Their number is limited. The spaces that have found none free share the *last cell*.

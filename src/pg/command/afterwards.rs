@@ -1,5 +1,9 @@
 //! The reports about a command that must wait until the command has succeeded. Before the command, `hook.rs` decides which report
 //! follows ([`Afterwards`]); after it, [`after`] makes the report. A failed command has no report.
+//!
+//! The hook calls the command between the two, and an error of the command passes the hook as a longjmp. So [`Afterwards`] must not
+//! need to be dropped: it has pointers to [`Found`], the relations that a command names (`pg/found.rs`), and its lists wait in
+//! variables of the session. A list that a failed command has left is replaced by the next one.
 
 #![allow(unsafe_code)]
 
