@@ -111,7 +111,8 @@ impl Seen {
         self.user_function |= call.user_function;
     }
 
-    /// Adds the findings of an analysis or of another fill, except `volatile`.
+    /// Adds the findings of an analysis or of another fill, except `volatile` and `is_of_client`. Every other field of [`Seen`]
+    /// must be added here, also a new one: otherwise a fill would not know what a nested fill has read.
     pub(super) fn add(&mut self, other: &Self) {
         let Self { relations, parts, leaves, leafless, views, relations_named, functions, .. } = self;
         let mut has_memory = true;

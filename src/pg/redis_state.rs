@@ -52,6 +52,8 @@ impl RedisState {
     }
 
     /// Notes up to which number of the journal Redis has confirmed all changes, and whether keys are still to be compared for them.
+    /// The number is written last and [read first](Self::progress). So a reader that gets a number also gets what was noted with it
+    /// about comparing, or with a later number.
     pub fn set_progress(&self, acked: u64, is_comparing: bool) {
         self.is_comparing.store(is_comparing.into(), Ordering::Release);
         self.acked.store(acked, Ordering::Release);

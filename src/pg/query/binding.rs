@@ -11,7 +11,9 @@ use crate::pg::memory;
 use pgrx::prelude::*;
 use std::ffi::c_char;
 
-/// Converts the arguments to the parameters' types.
+/// Converts the arguments to the parameters' types. Returns the values, and for each of them the mark that SPI expects: `n` for a
+/// null, a blank for any other value. Typed arguments are returned as they are: the query must have been parsed with their types
+/// (`parsing.rs`). Raises the errors of the types' input functions.
 ///
 /// # Safety
 /// An SPI connection must be open.

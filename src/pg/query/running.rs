@@ -1,6 +1,6 @@
 //! Runs a query of a caller with the caller's privileges, on a given snapshot: as a scalar subquery for `cache_fetch` ([`scalar`]),
 //! with rows that go to a sink ([`rows`], `pg/rows/sink.rs`), or as one jsonb ([`json`]). A read-only execution is enforced, unless
-//! the query itself writes or locks rows.
+//! the query itself writes or locks rows: [`rows`] and [`json`] then run it on a snapshot that the server takes for it.
 
 #![allow(unsafe_code)]
 

@@ -8,10 +8,12 @@ use crate::pg::error::Refused;
 use pgrx::prelude::*;
 use std::ffi::{c_char, c_int};
 
-/// Runs a plan on the active snapshot, and passes its rows to the sink.
+/// Runs a plan and passes its rows to the sink. An element of `nulls` is `n` for a null. `writes` says whether the query may change
+/// or lock rows. Without it, the plan runs read-only, on the active snapshot. With it, the server takes a new snapshot, as SPI does.
 ///
 /// # Safety
 /// An SPI connection must be open. The plan must belong to it and have as many parameters as there are types, values and nulls.
+/// [`Sink::require`] must have accepted the columns of the plan.
 pub unsafe fn fill(
     sink: &mut Sink,
     plan: pg_sys::SPIPlanPtr,

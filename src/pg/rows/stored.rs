@@ -42,8 +42,8 @@ pub fn begin(columns: &[Column]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Appends a tuple to the bytes to store, and notes the number of rows in their header. Returns false if the bytes would exceed the
-/// limit, or if there is no memory.
+/// Appends a tuple to the bytes to store, and notes in their header the number of rows, `rows`, which includes this one. Returns
+/// false if the bytes would exceed `most`, or if there is no memory.
 pub fn append(stored: &mut Vec<u8>, tuple: &[u8], rows: u64, most: usize) -> bool {
     let length = padded(tuple.len());
     if stored.len() + length > most || stored.try_reserve(length).is_err() {
