@@ -1,5 +1,7 @@
-//! Reads and writes the extension's own tables (`sql/schema.sql`): spaces, grants, watches, warmers and events. Reads scan a table
-//! as the server scans its catalogs. Writes run as the tables' owner.
+//! Reads and writes the extension's own tables (`sql/schema.sql`). A *space* is a set of keys with options of its own. A *grant* is
+//! a privilege of a role in a space. A *watch* has tags that stand for a relation: a change of the relation invalidates the values
+//! with these tags. A *warmer* is a query whose result is kept stored. An *event* is a name with what it invalidates. Reads scan a
+//! table as the server scans its catalogs. Writes run as the tables' owner.
 //!
 //! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the
 //! tables, a role, a membership or a database has changed. The session learns it from an invalidation message, as for any changed
@@ -45,7 +47,8 @@ impl Table {
     }
 }
 
-/// The columns of `pgcache.spaces`, counted from 0, in the order of `sql/schema.sql`.
+/// The columns of `pgcache.spaces`, counted from 0, in the order of `sql/schema.sql`. A new column of a table must be the last one,
+/// because the library may serve an older version of the extension, whose tables do not have it.
 pub mod spaces {
     pub const OID: usize = 0;
     pub const NAME: usize = 1;

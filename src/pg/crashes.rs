@@ -60,7 +60,8 @@ pub fn start_up(list: &WarmList, tick_in: impl Fn(u64) -> u32) {
     let mut suspects = String::new();
     for suspect in SUSPECTS.iter().map(|suspect| suspect.swap(0, Relaxed)).filter(|suspect| *suspect != 0) {
         let id = RunId::from_number(suspect);
-        // The new list has no runs yet. A run counts as one that has taken place if `began` is not 0.
+        // The new list has no runs yet, so the index at which to look first is any number. A run counts as one that has taken place
+        // if `began` is not 0.
         list.note(id, &mut 0, |run: &mut Run| {
             (run.began, run.runs, run.failures) = (1, 1, crashes);
             run.code = SqlState::CRASH_SHUTDOWN.0;

@@ -153,8 +153,8 @@ const OWNER: &CStr = c"SELECT pg_catalog.format('ALTER FUNCTION %s OWNER TO %I',
         pg_catalog.pg_get_userbyid(p.proowner))
     FROM pg_catalog.pg_proc AS p WHERE p.oid OPERATOR(pg_catalog.=) $1";
 
-/// Makes the commands that take all privileges on the wrapper $2 away. The test of $1 is always true: the server must find a use of
-/// each parameter.
+/// Makes the commands that take all privileges on the wrapper $2 away. The test of $1, which is never null, changes nothing: it
+/// only uses the parameter.
 const REVOKES: &CStr = c"SELECT pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', $2::pg_catalog.regprocedure,
         COALESCE(pg_catalog.quote_ident(r.rolname), 'PUBLIC'))
     FROM pg_catalog.pg_proc AS p

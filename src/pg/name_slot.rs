@@ -1,4 +1,5 @@
-//! A slot in shared memory that holds the name of a tag or definition, with the number of its fence. A *fence* is the word in
+//! A slot in shared memory that holds the name of a tag or definition, with the number of its fence. A *tag* is a name that a
+//! caller gives to values, to invalidate them together; a *definition* is what a name in a query means. A *fence* is the word in
 //! shared memory that tells when the tag or definition was last invalidated (`docs/architecture.md`). `names.rs` says what the
 //! names are for.
 //!

@@ -1,4 +1,5 @@
-//! The names of tags that were invalidated lately, and of definitions that have changed, in shared memory.
+//! The names of tags that were invalidated lately, and of definitions that have changed, in shared memory. A *tag* is a name that a
+//! caller gives to values, to invalidate them together. A *definition* here is the meaning of a name in a query (`altered.rs`).
 //!
 //! An entry knows its tags and definitions only by their *fences*, the words that tell when each was last invalidated
 //! (`docs/architecture.md`). The fence of a tag or definition is found by a hash of its name. A session that invalidates one notes

@@ -13,6 +13,8 @@
 //! taken. (A walk that writes to the journal may set the latches of background workers.) The head must only be accessed as an
 //! atomic.
 //!
+//! A *shard* is a part of the cache with a lock of its own, and the *journal* is the ring of records that name what has changed.
+//!
 //! A saved cache comes with these records (`restart.rs`). When the server starts without a saved cache, the table is empty: a
 //! transaction that was prepared before has no record.
 

@@ -1,5 +1,5 @@
-//! Queues of sessions that wait until another session has finished its work on a key: it computes the value, or has a lease for it
-//! (`store/waiting.rs`).
+//! Queues of sessions that wait until another session has finished its work on a key: it computes the value, or has a lease for it,
+//! the right to set it (`store/waiting.rs`).
 //!
 //! Each queue is a condition (`condition.rs`). Keys share queues by their hash, so a session may be woken for another key; it then
 //! looks at its own key and sleeps again. A session must call [`Waiter::of`] once. Then it calls [`Waiter::mark`], looks at the

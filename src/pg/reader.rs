@@ -36,8 +36,9 @@ impl Reading {
 ///
 /// The names in the FROM clause are looked up as the other role, because the current role may lack a privilege on the schema: a
 /// view needs none for what it names. Nothing else happens before the parser comes to the list of columns. If it raises an error
-/// before, the server restores the current role when it ends the transaction or savepoint. The query must refer to a column, such
-/// as `v.*`: without that, the parser never calls [`read_as`], and the other role stays the current one.
+/// before, the server restores the current role when it ends the transaction or savepoint. The list of
+/// columns must have the name of a relation, as in `v.*`: for a plain `*`, the parser never calls [`read_as`], and the other role
+/// stays the current one.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn begin_reading(parser: *mut pg_sys::ParseState, reading: *mut c_void) {
     // SAFETY: the server's own state of the parser, and an argument that `Reading::of` has made.

@@ -149,8 +149,8 @@ impl RelationOid {
         with_class(self.0, |row| Role::from_oid(row.relowner.to_u32()))
     }
 
-    /// Returns the kind of the relation in words, if its changes cannot be watched. None if they can be watched, and also if there
-    /// is no such relation: the caller must check that first.
+    /// Returns the kind of the relation in words, if its changes cannot be watched (`cache_watch`). None if they can be watched,
+    /// and also if there is no such relation: the caller must check that first.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
             return Some("a system catalog");
@@ -214,7 +214,8 @@ const NOT_DEFINITIONS: [u32; 9] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 260
 /// databases share, because harmless commands lock them like others: roles, memberships, settings of roles and databases,
 /// privileges on settings, databases, tablespaces. Then functions and schemas: some commands keep the lock on these catalogs, and
 /// change the meaning of one name only. Then dependencies: since PostgreSQL 18, ALTER TABLE … TYPE keeps the lock on pg_depend, and
-/// changes one relation only.
+/// changes one relation only. `catalog_written` in `definition.rs` must report a direct write to each of them that can change a
+/// result, so both lists must be kept in step.
 const REPORTED: [u32; 9] = [1260, 1261, 2964, 6243, 1262, 1213, 1255, 2615, 2608];
 /// `pg_toast`, the schema of TOAST tables and their indexes.
 const TOAST_SCHEMA: u32 = 99;

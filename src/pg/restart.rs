@@ -34,9 +34,10 @@ pub fn is_postmaster() -> bool {
     unsafe { pg_sys::IsPostmasterEnvironment && !pg_sys::IsUnderPostmaster }
 }
 
-/// Reads the saved cache into `region` and `records`, which must be full of zeroes, if there is one and it fits. Returns its state,
-/// and when its clock began. If there is a saved cache that does not fit, logs the reason and returns None; both then may hold
-/// anything. Must be called in the postmaster, when the server creates its shared memory.
+/// Reads the saved cache into `region`, the shared memory of the cache, and `records`, those of prepared transactions
+/// (`prepared.rs`). Both must be full of zeroes. Returns the state of the saved cache and when its clock began, or None if there is
+/// no saved cache. If there is one that does not fit, logs the reason and returns None; both then may hold anything. Must be called
+/// in the postmaster, when the server creates its shared memory.
 pub fn load(region: &mut [u8], records: &mut [u8]) -> Option<(State, u64)> {
     if !is_postmaster() {
         return None;

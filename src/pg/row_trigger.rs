@@ -1,5 +1,6 @@
 //! The trigger that reports each changed row of a table: this file creates it, drops it, and reads the row of a call. A watch with
 //! placeholders, such as the tag `order:{id}`, needs it: `store/row_tags.rs` makes the tags of a changed row, and invalidates them.
+//! (A *watch* has tags that stand for a table: a change of the table invalidates the values with these tags.)
 //!
 //! The trigger is an internal one, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it out, and `ALTER
 //! TABLE … DISABLE TRIGGER USER` does not stop it. The server calls it after the statement, once for each changed row, also in a

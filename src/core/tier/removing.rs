@@ -4,8 +4,9 @@
 //! An entry is *spread* if it may have blocks in other shards than that of its key; a *shard* is a part of the tier with a lock of
 //! its own. A *flight* is the right to publish a value for a key: a lease, a fill or a claim (`tier/flight.rs`). A change of the
 //! key *voids* it: its value will be refused. An *announced* change of a key hides the key's value until the change is confirmed
-//! (`tier/publishing.rs`). A [`Judge`] decides whether an entry can still be served (`tier/judge.rs`). The *mark* of a key is the key without its bytes (`key.rs`). A *space* is a set of keys in one database.
-//! A *location* says where the copy of a value is saved (`tier/directory.rs`).
+//! (`tier/publishing.rs`). A [`Judge`] decides whether an entry can still be served (`tier/judge.rs`). The *mark* of a key is the
+//! key without its bytes (`key.rs`). A *space* is a set of keys in one database. A *location* says where the copy of a value is
+//! saved (`tier/directory.rs`).
 
 use super::Tier;
 

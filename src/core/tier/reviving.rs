@@ -1,9 +1,9 @@
-//! Makes a region, the shared memory of a tier, usable again. It was copied byte by byte after the last process that used it had
-//! ended in order: the extension saves it in a file at a shutdown, and calls [`Tier::revive`] at the next start.
+//! Makes a region, the shared memory of a tier (the cache), usable again. It was copied byte by byte after the last process that
+//! used it had ended in order: the extension saves it in a file at a shutdown, and calls [`Tier::revive`] at the next start.
 //!
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
-//!   entry of its key are removed, and an announced pattern becomes live.
+//!   entry of its key are removed, and an announced pattern (`patterns/mod.rs`) becomes live.
 //! - Leases, fills and claims, the rights to set keys (`flight.rs`), end.
 //! - The journal, the ring of records that name changes, begins a new life if one of its records is not whole.
 //! - Blocks that no entry has are free. They belonged to reservations.

@@ -14,7 +14,8 @@
 //! stale for a shorter time.)
 //!
 //! A *shard* is a part of the tier with a lock of its own. The *saver* is the worker of the extension that copies the values of a
-//! database to tables (`store/table/saver/`). The *directory* of a shard has the location of each copy (`directory.rs`).
+//! database to tables (`store/table/saver/`). A *space* is a set of keys in one database. The *directory* of a shard has the
+//! location of each copy (`directory.rs`).
 
 use super::Tier;
 use super::entry::Entry;

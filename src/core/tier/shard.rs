@@ -1,5 +1,5 @@
-//! A shard, a part of the tier: a lock, a hash index over the entries whose keys hash to it, their eviction queues, and a share of
-//! the blocks. This file finds entries without the lock; `guard.rs` works under it.
+//! A shard, a part of the tier (the cache in shared memory): a lock, a hash index over the entries whose keys hash to it, their
+//! eviction queues, and a share of the blocks. This file finds entries without the lock; `guard.rs` works under it.
 //!
 //! Access rules:
 //! - *Writers* hold the shard's lock. Every change to the links of a bucket must happen inside `Guard::change`, during which the

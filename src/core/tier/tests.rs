@@ -70,8 +70,8 @@ fn counters_stay_while_there_is_anything_else() {
     }
 }
 
-/// A reader checks the length in the header, and the length of a value with a note is read after that. If the entry dies in between, the
-/// second length may be anything, and the caller's buffer must not be asked for that much memory.
+/// A reader checks the length in the header, and the length of a value with a note is read after that. If the entry dies in
+/// between, the second length may be anything, and the caller's buffer must not be asked for that much memory.
 #[test]
 fn a_noted_entry_that_dies_while_it_is_read_asks_for_no_memory() {
     struct Refusing;

@@ -1,4 +1,5 @@
-//! The receiver of the reports about commands. `store/command.rs` implements it, and turns the reports into invalidations.
+//! The receiver of the reports about commands. `store/command.rs` implements it, and turns the reports into invalidations. A
+//! *definition* is anything in the catalogs that decides what a query means (`pg/altered.rs`).
 
 use crate::pg::altered::Changed;
 use std::sync::OnceLock;

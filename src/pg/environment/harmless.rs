@@ -70,8 +70,9 @@ pub(super) fn harmless() -> BTreeSet<&'static [u8]> {
     HARMLESS.iter().flat_map(|names| names.split_ascii_whitespace()).map(str::as_bytes).collect()
 }
 
-/// Returns whether a setting that is no placeholder cannot change a result, according to our lists. A setting of the server that
-/// only the configuration files can change has the same value in all sessions, and no version has one that changes results.
+/// Returns whether a setting that is no placeholder (`digest.rs`) cannot change a result, according to our lists. A setting of the
+/// server that only the configuration files can change has the same value in all sessions, and no version has one that changes
+/// results.
 pub(super) fn is_harmless(
     name: &[u8],
     context: pg_sys::GucContext::Type,

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use std::ffi::{c_char, c_int};
 
 /// Runs a plan and passes its rows to the sink. An element of `nulls` is `n` for a null. `writes` says whether the query may change
-/// or lock rows. Without it, the plan runs read-only, on the active snapshot. With it, the server takes a new snapshot, as SPI does.
+/// or lock rows. Without it, the plan runs read-only on the active snapshot. With it, SPI takes a new snapshot for the query.
 ///
 /// # Safety
 /// An SPI connection must be open. The plan must belong to it and have as many parameters as there are types, values and nulls.

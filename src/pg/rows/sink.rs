@@ -7,9 +7,9 @@
 //! - [`Sink::of_any_columns`]: the result has the columns of the query, and can become a jsonb ([`Sink::to_jsonb`]);
 //! - [`Sink::discarding`]: there is no result, only the bytes to store.
 //!
-//! The order of a run: [`Sink::keep`] and [`Sink::compare`] come first, if they are needed. [`Sink::require`] must accept the columns
-//! of the query. Then the receiver calls `begin`, `take` for each row, and `finish`. The bytes of [`Sink::stored`] are complete only
-//! after `finish`, which writes their checksum.
+//! The order of a run: [`Sink::keep`] and [`Sink::compare`] come first, if they are needed. [`Sink::require`] must accept the
+//! columns of the query. Then the receiver calls `begin`, `take` for each row, and `finish`. The bytes of [`Sink::stored`] are
+//! complete only after `finish`, which writes their checksum.
 
 #![allow(unsafe_code)]
 

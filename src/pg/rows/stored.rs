@@ -4,7 +4,8 @@
 //! when they are stored, nor when they are read.
 //!
 //! The stored form: [`Header`], then the type and the type modifier of each column as two 32-bit numbers, then padding to
-//! [`ALIGNMENT`], then the tuples, each padded to [`ALIGNMENT`]. The form belongs to one build of the server, as the region does.
+//! [`ALIGNMENT`], then the tuples, each padded to [`ALIGNMENT`]. The form belongs to one build of the server, as the
+//! cache in shared memory does.
 
 use super::columns::{Column, fits};
 use foldhash::SharedSeed;

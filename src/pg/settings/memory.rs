@@ -2,7 +2,9 @@
 //! saved, and the background workers that save them. A clean shutdown also saves the cache in shared memory, unless a setting
 //! forbids that.
 //!
-//! A *fence* is the word in shared memory that says when a dependency of values last changed.
+//! A *fence* is the word in shared memory that says when a dependency of values last changed. The *region* is the shared memory of
+//! the cache. A *location* says where in the tables a value is saved. The *journal* is a ring of records that name what has
+//! changed.
 
 #![allow(unsafe_code)]
 

@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 
-/// The values that the postmaster stores before any backend exists.
+/// The values that the postmaster stores before any backend exists. `start_up` in `creation.rs` must store each of
+/// them.
 #[repr(C, align(64))]
 pub(super) struct Control {
     /// When the clock began, see `clock.rs`.
@@ -26,9 +27,9 @@ pub(super) const EPOCH_MASK: u64 = (1 << 31) - 1;
 /// The control line; null if there is no cache. The postmaster sets it, and each backend inherits it.
 pub(super) static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Returns a number of 31 bits that identifies the content of the memory tier, which is the cache in shared memory. A stamp or a
-/// saved value that belongs to other content must not be used. Unlike the [`epoch`], the number stays the same across a clean
-/// restart that keeps the tier.
+/// Returns a number of 31 bits that identifies the content of the memory tier, which is the cache in shared memory. A stamp, which
+/// is a number of the tier's clock of changes, or a saved value that belongs to other content must not be used. Unlike the
+/// [`epoch`], the number stays the same across a clean restart that keeps the tier.
 pub fn content_id() -> u32 {
     let seed = hash_seed();
     ((seed ^ seed >> 32) & EPOCH_MASK) as u32

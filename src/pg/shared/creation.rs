@@ -2,7 +2,7 @@
 //!
 //! After a clean shutdown, the postmaster saves the *region*, which is the memory of the cache itself, and the records of prepared
 //! transactions to a file. At the next start it reads them from there (`restart.rs`). The *epoch*, a number that is a part of each
-//! lease, is drawn anew at each start: so leases end with the server.
+//! lease (the right to set the value of a key), is drawn anew at each start: so leases end with the server.
 //!
 //! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so
 //! the cache is empty.
@@ -81,7 +81,8 @@ unsafe extern "C-unwind" fn request() {
 }
 
 /// Formats the memory, and reads the saved cache into it if there is one and it fits. Runs in the postmaster, at its start and
-/// again after a crash.
+/// again after a crash. Each part that `layout.rs` lists must be formatted here. `CONTROL` is set last: it tells all processes that
+/// there is a cache.
 #[pg_guard]
 unsafe extern "C-unwind" fn start_up() {
     // SAFETY: the server calls this hook alone, in the postmaster. `hook` has stored the previous hook.

@@ -1,5 +1,5 @@
 //! Moments on the clock of the tier, which is the cache in shared memory, in ticks since the clock began. A tick is 50 ms
-//! (`clock.rs`).
+//! (`clock.rs`). Without a cache the clock has no beginning, and the results have no meaning.
 
 #![allow(unsafe_code)]
 
