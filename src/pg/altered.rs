@@ -1,6 +1,7 @@
 //! Finds out which definitions the change of an object changes: that of a relation, the meaning of a name, or other ones
 //! ([`Changed`]). A *definition* is anything in the catalogs that decides what a query means. `definition.rs` and `command/` call
-//! the functions of this file. The receiver of the report then invalidates the stored results that depend on the definition.
+//! the functions of this file. The receiver of the report then invalidates the stored results that depend on the definition. The
+//! functions read catalogs: they must be called within a transaction, and may raise errors.
 //!
 //! An object that this transaction has created concerns other sessions only by its name, because no result of theirs can use an
 //! object that was not committed yet. A renamed or moved object concerns them by the name that it had before this transaction, and

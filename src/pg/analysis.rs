@@ -5,6 +5,8 @@
 //! observed statement of the client. `observer.rs` keeps what a fill reads and calls while it runs, and explains each field of
 //! [`Seen`]. `lost` means that memory was too short to note a finding ([`note`] returns false), so the findings are incomplete.
 //!
+//! The functions look up catalogs: they must be called within a transaction, and may raise errors.
+//!
 //! A version of PostgreSQL with new kinds of nodes may need new branches in `note_node`: for a node that converts a text to a value
 //! while the query runs, that calls a function which `check_functions_in_node` does not report, or that has a type of its own.
 

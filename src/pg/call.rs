@@ -99,7 +99,7 @@ pub struct Function {
     pub is_aggregate: bool,
 }
 
-/// Returns the row of a function in pg_proc. None if there is no such function.
+/// Returns the row of a function in pg_proc. None if there is no such function. May raise errors.
 pub fn find(function: u32) -> Option<Function> {
     // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access.
     unsafe {

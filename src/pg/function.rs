@@ -3,7 +3,8 @@
 //! *stamp* here, a number on the clock of changes: each committing transaction that changes a dependency of cached values draws a
 //! new one.
 //!
-//! A *fill* is a query whose result may be stored.
+//! A *fill* is a query whose result may be stored. Code of this file that looks up a catalog must be called within a transaction,
+//! and may raise errors of the server.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,9 @@
 //! Determines the meaning of a relation for the cache: what a write to it invalidates ([`of`]), and whether a cached value may
 //! depend on it. A write to a table also invalidates values that depend on its *ancestors*, the tables above it in partition and
 //! inheritance trees. Each session remembers the answers of [`of`] until the server reports a change of the relation.
+//!
+//! A function that looks up a catalog must be called within a transaction, and may raise errors of the server. [`remembered`],
+//! [`was_temporary`], [`may_be_part`], [`generation`] and [`forget_all`] ask only the memory of the session, and cannot fail.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,5 @@
 //! Roles by their OIDs. The current role is the one whose privileges count at this moment, after SET ROLE and inside of SECURITY
-//! DEFINER functions.
+//! DEFINER functions. A function that looks up a catalog must be called within a transaction, and may raise errors of the server.
 
 #![allow(unsafe_code)]
 

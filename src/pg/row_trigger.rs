@@ -5,6 +5,8 @@
 //! The trigger is an internal one, like the triggers of foreign keys: `\d` does not show it, `pg_dump` leaves it out, and `ALTER
 //! TABLE … DISABLE TRIGGER USER` does not stop it. The server calls it after the statement, once for each changed row, also in a
 //! session with `session_replication_role = replica`. DROP of the table or of the trigger's function drops the trigger, too.
+//!
+//! [`adjust`], [`is_column_for_tags`], [`RowChange::column`] and [`RowChange::add`] may raise errors of the server.
 
 #![allow(unsafe_code)]
 

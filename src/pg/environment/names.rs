@@ -1,6 +1,7 @@
 //! How the session reads the names in a query: the division of a text into tokens, the schemas in which names are looked up, and
 //! the temporary objects, which come first. A stored result depends on these names, because a new object of such a name can change
-//! what the query means (`query/run.rs`).
+//! what the query means (`query/run.rs`). A function that looks up a catalog must be called within a transaction, and may raise
+//! errors of the server.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,6 @@
 //! The columns of rows: their types, and whether the columns of a query are those that a caller expects. The caller of
 //! `cache_query` writes a column definition list, such as `AS (id integer, name text)`, and gets an error if it does not fit.
+//! A function that looks up a catalog must be called within a transaction, and may raise errors of the server.
 
 #![allow(unsafe_code)]
 
