@@ -75,6 +75,7 @@ pub struct StaleOk {
 }
 
 impl StaleOk {
+    /// Returns the word that an entry stores: `ticks : 32 | valid_at : 32`.
     pub(crate) fn as_word(self) -> u64 {
         u64::from(self.ticks) << 32 | u64::from(self.valid_at)
     }

@@ -13,6 +13,7 @@ pub struct Traits(u8);
 impl Traits {
     /// The function is in one of the lists.
     const KNOWN: u8 = 1;
+    // The functions below explain the other bits.
     const STATE: u8 = 2;
     const SETTINGS: u8 = 4;
     const CLOCK: u8 = 8;

@@ -248,17 +248,20 @@ impl<'m> Shard<'m> {
         Entry::new(self.region, self.layout, block)
     }
 
+    /// Returns the index of the bucket for the 32 bits of the hash that an entry keeps.
     #[inline]
     pub(super) fn bucket_of(&self, hash: u32) -> u32 {
         reduce(u64::from(hash) << 32, self.layout.buckets)
     }
 
+    /// Returns the first block of the first entry in a bucket, or [`NONE`] if the bucket is empty. A word has two buckets.
     #[inline]
     pub(super) fn bucket(&self, index: u32) -> u32 {
         let word = self.region.load(self.at + self.layout.buckets_at + (index / 2) as usize);
         (word >> (index % 2 * 32)) as u32
     }
 
+    /// Writes a bucket. The caller must hold the lock, and must be inside `Guard::change`.
     pub(super) fn set_bucket(&self, index: u32, block: u32) {
         set_half(&self.region, self.at + self.layout.buckets_at, index, block);
     }

@@ -28,10 +28,12 @@ const FRACTION: u32 = 24;
 pub(super) const DOUBLING: i64 = 1 << FRACTION;
 
 impl Averages {
+    /// Reads the averages from the word that a shard keeps: `blocks : 32 | cost : 32`.
     pub(super) fn of(state: u64) -> Self {
         Self { blocks: (state >> 32) as u32, cost: state as u32 }
     }
 
+    /// Returns the word for [`of`](Self::of).
     pub(super) fn state(self) -> u64 {
         u64::from(self.blocks) << 32 | u64::from(self.cost)
     }

@@ -1,4 +1,5 @@
 //! The settings that decide which values and results are stored: their sizes, and the time that a result takes to compute.
+//! The number beside a setting is its default, in the unit that its registration names (`UNIT_KB` or `UNIT_MS`).
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 

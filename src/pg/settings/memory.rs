@@ -1,6 +1,6 @@
 //! The settings that size the cache: shared memory, whose size is fixed while the server runs, the tables in which values are
 //! saved, and the background workers that save them. A clean shutdown also saves the cache in shared memory, unless a setting
-//! forbids that.
+//! forbids that. The number beside a setting is its default, in the unit that its registration names, if it names one.
 //!
 //! A *fence* is the word in shared memory that says when a dependency of values last changed. The *region* is the shared memory of
 //! the cache. A *location* says where in the tables a value is saved. The *journal* is a ring of records that name what has

@@ -1,5 +1,5 @@
 //! The settings that each session may have for itself: whether and how it uses the cache, and whether its statements are observed
-//! (`client_statement.rs`). Some of them need a superuser.
+//! (`client_statement.rs`). Some of them need a superuser. The number beside a setting is its default: a time is in milliseconds.
 
 #![allow(unsafe_code)]
 
@@ -93,8 +93,8 @@ pub(super) fn define() {
 /// Called when `pg_cache.observe` is switched on.
 static WHEN_OBSERVING: OnceLock<fn()> = OnceLock::new();
 
-/// Calls `call` whenever the server sets `pg_cache.observe` to on, and now if it is on already. `call` must not fail. Must be called
-/// while the server loads the library.
+/// Calls `call` whenever the server sets `pg_cache.observe` to on, and now if it is on already. `call` must not fail. Must be
+/// called while the server loads the library.
 pub fn when_observing(call: fn()) {
     if WHEN_OBSERVING.set(call).is_ok() && observes() {
         call();
