@@ -14,7 +14,8 @@ pub enum Outline {
     /// A query that changes nothing, as far as its syntax shows.
     Query(Constants),
     /// A statement that changes rows of the relations `targets`. If `counts_changes` is true, the number of rows that the server
-    /// counts for the statement is the number of changed rows.
+    /// counts for the statement is the number of changed rows. A name that stands for no relation has no target; COPY TO counts as
+    /// such a statement without targets.
     Writes {
         targets: Vec<u32>,
         counts_changes: bool,
