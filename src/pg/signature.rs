@@ -1,6 +1,10 @@
 //! The signature of a function of the user, and queries that call the function with typed parameters. `cache_call` runs such a
 //! query and stores its value; `cache_wrap` makes a wrapper with the same arguments, which runs it and stores its rows
 //! (`create.rs`).
+//!
+//! Order of the checks: [`Signature::of`] comes first. Before `cache_call` makes its query with [`Signature::value_query`], it must
+//! call `require_types` and `require_arguments`. `cache_wrap` must call `require_owner` and `require_types`. Each call of the
+//! wrapper must call `require_arguments` before [`Signature::rows_query`] (`cache_wrapped` in `api/call.rs`).
 
 #![allow(unsafe_code)]
 
@@ -258,14 +262,20 @@ impl Signature {
     }
 }
 
-/// The parts of a wrapper's definition.
+/// The parts of a wrapper's definition, as pieces of the command in `create.rs`.
 #[derive(Debug)]
 pub struct Wrapper {
+    /// The OID of the schema: that of the function.
     pub schema: u32,
+    /// The name of the wrapper: that of the function, with `_cached`, cut to 63 bytes.
     pub name: CString,
+    /// The list behind SELECT, such as `r.c1, r.c2`.
     pub selected: CString,
+    /// The columns of `r` with their types, such as `c1 integer, c2 pg_catalog.text`.
     pub columns: CString,
+    /// The arguments of the wrapper, each with a comma before it, such as `, $1, $2`.
     pub parameters: CString,
+    /// `STRICT`, or nothing.
     pub strict: CString,
 }
 

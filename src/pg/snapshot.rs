@@ -110,7 +110,8 @@ fn precedes(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }
 
-/// The transactions that had a transaction ID when the value was made.
+/// The transactions that had a transaction ID when this value was made by [`new`](Self::new). The launcher of background workers
+/// waits for their end before it takes a role for dropped, because one of them may be creating the role (`workers/warmth.rs`).
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierTransactions {
     /// The next transaction ID at that time.

@@ -1,6 +1,8 @@
 //! Reads what the server and its extensions have counted, for `cache_advise`: statements in `pg_stat_statements` and in the view
-//! `cache_observed`, and changed rows of tables. Every query in this file runs with the rights of the caller, and names all objects
-//! with their schemas. The functions raise the errors of the server, for instance if the caller may not read a view.
+//! `cache_observed`, and changed rows of tables. The *observing mode* (`pg_cache.observe`) counts for each statement of the client
+//! how many of its calls would have been hits; that view shows its counts. Every query in this file runs with the rights of the
+//! caller, and names all objects with their schemas. The functions raise the errors of the server, for instance if the caller may
+//! not read a view.
 
 use super::memory;
 use super::varlena::OwnedText;
@@ -43,13 +45,15 @@ const TEXT_BYTES_MAX: i32 = 64 << 10;
 #[derive(Debug)]
 pub struct Observed {
     pub id: i64,
+    /// The text of one of its calls. None if the caller may not read it.
     pub text: Option<Vec<u8>>,
     pub calls: f64,
     /// The number of calls that would have been hits.
     pub hits: f64,
     /// The time that these calls took, in milliseconds.
     pub saved_ms: f64,
-    /// Why the cache would have stored no result of the last call.
+    /// Why the cache would have stored no result of the last call. None if it would have stored one, or if the caller may not read
+    /// the reason.
     pub refused: Option<Vec<u8>>,
     /// Whether a change of a table has invalidated a result.
     pub is_invalidated: bool,

@@ -7,7 +7,9 @@ use pgrx::prelude::*;
 use std::ffi::{c_int, c_void};
 
 unsafe extern "C-unwind" {
-    /// The server's walkers, which pgrx does not bind for every version.
+    /// The server's walkers, which pgrx does not bind for every version. Each calls `walker` with the nodes right below a node, and
+    /// stops when `walker` returns true; `walker` goes deeper by calling them again. They have no guard and may raise errors: a
+    /// caller must wrap the call in `pg_guard_ffi_boundary`, and its `walker` must be a `#[pg_guard]` function.
     #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
     pub fn query_tree_walker(
         query: *mut pg_sys::Query,

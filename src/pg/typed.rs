@@ -1,5 +1,8 @@
 //! Values with their SQL types, as arguments of a query: those of `cache_call` and of wrappers, and the parameters of a statement
 //! of the client. Their bytes are a part of the key of the stored result.
+//!
+//! A [`Typed`] points to the arguments of the call or to the parameters of the statement, so it must be used only while that call
+//! or statement runs.
 
 #![allow(unsafe_code)]
 
@@ -16,6 +19,7 @@ pub struct Typed {
     pub(super) values: Vec<pg_sys::Datum>,
     /// A space for each value, and `n` for each null, as the server's interface wants it.
     pub(super) nulls: Vec<c_char>,
+    /// For each value: the OID of its type, its length in bytes (the greatest number for a null), and its bytes.
     bytes: Vec<u8>,
 }
 

@@ -2,7 +2,8 @@
 //! done.
 //!
 //! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see
-//! some numbers from before and others from after a step of the worker.
+//! some numbers from before and others from after a step of the worker. A new number must also be set to 0 in
+//! [`WorkerSlot::format`] or `clear`: a slot that another worker takes over keeps what is not set there.
 //!
 //! A *tick* is 50 ms on the clock of `clock.rs`. The *journal* is a ring in shared memory whose records name what has changed.
 
@@ -36,7 +37,7 @@ pub struct WorkerSlot {
     pub outdated: AtomicU64,
     /// How many tables it has emptied.
     pub freed: AtomicU64,
-    /// How many entries it has swept.
+    /// How many dead entries it has removed from memory (the launcher).
     pub swept: AtomicU64,
     /// How many notifications it has sent.
     pub notified: AtomicU64,

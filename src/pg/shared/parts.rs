@@ -1,6 +1,6 @@
 //! The parts of shared memory beside the tier, which is the cache itself: queues, names, sleepers, the state of background workers,
-//! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies. A *warmer* is a query
-//! whose result a background worker keeps stored.
+//! the list of warmers and the table of observed statements. `layout.rs` says what each is and where it lies, and a new part needs
+//! a place there first. A *warmer* is a query whose result a background worker keeps stored.
 //!
 //! A *fence* is the word in shared memory that says when a dependency of values last changed.
 
@@ -23,7 +23,7 @@ use crate::pg::worker_slot::{DATABASE_SLOTS, WORKER_SLOTS, WorkerSlot};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Returns a word for each backend, by its slot: the process that it waits for (`deadlock.rs`). Empty if there is no cache.
+/// Returns a word for each backend, by its slot: the process that it waits for, or 0 (`deadlock.rs`). Empty if there is no cache.
 pub fn waits() -> &'static [AtomicU64] {
     let control = CONTROL.load(Ordering::Relaxed);
     if control.is_null() {
@@ -128,14 +128,16 @@ fn set_latch(number: u32) {
     unsafe { pg_sys::SetLatch(&raw mut (*(*pg_sys::ProcGlobal).allProcs.add(number as usize)).procLatch) };
 }
 
-/// Returns the slot for the name of the tag that a fence belongs to. None if there is no cache.
+/// Returns the slot for the name of the tag or definition that a fence belongs to. Several fences share a slot, so the caller must
+/// check that the slot holds the name of this fence (`name_slot.rs`). None if there is no cache.
 pub fn name_slot(fence_number: u32) -> Option<&'static Slot> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
     (!control.is_null()).then(|| unsafe { &*names(control).add(fence_number as usize % NAME_SLOTS) })
 }
 
-/// Returns the queue of the sessions that wait for a key with this hash. None if there is no cache.
+/// Returns the queue of the sessions that wait for a key with this hash. Keys share queues, so a session may be woken by a change
+/// of another key. None if there is no cache.
 pub fn queue(hash: u64) -> Option<&'static Condition> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted the queues, and they exist as long as shared memory does.

@@ -30,9 +30,11 @@ pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
-/// Returns this backend's slot among all backends that may exist.
+/// Returns this backend's slot among all backends that may exist, counted from 0. The process must have an entry in the server's
+/// process array; the postmaster has none.
 pub fn slot() -> u32 {
-    // SAFETY: `attach` has checked that we have an entry in the process array; its index never changes.
+    // SAFETY: this process has an entry in the process array, and its index never changes. `tier.rs` checks that before it
+    // attaches.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     let slot = unsafe { (*pg_sys::MyProc).pgprocno };
     #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -47,7 +49,7 @@ pub fn time_now() -> pg_sys::TimestampTz {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// Returns the OID of this session's database.
+/// Returns the OID of this session's database; 0 in a background worker that is connected to no database.
 pub fn database() -> u32 {
     // SAFETY: a plain global, constant once a session has begun.
     unsafe { pg_sys::MyDatabaseId }.to_u32()

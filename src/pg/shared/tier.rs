@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 /// This backend's tier. Never set in the postmaster, so that no backend inherits it.
 static TIER: AtomicPtr<Tier<'static, Backend>> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Returns this backend's tier, and attaches it first if necessary. None if the cache is switched off, or if the server is in
-/// recovery: then cached values could not be proved to be current.
+/// Returns this backend's tier, and attaches it first if necessary, which allocates and may raise a warning. None if the cache is
+/// switched off, or if the server is in recovery: then cached values could not be proved to be current.
 #[inline]
 pub fn tier() -> Option<&'static HotTier> {
     known_tier().or_else(attach)
 }
 
-/// Returns this backend's tier if it is attached already. Calls no function of the server.
+/// Returns this backend's tier if it is attached already. Calls no function of the server, so it may be called where no error may
+/// be raised, for instance after a commit.
 #[inline]
 pub fn known_tier() -> Option<&'static HotTier> {
     // SAFETY: the pointer is null, or `attach` has set it to a complete tier that is never freed.
