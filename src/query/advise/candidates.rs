@@ -70,7 +70,8 @@ pub struct Counts {
 }
 
 /// Returns the statements that take long enough and whose results the cache could store. The statement that has taken the most time
-/// comes first.
+/// comes first. Takes all statements out of `found`, so `changes::writes` must have read them before. Adds to the fields of
+/// `counts` that `mod.rs` does not count.
 pub fn candidates(
     tier: &HotTier,
     groups: &Groups,
@@ -111,6 +112,7 @@ pub fn candidates(
     candidates
 }
 
+/// The fields of a [`Candidate`] that an analysis finds: `sketch`, `reads_clock`, `reads_unknown`, `roots`.
 type Analyzed = (Sketch, bool, bool, BTreeSet<u32>);
 
 /// Returns the text of a query with a zero at its end. Refuses a text with string constants: the analysis of a string calls the
@@ -129,7 +131,8 @@ pub fn without_strings(text: &[u8], is_of_one_call: bool) -> Result<CString, Lef
     }
 }
 
-/// Analyzes a text as a statement of this session. If a wait for a lock ends without the lock, further waits are short.
+/// Analyzes a text as a statement of this session. `lock_timeout_ms` is the limit of a wait for a lock. If a wait ends without the
+/// lock, the call lowers it to [`LATER_LOCK_TIMEOUT_MS`] for the further statements.
 fn analyzed(tier: &HotTier, statement: &Statement, lock_timeout_ms: &mut u32) -> Result<Analyzed, LeftOut> {
     let text: &[u8] = &statement.text;
     // The text of one call comes from the observing mode (`pg_cache.observe`, `query/observe.rs`). It keeps only the first bytes of

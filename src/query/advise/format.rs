@@ -14,7 +14,8 @@ pub fn concatenated(parts: &[&[u8]]) -> Vec<u8> {
     whole
 }
 
-/// Quotes a text between dollar signs, with a tag that does not occur in the text.
+/// Quotes a text between dollar signs, with a tag that does not occur in the text. The text must not end with the tag without its
+/// last dollar sign either: the first sign of the closing tag would complete it.
 pub fn quoted(text: &[u8]) -> Vec<u8> {
     let occurs =
         |tag: &[u8]| text.windows(tag.len()).any(|part| part == tag) || text.ends_with(&tag[..tag.len() - 1]);

@@ -51,6 +51,7 @@ pub fn advise(most: usize) -> Vec<Advice> {
     let mut counts = Counts { seen: found.statements.len(), ..Counts::default() };
 
     let groups = groups();
+    // This must come before `candidates`, which takes the statements out of `found`.
     let writes = writes(&found.statements);
     let candidates = candidates(tier, &groups, &mut found, &mut counts);
     let roots: BTreeSet<u32> = candidates.iter().flat_map(|candidate| &candidate.roots).copied().collect();
@@ -85,7 +86,8 @@ pub fn advise(most: usize) -> Vec<Advice> {
     rows
 }
 
-/// Decides about a statement.
+/// Decides about a statement. `seconds` is the time for which the statements were counted. Returns the decision, and the changes of
+/// the tables that the statement reads. None if the statement is not worth caching.
 fn judge(
     candidate: &Candidate,
     observed: Option<&Observed>,

@@ -1,15 +1,19 @@
-//! A row of the advice.
+//! A row of the advice (`cache_advise`): about a statement (`words.rs`, `stop_caching.rs`), or a note about the advice itself
+//! ([`note`]).
 
 /// A row of `cache_advise`.
 #[derive(Debug)]
 pub struct Advice {
+    /// What to do: `cache`, `stale_ok`, `view`, `observe`, `warm`, `stop caching`, or `note` (`docs/advice.md`).
     pub advice: &'static str,
-    /// The beginning of the statement, in one line.
+    /// The beginning of the statement, in one line. None for a note.
     pub query: Option<Vec<u8>>,
-    /// The milliseconds that callers wait less in each second.
+    /// The milliseconds that callers wait less in each second. None if that is not known. Rows are sorted by this number. Rows
+    /// without it follow, and then the notes.
     pub saves: Option<f64>,
+    /// The reason, in one or more lines.
     pub reason: String,
-    /// The statement to run.
+    /// The statement to run. None if there is nothing to run.
     pub statement: Option<Vec<u8>>,
 }
 

@@ -15,7 +15,9 @@ const NOT_PRELOADED: &str = "55000";
 
 /// The evidence that was collected, and what is missing.
 pub struct Evidences {
+    /// The statements, by the server's identifier of a statement (`queryid`).
     pub statements: BTreeMap<i64, Statement>,
+    /// What the observing mode has counted, by the same identifier. The texts are moved to `statements`.
     pub observed: BTreeMap<i64, Observed>,
     /// For how long the statements were counted, in seconds.
     pub seconds: f64,
@@ -25,6 +27,7 @@ pub struct Evidences {
     pub hidden: usize,
     /// The number of statements whose texts are too long to be analyzed.
     pub too_long: usize,
+    /// What the advice lacks, as rows.
     pub notes: Vec<Advice>,
 }
 
@@ -37,7 +40,7 @@ pub struct Statement {
     pub calls: f64,
     pub total_ms: f64,
     pub rows: f64,
-    /// The calls by roles.
+    /// The calls by roles. Empty if only the observing mode has seen the statement.
     pub roles: BTreeMap<u32, f64>,
 }
 

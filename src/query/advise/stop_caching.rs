@@ -1,6 +1,9 @@
 //! Advises which stored results should not be cached:
 //! - those of a query that is *left out*: its results were invalid before they could be stored (`query/ticket.rs`);
-//! - those of a text with many results, none of which was read again, in a space whose hit ratio is too low to save time.
+//! - those of a text with many results, none of which was read again, in a *space* (a named cache) whose hit ratio is too low to
+//!   save time.
+//!
+//! The file changes nothing: each row has a command for the operator, which removes the results or calls the query in another way.
 
 use super::candidates::without_strings;
 use super::format::{concatenated, percent, quoted, shortened, whole};
@@ -32,6 +35,7 @@ pub fn stop_caching(tier: &HotTier, groups: &Groups, words: &Words, rows: &mut V
             concatenated(&[begin.as_bytes(), &quoted(text), b";"])
         };
         if let Some(by) = &group.left_out {
+            // The names of the tables are empty if a change of something else has invalidated the results.
             let by = if by.is_empty() { "a table" } else { by };
             let reason = format!(
                 "changes of {by} invalidate it faster than it runs, so nothing is stored\nrun the query without the cache, or accept old rows"

@@ -17,11 +17,14 @@ use std::collections::BTreeSet;
 pub struct Words {
     /// The schema of the extension and a point. Empty if the search path finds the functions of the extension.
     pub prefix: String,
+    /// The quoted name of the database.
     pub database: String,
 }
 
 impl Words {
-    /// Returns the rows about a statement.
+    /// Returns the rows about a statement: one for the choice of the verdict, and one more if a worker should compute the result.
+    /// `observed` has the counts of the observing mode if the verdict is based on them, and `seconds` is the time for which the
+    /// statements were counted.
     pub fn of(
         &self,
         candidate: &Candidate,
@@ -152,7 +155,8 @@ fn view_name(id: i64, roots: &BTreeSet<u32>) -> String {
     format!("{table}_cached_{:04x}", id as u16)
 }
 
-/// Returns the last row: how many statements were read, and how many were left out for which reason.
+/// Returns the last row: how many statements were read, and how many were left out for which reason. `shown` is the number of rows
+/// before this one, with the notes, and `left` the number of rows that the caller's limit has cut off.
 pub fn summary(found: &Evidences, counts: &Counts, shown: usize, left: usize) -> Advice {
     let mut reason = format!("{} statements in {}", counts.seen, window(found.seconds));
     if shown == 0 {
