@@ -29,13 +29,14 @@ pub struct Asked<'a> {
     /// The text of the query, as the caller has passed it.
     pub text: &'a [u8],
     pub arguments: Arguments<'a>,
+    // `Wanted` explains the next five fields (`job.rs`).
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     pub stale_ok_ms: Option<u64>,
     pub refresh: bool,
-    /// Sorted, without duplicates.
+    /// Sorted, without duplicates. With None, the result depends on what the query reads; with an empty list, on no relation.
     pub depends: Option<&'a [u32]>,
-    /// The role with whose privileges the query reads a relation.
+    /// The role with whose privileges the query reads a relation, for cached views. None for all other calls.
     pub reader: Option<Reader>,
 }
 
@@ -62,6 +63,8 @@ impl Asked<'_> {
         text.last_key.of(inputs, || self.new_key(form, text, environment))
     }
 
+    /// Computes the key. A part whose length varies must have its length before it or come last, so that different calls hash
+    /// different bytes. A part that is added here must also be added to [`Inputs`] (`last_key.rs`).
     fn new_key(&self, form: Form, text: &Known, environment: &Hash) -> QueryKey {
         let mut digest = Sha256::new().chain_update([form as u8]).chain_update(text.hash);
         let count = self.depends.map_or(u64::MAX, |oids| oids.len() as u64);

@@ -15,6 +15,7 @@ pub fn count_found(space: &Space, found: &Meta, began: Option<Instant>) {
     if found.cost != Cost::NONE {
         keyspace.tier.count_for_space(&keyspace.scope, Counter::Saved, found.cost.micros());
     }
+    // A valid result has no other `valid_at`.
     if found.valid_at != u32::MAX {
         keyspace.count_stale(found.valid_at);
     }

@@ -1,4 +1,6 @@
-//! Explains whether and how the result of a query is stored (`cache_explain`).
+//! Explains whether and how the result of a query is stored (`cache_explain`). The query is analyzed and planned, and does not run.
+//! The status of the session stays as it is. A *marker* is an entry that says something about a query and has no result
+//! (`store/kind.rs`); its facts are not shown.
 
 use super::asked::Asked;
 use super::job::Rules;

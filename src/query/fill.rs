@@ -4,7 +4,9 @@
 //! (`run.rs`). If the transaction itself has changed a dependency, the session runs the query for itself and stores nothing. The
 //! [`Job`] says how the query runs and how its result is stored. If several sessions miss the same result at once, one of them
 //! computes it (`flight.rs`). The [`Ticket`] is the right to store a result: it holds a *fill*, the record in shared memory of
-//! which session computes the value of a key (`store/flights.rs`).
+//! which session computes the value of a key (`store/flights.rs`). To *renew* a result is to run its query again while the result
+//! can still be used (`freshness.rs`). A *stamp* is the moment before a result was computed, a number on the clock of changes
+//! (`flight.rs`).
 
 use super::flight::{self, Waiting};
 use super::freshness::Look;

@@ -1,4 +1,6 @@
-//! The forms in which the result of a query is stored and returned: rows, or a jsonb of all rows or of the only value.
+//! The forms in which the result of a query is stored and returned: rows, or a jsonb of all rows or of the only value. The types of
+//! this file implement the trait [`Job`], which has the rules for its methods and their order (`job.rs`). `fetch.rs` has the form
+//! of `cache_fetch`.
 
 use super::freshness::Look;
 use super::job::{Found, Job};

@@ -48,7 +48,9 @@ pub enum Found<R> {
     Nothing,
 }
 
-/// The rules for storing the result of a query. They depend on how the function makes the key.
+/// The rules for storing the result of a query. They depend on how the function makes the key. [`Job::look`] may change what `key`,
+/// `times_left_out`, `is_suspended` and `key_by_settings` return, so a caller must ask them after the look. A *marker* is an entry
+/// without a result, which tells a query where to look or why there is no result (`store/kind.rs`).
 pub trait Rules {
     /// Whether the caller has chosen the key. Such a key may hold a value that is no result of this query.
     const KEY_IS_CHOSEN: bool;
@@ -93,6 +95,10 @@ pub trait Rules {
 }
 
 /// A query whose result may be stored, and the form of the result.
+///
+/// Order of the calls: `look`, and then either `give`, or `run`. After `run` come `check`, `has_composites`, `rows` and
+/// `with_value`, which tell of this run. To compare a run with a stored result, `prepare_to_compare` comes before `run`, and
+/// `is_same` after it, or `start_anew` and then `give` if the run has failed. The result of such a run must not be stored.
 pub trait Job {
     const FORM: Form;
 

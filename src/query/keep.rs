@@ -1,5 +1,9 @@
 //! Runs the queries of results that workers keep stored (`store/kept.rs`), and says when a query must run. A *tick* is 50 ms on the
 //! clock of `pg/clock.rs`.
+//!
+//! `workers/keeping.rs` calls [`is_found_here`] when it chooses its results, then [`due`] about once a second, and [`Renewal::run`]
+//! for one result at a time. All calls must be made in a session of the role that ran the query, and a worker must run only queries
+//! and code that this role has run itself.
 
 use super::asked::Asked;
 use super::prefill;
@@ -32,7 +36,8 @@ const POLL_MS: u64 = 3000;
 /// a result that every commit invalidates does not keep a worker busy all the time.
 const AGE_MS_MIN: u64 = 1000;
 
-/// Calls `with` with the call that has stored a result. Returns None if the result cannot be kept.
+/// Calls `with` with the call that has stored a result. With `refresh`, the call runs the query even if a result is stored. Returns
+/// None if the result cannot be kept.
 fn with_asked<R>(
     found: &Found,
     refresh: bool,

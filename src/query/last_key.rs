@@ -13,7 +13,9 @@ pub(super) type Hash = [u8; 32];
 /// The most bytes of arguments that are remembered.
 const ARGUMENTS_BYTES_MAX: usize = 128;
 
-/// Everything that a key is computed from besides the text, for a call without `depends`.
+/// Everything that a key is computed from besides the text, for a call without `depends`. It must have every part that
+/// `Asked::new_key` hashes (`asked.rs`), and [`Remembered::is_of`] must compare every part: otherwise a call gets the key, and so
+/// the result, of another call.
 pub(super) struct Inputs<'a> {
     pub form: Form,
     pub environment: &'a Hash,

@@ -1,4 +1,9 @@
-//! The reasons for which the result of a query is not stored.
+//! The reasons for which the result of a query is not stored. [`Seen`] has what was observed of the query (`pg/observer.rs`).
+//!
+//! Order of the checks in a fill (`ticket.rs`), the run of a query whose result may be stored: [`check_plan`] between planning and
+//! running, so that other sessions do not wait in vain; then, after the run, [`check`], [`relations_of`] and [`check_cursors`];
+//! then [`admit_size`] and, after compression, [`admit_value`]. Where the query does not run (`explain.rs`, `advise/`),
+//! [`check_before`] takes their place.
 
 use super::job::Wanted;
 use crate::pg::memory::OutOfMemory;

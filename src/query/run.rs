@@ -53,6 +53,9 @@ thread_local! {
 /// Cached plans, PL/pgSQL expressions and the resolved search path stay in use after the change that makes them wrong. A session
 /// may keep reading a table that another table shadows by now, or a schema whose USAGE was revoked. For the session itself this is
 /// PostgreSQL's normal behaviour, but a stored result is served to other sessions.
+///
+/// Must be called after the stamp of the result is taken and before the query is planned. A change between the stamp and this call
+/// invalidates the result; a change before the stamp would not, and must be known here.
 pub fn renew_session() {
     let Some(tier) = shared::tier() else { return };
     let fences = tier.fences();

@@ -8,9 +8,9 @@
 //! - Nothing is stored if the query or the session gives a reason against it (`refusals.rs`, [`Rules`], [`Job`]), or if another
 //!   session has changed the key meanwhile.
 //! - If a dependency changes while the query runs, the result is invalid from the start. It is still stored if a session waits for
-//!   it (`flight.rs`), if callers accept outdated results, or if a worker keeps it. Otherwise a marker counts it, and after two
-//!   such results in a row, the query is *left out* for a while. (Under a key that a caller has chosen, the result is always
-//!   stored.)
+//!   it (`flight.rs`), if callers accept outdated results, or if a worker keeps it. Otherwise a *marker*, an entry without a result
+//!   (`store/kind.rs`), counts it, and after two such results in a row, the query is *left out* for a while. (Under a key that a
+//!   caller has chosen, the result is always stored.)
 //! - If the query reads settings, the result is stored under the key with all settings, and a marker under the key without them
 //!   (`asked.rs`).
 //!

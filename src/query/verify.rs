@@ -14,8 +14,9 @@
 //! this session, or if the query may return different rows for the same data (`pg/unclear.rs`, `clock.rs`). The hit then counts as
 //! skipped.
 //!
-//! The caller of a verified hit gets the rows of the run. The run stores nothing, takes no fill and leaves the status as it is. It
-//! runs in a subtransaction. If the run fails, the caller gets the stored result, unless the query was cancelled.
+//! The caller of a verified hit gets the rows of the run. The run stores nothing, takes no fill (the right to store a value) and
+//! leaves the status as it is, except after a difference. It runs in a subtransaction. If the run fails, the caller gets the stored
+//! result, unless the query was cancelled.
 //!
 //! After a difference, a marker (`store/kind.rs`) replaces the entry. While the marker stands, calls run the query and store
 //! nothing.

@@ -79,8 +79,8 @@ pub(super) fn is_about_to_expire(meta: &Meta, ttl_ms: Option<u64>, poll_ms: u64)
     left_ms <= age_ms && left_ms <= took_ms + poll_ms
 }
 
-/// Runs a warmer, unless its result is stored and `refresh` is false. Returns None if the result is stored now, and otherwise the
-/// reason why not. Raises the errors of the query.
+/// Runs a warmer, unless its result is stored and `refresh` is false. The query runs as the current role. Returns None if the
+/// result is stored now, and otherwise the reason why not. Raises the errors of the query.
 pub fn run(warmer: &Warmer, refresh: bool) -> Result<Option<String>, Refused> {
     with_asked(warmer, refresh, |space, asked| {
         let text = memory::terminated(asked.text).unwrap_or_default();

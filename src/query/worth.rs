@@ -105,9 +105,13 @@ pub struct Limits {
 /// The form in which a statement should be cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
+    /// Call the statement through `cache_query`.
     Cache,
+    /// Read a cached view of the statement (`cache_create_view`).
     View,
+    /// As `Cache`, with `stale_ok`: callers accept rows that are up to [`STALE_SECONDS`] old.
     StaleOk,
+    /// Switch the observing mode on (`pg_cache.observe`), because it is not known how many calls would be hits.
     Observe,
 }
 
@@ -118,6 +122,7 @@ pub struct Verdict {
     pub costs: Costs,
     /// The expected share of hits among the calls. None if it is not known.
     pub hit_ratio: Option<f64>,
+    /// The hit ratio above which the cache saves time.
     pub break_even: f64,
     /// The milliseconds of waiting that callers save in each second. For [`Choice::Observe`], the saving if every call was a hit.
     pub saves: f64,
@@ -166,7 +171,8 @@ pub fn floor_ms(min_cost_ms: f64) -> f64 {
     min_cost_ms.max(HIT_TIMES * HIT_MS)
 }
 
-/// Returns what to do with a statement. None if it is not worth caching, as far as is known.
+/// Returns what to do with a statement. None if it is not worth caching, as far as is known. Compares two uses of the cache:
+/// `exact`, whose callers get only current rows, and `stale`, whose callers accept old ones.
 pub fn decide(figures: &Figures, limits: &Limits) -> Option<Verdict> {
     let Figures { calls, mean_ms, rows, .. } = *figures;
     let seconds = figures.seconds.max(1e-3);
