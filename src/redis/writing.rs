@@ -1,5 +1,9 @@
 //! Executes a batch, the content of a `Job::Write`: adds keys to sets, writes values and removes keys. A *set* has the Redis keys
 //! of the values that depend on a tag or a relation; its *proof* is a member that shows that the set is complete (`lib.rs`).
+//!
+//! The order of the commands is a rule: a key must be in its sets before its value is written. Otherwise a change of the tag, which
+//! removes the keys of the set, would miss the value. The servers of a cluster do not wait for each other; there, the worker
+//! repeats the batch or scans all keys if a server has failed.
 
 use crate::commands::Commands;
 use crate::failure::Failure;
@@ -33,6 +37,7 @@ pub fn write(link: &mut Link, batch: &Batch) -> Result<Answer, Failure> {
     }
     let mut refused = None;
     let mut lost_sets = false;
+    // The answers come in the order of the commands: additions, values, removals.
     let is_value = |index: usize| (meanings.len()..meanings.len() + batch.values.len()).contains(&index);
     for (index, answer) in link.run(&commands)?.into_iter().enumerate() {
         match (meanings.get(index), answer) {

@@ -1,5 +1,6 @@
 //! Tests of the client with servers that are paused, hang, or are not there: no wait is longer than the timeout, and no command of
-//! a connection that was given up runs after newer ones.
+//! a connection that was given up runs after newer ones. The rules are in `src/redis/lib.rs`; `node.rs` and `thread.rs` there keep
+//! them.
 
 use crate::harness::{
     Server, client, client_with, connect, execute, failure, needs_redis, values, wait_until, write,

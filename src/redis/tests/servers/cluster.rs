@@ -1,5 +1,5 @@
 //! Tests of the client with a cluster of three primaries: each command reaches the server that has its key, also while the cluster
-//! moves keys. In one test, a primary has a replica.
+//! moves keys. In one test, a primary has a replica. `link.rs` and `slots.rs` of the client have what is tested here.
 
 use crate::harness::{
     Server, addition, client, client_with, connect, execute, facts, failure, free_port, needs_redis, scan,

@@ -1,5 +1,5 @@
 //! Tests of the client with TLS, with certificates that openssl makes: it talks to the server with the right certificate, and to no
-//! other.
+//! other. `target.rs` of the client decides which certificates a connection trusts.
 
 use crate::harness::{
     Server, client_with, connect, execute, failure, needs_redis, scan, values, wait_until, write,

@@ -1,5 +1,8 @@
 //! Servers that a test owns, and shortcuts for the jobs of the client (`jobs.rs`). Each server is killed when its value is dropped,
 //! or when the thread of the test ends.
+//!
+//! A test that starts a server must begin with `needs_redis!()`. A client answers every job with `Skipped` until [`connect`] has
+//! succeeded, and again after each failure.
 
 use pg_cache_redis::{Answer, Batch, Client, Facts, Job, SetAddition, Target, Value};
 use rustix::process::{Pid, Signal, kill_process};
@@ -191,7 +194,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it listens").port()
 }
 
-/// Polls until the condition holds.
+/// Polls until the condition holds. Fails after [`LONG`]; `what` is for the message.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !condition() {
@@ -224,7 +227,7 @@ pub fn execute(client: &Client, job: Job) -> Answer {
     client.answer(LONG).expect("an answer in time")
 }
 
-/// Connects.
+/// Connects, which must succeed, and returns the facts about the servers.
 pub fn connect(client: &Client) -> Facts {
     facts(execute(client, Job::Connect))
 }

@@ -1,5 +1,6 @@
 //! A proxy in front of a server. It can hold commands back, and deliver them after their client has closed the connection, like a
-//! slow network.
+//! slow network. A test calls [`hold`](Proxy::hold), lets the client send and give up, calls [`pass`](Proxy::pass), lets a newer
+//! connection write, and then calls [`deliver`](Proxy::deliver).
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
 //! Tests of the client with three sentinels, a master and a replica: it writes only to the master that the sentinels name.
+//! `find.rs` of the client asks the sentinels.
 
 use crate::harness::{
     Server, client, client_with, connect, execute, failure, free_port, needs_redis, values, wait_until, write,

@@ -1,4 +1,6 @@
-//! Tests of the client with one server: what each job does to the keys and sets in Redis, and what it answers.
+//! Tests of the client with one server: what each job does to the keys and sets in Redis, and what it answers. `jobs.rs` of the
+//! client defines the jobs and their answers. A *set* has the Redis keys of the values that depend on a tag or a relation; `lib.rs`
+//! there says how the client notices that Redis has evicted a set.
 
 use crate::harness::{
     Server, addition, client, connect, connected, execute, facts, failure, needs_redis, scan, values,
