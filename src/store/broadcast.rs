@@ -123,6 +123,7 @@ impl Batch {
 
     /// Adds the names that may be told to the payloads. A relation is named by the tags that stand for it.
     fn name(&self, tier: &HotTier, public: &Public, payloads: &mut Payloads) {
+        // `spaces` has the names that any role may know, and `tags` says whether tags may be named.
         let Public { spaces, tags } = public;
         if *tags {
             let watched = self.relations.iter().flat_map(|oid| watch::known_tags_of(tier, *oid));

@@ -60,7 +60,7 @@ fn name_of(object: Object) -> String {
     }
 }
 
-/// Returns the name of the relation with this OID, if the current role may know it.
+/// Returns the name of the relation with this OID if the current role may know it, and otherwise `a table`.
 pub fn relation_name(number: u32) -> String {
     relation::in_words(number, space::may_monitor()).unwrap_or_else(|| "a table".to_owned())
 }
@@ -90,7 +90,7 @@ fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
     }
 }
 
-/// Returns the name of the space with this OID, if the current role may know it.
+/// Returns the name of the space with this OID if the current role may know it, and otherwise `the space`.
 fn space_name(number: u32) -> String {
     let mut found = None;
     space::each_visible(|of, name, _| {
@@ -101,7 +101,8 @@ fn space_name(number: u32) -> String {
     found.unwrap_or_else(|| "the space".to_owned())
 }
 
-/// Returns what a definition is, if the current role may know its name. A name that is no relation's may be that of any object.
+/// Returns what a definition is, with its name if the current role may know it. A name that is no relation's may be that of any
+/// object.
 fn definition_name(definition: Definition<'_>) -> String {
     match definition {
         Definition::Relation(number) => format!("definition of {}", relation_name(number)),
@@ -116,6 +117,7 @@ fn may_know_names() -> bool {
 }
 
 /// Returns the tag that was invalidated last of those with this fence, if its name is still known and the current role may know it.
+/// Otherwise returns general words.
 fn tag_name(tier: &HotTier, fence: FenceId) -> String {
     match names::of(fence.number()) {
         None => "a tag or a definition".to_owned(),

@@ -157,6 +157,7 @@ enum OwnNumber {
 fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> OwnNumber {
     let mut copy = [0; INTEGER_BYTES_MAX];
     let mut length = None;
+    // `Touched` is a key to which the transaction has only given another time to live.
     let own = pending::with_own(keyspace, key, hash, |own, changed| match own {
         OwnState::Set(value) if value.expires > shared::tick() => {
             let bytes = copy.get_mut(..value.bytes.len());

@@ -30,7 +30,7 @@ pub const EVENTS_MAX: usize = 1000;
 /// The most bytes of a target.
 pub const TARGET_BYTES_MAX: usize = 1024;
 
-/// The kind of a target.
+/// The kind of a target. The text of a target says it: `tag:` begins a tag and `match:` a pattern, and any other target is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Key,

@@ -1,5 +1,5 @@
 //! Findings of the function `cache_health`: each says why the cache does not work as it is configured, and how to repair it. Each
-//! function here looks for one kind of fault.
+//! function here looks for one kind of fault, and [`findings`] must call each of them.
 //!
 //! The *launcher* is the background worker that starts the others. A worker of a database saves values in tables, and the worker of
 //! Redis copies values to Redis. A *warmer* is a query whose result a worker keeps stored (`warmer.rs`).

@@ -50,6 +50,7 @@ pub struct Keyspace {
     pub fences: [FenceId; 2],
     /// The places where the space keeps its values.
     pub tiers: Tiers,
+    /// The most bytes that the space may use in the tier. None: no limit.
     quota: Option<u64>,
     /// Whether Redis gets copies of the values.
     is_exported: bool,
@@ -80,7 +81,7 @@ impl Keyspace {
         Some(Self { tier, scope, fences, tiers, quota, is_exported: exported_as.is_some() })
     }
 
-    /// Returns a key of this keyspace, or none if its length is not valid for a key.
+    /// Returns a key of this keyspace, or none if its length is not valid for a key. `hash` must be [`hash`] of the bytes.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
         Key::new(self.scope, bytes, hash)
@@ -99,7 +100,8 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Writes a value to memory that no session can see yet, within the quota of the space.
+    /// Writes a value to memory that no session can see yet, within the quota of the space. The caller must publish or cancel the
+    /// reservation, or its memory is lost.
     pub fn reserve(
         &self,
         key: &Key<'_>,

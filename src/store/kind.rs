@@ -1,5 +1,6 @@
 //! The kinds of values: those that callers set, and results of queries. An entry stores its kind as a number. The kinds of entries
-//! that queries make must have consecutive numbers ([`is_of_query`]). The core has `Kind::COUNTER`.
+//! that queries make must have consecutive numbers, from [`NOTHING`] to [`DIFFERED`] ([`is_of_query`]). The core has
+//! `Kind::COUNTER`. Every function of this file must know a new kind.
 //!
 //! A *marker* is an entry without a result, which tells a query where to look or why there is no result. A *note* is bytes that are
 //! stored beside a value, and has the facts about a query result (`note.rs`).

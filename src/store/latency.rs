@@ -23,7 +23,8 @@ local! {
     static PASSED: [Cell<u32>; 3] = [const { Cell::new(0) }; 3];
 }
 
-/// Begins an operation. Returns the time if the operation is to be timed.
+/// Begins an operation. Returns the time if the operation is to be timed: then the caller must pass it to [`end`], unless the
+/// operation does not count, such as a miss.
 #[inline(always)]
 pub fn begin(operation: ShortOperation) -> Option<Instant> {
     let every = settings::track_latency();

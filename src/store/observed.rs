@@ -59,7 +59,8 @@ impl Reason {
 }
 
 /// Counts a call of a statement by the current role, which ran for `run_us` microseconds. `culprit` is the table whose change had
-/// invalidated the result before the call. `reason` says why the result would not have been stored. May raise errors.
+/// invalidated the result before the call. `reason` says why the result would not have been stored; None if it would have been. May
+/// raise errors.
 pub fn count(
     query_id: u64,
     text: &[u8],

@@ -21,8 +21,11 @@ use std::time::Instant;
 /// The values that a caller accepts besides valid ones, and whether the caller repeats a look. [`Reader`] explains the fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accepts {
+    /// If this is set, the caller accepts a value whose stamp is this one or a later one, even if the value is not valid.
     pub arrived: Option<Stamp>,
+    /// If this is set, the caller accepts an outdated value that was valid at this tick (`pg/clock.rs`) or later.
     pub outdated_since: Option<u32>,
+    /// Whether the look was counted before. Then it counts neither a hit nor a miss.
     pub repeats: bool,
 }
 

@@ -3,7 +3,8 @@
 //!
 //! One call reads the figures of all spaces and backends once (`Tier::figures`), so the samples of one call agree with each other.
 //! It takes no lock of the cache, and its cost does not grow with the number of entries. Figures of spaces have the labels
-//! `database` and `space`. All other figures are of the whole server and are the same in each database.
+//! `database` and `space`. All other figures are of the whole server and are the same in each database. `docs/monitoring.md` lists
+//! all metrics for users.
 //!
 //! ```text
 //! family.rs   the parts of a metric: its family, its labels, its value

@@ -10,10 +10,15 @@ use pg_cache_core::{Counter, Figures, SpaceStats};
 /// The figure of a space from which a metric gets its value.
 #[derive(Clone, Copy)]
 enum Source {
+    /// A number of events.
     Count(Counter),
+    /// A sum of times that is counted in milliseconds.
     Millis(Counter),
+    /// A sum of times that is counted in microseconds.
     Micros(Counter),
+    /// The number of entries in memory.
     Entries,
+    /// The memory of the entries.
     Bytes,
 }
 
@@ -29,7 +34,7 @@ impl Source {
     }
 }
 
-/// A family, and its metrics for each space.
+/// A family, and its metrics for each space: the labels of each, besides those of the space, and its figure.
 struct OfSpace {
     family: Family,
     samples: &'static [(&'static [Label<'static>], Source)],

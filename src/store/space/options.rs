@@ -2,6 +2,9 @@
 //! `rows.rs` reads them. An option that is not set leaves the decision to a setting of the session, or sets no limit.
 //!
 //! A *space* is a named cache with its own options. The *tier* is the cache in shared memory.
+//!
+//! A new option needs a field in [`Options`], a value in `BUILT_IN`, a line in `of`, and a column of the table (`sql/schema.sql`,
+//! `pg/catalog.rs`, `api/space.rs`).
 
 use crate::pg::catalog::{Row, spaces};
 use crate::pg::interval;
@@ -23,6 +26,7 @@ pub enum TtlPolicy {
 }
 
 impl TtlPolicy {
+    /// The values of the option `ttl_policy`, in the order of the variants.
     pub const NAMES: [&str; 3] = ["fixed", "cost", "adaptive"];
 
     pub fn name(self) -> &'static str {
