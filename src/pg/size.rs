@@ -62,4 +62,5 @@ unsafe impl BoxRet for Size {
     }
 }
 
+// `Self(0)` takes the place of a NULL in an argument that is not an `Option`, and is never used (`oid_alias.rs`).
 oid_alias!(@argument Size, "pgcache.size", Self(0));

@@ -1,6 +1,6 @@
 //! Runs a function in a subtransaction, as PL/pgSQL runs a block with an EXCEPTION clause. After an error, the subtransaction is
-//! rolled back, so the transaction can go on. The verification of hits, observed statements and `cache_advise` run queries in this
-//! way.
+//! rolled back, so the transaction can go on. The verification of hits, the observing of statements, `cache_warm` and
+//! `cache_advise` use this file.
 
 #![allow(unsafe_code)]
 

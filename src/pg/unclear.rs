@@ -236,7 +236,8 @@ unsafe fn is_tree(entry: *const pg_sys::RangeTblEntry) -> bool {
     }
 }
 
-/// Aggregates that make a list of their input, or choose one of several values by the order of their input.
+/// Built-in aggregates that make a list of their input, or choose one of several values by the order of their input. Aggregates of
+/// that kind in a new version of PostgreSQL must be added.
 const LISTS: [&CStr; 14] = [
     c"array_agg",
     c"string_agg",

@@ -30,6 +30,7 @@ use std::cell::Cell;
 type Key = [u8; 32];
 
 local! {
+    /// The key for proofs. None until the session makes or checks its first token.
     static KEY: Cell<Option<Key>> = Cell::new(None);
 }
 
@@ -61,7 +62,8 @@ fn transaction() -> u32 {
     return unsafe { (*pg_sys::MyProc).vxid.lxid };
 }
 
-/// Returns the role of a token. Returns an error if it is not a token of this transaction.
+/// Returns the role of a token: 4 bytes with the OID of the role, and 32 bytes with the proof. Returns an error if it is not a
+/// token of this transaction.
 pub fn role(token: &[u8]) -> Result<Role, Refused> {
     let role = token.split_first_chunk::<4>().filter(|(role, given)| proof(**role) == *given);
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;

@@ -1,4 +1,5 @@
-//! Decides whether a query reads the clock. The result of such a query changes without a change of data.
+//! Decides whether a query reads the clock. The result of such a query changes without a change of data, so it lives at most a
+//! minute if the caller asks for no other time (`search.rs`).
 
 use super::text;
 use super::texts::{Known, know};

@@ -62,6 +62,7 @@ impl Change {
 /// Returns the number of the last change in the journal. None if there is no journal.
 pub fn last() -> Option<u64> {
     let tier = shared::tier().filter(|tier| tier.journal().exists())?;
+    // A journal that was never used has no numbers yet.
     journal::begin(tier);
     tier.journal().last()
 }

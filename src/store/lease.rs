@@ -42,8 +42,9 @@ pub struct AcquireOptions {
     pub hold_ms: Option<u64>,
 }
 
-/// Looks for a value, and acquires the lease to compute it if there is none. Takes effect at once, independent of the
-/// transaction, with one exception: if the transaction or the savepoint is rolled back, the lease is released.
+/// Looks for a value, and acquires the lease to compute it if there is none. Takes effect at once, independent of the transaction,
+/// with one exception: if the transaction or the savepoint is rolled back, the lease is released. The error says that the wait has
+/// reached `lock_timeout`. Raises an error if the session is cancelled, or if there is no memory for the value.
 pub fn acquire(
     space: &Space,
     key: &[u8],
