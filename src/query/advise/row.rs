@@ -4,7 +4,7 @@
 /// A row of `cache_advise`.
 #[derive(Debug)]
 pub struct Advice {
-    /// What to do: `cache`, `stale_ok`, `view`, `observe`, `warm`, `stop caching`, or `note` (`docs/advice.md`).
+    /// The action: `cache`, `stale_ok`, `view`, `observe`, `warm`, `stop caching`, or `note` (`docs/advice.md`).
     pub advice: &'static str,
     /// The beginning of the statement, in one line. None for a note.
     pub query: Option<Vec<u8>>,

@@ -17,7 +17,7 @@ const NOT_PRELOADED: &str = "55000";
 pub struct Evidences {
     /// The statements, by the server's identifier of a statement (`queryid`).
     pub statements: BTreeMap<i64, Statement>,
-    /// What the observing mode has counted, by the same identifier. The texts are moved to `statements`.
+    /// The counts of the observing mode, by the same identifier. The texts are moved to `statements`.
     pub observed: BTreeMap<i64, Observed>,
     /// For how long the statements were counted, in seconds.
     pub seconds: f64,
@@ -27,7 +27,7 @@ pub struct Evidences {
     pub hidden: usize,
     /// The number of statements whose texts are too long to be analyzed.
     pub too_long: usize,
-    /// What the advice lacks, as rows.
+    /// Rows that say which figures are missing.
     pub notes: Vec<Advice>,
 }
 
