@@ -57,7 +57,8 @@ pub struct Value {
     pub stale_ok: Option<StaleOk>,
     /// The condition under which the value is set.
     pub basis: Basis,
-    /// The id of the command in which the value was set.
+    /// The id of the command in which the value was set. It tells whether the transaction may have written to tables since
+    /// (`Ledger::is_valid`).
     pub command_id: u32,
 }
 
@@ -125,9 +126,13 @@ impl Value {
 /// The kind of a change and its data.
 #[derive(Debug)]
 pub enum Action {
+    /// The key has this value.
     Set(OwnKey, Value),
+    /// The key has no value.
     Remove(OwnKey),
+    /// The value of the key, which this transaction has not set, expires at this tick. A tick that is over removes the value.
     Touch(OwnKey, u32),
+    /// Everything that depends on the fence is invalid.
     Invalidate(FenceId, JournalName),
 }
 

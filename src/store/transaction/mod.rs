@@ -1,10 +1,11 @@
 //! The session's transaction: what it has changed in the cache and in tables, and how a commit publishes that.
 //!
-//! A transaction holds its changes back until it commits. The other files of the store use this module in four ways:
+//! A transaction holds its changes back until it commits. The other files of the store use this module in five ways:
 //! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
 //!   *ledger*, the list of changes (`ledger.rs`, `change.rs`, `own_patterns.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and
 //!   the steps of a commit (`commit.rs`);
 //! - [`table_writes`] knows the tables that the transaction has written, by the fences that its commit must raise;
+//! - [`reported_rows`] counts the changed rows that triggers have reported, for `table_writes`;
 //! - [`safe_stamp`] knows which cached values the transaction may read;
 //! - [`prepared`] handles transactions that are prepared for a two-phase commit.
 //!

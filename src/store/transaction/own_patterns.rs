@@ -82,6 +82,7 @@ impl OwnPatterns {
         self.list.get(self.begun..).unwrap_or_default()
     }
 
+    /// Returns whether there is room for one more pattern. Without room, the caller must invalidate the whole space instead.
     pub fn has_room(&self) -> bool {
         self.list.len() < PATTERNS_MAX
     }

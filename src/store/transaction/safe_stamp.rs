@@ -8,6 +8,9 @@
 //! there was no snapshot yet. In a transaction without a block, which has the session's default isolation level, it is the end of
 //! the session's last transaction.
 //!
+//! `store/command.rs` calls [`begin`] after BEGIN and SET TRANSACTION, and [`forget`] when a snapshot is imported. `pending.rs` calls
+//! [`end`] at the end of each transaction.
+//!
 //! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in a transaction that began while the server was
 //! in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.
 

@@ -1,9 +1,10 @@
 //! An attempt of this session to end a prepared transaction: COMMIT PREPARED or ROLLBACK PREPARED. `mod.rs` has the rules; it
 //! raises the fences before the command, and settles the attempt after it.
 //!
-//! A *record* in shared memory (`pg/prepared.rs`) has what the transaction has changed in the cache. A *fence* is a word in shared
-//! memory that says when something that values depend on last changed, and a *stamp* is a number on the clock of changes
-//! (`docs/architecture.md`).
+//! A *record* in shared memory (`pg/prepared.rs`) has what the transaction has changed in the cache. Its number of `enders` counts
+//! the attempts under way. Until that number is 0, the record stays, and no other transaction can be prepared under its name. A
+//! *fence* is a word in shared memory that says when something that values depend on last changed, and a *stamp* is a number on the
+//! clock of changes (`docs/architecture.md`).
 
 use super::slots::space_fences_of;
 use crate::pg::memory;

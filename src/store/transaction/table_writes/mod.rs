@@ -498,10 +498,10 @@ fn check_targets_are_fenced(
     }
 }
 
-/// Calls `with` with the fences of relations that have changed after [`before_commit`] (`transaction_events::may_change_late`). Raising these fences is late,
-/// but better than not invalidating at all. Returns the stamp as of which this session knows the tables above the written relations
-/// ([`trees::have_grown`]). Returns None if there can be no tables above them. Runs in the COMMIT callback: it must not ask the
-/// server, allocate or fail, and neither must `with`.
+/// Calls `with` with the fences of relations that have changed after [`before_commit`] (`transaction_events::may_change_late`).
+/// Raising these fences is late, but better than not invalidating at all. Returns the stamp as of which this session knows the
+/// tables above the written relations ([`trees::have_grown`]). Returns None if there can be no tables above them. Runs in the
+/// COMMIT callback: it must not ask the server, allocate or fail, and neither must `with`.
 pub fn each_late_fence(tier: &HotTier, mut with: impl FnMut(FenceId)) -> Option<Stamp> {
     match settings::broken() {
         Broken::Off | Broken::Early | Broken::Unreported => {}
