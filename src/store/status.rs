@@ -41,7 +41,8 @@ pub enum Status {
     Done,
     /// A change that was refused, and the reason.
     Refused(&'static str),
-    /// A whole text, with `{}` in place of an object.
+    /// A whole text, with `{}` in place of an object. It must begin with the outcome, such as `bypass: `, because code recognizes
+    /// the outcome by it ([`is_bypass`](Self::is_bypass)).
     Of(&'static str, Object),
 }
 
@@ -69,7 +70,7 @@ pub enum Object {
     Named,
 }
 
-/// Returns a number that differs for most different objects.
+/// Returns a number that differs for most different objects. `observed.rs` counts equal reasons by it.
 pub fn number_of(object: Object) -> u64 {
     match object {
         Object::Relation(number) => u64::from(number),

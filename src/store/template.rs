@@ -1,6 +1,9 @@
 //! Templates: texts with *placeholders* in braces, such as `order:{id}`. Two braces stand for one. A template becomes a key, a
 //! pattern or a tag when each placeholder gets a value: that of a column of a changed row (`row_tags.rs`), or a member of an event
 //! (`event.rs`).
+//!
+//! `watch.rs` finds the templates that a tag may come from by their *prefix*, the beginning of both up to a separator such as `:`.
+//! So [`Template::prefix`] and [`prefix`] must use the same rule.
 
 use crate::pg::memory;
 

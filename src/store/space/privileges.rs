@@ -3,7 +3,7 @@
 //!
 //! Each privilege includes those before it: *read*, *write*, *admin*. A privilege that was granted to a role also counts for the
 //! members of the role, and one that was granted to PUBLIC for all roles. The owner of the extension has the privilege admin in
-//! every space.
+//! every space. Each function that looks for grants or for the owner reads catalogs, so it may raise errors.
 
 use super::options::Options;
 use super::rows::{DEFAULT, DEFAULT_OID, each_space, require_tables};

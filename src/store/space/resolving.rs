@@ -120,7 +120,7 @@ fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     // The generation must be read before the tables. If it has changed afterwards, the space is not remembered.
     let generation = catalog::generation();
     let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
-    // The session keeps this memory for long, so it must not come from the reserve.
+    // The session keeps this memory for long, so it must not come from the reserve (`pg/allocator.rs`).
     memory::check();
     up_to_date(|known| {
         if known.generation == generation {

@@ -124,6 +124,8 @@ fn fetch<J>(
         }
     })?;
     let Some(into) = into else { return Ok((meta, judged)) };
+    // Another length means that the caller wants no bytes, or that there is no memory. Then nothing is copied, and the read is
+    // still a hit (`Buffer` in `core/reader.rs`).
     let target = into.allocate(&meta);
     if target.len() == meta.value_len {
         let mut note = memory::zeroed(first.note as usize);

@@ -174,8 +174,9 @@ pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
     })
 }
 
-/// Makes a segment free. No location may lead to it (`forget_segment`). Another process than the saver of its database may call
-/// this only while that saver does not run.
+/// Makes a segment free. No location may lead to it (`forget_segment`). The word with the table must become 0 last: after that, the
+/// saver of any database may [`adopt`] the segment. Another process than the saver of its database may call this only while that
+/// saver does not run.
 pub fn release(tier: &HotTier, segment: u16) {
     if let Some(words) = tier.segment(segment) {
         [FILE, USE, TICKS, OWNER].into_iter().for_each(|index| words.set_word(index, 0));

@@ -33,7 +33,8 @@ pub(super) struct Copied {
 
 impl Saver {
     /// Appends values to the current segment. Returns the location of each, or None for a value whose parts are not consecutive.
-    /// None altogether if no segment has room now.
+    /// None altogether if nothing was appended: no segment has room now, or the table of the current one is locked or was
+    /// rewritten. May raise errors.
     pub(super) fn append(&mut self, copies: &[Copied]) -> Option<Vec<Option<Location>>> {
         let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.content.len()) as u64).sum();
         let (number, mut record) = self.current(wanted)?;
