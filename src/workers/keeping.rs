@@ -91,7 +91,7 @@ impl Keeping {
         next
     }
 
-    /// Returns the result with this index.
+    /// Returns the result with this index, which [`next`](Self::next) has returned. The next walk changes the indexes.
     pub fn get(&self, index: usize) -> Option<&Kept> {
         self.kept.get(index)
     }

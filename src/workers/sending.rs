@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// The least time between two batches, so that a batch has many changes while many transactions commit.
 const GAP: Duration = Duration::from_millis(5);
-/// The least time after a batch with more than [`MANY`] changes. Longer than [`GAP`], because the worker and the listeners share the
-/// processors with the transactions that commit so fast.
+/// The least time after a batch with more than [`MANY`] changes. Longer than [`GAP`], because the worker and the listeners share
+/// the processors with the transactions that commit so fast.
 const LONG_GAP: Duration = Duration::from_millis(20);
 /// How many changes of a batch are many: those of about 10 000 in a second.
 const MANY: u64 = 50;
@@ -33,7 +33,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Begins after the change with this number, or at the end of the journal. Returns None if there is no journal.
+    /// Begins after the change with this number, or at the end of the journal if there is no number. Returns None if there is no
+    /// journal.
     pub fn behind(number: Option<u64>) -> Option<Self> {
         let tier = shared::tier().filter(|tier| tier.journal().exists())?;
         journal::begin(tier);

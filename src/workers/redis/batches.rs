@@ -81,6 +81,8 @@ impl Looker<'_> {
         let tags = copy.tags.iter().map(|tag| sets::of_tag(*database, tag));
         let ids = tags.chain(copy.relations.iter().map(|(database, oid)| sets::of_relation(*database, *oid)));
         for id in ids {
+            // If an earlier batch has created the set, it must still exist in Redis: otherwise Redis has evicted it, and its
+            // members are lost. Without a set, no change could remove the key, so Redis must not have its value.
             let Some(must_exist) = self.sets.add(id, bucket) else {
                 batch.removals.push(redis_key);
                 return 0;

@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 const DEPTH: usize = 8;
 /// How long the worker waits for an answer before it handles its signals.
 const ATTENTION: Duration = Duration::from_millis(10);
-/// The least time between two reads of the journal, so that a batch has many changes while many transactions commit. A read that was
-/// stopped by a limit is followed by the next one at once.
+/// The least time between two reads of the journal, so that a batch has many changes while many transactions commit. A read that
+/// was stopped by a limit is followed by the next one at once.
 const GAP: Duration = Duration::from_millis(5);
 /// How often the worker asks whether Redis is still the same, and reads the names of the databases.
 const CHECK: Duration = Duration::from_secs(1);
