@@ -1,6 +1,10 @@
 //! The backends for frameworks, and the helpers, of `examples/backends/`. Most tests run a script of `clients/backends/` that
 //! prints `done` last if it gets only expected results. The ignored tests take longer or need further languages: `make/backends.sh`
-//! runs them. The suites among them come with the frameworks.
+//! runs them. The suites among them come with the frameworks. The programs and modules that the tests need are named by variables
+//! such as `PG_CACHE_TEST_PYTHON`, which `make/clients.sh` and `make/backends.sh` set.
+//!
+//! A *lease* is the right to compute the value of a key. `cache_acquire_bytes` with `hold => NULL` acquires none and only looks:
+//! its status is `hit` if there is a value, `wait` if a session has the lease, and `compute` if none has it.
 
 #[path = "../../examples/backends/rust/pg_cached.rs"]
 mod pg_cached;

@@ -193,7 +193,7 @@ def many_at_once():
 
 
 def compute_once():
-    """Two threads run the loop of the README at once: one computes, and both get the value."""
+    """Two threads run the loop of the README, its only block of Python, at once: one computes, and both get the value."""
     readme = Path(__file__).parents[2] / "README.md"
     [loop] = re.findall("```python\n(.*?)```", readme.read_text(), re.DOTALL)
     computed = []

@@ -107,7 +107,7 @@ fn panels() -> Vec<(String, Vec<String>)> {
     panels.map(|panel| (text(panel, "title"), of_panel(panel))).collect()
 }
 
-/// The rules are right, and each alert fires in one of their tests.
+/// The rules are right, each alert fires in one of their tests, and `docs/monitoring.md` has a row for it.
 #[test]
 fn promtool_accepts_the_alerts() {
     assert!(promtool(&["check", "rules", "alerts.yml"]).contains("SUCCESS"));

@@ -2,7 +2,7 @@
 //
 //     node near.mjs listen|poll POLL_SECONDS STALE_SECONDS NODE_MODULES
 //
-// The values are integers. A place is SPACE/KEY.
+// The values are integers. A place is SPACE/KEY. near.py and near.mjs must have the same commands; the head of near.py lists them.
 
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

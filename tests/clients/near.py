@@ -2,7 +2,18 @@
 
     near.py listen|poll POLL_SECONDS STALE_SECONDS
 
-The values are integers. A place is SPACE/KEY.
+The values are integers. A place is SPACE/KEY. near.py and near.mjs must have the same commands. Where no answer is said, it is
+`ok`.
+
+    get PLACE                 answers the value, or `null`, or `error`
+    send PLACE                begins a get, in the background
+    receive                   answers the value of that get, when it has come
+    cursor                    answers the number of the last change that the near-cache has applied
+    held                      answers the values that the near-cache holds, each as PLACE=VALUE
+    storm PLACE...            starts three readers, which get places at random
+    floors PLACE=NUMBER...    from now on, a reader that gets a smaller value of a place has got a stale one
+    reads                     answers how often the readers have got a value or a miss
+    calm                      ends the readers, and answers how often they have got a value or a miss, and how many were stale
 """
 
 import random

@@ -1,6 +1,7 @@
 //! The near-caches of `examples/`: each value that one of them holds equals the database's, whatever happens to connections and
 //! servers. A near-cache keeps values in the process of an application. The server's journal of changes tells it which values to
-//! drop: see `docs/near-caches.md`. `near.py` and `near.mjs` run a near-cache in a process of its own, and obey commands.
+//! drop: see `docs/near-caches.md`. `near.py` and `near.mjs` run a near-cache in a process of its own, and obey commands, which the
+//! head of `near.py` lists.
 //!
 //! A *place* is a key with its space, written as `space/key`. The *cursor* is the number of the last change that the near-cache has
 //! applied. After a *reset*, an answer of `cache_changes` without the changes, the near-cache drops all values.
@@ -587,7 +588,8 @@ fn polling_through_a_pooler_follows_all_changes(language: Language) {
     storm(language, &cluster, pooler.socket_dir(), Mode::Poll, |_| {});
 }
 
-/// Makes a test of each named function for each language. The functions must be in this file and take a [`Language`].
+/// Makes a test of each named function for each language. The functions must be in this file and take a [`Language`]. A function
+/// that is not named in `tests!` below does not run.
 macro_rules! tests {
     ($module:ident, $language:ident: $($test:ident)*) => {
         mod $module {

@@ -1,5 +1,8 @@
 //! Clients of Redis in other languages read the copies that pg_cache keeps in Redis (`docs/redis.md`): `redis_reader.py` and
-//! `redis_reader.mjs` run one in a process of its own, and obey commands.
+//! `redis_reader.mjs` run one in a process of its own, and obey commands, which the head of `redis_reader.py` lists.
+//!
+//! pg_cache publishes messages on a channel of Redis: JSON objects, whose member `set` names the Redis keys that have got a value,
+//! and whose member `removed` names those that were removed.
 
 use crate::language::named;
 use pg_cache_testbed::{Cluster, Conf, Redis, RedisConf, wait_until};
@@ -179,7 +182,8 @@ fn a_client_sees_the_invalidation_of_a_tag(language: Language) {
     assert_eq!(reader.ask(&json!(["keys", "pg_cache:*"])), json!([in_shop("first")]));
 }
 
-/// Makes a test of each function, for a language.
+/// Makes a test of each named function for each language. The functions must take a [`Language`]. A function that is not named in
+/// `tests!` below does not run.
 macro_rules! tests {
     ($module:ident, $language:ident: $($test:ident)*) => {
         mod $module {

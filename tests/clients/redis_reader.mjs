@@ -2,6 +2,8 @@
 // a line of JSON.
 //
 //     node redis_reader.mjs URL NODE_MODULES
+//
+// redis_reader.py and redis_reader.mjs must have the same commands; the head of redis_reader.py lists them.
 
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

@@ -2,6 +2,14 @@
 of JSON.
 
     redis_reader.py URL
+
+redis_reader.py and redis_reader.mjs must have the same commands:
+
+    ["get", KEY]              answers the value of a Redis key, which is JSON; null if there is none
+    ["pttl", KEY]             answers its time to live in milliseconds
+    ["keys", PATTERN]         answers the keys of strings that match, sorted
+    ["subscribe", CHANNEL]    listens to a channel from now on, and answers null
+    ["message", SECONDS]      answers the next message of the channel, or null if none comes within that time
 """
 
 import json

@@ -17,7 +17,11 @@ import org.postgresql.ds.PGSimpleDataSource;
 import org.springframework.cache.Cache;
 import org.springframework.cache.interceptor.SimpleKey;
 
-/** Tests examples/backends/spring. Prints "done" at the end if all is as expected. */
+/**
+ * Tests examples/backends/spring. Prints "done" at the end if all is as expected. The argument is the JDBC URL of a database with
+ * the extension; backends.rs starts the server. A lease is the right to compute the value of a key, while other callers wait. After
+ * cache_watch('product'), a write to the table product invalidates the values with the tag product.
+ */
 public class PgCacheManagerTest {
     static final PGSimpleDataSource source = new PGSimpleDataSource();
     static Connection other;

@@ -2,6 +2,10 @@
 
 // Tests what examples/backends/symfony adds to PSR-6: tags, transactions and one computation for many processes.
 // SYMFONY_BACKEND is the path of PgCacheAdapter.php.
+//
+// backends.rs runs it on a new database, to which the variables of libpq lead. A *lease* is the right to compute the value of a
+// key, while other callers wait. After cache_watch('product'), a write to the table product invalidates the values with the tag
+// product.
 
 require_once 'Symfony/Component/Cache/autoload.php';
 require_once getenv('SYMFONY_BACKEND');

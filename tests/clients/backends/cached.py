@@ -1,6 +1,10 @@
 """Tests examples/backends/python/pg_cached.py. Prints "done" at the end if all is as expected.
 
     cached.py DIRECTORY      DIRECTORY contains pg_cached.py
+
+`backends.rs` runs it on a new database, to which the variables of libpq lead. A *lease* is the right to compute the value of a key,
+while other callers wait. After `cache_watch('product')`, a write to the table `product` invalidates the values with the tag
+`product`. Each part is a function that the end of this file calls.
 """
 
 import asyncio

@@ -1,6 +1,10 @@
 """Tests what examples/backends/dogpile adds to the tests of dogpile.cache. Prints "done" at the end if all is as expected.
 
     dogpile_backend.py DIRECTORY      DIRECTORY contains pg_cache_dogpile.py
+
+`backends.rs` runs it on a new database, to which the variables of libpq lead. A *lease* is the right to compute the value of a key,
+while other callers wait. After `cache_watch('product')`, a write to the table `product` invalidates the values with the tag
+`product`. Each part is a function that the end of this file calls.
 """
 
 import sys

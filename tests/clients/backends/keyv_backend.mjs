@@ -1,6 +1,10 @@
 // Tests what examples/backends/keyv adds to keyv's own tests. Prints "done" at the end if all is as expected.
 //
 //     node keyv_backend.mjs DIRECTORY NODE_MODULES      DIRECTORY contains keyv_pg_cache.mjs
+//
+// `backends.rs` runs it on a new database, to which the variables of libpq lead. A *lease* is the right to compute the value of a
+// key, while other callers wait. After `cache_watch('product')`, a write to the table `product` invalidates the values with the tag
+// `product`. Each member of `parts` runs, in order.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';

@@ -1,4 +1,6 @@
-// Tests of examples/backends/go, with lib/pq.
+// Tests of examples/backends/go, with lib/pq. `backends.rs` runs them on a new database, to which the variables of libpq lead. A
+// *lease* is the right to compute the value of a key, while other callers wait. After cache_watch('product'), a write to the table
+// product invalidates the values with the tag product.
 package pgcached
 
 import (
@@ -78,6 +80,7 @@ func TestValuesFollowTheirTable(t *testing.T) {
 		_, err := db.ExecContext(ctx, `UPDATE product SET cents = $1`, cents)
 		check(t, err)
 	}
+	// With compute nil, the value must be in the cache: a call of nil would panic.
 	get := func(db DB, expected int, compute func(context.Context) (int, error)) {
 		t.Helper()
 		options := Options{Wait: patient, TTL: time.Hour, Tags: []string{"product", `a "tag"`}}

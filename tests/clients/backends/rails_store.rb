@@ -3,6 +3,9 @@
 # Tests what examples/backends/rails adds to the tests of Active Support: one computation for many threads, tags, transactions.
 #
 #   rails_store.rb DIRECTORY     DIRECTORY contains pg_cache_store.rb
+#
+# backends.rs runs it on a new database, to which the variables of libpq lead. A *lease* is the right to compute the value of a key,
+# while other callers wait. After cache_watch('product'), a write to the table product invalidates the values with the tag product.
 
 require "minitest/autorun"
 require "active_record"
