@@ -254,7 +254,7 @@ impl Cluster {
             ("fsync", "off".into()),
             ("shared_buffers", "32MB".into()),
             ("max_wal_size", "256MB".into()),
-            // An autovacuum worker would raise fences, take locks and send messages at any moment of a test.
+            // An autovacuum worker would invalidate values, take locks and send messages at any moment of a test.
             ("autovacuum", "off".into()),
             // Tests prepare transactions and decode changes. `%b` writes the type of the process into each line of the log.
             ("max_prepared_transactions", "20".into()),

@@ -1,8 +1,9 @@
 //! Clusters that the tests of a process use one after the other. While a test has a cluster, no other test uses it.
 //!
 //! Databases of one cluster are not independent of each other for the cache. A change of roles invalidates results of queries in
-//! all of them, tables that no result depends on yet share fences, and a full cache evicts entries of any database. So a test that
-//! expects hits needs a cluster in which no other test commits.
+//! all of them, tables that no result depends on yet share *fences* (the words in shared memory that say when something has changed
+//! last), and a full cache evicts entries of any database. So a test that expects hits needs a cluster in which no other test
+//! commits.
 
 use crate::cluster::{Cluster, Conf, Stop};
 use std::sync::{Mutex, PoisonError};

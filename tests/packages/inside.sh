@@ -5,6 +5,7 @@
 #                                                  README, installs the next version over the running server, removes it
 #   inside.sh MAJOR VERSION NEXT pg_upgrade BIN    after that, upgrades a cluster to the server with the programs in BIN,
 #                                                  and restores a dump
+# VERSION is that of the package, NEXT that of /packages/next.deb, which run.sh makes of it: the same files with another version.
 set -Eeuo pipefail
 pg=$1 version=$2 next=$3
 name=postgresql-$pg-pg-cache

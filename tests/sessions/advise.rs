@@ -11,10 +11,16 @@ use std::time::{Duration, Instant};
 /// A row of `cache_advise()`.
 #[derive(Clone, Debug)]
 struct Row {
+    /// What to do: a form in which to cache the statement (`view`, `cache`, `stale_ok`), `observe`, `warm`, `stop caching`, or
+    /// `note`.
     advice: String,
+    /// The text of the statement; empty in a note.
     query: String,
+    /// The time that the advice saves, in milliseconds per second; None if it is not known.
     saves: Option<f64>,
+    /// The reason in words.
     reason: String,
+    /// The statement to run.
     statement: Option<String>,
 }
 
@@ -90,7 +96,8 @@ fn counting_cluster() -> Option<Cluster> {
 
 const CALLS: usize = 10;
 
-/// Statements that are worth caching, each with the advice that it must get.
+/// Statements that are worth caching, each with the advice that it must get. `work_once` completes a statement that ends in `WHERE
+/// id` with another argument for each call, and commits a change before each call of one that ends in `busy` or `parts`.
 const WORTHY: [(&str, &str); 9] = [
     ("SELECT slow(count(*)) AS n FROM orders", "view"),
     ("SELECT slow(id) AS id FROM one_row", "cache"),

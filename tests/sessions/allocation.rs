@@ -40,7 +40,8 @@ fn failing_cluster() -> Cluster {
     cluster
 }
 
-/// Calls of the SQL functions, some with long arguments, and other statements that run code of the library. ` ;; ` separates
+/// Calls of the SQL functions, some with long arguments, and other statements that run code of the library. Each must succeed while
+/// no allocation fails, in any state in which the calls before it, complete or failed, leave the server. ` ;; ` separates
 /// statements that must not share a message: `COMMIT PREPARED` is not allowed among several statements.
 const CALLS: [&str; 54] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",

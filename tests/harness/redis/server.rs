@@ -15,8 +15,8 @@ pub struct Redis {
     home: Home,
     /// The settings of the server.
     conf: RedisConf,
-    /// The program that runs it.
-    program: &'static str,
+    /// The option that follows the file of settings, such as `--sentinel`. Empty for an ordinary server.
+    option: &'static str,
 }
 
 /// Names the program that the tests start in the place of `redis-server`, such as `valkey-server`.
@@ -63,13 +63,13 @@ impl Redis {
         Self::start_program(conf, "")
     }
 
-    /// Starts a server with an option, such as `--sentinel`.
-    pub(super) fn start_program(conf: &RedisConf, program: &'static str) -> Self {
-        run(Command::new(self::program()).arg("--version"));
+    /// Starts a server with an option, such as `--sentinel`, or with none if `option` is empty.
+    pub(super) fn start_program(conf: &RedisConf, option: &'static str) -> Self {
+        run(Command::new(program()).arg("--version"));
         let text = conf.text();
         let begin = format!("{WRITE}\n{}", start());
-        let home = Home::keep(&begin, KILL, &[program.as_ref(), text.as_ref()]);
-        let redis = Self { home, conf: conf.clone(), program };
+        let home = Home::keep(&begin, KILL, &[option.as_ref(), text.as_ref()]);
+        let redis = Self { home, conf: conf.clone(), option };
         redis.await_answer();
         redis
     }
@@ -210,7 +210,7 @@ impl Redis {
     /// Starts the killed server again, with the data of the last [`Redis::save`], or empty.
     pub fn restart(&self) {
         let mut shell = as_server_user("sh");
-        run(shell.args(["-c", &start(), "start"]).arg(self.home.path()).arg(self.program));
+        run(shell.args(["-c", &start(), "start"]).arg(self.home.path()).arg(self.option));
         self.await_answer();
     }
 

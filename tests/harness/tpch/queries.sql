@@ -1,6 +1,7 @@
 -- The 22 queries of TPC-H for PostgreSQL, with the parameters that the specification uses for validation. Each column has a name, and
 -- each order of rows is total, so that two runs of a query return the same rows in the same order. A query begins behind a line with its
--- number and its title, and ends before the next one.
+-- number and its title, and ends before the next one. `tpch.rs` reads the file by these lines, so a query must contain neither a
+-- comment nor a semicolon.
 
 -- 1 pricing summary report
 SELECT l_returnflag, l_linestatus, sum(l_quantity) AS quantity, sum(l_extendedprice) AS base_price,
