@@ -40,7 +40,8 @@ impl Holdings {
     }
 
     /// Returns the databases whose savers have to empty tables, even if no new values are stored there. With `is_off`, the table
-    /// tier is off, and all tables are to be emptied.
+    /// tier is off, and all tables are to be emptied. Each of these reasons must also be one for which `Saver::maintain` frees a
+    /// segment (`saver/freeing.rs`): otherwise the launcher would start savers that find nothing to do.
     pub fn to_empty(&self, is_off: bool) -> impl Iterator<Item = u32> {
         let is_due = move |segments: &[(u16, Record)]| {
             let youngest = segments.iter().map(|(_, record)| record.turn).max();

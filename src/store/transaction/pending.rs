@@ -247,7 +247,8 @@ fn with_own_written<R>(
     })
 }
 
-/// Records that the transaction has set a key.
+/// Records that the transaction has set a key. If that fails and the value would have replaced another one, the caller must remove
+/// the previous value: it is outdated.
 pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     // The commit will look up the key's bucket and its saved value. These words are probably out of the CPU's caches, so they are
     // prefetched here.
@@ -255,13 +256,15 @@ pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 
-/// Records that the transaction has removed a key.
+/// Records that the transaction has removed a key. If that fails and the key may have a value, the caller must invalidate its
+/// space.
 pub fn remove(keyspace: &Keyspace, key: &[u8]) -> Result<(), NotRecorded> {
     let key = OwnKey::new(*keyspace, key)?;
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Remove(key)))
 }
 
-/// Records that the transaction has given a key another time to live.
+/// Records that the transaction has given a key another time to live, which ends at the tick `expires`. If that fails, the old one
+/// stays.
 pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
         let touched = match pending.ledger.latest_set(&key) {

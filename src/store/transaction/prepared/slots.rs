@@ -1,6 +1,7 @@
 //! The slots for records of prepared transactions in shared memory (`pg/prepared.rs`): which slot is free, and what fits into a
-//! record. A *record* has the fences and the keys that the transaction has changed. A *fence* is a word in shared memory that says
-//! when something that values depend on last changed (`docs/architecture.md`).
+//! record. A *record* has the fences that the transaction has changed, and the *marks* of its keys: the hash of a key, with its
+//! database, space and role. A *fence* is a word in shared memory that says when something that values depend on last changed
+//! (`docs/architecture.md`).
 
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory;
