@@ -173,6 +173,7 @@ impl Warming {
         if !is_own || !role.exists() {
             return Next::Leave;
         }
+        // Must be read before the tables: if a role has added a warmer or a result since, the list keeps the owner (`list.remove`).
         let added = shared::warm_list().map_or(0, |list| list.added(self.owner));
         if self.generation != catalog::generation() {
             self.generation = catalog::generation();

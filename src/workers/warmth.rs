@@ -203,7 +203,8 @@ impl Warmth {
 
     /// Starts workers until `pg_cache.max_workers` of them run. Returns false if the server has no free place for a worker.
     fn start(&mut self, list: &WarmList, wanted: Vec<Owner>) -> bool {
-        // Shared catalogs have these facts, so the launcher needs no connection to a database.
+        // `added` must be read before the roles: if the owner was added again since, the list keeps it (`list.remove`). Shared
+        // catalogs have the facts about roles and databases, so the launcher needs no connection to a database.
         let added: Vec<u64> = memory::collect(wanted.iter().map(|owner| list.added(*owner)));
         let (databases, roles) = background::in_transaction(|| {
             let roles = wanted.iter().map(|owner| {
