@@ -1,5 +1,6 @@
 //! Tests of values that exceed a limit (of the space, of the cache, of the transaction), and of additions to numbers: what the
-//! session and other sessions then read. A *space* is a named cache with its own options.
+//! session and other sessions then read. A *space* is a named cache with its own options. `findings` (`memory.rs`) returns what
+//! `cache_check()` finds wrong in the cache.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};

@@ -1,6 +1,7 @@
 //! Tests of catalog changes that must invalidate cached results, and of others that must not: in shared catalogs, from other
 //! databases, and where no command or invalidation message reports them. A *fence* is a word in shared memory that says when
-//! something that values depend on last changed (`docs/invalidation.md`).
+//! something that values depend on last changed (`docs/invalidation.md`). `findings` (`memory.rs`) returns what `cache_check()`
+//! finds wrong in the cache, and `is_cached` (`fences.rs`) returns whether a key is a hit.
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};

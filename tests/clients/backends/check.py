@@ -4,6 +4,7 @@ import threading
 
 
 def expect(actual, expected):
+    """Fails unless the values are equal and of the same type."""
     if actual != expected or type(actual) is not type(expected):
         raise AssertionError(f"{actual!r:.200} is not {expected!r:.200}")
 

@@ -10,11 +10,17 @@ use std::path::PathBuf;
 /// from this machine only.
 #[derive(Clone, Debug, Default)]
 pub struct RedisConf {
+    /// The TCP port. None if the server listens on its Unix socket only.
     port: Option<u16>,
+    /// The certificate of the authority, for clients. None without TLS.
     authority: Option<PathBuf>,
+    /// The directory with the certificate and the key of the server. None without TLS.
     certificates: Option<PathBuf>,
+    /// The part of a URL with the user and the password, which ends with `@`. Empty without a password.
     credentials: String,
+    /// The password of the default user.
     password: Option<String>,
+    /// The further settings of `redis.conf`: names with their arguments, in order.
     lines: Vec<(String, String)>,
 }
 
