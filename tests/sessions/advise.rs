@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// A row of `cache_advise()`.
 #[derive(Clone, Debug)]
 struct Row {
-    /// What to do: a form in which to cache the statement (`view`, `cache`, `stale_ok`), `observe`, `warm`, `stop caching`, or
+    /// The advice: a form in which to cache the statement (`view`, `cache`, `stale_ok`), `observe`, `warm`, `stop caching`, or
     /// `note`.
     advice: String,
     /// The text of the statement; empty in a note.
