@@ -164,9 +164,9 @@ fn objects_that_a_session_drops_at_its_end_invalidate_results() {
     assert_eq!(fetch(&mut reader, query), None);
 }
 
-/// Commands that change no name and no rule on which the result of a query can depend: they concern indexes, statistics,
-/// triggers, comments, rows, large objects, or temporary tables. Each statement runs by itself, because some are not allowed in a
-/// transaction block.
+/// Commands that change no name and no rule on which the result of a query can depend: they concern indexes, statistics, triggers,
+/// comments, rows, large objects, or temporary tables. Each statement runs by itself, because some are not allowed in a transaction
+/// block. They run in this order: some use or drop what earlier ones have created. `; ` stands between statements only.
 const HARMLESS: [&str; 26] = [
     "CREATE INDEX t_v ON t (v)",
     "REINDEX TABLE t",
@@ -253,7 +253,10 @@ const OBJECTS: &str = r#"
 
 /// Statements, each with the definitions that it must change, and with a statement that undoes it. `def` stands before a relation
 /// whose definition changes. `other` stands for other definitions of the database, and `roles` for those of the server. Everything
-/// else is a name that changes its meaning. A statement that changes anything must also change the definitions as a whole.
+/// else is a name that changes its meaning. A statement that changes anything must also change the definitions as a whole (`any`).
+///
+/// The statements run in this order, and later ones use what earlier ones have left. A name that exists neither before nor after
+/// its statement, or that belongs to the server, must be in the array of [`add_definitions`].
 const STATEMENTS: &[(&str, &str, &str)] = &[
     // Relations are created.
     ("CREATE TABLE new (id int)", "new _new", "DROP TABLE new"),
@@ -442,7 +445,7 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
 /// The definitions of a database, by the words of [`STATEMENTS`], each with the number of its fence.
 type Definitions = BTreeMap<String, i64>;
 
-/// Adds all relations and names that there are to the definitions.
+/// Adds all relations and names that there are now to the definitions. Those of dropped objects stay, so that their change is seen.
 fn add_definitions(session: &mut Client, known: &mut Definitions) {
     let query = "
         SELECT 'def:' || relname, fence_of_definition('relation', oid::bigint, '') FROM pg_class
@@ -459,7 +462,7 @@ fn add_definitions(session: &mut Client, known: &mut Definitions) {
     }
 }
 
-/// Runs a statement and returns the words of the definitions that it has changed.
+/// Runs a statement and returns the words of the definitions that it has changed, and of those that share a fence with them.
 fn changed_by(
     session: &mut Client,
     witness: &mut Client,
@@ -477,7 +480,9 @@ fn changed_by(
     known.iter().filter(|(_, fence)| changed.contains(fence)).map(|(word, _)| word.clone()).collect()
 }
 
-/// Creates the functions that tell which fences have changed.
+/// Creates the functions that tell which fences have changed, which only debug builds have (`src/api/definition.rs`).
+/// `latest_change` returns the number of the last change, `fence_of_definition` the number of a fence by kind, OID and name, and
+/// `fence_has_changed(fence, since)` whether the fence has changed after the change `since`.
 fn create_functions(session: &mut Client) {
     session
         .batch_execute(
@@ -497,8 +502,8 @@ fn load_labels(session: &mut Client) {
     session.batch_execute(&format!("LOAD '{labels}'")).expect("a library");
 }
 
-/// Each statement changes the expected definitions and no others. A cluster of its own, so that no other test changes a definition
-/// whose fence is the same by chance.
+/// Each statement changes the expected definitions and no others. The cluster has many fences, so that few definitions share one by
+/// chance.
 #[test]
 fn each_statement_changes_the_definitions_of_its_own_objects_only() {
     let conf = Conf::preloaded().set("pg_cache.fence_slots", "1048576").set("max_prepared_transactions", "2");
@@ -560,7 +565,8 @@ fn a_command_that_finds_another_table_of_the_same_name_after_a_wait_changes_that
 }
 
 /// A transaction that changes very many definitions changes the other definitions of the database instead of most of them, so that
-/// its commit does not take long.
+/// its commit does not take long. The limit is 4096 fences (`FENCES_MAX` in `src/store/transaction/ledger.rs`); each new function
+/// changes the fence of its name.
 #[test]
 fn very_many_changes_of_definitions_count_as_a_change_of_the_others() {
     let database = Database::create();
@@ -585,7 +591,7 @@ fn very_many_changes_of_definitions_count_as_a_change_of_the_others() {
     assert!(has_changed(&create(4200)));
 }
 
-/// The status names the definition that has changed, if the role may know its name.
+/// The status names the definition that has changed, if the role may know its name. Otherwise, it names only the kind.
 #[test]
 fn the_status_names_the_definition_that_has_changed() {
     let database = Database::create();

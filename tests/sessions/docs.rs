@@ -7,7 +7,8 @@ use pg_cache_testbed::{Cluster, Conf, Database, Server, Stop};
 use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
-/// The pages with blocks of SQL, in the order in which a reader runs them.
+/// The pages with blocks of SQL, in the order in which a reader runs them. A page that gets its first block must be added here: no
+/// test notices that it is missing.
 const PAGES: [&str; 10] = [
     "README.md",
     "docs/queries.md",

@@ -237,10 +237,10 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
     session.batch_execute(&created).expect("tables");
 }
 
-/// The server has 8192 records for relations (`src/core/fence/records.rs`). A relation takes one when a value first depends on
-/// it, never because of a write. If writes took records, the abuser's tables would use them all up, and new tables of the victim
-/// would share records with them. Tables without a record share 256 fences. An entry depends on such a fence only while a writer
-/// may not know of a new record.
+/// The server has 8192 records for relations (`RELATION_FENCES` in `src/pg/shared/layout.rs`): places with fences of their own
+/// (`src/core/fence/records.rs`). A relation takes one when a value first depends on it, never because of a write. If writes took
+/// records, the abuser's tables would use them all up, and new tables of the victim would share records with them. Tables without a
+/// record share 256 fences. An entry depends on such a fence only while a writer may not know of a new record.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
     // If writes took records, at least this number of tables would get none.

@@ -4,7 +4,7 @@
 //!
 //! A *fence* is a word in shared memory for each dependency of cached values, such as a table. A commit raises the fences of its
 //! changes before these are visible, and lowers them afterwards. A value is a hit only while none of its fences is raised:
-//! `docs/invalidation.md`.
+//! `docs/invalidation.md`. `findings` (`memory.rs`) reports fences that are raised.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;

@@ -207,8 +207,7 @@ fn a_renamed_role_invalidates_in_other_databases_and_a_renamed_table_does_not() 
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut other] = [&databases[0], &databases[1]].map(Database::connect);
     one.batch_execute("CREATE TABLE t (); CREATE ROLE fetch_one").expect("a table and a role");
-    // Returns whether a stored result is still a hit after a command. Other tests may change roles at the same time,
-    // and that also invalidates the result.
+    // Returns whether a stored result is still a hit after a command.
     let stays = |other: &mut Client, one: &mut Client, command: &str| {
         assert_eq!(fetch(other, "key", "SELECT 1").as_deref(), Some("1"));
         one.batch_execute(command).expect("it is renamed");

@@ -3,7 +3,9 @@
 //! apply worker ends prepared transactions without a command, so pg_cache must notice the end in another way than by inspecting
 //! commands.
 //!
-//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
+//! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`). A
+//! commit *raises* the fences of its changes before these become visible, and must lower them only after its messages are sent. A
+//! transaction *stands* while it waits after it has become visible and before its messages are sent.
 
 use super::changes::{become_member, set_up};
 use super::stand::{Ground, direct, fetch, process};
@@ -21,6 +23,7 @@ fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
     let mut source = publisher.connect("postgres");
     source.batch_execute("CREATE TABLE sent (v int)").expect("a table");
     source.batch_execute("CREATE PUBLICATION p FOR TABLE sent").expect("it is published");
+    // The library that makes transactions stand is loaded before pg_cache (`stand.rs`).
     let mut ground = Ground::new(true);
     // Logical replication sends rows, but no definitions. So a trigger at the subscriber replaces the function.
     set_up(

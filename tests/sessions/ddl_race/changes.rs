@@ -1,14 +1,24 @@
-//! The changes of names and rules that the race tries, each with a query whose result changes.
+//! The changes of names and rules that the DDL race (`mod.rs`) tries, each with a query whose result changes. While the transaction
+//! of a change *stands*, it has become visible and has not sent its catalog invalidation messages. Meanwhile, another session
+//! *fills*: it runs the query through the cache, which may store the result. `stand.rs` runs the changes.
+//!
+//! A new change must be added to [`CHANGES`]. Its query must return one number: the first one of `results` before the change, and
+//! the second one after it. After a change of what the search path leads to, sessions ask `cache_query` under another key. The last
+//! test of `stand.rs` leaves such changes out. It finds them by "schema" in `name`, and since PostgreSQL 16 by "race_group" in
+//! `change`.
 
 use postgres::Client;
 
 /// A change. The query runs as the role `race_member`, with the schemas `a` and `b` first in the search path. A superuser runs
 /// `setup` and `change`.
 pub struct Change {
+    /// What the change does. Panics and findings show it, and `stand.rs` searches it for "schema".
     pub name: &'static str,
     /// Runs after the statements of [`set_up`], before the query runs for the first time.
     pub setup: &'static str,
+    /// Must not contain `$$`, because it also stands in the body of a function.
     pub query: &'static str,
+    /// One statement or several, which run in one message.
     pub change: &'static str,
     /// The result before the change, and after it.
     pub results: (i32, i32),
@@ -16,7 +26,8 @@ pub struct Change {
     pub blocks: bool,
     /// Whether the change is allowed in a transaction block, and so can be prepared.
     pub in_block: bool,
-    /// Whether it is a change of roles, which a session in any database can make.
+    /// Whether it is a change of roles, which a session in any database can make. `change` must name no object of the database
+    /// then.
     pub of_roles: bool,
 }
 
@@ -258,7 +269,8 @@ pub fn prepare(session: &mut Client) {
         .expect("roles and a space");
 }
 
-/// Drops and creates the schemas, restores the roles, and runs the setup of the change `name`. Needs the roles of [`prepare`].
+/// Drops and creates the schemas, restores the roles, and runs the setup of the change `name`, which only a panic shows. Needs the
+/// roles of [`prepare`].
 pub fn set_up(session: &mut Client, name: &str, setup: &str) {
     session
         .batch_execute(&format!(

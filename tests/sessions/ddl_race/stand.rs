@@ -6,7 +6,10 @@
 //! third session holds SInvalWriteLock.
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`). To
-//! *fill* is to run the query and to store its result.
+//! *fill* is to run the query and to store its result. A commit *raises* the fences of its changes before these become visible, and
+//! *lowers* them after its messages are sent. A result that depends on a raised fence is no hit.
+//!
+//! `changes.rs` has the changes and says what a new one must satisfy.
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};
