@@ -1,5 +1,9 @@
 //! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits. `make test
 //! ONLY=sessions` runs them. Each module says what it tests.
+//!
+//! A test that changes the settings of the server or stops it starts a `Cluster` of its own, mostly by `memory::cluster`. Any other
+//! test takes a `Database`. No other test uses the cluster of that database meanwhile, but later tests use it, so the test must
+//! drop the roles that it has created.
 
 mod advise;
 mod allocation;

@@ -226,7 +226,7 @@ impl Twins {
     }
 }
 
-/// When the caches of both applications are emptied.
+/// After this time, the caches of both applications are emptied.
 const EMPTIED_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs the same random sequence of reads and changes with plain statements and with `cache_query_json`, and compares each read:
@@ -544,7 +544,9 @@ fn figures_and_entries_are_bounded() {
     assert_eq!(findings(&mut viewer), Vec::<String>::new());
 }
 
-/// A failed allocation in the observing never reaches the statement.
+/// A failed allocation in the observing never reaches the statement. `fail_allocation(n, all)` (`src/pg/allocator.rs`, in debug
+/// builds only) makes the n-th allocation from then on fail, and with `all` also each later one; 0 ends that. It returns whether an
+/// allocation has failed since the last call.
 #[test]
 fn a_failed_allocation_does_not_reach_the_statement() {
     let database = database_with_table();

@@ -289,7 +289,8 @@ fn many_patterns_leave_other_keys_alone() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A transaction with more patterns than it may have invalidates the space.
+/// A transaction with more patterns than it may have (`PATTERNS_MAX` in `src/store/transaction/own_patterns.rs`) invalidates the
+/// space.
 #[test]
 fn too_many_patterns_of_a_transaction_invalidate_the_space() {
     let database = Database::create();

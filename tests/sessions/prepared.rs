@@ -12,7 +12,8 @@ use postgres::error::SqlState;
 /// Changes that a transaction makes to `k`, which has the tag `t`. `COMMIT PREPARED` publishes no value that the transaction has
 /// set, so after each of these changes `k` is a miss. The flag says whether the change also invalidates `innocent`, another key of
 /// the same space (a named cache). The pattern `k` does so although it does not match `innocent`: a prepared transaction keeps no
-/// patterns, so `COMMIT PREPARED` invalidates the whole space instead.
+/// patterns, so `COMMIT PREPARED` invalidates the whole space instead. One test uses the third and the fifth change by their
+/// position.
 const CHANGES: [(&str, bool); 8] = [
     ("SELECT cache_set_text('k', 'new')", false),
     ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),

@@ -78,7 +78,7 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
                 let of_relation = |token: &Token| matches!(token, Token::Word(word) if word.ends_with('.'));
                 let all_columns =
                     operator == "*" && at >= 1 && (is(at - 1, "select") || of_relation(&tokens[at - 1]));
-                // SET column = …
+                // SET column = …, in the only two forms that the extension's SQL has.
                 let assigned = operator == "=" && (is(at + 1, "coalesce") || is(at + 1, "array"));
                 let option = operator == "=" && defines_type;
                 if !qualified && !all_columns && !assigned && !option {

@@ -34,7 +34,8 @@ impl Ending {
 }
 
 /// Changes a name or a rule so that a version becomes visible, or rolls that back. `gid` names the prepared transaction. The caller
-/// must hold the table's `writer`. After an error, the transaction may be open, prepared, or committed.
+/// must hold the table's `writer`. After an error, the transaction may be open, prepared, or committed. A transaction that commits
+/// must end through [`commit`], which moves the bounds of the version.
 pub fn define(
     ending: Ending,
     session: &mut Session<'_>,
@@ -65,7 +66,8 @@ pub fn define(
     commit(session, table, version, "COMMIT")
 }
 
-/// Returns the statements that make a version visible. The version is negative if they will be rolled back.
+/// Returns the statements that make a version visible. The version is negative if they will be rolled back. They must work
+/// whichever version was committed last, because the transactions of some versions are rolled back.
 fn statements(table: &Table, version: i64) -> String {
     let name = &table.name;
     let side = Kind::side(version);

@@ -1,5 +1,10 @@
 //! The ways to write a *version*, a number that grows with each commit, to the rows of a table: statements, savepoints, two-phase
-//! commits and others, committed or rolled back. The writers of the staleness hunter choose among them (`write.rs`).
+//! commits and others, committed or rolled back. The writers of the staleness hunter choose among them (`write.rs`), and its
+//! readers check that no value from the cache is an older version than it may be (`mod.rs`).
+//!
+//! A new way must be added to `WritePath::choose`. It must send the statement that commits a version through [`commit`], which
+//! records that readers may see the version, and then that they must. What is rolled back must write a negative number, which no
+//! reader may see.
 
 use super::dice::Dice;
 use super::session::Session;
@@ -67,8 +72,9 @@ impl WritePath {
         }
     }
 
-    /// Writes the version. Paths that are rolled back write the negative version, and commit none. `gid` names the prepared
-    /// transaction. The caller must hold the table's `writer`. After an error, the transaction may be open, prepared, or committed.
+    /// Writes the version to the row 1. Paths that are rolled back write the negative version, and commit none. `gid` names the
+    /// prepared transaction. The caller must hold the table's `writer`. After an error, the transaction may be open, prepared, or
+    /// committed.
     pub fn go(
         self,
         session: &mut Session<'_>,

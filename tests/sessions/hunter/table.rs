@@ -1,5 +1,12 @@
 //! The objects that hold a *version*, the number that grows with each commit and shows how old a value is (`mod.rs`): a table, or a
 //! name or rule that decides which row a query finds.
+//!
+//! The version is in the column `v`, mostly in the row with the `id` 1. A committed version is never negative: a negative number is
+//! in a row that no query may find now, or in one of a transaction that is rolled back, and -2 is the result of a query that sees
+//! only a part of a transaction. A reader that gets a negative number has found a fault.
+//!
+//! A new [`Kind`] must be added to `Kind::ALL`, to the functions of `Kind`, and to those of [`Table`] that create it and read its
+//! version. If names or rules decide, `definition.rs` must have the statements that change them, else `path.rs` writes its rows.
 
 use super::DATABASES;
 use super::dice::Dice;

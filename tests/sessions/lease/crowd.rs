@@ -210,6 +210,7 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
         let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
         witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 0
     });
+    // A fence marks a change that is being committed (`docs/invalidation.md`). `findings` reports fences that are not lowered.
     wait_until("all fences to be lowered", || findings(&mut witness).is_empty());
     for key in 0..KEYS {
         let key = format!("k{key}");
