@@ -66,7 +66,7 @@ pub fn text(session: &mut Client, statement: &str) -> String {
 }
 
 /// Returns the call of `cache_query` for a query whose result has these columns, as in a column definition list. `options` are
-/// further arguments, such as `ttl => '1 h'`.
+/// further arguments, such as `ttl => '1 h'`. The query must not contain `$cached$`.
 pub fn call(query: &str, columns: &str, options: &str) -> String {
     let options = if options.is_empty() { String::new() } else { format!(", {options}") };
     format!("SELECT * FROM public.cache_query($cached${query}$cached${options}) AS result({columns})")

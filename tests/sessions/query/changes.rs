@@ -103,6 +103,8 @@ fn a_result_of_some_partitions_outlives_changes_of_the_others() {
     let database = Database::create();
     let [mut session, mut other] = [(); 2].map(|()| database.connect());
     let mut wrong = Vec::new();
+    // Changes, each with whether it invalidates results of `p_low`, and of `p_high` or the partition below it. Each one invalidates
+    // results of `p`.
     for (number, (change, low, high)) in [
         ("INSERT INTO p VALUES (2, 2)", true, false),
         ("INSERT INTO p VALUES (12, 2)", false, true),
@@ -156,7 +158,7 @@ fn a_result_of_some_partitions_outlives_changes_of_the_others() {
                     true => Expect::Fresh,
                     // Every definition counts for a function, and for a query that names the table above.
                     false if is_ddl => Expect::Anything,
-                    // A tree of partitions is changed as a whole here.
+                    // The query reads none of the changed partitions.
                     false => Expect::Hit,
                 };
                 for (session, expect) in [(&mut other, expect), (&mut session, Expect::Hit)] {

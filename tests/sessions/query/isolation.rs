@@ -111,6 +111,7 @@ const ROLES: [&str; 3] = ["alice", "bob", "carol"];
 /// `alice` may read the table, `bob` each of its columns, and `carol` all columns but `v`. Views and functions belong to the
 /// superuser, and all three may use them.
 fn prepare(session: &mut Client) {
+    // `-` stands for all roles (PUBLIC).
     run(session, "SELECT cache_grant('default', '-', 'write')");
     for role in ROLES {
         run(session, &format!("CREATE ROLE {role} LOGIN"));

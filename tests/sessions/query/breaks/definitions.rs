@@ -1,5 +1,6 @@
 //! Changes of definitions that must invalidate a stored result, and work of the server that changes no definition and must leave
-//! the result a hit.
+//! the result a hit. `calls.rs` has the calls: `compare` runs a query with and without the cache, and returns what is wrong, if
+//! anything; `Expect` is the status that the cached call must have.
 
 use super::super::calls::{Expect, answer, assert_right, cached, compare, compare_to, fill, run};
 use pg_cache_testbed::Database;
@@ -121,6 +122,7 @@ fn a_partition_attached_below_another_changes_the_whole() {
         "SELECT (SELECT count(*) FROM p)::text AS v",
     ];
     let mut wrong = Vec::new();
+    // Changes, and whether each one changes `p_high` or a table below it. Each one changes `p`.
     for (change, is_below) in [
         ("ALTER TABLE p_high ATTACH PARTITION new_one FOR VALUES FROM (10) TO (50)", true),
         ("ALTER TABLE p_high ATTACH PARTITION new_two DEFAULT", true),

@@ -1,5 +1,6 @@
 //! Tables that a query reads although its text or its plan does not show it. A write to such a table must invalidate the stored
-//! result.
+//! result. `calls.rs` has the calls: `compare` runs a query with and without the cache, and returns what is wrong, if anything;
+//! `Expect` is the status that the cached call must have.
 
 use super::super::calls::{Expect, answer, cached_with, compare, run};
 use crate::memory::cluster;
@@ -139,6 +140,7 @@ fn a_table_that_only_objects_of_the_query_read_is_a_dependency() {
     let cluster = cluster(&Conf::preloaded());
     let [mut owner, mut session, mut other] = [(); 3].map(|()| cluster.connect("postgres"));
     let has_crosstab = !cluster.server().lacks("tablefunc");
+    // `-` stands for all roles (PUBLIC).
     run(
         &mut owner,
         "SELECT cache_grant('default', '-', 'write'); CREATE ROLE reader;

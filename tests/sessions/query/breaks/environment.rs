@@ -1,5 +1,6 @@
 //! Conditions on which a result depends besides its text: settings, temporary objects, privileges and the clock. A session must not
-//! get a result that was computed under other conditions.
+//! get a result that was computed under other conditions. `calls.rs` has the calls: `compare` runs a query with and without the
+//! cache, and returns what is wrong, if anything; `Expect` is the status that the cached call must have.
 
 use super::super::calls::{
     Expect, answer, assert_right, cached, cached_with, call, compare, fill, run, text,
@@ -195,6 +196,7 @@ fn the_current_schema_is_never_that_of_another_session() {
 fn a_revoked_usage_of_a_schema_ends_the_hits() {
     let cluster = cluster(&Conf::preloaded());
     let mut owner = cluster.connect("postgres");
+    // `-` stands for all roles (PUBLIC).
     run(
         &mut owner,
         "SELECT cache_grant('default', '-', 'write'); CREATE ROLE reader; CREATE ROLE all_readers; GRANT all_readers TO reader;
@@ -270,6 +272,8 @@ fn a_result_that_read_the_clock_lives_at_most_a_minute() {
            CREATE FUNCTION plpgsql_day() RETURNS date STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN 'today'; END $$"#,
     );
     let mut wrong = Vec::new();
+    // The result must be stored, with more than `least` and at most `most` seconds left to live. `args` is an SQL expression: NULL
+    // if the query has no arguments.
     let mut check = |session: &mut Client, query: &str, args: &str, most: f64, least: f64| {
         let options = if args == "NULL" { String::new() } else { format!("args => {args}") };
         let (rows, status) = cached_with(session, query, "v text", &options);
@@ -277,7 +281,7 @@ fn a_result_that_read_the_clock_lives_at_most_a_minute() {
             wrong.push(format!("{query}: {error}"));
             return;
         }
-        // A result that is not stored is right, too, but these are.
+        // A result that is not stored would be right, too, but each of these must be stored.
         match seconds_left(session, query, args) {
             Some(left) if left <= most && left > least => {}
             left => wrong.push(format!("{query}, {args}: {left:?} s left, status {status:?}")),

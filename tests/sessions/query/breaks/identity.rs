@@ -1,4 +1,6 @@
-//! Calls that must not share a result: the same text with other options, and texts that look alike.
+//! Calls that must not share a result: the same text with other options, and texts that look alike. `calls.rs` has the calls:
+//! `compare` runs a query with and without the cache, and returns what is wrong, if anything; `Expect` is the status that the
+//! cached call must have.
 
 use super::super::calls::{Expect, compare, fill, run};
 use super::assert_call;

@@ -1,5 +1,5 @@
 //! Numbers and names of objects as values: `regclass` and its relatives. A result with such a value must not outlive a change of
-//! the name.
+//! the name. `compare` (`calls.rs`) runs a query with and without the cache, and returns what is wrong, if anything.
 
 use super::super::calls::{Expect, compare, run};
 use crate::memory::cluster;
@@ -22,6 +22,7 @@ fn a_renamed_object_counts_where_a_table_holds_its_number_or_name() {
              ROW(1, 2)::pair AS c, ARRAY['u'::regclass] AS rs, 5::small AS d, 'plain'::regcollation AS l, '@#@(int,int)'::regoperator AS op",
     );
     let mut wrong = Vec::new();
+    // Queries, each with statements that change its result, and with those that undo the change. Each statement is a transaction.
     for (query, change, undo) in [
         ("SELECT r::text AS v FROM refs", "ALTER TABLE u RENAME TO u2", "ALTER TABLE u2 RENAME TO u"),
         ("SELECT 'is ' || r AS v FROM refs", "ALTER TABLE u RENAME TO u2", "ALTER TABLE u2 RENAME TO u"),

@@ -1,5 +1,6 @@
 //! The storing and replacing of results: refreshes, changes during the run, and touches. A *fill* is a query whose result may be
-//! stored.
+//! stored. `calls.rs` has the calls; `Expect` is the status that a cached call must have. The *context* of a session is what a
+//! query may read besides tables, such as settings.
 
 use super::super::calls::{Expect, answer, cached, cached_with, fill, run, text};
 use super::{assert_call, seconds_left};

@@ -1,5 +1,6 @@
 //! Values that mean something else in another session or at another time, such as cursors and anonymous records, and how rows are
-//! stored. A stored result must have the values that the query itself returns.
+//! stored. A stored result must have the values that the query itself returns. `calls.rs` has the calls: `compare` runs a query
+//! with and without the cache, and returns what is wrong, if anything; `Expect` is the status that the cached call must have.
 
 use super::super::calls::{Expect, answer, assert_right, cached, cached_with, compare, fill, run, text};
 use pg_cache_testbed::Database;
@@ -34,7 +35,8 @@ fn the_system_columns_of_transactions_are_not_stored() {
             run(&mut other, "BEGIN; SELECT FROM t FOR UPDATE; COMMIT");
         }
     }
-    // The view has a column that is not used here.
+    // A lock of a row changes neither `ctid` nor `tableoid`, so results with them may be stored. A write to the table must
+    // invalidate them.
     for query in ["SELECT ctid::text AS v FROM t", "SELECT tableoid::regclass::text AS v FROM t"] {
         assert_right(&mut session, query, "v text", Expect::Anything);
         run(&mut other, "BEGIN; SELECT FROM t FOR UPDATE; COMMIT; UPDATE t SET v = v + 1");

@@ -43,7 +43,8 @@ impl Answer {
     }
 }
 
-/// Returns the answers to the statements of one message. An error ends them.
+/// Returns the answers to the statements of one message, one for each, and an empty one behind them. After an error, returns only
+/// the error.
 fn answers(session: &mut Client, statements: &str) -> Vec<Answer> {
     let mut answers = vec![Vec::new()];
     match session.simple_query(statements) {
@@ -155,7 +156,8 @@ pub fn cost(session: &mut Client, query: &str) -> Option<u64> {
     costs.split('.').next()?.parse().ok()
 }
 
-/// Runs a statement that calls the cache. Returns its answer, and the status of the session after it.
+/// Runs a single statement that calls the cache. Returns its answer, and the status of the session after it, or `failed` if the
+/// statement failed.
 pub fn with_status(session: &mut Client, statement: &str) -> (Answer, String) {
     let mut found = answers(session, &format!("{statement}; SELECT public.cache_status()"));
     let status = match found.get(1) {

@@ -15,6 +15,9 @@ pub struct Change {
 
 /// Changes of definitions that are made and undone in turn: a query whose result changes for the role `alice` with the schemas `a`
 /// and `public` in its search path, and the statements of either direction. The query is empty if no query can see the change.
+///
+/// A new change must work in any combination with the others, made or not, and after any change of [`of_rows`]. There is room for
+/// 64: [`Made`] has a bit for each.
 pub const PAIRS: &[(&str, &str, &str)] = &[
     (
         "SELECT count(*), sum(points) FROM public.rich",
@@ -248,7 +251,8 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Such changes after which the statements of others would fail, so they are not made at random.
+/// Such changes after which the statements of others would fail, so they are not made at random. They are made in this order
+/// (`definitions.rs`). The undo of the last six leaves other objects than before, so a new change must stand before these.
 pub const MORE: &[(&str, &str, &str)] = &[
     (
         "SELECT sum(points) AS s FROM wealthy",
@@ -420,7 +424,8 @@ pub const MORE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The changes of `PAIRS` that are made, a bit for each. A rolled back change is undone by using the copy from before it.
+/// The changes of `PAIRS` that are made, a bit for each. If the transaction of a change is rolled back, the caller must go on with
+/// a copy from before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made(u64);
 
@@ -488,7 +493,8 @@ pub fn choose(dice: &mut Dice, made: &mut Made) -> Change {
     }
 }
 
-/// The settings of the readers, with their values. Those after the first five change how values look, or nothing.
+/// The settings of the readers, with their values: those that decide which rows and objects a query finds, those that change how
+/// values are read and shown, and some that change nothing. A setting that is listed twice is chosen more often.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("app.tenant", &["1", "2", "3"]),
     ("app.tenant", &["1", "2", "''"]),

@@ -9,7 +9,7 @@ use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
 
-/// The schema of `schema.rs` in a cluster of its own, because tests that change roles invalidate everywhere.
+/// The schema of `schema.rs` in a cluster of its own, because its roles stay.
 fn schema() -> (Cluster, Client) {
     let cluster = cluster(&Conf::preloaded());
     let mut owner = cluster.connect("postgres");
@@ -40,7 +40,7 @@ fn ask(session: &mut Client, query: &str) -> Result<String, String> {
 }
 
 /// Makes each change: a query, the statements that change its result, and those that undo it. Each change is rolled back once,
-/// which must leave the result a hit, then made, and then undone.
+/// which must leave the result a hit, then made, and then undone. Panics also if the query returns the same after the change.
 fn assert_fresh<'c>(
     owner: &mut Client,
     [one, other]: [&mut Client; 2],

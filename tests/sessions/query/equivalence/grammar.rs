@@ -51,7 +51,7 @@ pub fn query(dice: &mut Dice) -> Text {
 }
 
 /// Numbers the parameters of a query anew, because some were in expressions that were not used. Returns the query and the arguments
-/// that are left.
+/// that are left. Every `$` of the query must begin a parameter.
 fn numbered(query: &str, arguments: &[Argument]) -> (String, Vec<Argument>) {
     let mut parts = query.split('$');
     let mut numbered = parts.next().unwrap_or_default().to_owned();
@@ -222,7 +222,8 @@ impl Grammar<'_> {
         }
         let having = if self.one_in(4) { " HAVING count(*) > 1" } else { "" };
         let keys = keys.join(", ");
-        // PostgreSQL does not make a constant null where it is no key, so a parameter would differ from a literal.
+        // Where a key is not in the grouping set, PostgreSQL makes its column null, except if it is a constant. A parameter is
+        // none. So the query would differ from the one with literals (`Text::inlined`), unless all keys are columns.
         let keys = match self.dice.roll(6) {
             0 if are_columns => format!("ROLLUP ({keys})"),
             1 if are_columns => format!("GROUPING SETS (({keys}), ())"),

@@ -309,7 +309,8 @@ impl Run {
         }
     }
 
-    /// Compares the answers to a query in this reader. In a transaction that the reader has open, an error must not end it.
+    /// Compares the answers to a query in this reader. `in_block` says that the reader has a transaction open, which an error of
+    /// the query must not end.
     fn check(&mut self, reader: usize, in_block: bool) {
         let asked = self.dice.roll(QUERIES);
         // The planner might wait for a change of definitions that has not ended.

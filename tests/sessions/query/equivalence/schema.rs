@@ -1,5 +1,9 @@
 //! The schema of the random queries: tables of every shape, views on them, functions, policies, and two schemas whose tables have
 //! the same names. The grammar (`grammar.rs`) finds its relations in [`RELATIONS`] and [`FUNCTIONS`].
+//!
+//! A new [`Type`] must be added to `Type::ALL`, and to the functions of the grammar that write constants, expressions and
+//! aggregates. A change of `changes.rs` may take a relation or a column away for a while: queries of it then fail with and without
+//! the cache.
 
 /// The types that the grammar knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +93,8 @@ const ANIMALS: &[(&str, Type)] = &[("id", Int), ("name", Text), ("legs", Int)];
 const ITEMS: &[(&str, Type)] = &[("id", Int), ("x", Int), ("y", Int), ("label", Text)];
 const SECRETS: &[(&str, Type)] = &[("id", Int), ("tenant", Int), ("v", Int)];
 
-/// The relations that a query can read from. The column `w` of `items` is left out, because its type changes.
+/// The relations that a query can read from. One that is listed twice is chosen more often. The column `w` of `items` is left out:
+/// it occurs only in whole rows.
 pub const RELATIONS: &[Relation] = &[
     Relation {
         name: "customers",
@@ -138,7 +143,7 @@ pub const FUNCTIONS: &[Relation] = &[
     Relation { name: "generate_series(1, 3 + % % 5)", columns: &[("g", Int)] },
 ];
 
-/// The roles of the readers besides the superuser. Statements create them before [`SETUP`].
+/// The roles of the readers besides the superuser. `set_up` (`mod.rs`) creates them, and the role `clerks`, before [`SETUP`].
 pub const ROLES: [&str; 2] = ["alice", "bob"];
 
 /// Creates everything but the roles.
