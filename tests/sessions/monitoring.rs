@@ -112,6 +112,7 @@ fn the_views_show_saved_values() {
     let cluster = with_tables("64MB");
     let mut session = cluster.connect("postgres");
     session.batch_execute("SELECT cache_set_text('memory', 'v')").expect("a value");
+    // From now on, values leave the memory when they are saved. `save` gives its value the tag `tag` (`tables.rs`).
     only_tables(&mut session);
     save(&mut session, "small", "value");
     // The longest tags do not fit into one row, and neither does this value.

@@ -223,7 +223,7 @@ fn a_listener_that_never_reads_slows_no_commit() {
     session
         .batch_execute("SELECT cache_grant('default', 'public', 'read')")
         .expect("notifications have names");
-    // The first run of all makes the sessions' shared memory present.
+    // The first run only warms up: the kernel allocates the pages of shared memory at their first use.
     commit_at_once(&cluster);
     let before = commit_at_once(&cluster);
     lazy.batch_execute("LISTEN pg_cache").expect("it listens");

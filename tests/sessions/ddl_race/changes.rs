@@ -12,7 +12,7 @@ use postgres::Client;
 /// A change. The query runs as the role `race_member`, with the schemas `a` and `b` first in the search path. A superuser runs
 /// `setup` and `change`.
 pub struct Change {
-    /// What the change does. Panics and findings show it, and `stand.rs` searches it for "schema".
+    /// The change in words. Panics and findings show it, and `stand.rs` searches it for "schema".
     pub name: &'static str,
     /// Runs after the statements of [`set_up`], before the query runs for the first time.
     pub setup: &'static str,

@@ -3,8 +3,8 @@
 //! readers check that no value from the cache is an older version than it may be (`mod.rs`).
 //!
 //! A new way must be added to `WritePath::choose`. It must send the statement that commits a version through [`commit`], which
-//! records that readers may see the version, and then that they must. What is rolled back must write a negative number, which no
-//! reader may see.
+//! records that readers may see the version, and then that they must. A part that is rolled back must write a negative number,
+//! which no reader may see.
 
 use super::dice::Dice;
 use super::session::Session;

@@ -302,7 +302,7 @@ fn no_reader_gets_an_old_version_of_a_row() {
     assert!(hits * 10 > reads * 7, "{hits} hits of {reads} reads");
 }
 
-/// Disables the trigger. The commit must notice that changed rows were not reported.
+/// Disables the triggers that report changed rows for the watches. The commit must notice that changed rows were not reported.
 const UNREPORTED: &str = "ALTER TABLE orders DISABLE TRIGGER ALL; ALTER TABLE parts DISABLE TRIGGER ALL";
 
 /// Fails if an entry of a row outlives a change of the row that the trigger has not reported.

@@ -1,5 +1,5 @@
-//! Every way to write to what a query reads. After the commit, the next cached result must be fresh, whether the query names the
-//! table itself, a view on it, a view on that view, or a function that reads it.
+//! Every way to write (`writes/paths.rs`) to what a query reads. After the commit, the next cached result must be fresh, whether
+//! the query names the table itself, a view on it, a view on that view, or a function that reads it.
 
 use super::calls::{Expect, assert_right, compare, fill, run};
 use crate::memory::findings;

@@ -1,6 +1,7 @@
 //! Sessions that ask for one key at once but cannot use each other's results must not wait in line. Also, each call must be counted
-//! once, however often it looks for the result. `slow.rs` has the database with slow queries. A *fence* is a word in shared memory
-//! that says when something that values depend on last changed (`docs/invalidation.md`).
+//! once, however often it looks for the result. `slow.rs` has the database with slow queries, and counts sessions: `running` those
+//! in such a query, and `locked` those that wait for a lock. A *fence* is a word in shared memory that says when something that
+//! values depend on last changed (`docs/invalidation.md`).
 
 use super::calls::{run, text};
 use super::slow::{

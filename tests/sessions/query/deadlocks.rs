@@ -3,7 +3,8 @@
 //! `deadlock_timeout`. No session must get an error that it would not get without the cache.
 //!
 //! The *leader* is the session that runs a query while others wait for its result. A *flight* is a run of a query that other
-//! sessions may wait for.
+//! sessions may wait for. `slow.rs` has the database, and counts sessions: `locked` those that wait for a lock, `waiting` those
+//! that wait for a leader, and `runs` the runs of queries that read the table `runs`.
 
 use super::calls::{Answer, run};
 use super::slow::{Outcome, RoomyDatabase, ask, ask_all, assert_all, cache, locked, only, runs, waiting};

@@ -1,6 +1,7 @@
 //! Many sessions ask for a result that is not stored. One of them, the leader, runs the query, and the others wait for its result.
 //! Such a run that other sessions may wait for is a *flight*. `slow.rs` has the database, the slow queries, and the count of their
-//! runs, which comes from the server's statistics of a table.
+//! runs, which comes from the server's statistics of a table. A query of `gated` waits while a test has a `Gate`: `locked` counts
+//! the sessions that run it and wait there, `waiting` those that wait for a leader.
 
 use super::calls::{call, run, text};
 use super::slow::{
