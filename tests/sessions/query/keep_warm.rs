@@ -1,4 +1,5 @@
 //! The option `keep_warm` of a space: workers keep this number of the most valuable results of the space stored, without a warmer.
+//! A *space* is a named cache with options of its own; the tests use the space `default`, in which each role may write.
 //! A worker *renews* a result: it runs the query again after a change has invalidated the result, or before the result expires.
 //!
 //! A test must not call `cache_query` to learn whether a result is stored, because the call would store the result. `state` asks
@@ -6,6 +7,8 @@
 //! keeping.
 //!
 //! A *warmer* is a named query whose result a background worker keeps stored.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{run, text};
 use super::slow::{assert_in_an_attempt, ensure};
@@ -69,7 +72,8 @@ fn count(session: &mut Client, query: &str) -> String {
     text(session, &format!("SELECT * FROM cache_query($q${query}$q$) AS (n bigint)"))
 }
 
-/// Returns the state of the stored result of a query that a role has run. It is empty if there is no such result.
+/// Returns the state of the stored result of a query that a role has run. It is empty if there is no such result. The condition on
+/// `form` leaves out the mark of a query whose results vary on all settings: this entry has no result, and its `form` is null.
 fn state(admin: &mut Client, role: &str, query: &str) -> String {
     let states = "SELECT string_agg(state, ', ') FROM cache_queries WHERE form <> ''";
     text(admin, &format!("{states} AND role = '{role}' AND query = $q${query}$q$"))

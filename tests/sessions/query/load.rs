@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 /// The calls and writes of the sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Load<'l> {
-    /// The query. Its result is one text, which begins with a number.
+    /// The query. Its result must be one text that is a number. [`Record::assert_not_older`] compares it with the numbers that the
+    /// writer has committed, so it must then be the column `v` of a written table.
     pub query: &'l str,
-    /// The groups of readers. Each group has a number of sessions, and options of their calls.
+    /// The groups of readers. Each group has a number of sessions, and further arguments of their calls of `cache_query`, such as
+    /// `stale_ok => '3 s'`.
     pub groups: &'l [(usize, &'l str)],
     /// The pause of a reader between two calls.
     pub pace: Duration,
     /// The tables that the writer changes every 10 ms, all in one transaction: it sets their column `v` to the number of the
-    /// transaction. Without tables there is no writer.
+    /// transaction, which begins with 2. The column must be 1 at the beginning. Without tables there is no writer.
     pub written: &'l [&'l str],
     /// The duration of the load.
     pub time: Duration,
@@ -35,7 +37,8 @@ impl Commits {
         self.0.lock().expect("no thread panics").push((Instant::now(), value));
     }
 
-    /// Returns the last value that was acknowledged at this time. None stands for a time before all commits.
+    /// Returns the last value that was acknowledged at this time, or 1 before the first commit. None stands for a time before all
+    /// commits.
     pub fn at(&self, time: Option<Instant>) -> i64 {
         let commits = self.0.lock().expect("no thread panics");
         let earlier = time.map_or(0, |time| commits.partition_point(|(at, _)| *at <= time));
@@ -83,7 +86,8 @@ pub struct Record {
 }
 
 impl Load<'_> {
-    /// Runs the load in a database. Calls `meanwhile` when the readers begin.
+    /// Runs the load in a database, which must have the tables. Calls `meanwhile` when the readers begin. Returns when the load and
+    /// `meanwhile` have ended.
     pub fn run(&self, database: &RoomyDatabase, meanwhile: impl FnOnce(&Course)) -> Record {
         let connect = |(number, options): &(usize, &str)| {
             (database.sessions(*number), call(self.query, "v text", options))

@@ -1,5 +1,7 @@
 //! Cached queries whose functions call the cache. A session that runs a query for others must not wait for another session, because
 //! that session may wait for it. The *leader* is the session that runs a query while others wait for its result.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::run;
 use super::slow::{

@@ -1,6 +1,8 @@
 //! A hundred clients of a pool with twenty server connections ask for one slow result. A session that waits keeps its server
 //! connection, so the waiting sessions can take up the whole pool. Clients that first ask with `cache_acquire` keep no connection.
 //! The *leader* is the session that runs a query while others wait for its result.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{answer, run, text};
 use super::slow::{Gate, RoomyDatabase, assert_all_answers, cache, gated, locked, only, runs, rush, waiting};

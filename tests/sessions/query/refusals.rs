@@ -7,8 +7,8 @@ use crate::memory::findings;
 use pg_cache_testbed::Database;
 use postgres::Client;
 
-/// Asserts that the cached query runs each time, and that its status begins with a text. The rows are not compared, because the
-/// query returns other rows each time.
+/// Calls the cached query twice. Each call must succeed, and its status must begin with `why`, so the query has run. Returns what
+/// is wrong, or None. The rows are not compared, because the query may return other rows each time.
 fn assert_refused(session: &mut Client, query: &str, why: &str) -> Option<String> {
     for _ in 0..2 {
         let (rows, status) = cached(session, query, "v text");
@@ -99,7 +99,7 @@ fn functions_that_read_the_state_of_the_server_are_refused_by_name() {
         let why = format!("refused: function {function} reads the state of the server");
         wrong.extend(assert_refused(&mut session, query, &why));
     }
-    // This function assigns a transaction ID, which counts as a write.
+    // These functions assign a transaction ID, which counts as a write.
     for query in ["SELECT txid_current()::text AS v", "SELECT pg_current_xact_id()::text AS v"] {
         wrong.extend(assert_refused(&mut session, query, "refused: "));
         let first = answer(&mut session, &super::calls::call(query, "v text", ""));
@@ -156,6 +156,7 @@ fn statements_that_write_or_lock_run_each_time() {
          CREATE FUNCTION logs() RETURNS text LANGUAGE sql AS $$ INSERT INTO log VALUES ('logged') RETURNING v $$",
     );
     let mut wrong = Vec::new();
+    // Each statement, and a query whose number must grow by one with each run (that of the sequence is not checked).
     for (query, changes) in [
         ("INSERT INTO log VALUES ('a') RETURNING v", "SELECT count(*) FROM log"),
         ("UPDATE t SET v = v || '+' RETURNING v", "SELECT max(length(v)) FROM t"),
@@ -262,6 +263,8 @@ fn reads_without_a_fence_are_refused_by_name() {
     // The caller may declare the dependencies of all but temporary tables and samples.
     let by = "depends => '{t}', tags => '{catalog}'";
     let query = "SELECT count(*)::text AS v FROM pg_class WHERE relname = 'made'";
+    // Each count is the one before the command. After `CREATE TABLE`, the call may return the stored count or the new one, because
+    // the result depends on `t` and on the tag only.
     for (expected, command) in [
         ("0", "CREATE TABLE made (id int)"),
         ("0", "SELECT cache_invalidate_tag('catalog')"),

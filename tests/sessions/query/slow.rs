@@ -118,7 +118,7 @@ pub fn only(value: &str) -> Answer {
 #[derive(Debug)]
 pub struct Outcome {
     pub answer: Answer,
-    /// Empty if the call failed.
+    /// What `cache_status()` says after the call (`docs/status.md`). Empty if the call failed.
     pub status: String,
     pub took: Duration,
 }

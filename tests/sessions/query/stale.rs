@@ -1,6 +1,11 @@
 //! `stale_ok`: a caller accepts a result that lacks the last changes of rows, up to some age (`docs/freshness.md`). Early renewal:
 //! one caller computes a result again shortly before it expires, and the other callers get the stored result meanwhile. `load.rs`
 //! has the sessions that call and write all the time, and `slow.rs` the slow queries.
+//!
+//! A call that gets such an older result has the status `stale`. A call that renews a result early has the status `done`.
+//! `docs/status.md` has all statuses.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{Answer, Expect, answer, cached_with, call, run, text};
 use super::load::{Course, Load, Record};

@@ -1,5 +1,7 @@
 //! Sessions ask for a few slow results in all kinds of transactions. Meanwhile, sessions write, and the test cancels and terminates
 //! sessions. A *flight* is a run of a query that other sessions may wait for.
+//!
+//! At the end, shared memory is checked: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{answer, run, text};
 use super::slow::{RoomyDatabase, cache, slow};
@@ -141,7 +143,8 @@ fn a_storm_of_calls_and_cancels_leaves_no_flight() {
     for number in 0..3 {
         let statement = cache(&slow(0.01 + 0.02 * f64::from(number)));
         let direct = answer(&mut session, "SELECT sum(v)::text FROM t");
-        // The first call may run the query without storing the result, because the query failed or was left out during the storm.
+        // The first call may run the query without storing the result. During the storm, the query may have failed, or its results
+        // may have become invalid so often that pg_cache stores none for a while (`TIMES_UNTIL_LEFT_OUT` in `src/query/ticket.rs`).
         wait_until("the result to be stored", || {
             assert_eq!(answer(&mut session, &statement), direct);
             text(&mut session, "SELECT cache_status()") == "hot"

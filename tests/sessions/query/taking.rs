@@ -4,6 +4,8 @@
 //!
 //! `slow.rs` has the *gate*: a lock at which the query of the leader waits until the test opens it. So a test decides how long the
 //! leader runs.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{call, run};
 use super::slow::{

@@ -3,6 +3,8 @@
 //! count each hit once. `pg_cache.break_fencing` exists in debug builds only (`src/pg/settings/broken.rs`). A *fence* is a word in
 //! shared memory that says when something that values depend on last changed (`docs/invalidation.md`). A *marker* is an entry
 //! without a result: here it says that results of the query are not stored any more.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{answer, run, text};
 use crate::memory::{cluster, findings};

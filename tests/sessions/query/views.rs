@@ -9,7 +9,8 @@ use postgres::Client;
 use std::io::Write;
 use std::process::Stdio;
 
-/// Returns the rows of a statement, and the status of the session's last call.
+/// Returns the rows of a statement, and the status of the session's last call. The rows are separated by blanks, and their values
+/// by `|`; nulls are left out.
 fn seen(session: &mut Client, statement: &str) -> (String, String) {
     let rows = answer(session, statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     let rows = rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join("|"));
@@ -99,7 +100,8 @@ fn a_token_of_another_session_or_role_is_refused() {
     let denied = Err("42501: permission denied for view revealed_uncached".to_owned());
     assert_eq!(answer(&mut other, &read("(SELECT token FROM cache_view_owner)")), denied);
     assert_eq!(answer(&mut other, &read("NULL")), denied);
-    // The proof of one role does not prove another role.
+    // A token begins with the OID of its role, followed by a proof, a keyed hash. The proof of one role does not prove another
+    // role: here the superuser with the OID 10.
     let of_owner = "(SELECT '\\x0a000000'::bytea || substr(token, 5) FROM cache_view_owner)";
     assert_eq!(answer(&mut other, &read(of_owner)), refused);
     // A stored result does not help either.

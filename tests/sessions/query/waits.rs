@@ -1,6 +1,8 @@
 //! How long a session waits for the run of another session, and what ends its wait. The *leader* is the session that runs a query
 //! while others wait for its result. The *gate* (`slow.rs`) is a lock at which the query of the leader waits until the test opens
 //! it.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::calls::{run, text};
 use super::slow::{

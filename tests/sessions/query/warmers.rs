@@ -77,6 +77,7 @@ pub(super) fn shown(session: &mut Client, name: &str, column: &str) -> String {
     text(session, &format!("SELECT {column} FROM cache_warmers WHERE name = '{name}'"))
 }
 
+/// Returns how often a warmer has run, or 0 if there is no such warmer.
 pub(super) fn runs(session: &mut Client, name: &str) -> u64 {
     shown(session, name, "runs").parse().unwrap_or(0)
 }
