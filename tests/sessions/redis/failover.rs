@@ -1,6 +1,6 @@
 //! Tests of the copies in Redis clusters and with sentinels: another Redis server takes over, perhaps without the last changes.
 //! Afterwards each key in Redis must have the value of the cache, or be absent. The worker that makes the copies is explained in
-//! `mod.rs`.
+//! `mod.rs`. After a failover, it compares all keys of the new server with the cache: a *resync*.
 
 use super::storm::storm;
 use super::{

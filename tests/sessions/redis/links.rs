@@ -1,5 +1,6 @@
 //! Tests of the connection between the Redis worker (`mod.rs`) and Redis: sockets, TLS, users, slow and cut connections, and
-//! servers that refuse the worker. The worker must connect again by itself, and the view `cache_workers` must say what is wrong.
+//! servers that refuse the worker. The worker must connect again by itself, and the view `cache_workers` must say what is wrong. A
+//! `Proxy` between the worker and Redis can delay, hold back or cut the connections (`tests/harness/redis/proxy.rs`).
 
 use super::storm::storm;
 use super::{

@@ -3,7 +3,8 @@
 //! that the cache has. No SQL command may fail because of Redis: every helper panics if one does.
 //!
 //! For each tag, Redis has *sets* of the keys that have the tag, by which the worker finds these keys when the tag changes. In a
-//! *refill*, the worker writes all values of the memory to Redis, for instance after Redis has lost its data.
+//! *refill*, the worker writes all values of the memory to Redis, for instance after Redis has lost its data. In a *resync*, it
+//! compares all keys of Redis with the cache, and then refills. The column `resyncs` of `cache_workers` counts these.
 
 mod failover;
 mod limits;
@@ -232,7 +233,7 @@ fn is_same_json(one: &str, other: &str) -> bool {
 }
 
 /// Waits up to three minutes until each key in Redis has the value of the cache. Then makes one more change, and fails if a key has
-/// another value after it: no old value may come back.
+/// another value after it: no old value may come back. No other session may change keys meanwhile.
 fn compare(nodes: &[&Redis], session: &mut Client) {
     let mut different = Vec::new();
     let mut is_equal = |session: &mut Client| {

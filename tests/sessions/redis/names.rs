@@ -238,7 +238,8 @@ fn keys_may_have_all_characters() {
     assert_eq!(keys(&redis), Vec::<String>::new());
 }
 
-/// A key of the cache that looks like that of a set of tags, or like that of another space, is only a key.
+/// A key of the cache that looks like that of a set of tags, or like that of another space, is only a key. The Redis key of a set
+/// is `<prefix><database>#tags:<bucket>:<hash of the tag>`; a *bucket* is a stretch of time (`src/redis/names.rs`).
 #[test]
 fn a_key_never_names_something_else() {
     let redis = Redis::start();

@@ -1,6 +1,7 @@
 //! Redis is down, stands still, or has lost its data. Afterwards each key in Redis has the value of the cache, or is absent. The
 //! *journal* is a ring in shared memory whose records name what has changed: the Redis worker (`mod.rs`) reads it to learn which
-//! keys it must copy anew.
+//! keys it must copy anew. In a *resync*, the worker compares all keys of Redis with the cache, and writes all values again, for
+//! instance after Redis has lost its data, or when the journal has overwritten records that the worker still needs.
 
 use super::storm::storm;
 use super::{

@@ -1,5 +1,6 @@
 //! Tests in which the server of PostgreSQL stops, crashes and prepares transactions while its Redis worker (`mod.rs`) writes to
-//! Redis. Afterwards each key in Redis must have the value of the cache, or be absent.
+//! Redis. Afterwards each key in Redis must have the value of the cache, or be absent. A `Proxy` between the worker and Redis can
+//! hold back what they send, until `restore` is called.
 
 use super::{
     await_all, await_refill, await_value, compare, fill, held, of_worker, run, settle, small, start, value,

@@ -187,7 +187,7 @@ fn a_rollback_leaves_no_trace() {
     let (redis, _cluster, mut session) = with_redis();
     run(&mut session, "SELECT cache_set('old', '1', tags => '{t}', space => 'r')");
     await_value(&redis, "old", Some("1"));
-    let all = |redis: &Redis| redis.command(&["INFO", "commandstats"]).contains("cmdstat_unlink");
+    let has_removed = |redis: &Redis| redis.command(&["INFO", "commandstats"]).contains("cmdstat_unlink");
     for command in [
         "BEGIN; SELECT cache_set('old', '2', space => 'r'), cache_set('new', '2', space => 'r'); ROLLBACK",
         "BEGIN; SELECT cache_delete('old', 'r'), cache_invalidate_tag('t'), cache_flush('r'), cache_flush('*'); ROLLBACK",
@@ -202,7 +202,7 @@ fn a_rollback_leaves_no_trace() {
     await_value(&redis, "last", Some("1"));
     settle(&mut session);
     assert_eq!((value(&redis, "old").as_deref(), value(&redis, "new")), (Some("1"), None));
-    assert!(!all(&redis), "nothing was ever removed");
+    assert!(!has_removed(&redis), "nothing was ever removed");
     compare(&[&redis], &mut session);
 }
 
