@@ -1,5 +1,6 @@
 //! Writes and other work in the middle of a commit, and writes that no fence covers. A *fence* is a word in shared memory that says
-//! when something that values depend on last changed (`docs/invalidation.md`).
+//! when something that values depend on last changed (`docs/invalidation.md`). A transaction *raises* the fences of the tables that
+//! it has changed before its changes become visible, and so makes the values that depend on them misses.
 
 use super::paths::PARTITIONED;
 use super::table::{is_hit, prepare, set, watch};

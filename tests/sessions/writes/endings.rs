@@ -1,5 +1,7 @@
 //! Every way to write to a table (`paths.rs`), with every way to end the transaction: values that depend on the table must be
 //! misses after a commit, and hits after a rollback.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::paths::{HARMLESS, paths};
 use super::table::{is_hit, prepare, set, watch};

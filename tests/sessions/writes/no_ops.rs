@@ -3,6 +3,8 @@
 //! that the server does not count must invalidate as well. `src/pg/row_changes.rs` explains the counters.
 //!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use super::paths::{PARTITIONED, no_ops};
 use super::table::{is_hit, prepare, set, watch};

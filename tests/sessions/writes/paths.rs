@@ -1,5 +1,8 @@
 //! The ways to write to a table, statements of writers that find no row to change, and statements that do not write. The other
 //! files of this folder combine them. A way to write that is missing here is not tested.
+//!
+//! A new way to write also needs an entry in `IN_BULK` of `rows.rs` if pg_cache does not learn which rows it changes. `IDS` there
+//! must have the ids of the rows that it writes.
 
 use pg_cache_testbed::Server;
 

@@ -7,10 +7,11 @@ use super::table::prepare;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 
-/// The rows that have entries: all those that the paths write, and some that do not exist.
+/// The ids of the rows that have entries: all those that the paths write, and some that do not exist.
 const IDS: [i32; 12] = [0, 1, 2, 3, 4, 7, 8, 9, 11, 12, 40, 99];
 
-/// The paths that do not report which rows they change, so they invalidate the entries of all rows of a table.
+/// The paths that do not report which rows they change, so they invalidate the entries of all rows of a table. The names must be in
+/// the order of `paths()`.
 const IN_BULK: &[&str] = &[
     "TRUNCATE",
     "TRUNCATE CASCADE",
