@@ -1,6 +1,7 @@
 //! Tests of logical replication: the subscriber's apply workers execute no statements, but their changes must invalidate values
 //! like any other commit. Values that depend on other tables must stay hits. A *fence* is a word in shared memory that says when
-//! something that values depend on last changed (`docs/invalidation.md`).
+//! something that values depend on last changed (`docs/invalidation.md`). A transaction *raises* the fences of what it has changed
+//! before its changes become visible, and lowers them afterwards. Values with a raised fence are misses.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;

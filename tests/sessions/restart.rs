@@ -1,6 +1,8 @@
 //! Tests of restarts. After a clean restart with the same settings and the same data directory, the cache is as it was: values in
 //! memory, which the server saves in a file when it stops, and values that are only in tables. The *table tier* saves values in
 //! tables before they leave the memory (`docs/tables.md`). After any other start both places are empty, and no read fails.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};

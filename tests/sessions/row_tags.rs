@@ -3,6 +3,9 @@
 //! way to write. This file tests values of all types, savepoints, rows that no trigger has reported, tables that get and lose
 //! parents, and the trigger's comings and goings.
 //!
+//! At the commit, pg_cache compares the number of rows that the trigger has reported with the server's own counters of changed
+//! rows. If they differ, or if the counters are not complete (`track_counts`), the entries of all rows of the table leave.
+//!
 //! A *fence* is a word in shared memory that says when something that values depend on last changed (`docs/invalidation.md`).
 
 use pg_cache_testbed::Database;

@@ -1,5 +1,7 @@
 //! Tests of savepoints: their effect on the changes that a transaction holds back. The cost of many savepoints must
 //! grow linearly with their number.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};
@@ -85,8 +87,8 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(is_linear(best), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// A rollback of the savepoint in which a lease (`cache_acquire`) was acquired releases the lease. The release of that savepoint
-/// and the rollback of another one do not.
+/// A *lease* is the right to compute the value of a key, which `cache_acquire` gives to one session. A rollback of the savepoint in
+/// which a lease was acquired releases the lease. The release of that savepoint and the rollback of another one do not.
 #[test]
 fn rolling_back_a_savepoint_releases_only_its_own_leases() {
     let cluster = cluster(&Conf::preloaded());

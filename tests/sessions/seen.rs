@@ -1,5 +1,7 @@
 //! Tests of what pg_cache finds out about a query: from its tree, and by observing what it reads and calls while it runs
-//! (`src/pg/analysis.rs`, `src/pg/observer.rs`). A *fill* is a query whose result may be stored.
+//! (`src/pg/analysis.rs`, `src/pg/observer.rs`). A *fill* is a query whose result may be stored. `src/pg/probe.rs` has the
+//! functions of debug builds that the tests call, and the list of all *traits*: what a result depends on besides rows, and what the
+//! query does besides reading.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -19,7 +21,8 @@ fn with_seen_of(session: &mut Client) {
 /// The traits of a query, the relations whose rows its result depends on, and the relations that it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    /// The traits as text, such as `reads_settings` and `reads_clock`: what the result depends on besides rows.
+    /// The traits as text, such as `reads_settings` and `reads_clock`, with `; ` between them, in the order of `src/pg/probe.rs`. A
+    /// trait with `=` names the first function for which the query has it.
     traits: String,
     /// The relations whose rows the result depends on, sorted by name.
     rows: Vec<String>,

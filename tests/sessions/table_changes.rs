@@ -5,6 +5,8 @@
 //! of saved values of a database. A *location* says in shared memory where in the segments the value of a key is; the *directory*
 //! has the locations, up to a fixed number. The *saver* is the part of a database's worker that saves values, and the *launcher* is
 //! the process that starts the workers.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use crate::table_faults::{connect, health};
@@ -20,7 +22,7 @@ fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Allows or forbids workers of databases.
+/// Allows or forbids workers of databases. `setting` is an `ALTER SYSTEM` command for `pg_cache.max_workers`.
 fn set_max_workers(session: &mut Client, setting: &str) {
     session.batch_execute(setting).expect("a setting");
     session.batch_execute("SELECT pg_reload_conf()").expect("a reload");
@@ -234,7 +236,7 @@ fn create_set_all(session: &mut Client) {
 }
 
 /// The memory is full, so the few blocks that become free are used again within some sets. A key is set many times in a row while
-/// it is saved, and read when other values have pushed it out of the memory. Found if the saver takes an entry for the one that it
+/// it is saved, and read when other values have pushed it out of the memory. Fails if the saver takes an entry for the one that it
 /// has copied because it is in the same block.
 #[test]
 fn a_key_that_is_set_often_in_a_full_memory_has_no_older_copy() {
@@ -637,7 +639,8 @@ fn a_database_can_be_dropped_while_its_values_are_saved() {
     }
 }
 
-/// Ends the server in a way that loses the cache, while a table has just been emptied and the next one is begun.
+/// A name, and a way to end the server that loses the cache, and to start it again. It is called when a table has just been emptied
+/// and the next one is begun. Its argument is the process ID of the worker.
 type End = (&'static str, fn(&Cluster, i32));
 
 /// The server ends without a shutdown while the worker goes on to another table. After the start, no value of before may be there,

@@ -5,6 +5,8 @@
 //! A *segment* is a table of saved values. A *location* says in shared memory where a saved value is. The *saver* is the part of a
 //! database's worker that saves values, and the *launcher* is the process that starts the workers. The *table tier* saves values in
 //! tables before they leave the memory.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{conf, one, only_tables, save, size, status_of, wait_saved, with_tables};
@@ -436,8 +438,8 @@ const DAMAGES: [Damage; 7] = [
         let noise: Vec<u8> = (0..length).map(|at| ((at * 2_654_435_761) >> 7) as u8).collect();
         fs::write(file, noise).expect("it is written");
     }),
-    // The first column of a row is the format. The last one of fixed length is the epoch, the number of the life of shared memory
-    // in which the row was written. It begins 64 bytes behind the beginning of the format.
+    // `sql/segments.sql` has the columns. The first column of a row is the format. The last one of fixed length is the epoch, the
+    // number of the life of shared memory in which the row was written. It begins 64 bytes behind the beginning of the format.
     ("of another format", |_, file| change_rows(file, |row| row[0] ^= 1)),
     ("of another epoch", |_, file| change_rows(file, |row| row[64] ^= 1)),
     ("not readable", |cluster, file| run(system(cluster, "chmod").arg("000").arg(file))),

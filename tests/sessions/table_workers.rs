@@ -1,5 +1,7 @@
 //! Tests of the workers of several databases: a database without work has no worker, and a database for which the server has no
 //! tables left keeps its values in memory. A *worker* is the background process that saves the values of a database.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use crate::table_faults::{connect, end_worker, health};
@@ -38,7 +40,8 @@ fn a_dropped_database_gives_its_space_back() {
     wait_until("the space to be free", || one::<i64>(&mut owner, used) == 0);
 }
 
-/// The number of databases for whose tables shared memory has records.
+/// The number of databases for whose tables shared memory has records: it has 1024 records (`SEGMENTS_MAX` in
+/// `src/core/location.rs`), and each database takes eight (`SEGMENTS` in `src/store/table/saver/mod.rs`).
 const SAVING: usize = 128;
 /// The number of workers that may run at once, and so of databases whose values are saved together.
 const WORKERS: usize = 16;

@@ -7,6 +7,8 @@
 //! shared memory that says where in the segments the value of a key is. The *launcher* is a background worker that starts a
 //! *worker* for each database that has values to save or notifications to send. The *saver* is the part of a worker that saves. The
 //! *table tier* saves values in tables before they leave the memory.
+//!
+//! Many tests end with a check of shared memory: `findings` returns what `cache_check()` reports, and must be empty.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_at_most, wait_until};
@@ -236,6 +238,7 @@ fn reads_survive_any_change_of_the_tables() {
         all("VACUUM FULL pgcache.segment_#"),
         all("DELETE FROM pgcache.segment_#"),
         all("UPDATE pgcache.segment_# SET value = 'x'"),
+        // A row with the columns of `sql/segments.sql`, and with a value that no session has set.
         all(
             "INSERT INTO pgcache.segment_# SELECT 2, 2, 0, 0, 0, 1, 0, 0, 1, 2000000000, 0, 0, 5, 0, 7, 'key', '', 'wrong'",
         ),

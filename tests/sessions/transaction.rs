@@ -1,7 +1,8 @@
 //! Tests of a transaction's changes when the session or the commit does not complete: terminated sessions, cancelled statements and
 //! failed commits. None of these changes may become visible. Also tests of transactions that are too large for their limit or for
 //! the cache, and of the moment when a value expires. No fence may stay raised. A *fence* is a word in shared memory that says when
-//! something that values depend on last changed (`docs/invalidation.md`).
+//! something that values depend on last changed (`docs/invalidation.md`). A transaction *raises* the fences of what it has changed
+//! before its changes become visible, and lowers them afterwards. Values with a raised fence are misses.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, wait_until};

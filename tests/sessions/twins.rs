@@ -163,7 +163,8 @@ const RESOLVED_TO_TWINS: &str = "
                 WHERE relowner <> 'twins'::regrole)
     ORDER BY 1";
 
-/// Calls of every function, ordered so that each finds the objects that it needs.
+/// Calls of every function, ordered so that each finds the objects that it needs. A new function of the extension needs a call
+/// here.
 const CALLS: &[&str] = &[
     "cache_create_space('s', '1 h', '2 h', 'cost', 0.5, 'hot', 'shared', 100000, '1kB', NULL, '0', 1e3, 0, false, 'off', true)",
     "cache_alter_space('s', default_ttl => '1 min', jitter => 0.1, quota => 200000)",

@@ -20,7 +20,8 @@ const NEXT: &str = "0.1.1";
 /// The functions that the older versions do not have yet.
 const ADDED: [&str; 2] = ["cache_ttl", "cache_touch"];
 
-/// All objects of the extension, with everything that CREATE EXTENSION decides about them.
+/// All objects of the extension, with everything that CREATE EXTENSION decides about them. An object of a new kind needs a line
+/// here: without one, only its name and its comment are compared.
 const OBJECTS: &str = "
     SELECT pg_describe_object(d.classid, d.objid, 0) || E'\n  ' || concat_ws(E'\n  ',
         'comment: ' || obj_description(d.objid, d.classid::regclass::name),
@@ -144,7 +145,7 @@ fn run(program: &mut Command) {
     assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Returns the files in a directory of the repository whose names begin and end like this.
+/// Returns the files in a directory of the repository whose names begin with `begin` and end with `.sql`, sorted.
 fn files(directory: &str, begin: &str) -> Vec<PathBuf> {
     let path = PathBuf::from(format!("{}/../{directory}", env!("CARGO_MANIFEST_DIR")));
     let Ok(entries) = std::fs::read_dir(&path) else { return Vec::new() };

@@ -6,7 +6,7 @@ use pg_cache_testbed::Database;
 use postgres::Client;
 use postgres::error::{DbError, SqlState};
 
-/// The most relations of one owner that one tag may stand for (`src/store/watch.rs`).
+/// The most relations of one owner that one tag may stand for. `src/store/watch.rs` has these three limits.
 const OF_OWNER: usize = 16;
 /// The most relations of all owners that one tag may stand for.
 const OF_TAG: usize = 64;
