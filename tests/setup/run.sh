@@ -3,7 +3,8 @@
 #
 # The sandbox removes something that the scenario lacks: the network, root's rights, files of a package, or disk space.
 # On a bad day, make run must end with one line that says what to do, with a status other than 0, and leave nothing
-# behind.
+# behind. Each bad day is a function that runs make run in the sandbox, an entry of its name in "says", and its name in the loop
+# that calls bad_day. Good days run only in the long run and in CI.
 # shellcheck disable=SC2317 # scenarios are called by name
 set -euo pipefail
 unset CDPATH

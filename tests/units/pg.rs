@@ -1,5 +1,6 @@
 //! Replacements for functions of the layer `pg` (`src/pg/`), which need a server in the library. The files of the library that
-//! `main.rs` compiles call these instead. They assume that the encoding of the database is UTF-8.
+//! `main.rs` compiles call these instead. They assume that the encoding of the database is UTF-8. Each must have the signature and
+//! the result of its model. If a compiled file calls another function of the layer, it needs a replacement here.
 
 /// Stands for `src/pg/encoding.rs`.
 pub mod encoding {

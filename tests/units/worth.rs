@@ -22,7 +22,8 @@ fn commits(commits: f64) -> Evidence {
     Evidence::Commits { commits, roles: 1.0 }
 }
 
-/// The evidence of the observing mode (`pg_cache.observe`), which has counted calls, and the hits that they would have been.
+/// The evidence of the observing mode (`pg_cache.observe`), which has counted for 100 seconds: the calls, those of them that would
+/// have been hits, and the milliseconds that these took without the cache.
 fn observed(calls: f64, hits: f64, saved_ms: f64) -> Evidence {
     Evidence::Observed { calls, hits, saved_ms, seconds: 100.0, is_invalidated: calls > hits }
 }
@@ -39,8 +40,8 @@ fn the_break_even_ratio_is_that_of_the_documentation() {
     assert!(Costs { uncached: 0.05, hit: 0.5, miss: 0.3 }.break_even() > 1.0);
 }
 
-/// Fails if a statement gets another form of caching than the one that fits its figures. Each case is a statement, and what to do
-/// with it.
+/// Fails if a statement gets another form of caching than the one that fits its figures. Each case is a statement, its figures, and
+/// what to do with it. None: caching it does not pay.
 #[test]
 fn each_statement_gets_the_form_that_fits() {
     let cases: &[(&str, Figures, Option<Choice>)] = &[
