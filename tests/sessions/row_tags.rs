@@ -361,7 +361,8 @@ fn very_many_rows_invalidate_all() {
     assert_eq!(hits, [false, true]);
 }
 
-/// A prepared transaction invalidates by its rows or all, also if its rows are reported in a session that is gone.
+/// The commit of a prepared transaction, by another session, invalidates the entries of its rows, and perhaps those of all rows. A
+/// rollback invalidates none.
 #[test]
 fn prepared_transactions() {
     let (database, mut session) = with_table();
@@ -379,8 +380,8 @@ fn prepared_transactions() {
     assert_eq!(hits, [true, true]);
 }
 
-/// A prepared transaction invalidates a table that no entry depended on by its rows when it was prepared. The entries that are
-/// stored in between must leave, too.
+/// A transaction invalidates a table and is prepared, while no entry depends on rows of the table. The entries that are stored
+/// between the preparation and the commit must leave, too.
 #[test]
 fn entries_that_are_stored_between_prepare_and_commit() {
     let (database, mut session) = with_table();

@@ -34,7 +34,7 @@ impl Seconds {
         Self { counts: vec![(0, 0); seconds], runs: Vec::new() }
     }
 
-    /// Counts a call that began at this time.
+    /// Counts a call that began at this time after the beginning of the load. A call after the last second is not counted.
     pub fn count(&mut self, at: Duration, is_served: bool) {
         if let Some((calls, served)) = self.counts.get_mut(at.as_secs() as usize) {
             *calls += 1;

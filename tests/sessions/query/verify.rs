@@ -41,7 +41,8 @@ fn start(conf: Conf) -> (Cluster, Client, Client) {
     (cluster, caller, writer)
 }
 
-/// Returns the metrics of verification that are not 0, except times, by the values of their labels.
+/// Returns the metrics of verification that are not 0, except times, by the values of their labels: `same`, `different`, and the
+/// reasons for which a hit was not compared (`UNVERIFIED` in `src/store/metrics/`).
 fn counted(session: &mut Client) -> BTreeMap<String, u64> {
     let all = metrics(session).into_iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("pgcache_verif").map(|name| name.replace(['{', '}', '"'], " "))?;

@@ -12,7 +12,7 @@ use crate::tables::one;
 use pg_cache_testbed::{Conf, Redis, RedisConf, wait_until};
 use postgres::Client;
 
-/// Returns whether a finding has all these words.
+/// Returns whether a finding has all these words, which must be in lower case.
 fn finds(session: &mut Client, words: &[&str]) -> bool {
     health(session).iter().any(|finding| words.iter().all(|word| finding.to_lowercase().contains(word)))
 }

@@ -63,7 +63,8 @@ fn commands(session: usize, number: usize) -> Vec<String> {
 }
 
 /// Lets eight sessions change keys until `disturb` returns. Then each key in Redis must have the last committed value or be absent.
-/// `nodes` returns the servers that hold the keys then.
+/// `nodes` returns the servers that hold the keys then; it is called when the sessions have ended. `session` must be that of
+/// `start` in `mod.rs`, or one like it.
 pub(super) fn storm<'r>(
     cluster: &Cluster,
     session: &mut Client,

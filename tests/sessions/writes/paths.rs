@@ -561,7 +561,7 @@ const NO_OPS: &[NoOp] = &[
         &["log"],
     ),
     no_op("unlogged table", "CREATE UNLOGGED TABLE u (id int)", "DELETE FROM u", &["u"], "INSERT INTO u VALUES (1)", &["u"]),
-    // More tables than there are fast-path slots: their locks are in both places that `src/pg/locks.rs` reads.
+    // More tables than there are fast-path slots before PostgreSQL 18: their locks are in both places that `src/pg/locks.rs` reads.
     no_op(
         "twenty tables",
         "SELECT format('CREATE TABLE many_%s (id int)', i) FROM generate_series(1, 20) AS i \\gexec",
