@@ -1,5 +1,6 @@
 -- The comments that \df+ shows, and the grants of the functions. Every function has its comment here, except the two functions of
--- the type pgcache.size and require_library: schema.sql has those.
+-- the type pgcache.size and require_library: schema.sql has those. A new function, or one with another signature, must be added
+-- here; tests/pg_regress/sql/comments.sql lists functions without a comment. This is the last part of the script.
 --
 -- Every role may execute the functions outside of schema pgcache. A function that needs a privilege checks it itself, so that its
 -- error can name the missing grant (docs/privileges.md has the table). The functions behind views stay executable for every role,

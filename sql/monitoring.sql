@@ -3,7 +3,7 @@
 -- other role its own statements.
 --
 -- Every function, operator and type in these views must name its schema (tests/sessions/qualified.rs). A comment on a column should
--- have at most 50 characters (views.sql).
+-- have at most 50 characters (spaces.sql).
 CREATE VIEW cache_metrics AS
     SELECT m.name, m.labels::pg_catalog.jsonb AS labels, m.kind AS type, m.value, m.help
       FROM pgcache.metrics() WITH ORDINALITY AS m

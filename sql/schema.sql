@@ -1,4 +1,5 @@
--- The first part of the script: the internal schema, its tables, and the type of sizes.
+-- The first part of the script: the internal schema, its tables, and the type of sizes. README.md has the rules for all files of
+-- this directory: every name must have its schema, and a change of a released version also needs an upgrade script.
 --
 -- This schema holds internal objects. The objects that callers use are in the schema chosen at CREATE EXTENSION.
 -- The statement must not say IF NOT EXISTS: an existing schema may belong to another role and must not be adopted.
@@ -38,7 +39,8 @@ COMMENT ON CAST (pg_catalog.text AS pgcache.size) IS 'Reads a size, as in 10MB.'
 COMMENT ON CAST (pg_catalog.varchar AS pgcache.size) IS 'Reads a size, as in 10MB.';
 
 -- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in
--- default. src/pg/catalog.rs has the positions of the columns that are read, so a new column must be the last one.
+-- default; the comments of the view cache_spaces (spaces.sql) say what each option means. src/pg/catalog.rs has the positions of
+-- the columns that are read, so a new column must be the last one.
 CREATE TABLE pgcache.spaces (
     number          pg_catalog.oid PRIMARY KEY,
     name            pg_catalog.text COLLATE pg_catalog."C" NOT NULL UNIQUE CHECK (
@@ -64,7 +66,7 @@ CREATE TABLE pgcache.spaces (
 COMMENT ON TABLE pgcache.spaces IS 'Spaces and their options. Written by cache_create_space, cache_alter_space and cache_drop_space.';
 
 -- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space in a READ COMMITTED
--- transaction.
+-- transaction. src/store/space/privileges.rs reads the columns by their positions, so a new column must be the last one.
 CREATE TABLE pgcache.grants (
     space     pg_catalog.oid,
     role      pg_catalog.regrole,
@@ -86,6 +88,7 @@ CREATE TABLE pgcache.dumped_grants (
 COMMENT ON TABLE pgcache.dumped_grants IS 'The form of pgcache.grants in a dump.';
 
 -- The row of a dropped relation stays until the next cache_watch in a READ COMMITTED transaction. It is left out of dumps.
+-- src/store/watch.rs reads the columns by their positions, so a new column must be the last one.
 CREATE TABLE pgcache.watches (
     relation pg_catalog.regclass PRIMARY KEY,
     tags     pg_catalog.text[] NOT NULL

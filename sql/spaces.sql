@@ -1,5 +1,6 @@
--- The triggers on the internal tables, and all views. This part of the script runs after the functions exist. Every role may select
--- from the views. The functions behind them check the privileges of the current role: they raise an error, or leave out rows.
+-- The triggers on the internal tables, and most views; monitoring.sql and warmers.sql have the others. This part of the script runs
+-- after the functions exist. Every role may select from the views. The functions behind them check the privileges of the current
+-- role: they raise an error, or leave out rows. Every function, operator and type must name its schema (README.md).
 
 -- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by
 -- the functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. When a subscription
@@ -28,7 +29,7 @@ CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
 ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
 
 -- Every view sorts its rows and has a comment on each column. A comment should have at most 50 characters, because \dv+ and \d+
--- show it in the last column. (Only those of two columns of cache_queries, state and keep_warm, are longer.)
+-- show it in the last column. (In this file, only those of two columns of cache_queries, state and keep_warm, are longer.)
 
 CREATE VIEW cache_spaces AS
     SELECT * FROM pgcache.visible_spaces() ORDER BY name COLLATE pg_catalog."C";

@@ -3,7 +3,8 @@
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.warmers
     FOR EACH ROW EXECUTE FUNCTION pgcache.warmer_changed();
 CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.warmers FOR EACH STATEMENT EXECUTE FUNCTION pgcache.warmer_changed();
--- Logical replication applies changes as a superuser, and the OID of an owner may be that of another role here.
+-- Logical replication applies changes as a superuser, and the OID of an owner may be that of another role here. So the trigger
+-- discards these changes.
 CREATE TRIGGER replicated BEFORE INSERT OR UPDATE OR DELETE ON pgcache.warmers FOR EACH ROW
     WHEN (pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica')
     EXECUTE FUNCTION pgcache.warmer_replicated();
