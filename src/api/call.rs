@@ -1,5 +1,6 @@
 //! The SQL functions that cache the results of functions: `cache_call`, `cache_wrap`, and the function that wrappers call. They
-//! make a query of the function's signature (`pg/signature.rs`), whose result is then cached like that of `cache_query`.
+//! make a query of the function's signature (`pg/signature.rs`), whose result is then cached like that of `cache_query`. A function
+//! with an argument whose type depends on the call, such as `anyelement`, cannot be cached (`require_types`).
 
 use super::arguments::{self, invalid, null};
 use super::fetch::dependencies;
@@ -62,7 +63,9 @@ fn cache_call(
 }
 
 /// Creates the *wrapper* of a function: a function with the same signature, and with the suffix `_cached` behind its name. It
-/// returns the result of the function, stored or new.
+/// returns the result of the function, stored or new. The caller must own the function. This only checks `ttl`, `tags` and `space`:
+/// `create::wrapper` takes them from `call`, by their places, and writes them into the body of the wrapper. The search path of the
+/// declaration is a precondition of `create::wrapper`.
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -92,7 +95,8 @@ fn cache_wrap(
 }
 
 /// Returns the rows of a function, stored or new. The wrappers that `cache_wrap` creates call it. `call` has the function, as a
-/// regprocedure, followed by the arguments for the function.
+/// regprocedure, followed by the arguments for the function. Wrappers stay when the library is updated, so the arguments must keep
+/// their meaning.
 #[pg_extern(
     volatile,
     parallel_unsafe,

@@ -1,7 +1,8 @@
 //! SQL functions by which tests look at the fences of definitions. Only debug builds have them, and tests declare them (`CREATE
 //! FUNCTION … AS '$libdir/pg_cache', 'latest_change_wrapper'`). A *definition* is that of an object, such as the columns of a
 //! table, or the meaning of a name: the object that the name stands for. The *fence* of a definition is a word in shared memory
-//! with the number of its last change (`docs/architecture.md`).
+//! with the number of its last change (`docs/architecture.md`). If there is no cache in shared memory, the functions return 0 or
+//! false.
 
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;

@@ -75,9 +75,9 @@ fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").or_raise();
     let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
     let mut findings = findings.or_raise();
-    // `orphans` first lists the leases, fills and claims, and then checks which of their sessions live. A session may release its
-    // lease and end in between. A message that the second call returns again was true after that session had ended, so only such
-    // messages are reported.
+    // `orphans` first lists the leases, fills and claims (rights of sessions to compute or set a value, `store/flights.rs`), and
+    // then checks which of their sessions live. A session may release its lease and end in between. A message that the second call
+    // returns again was true after that session had ended, so only such messages are reported.
     let orphans = flights::orphans();
     if !orphans.is_empty() {
         let again = flights::orphans();

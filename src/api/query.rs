@@ -44,7 +44,8 @@ impl<'a> Arguments<'a> {
         Self { query, args, ttl: None, tags: None, stale_ok: None, refresh: Some(false), depends, space }
     }
 
-    /// Checks the arguments, and calls `run` with the space, the call, and the text of the query with a terminating zero.
+    /// Checks the arguments, and calls `run` with the space, the call, and the text of the query with a terminating zero. The call
+    /// has no *reader*: that is the role with whose privileges a cached view is read (`view.rs`).
     fn check<R>(
         self,
         run: impl FnOnce(&Rc<Space>, &Asked<'_>, &CStr) -> Result<R, Refused>,

@@ -20,6 +20,10 @@ use pgrx::prelude::*;
 
 /// The options of a space as the caller passes them. None stands for an option that was not passed. `sql/spaces.sql` explains the
 /// options in the comments of the view `cache_spaces`, and `Notify` in `store/space/options.rs` explains `notify`.
+///
+/// A new option must be the last one everywhere: here and in [`checked`](Self::checked), in the macro `function_of_options`, and in
+/// the statements of [`create`] and [`alter`], which number the options in the order of the columns of `pgcache.spaces`
+/// (`sql/schema.sql`, `pg/catalog.rs`). `sql/comments.sql` has the signatures of the two functions.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,

@@ -28,7 +28,9 @@ mod pgcache {
     }
 }
 
-/// Creates a cached view: a hidden view of the query, and a public view that reads the hidden view through the cache.
+/// Creates a cached view: a hidden view of the query, and a public view that reads the hidden view through the cache. This only
+/// checks `ttl`, `tags`, `stale_ok` and `space`: `create::view` takes them from `call`, by their places, and writes them into the
+/// public view as arguments of [`cache_view_rows`].
 #[pg_extern(
     volatile,
     parallel_unsafe,
@@ -60,7 +62,8 @@ fn cache_create_view(
 
 /// Returns the rows of the hidden view behind a cached view, stored or new. The row type of `view` names the hidden view. `token`
 /// comes from the foreign table `cache_view_owner` (`pg/view_owner.rs`), and names the role with whose privileges the hidden view
-/// is read.
+/// is read and the space is used: the current role if it is null. Cached views stay when the library is updated, so the arguments
+/// must keep their meaning.
 #[pg_extern(
     volatile,
     parallel_unsafe,

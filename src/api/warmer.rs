@@ -1,4 +1,6 @@
-//! SQL functions for warmers: named queries whose results a background worker keeps stored.
+//! SQL functions for warmers: named queries whose results a background worker keeps stored. The *launcher* is the background worker
+//! that starts these workers. `store/warmer.rs` reads and writes the table `pgcache.warmers`, and `pg/warm_list.rs` keeps the runs
+//! in shared memory.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;
@@ -243,7 +245,9 @@ impl Dumped {
     }
 }
 
-/// Returns the state of a warmer, for the view. `run` is its latest run, and whether that run is still under way.
+/// Returns the state of a warmer, for the view: the first one that applies. `run` is its latest run, and whether that run is still
+/// under way; None if no run is known. `was_due` says whether the warmer had to run when a worker looked at it last; None if no
+/// worker has looked at it lately. A failed run with the code 0 has ended without an error, but its result was not stored.
 fn state(warmer: &Warmer, run: Option<(Run, bool)>, is_in_template: bool) -> &'static str {
     match (run, warmer.runs.was_due()) {
         _ if !warmer.owner.exists() => "owner dropped",
