@@ -6,8 +6,8 @@
 CREATE SCHEMA pgcache;
 COMMENT ON SCHEMA pgcache IS 'Internals of pg_cache. Not an interface: names may change between versions.';
 
--- Every script of the extension calls this function first (README.md). If the files of this version were installed after the server has
--- loaded the library of an older one, the script stops here, and the error says so.
+-- Every script of the extension calls this function first (README.md). If the files of this version were installed after the server
+-- has loaded the library of an older one, the script stops here, and the error says so.
 CREATE FUNCTION pgcache.require_library() RETURNS pg_catalog.void
     VOLATILE PARALLEL UNSAFE LANGUAGE c AS 'MODULE_PATHNAME', 'require_library_wrapper';
 COMMENT ON FUNCTION pgcache.require_library() IS 'Begins a script of the extension. Raises an error if the loaded library is too old for it.';

@@ -1,8 +1,8 @@
 -- The eight tables of a database in which the table tier saves values (docs/tables.md). src/pg/segment_row.rs forms and reads the
--- rows by the position of their columns, so no column may move; `SegmentRow` there says what each column means. The tables have no index,
--- and no TOAST table: a large value has several rows. The server decides on a TOAST table at the end of a command, so the columns
--- of variable length must be added and made PLAIN by one command. Autovacuum is off, because the rows are inserted frozen and
--- removed by TRUNCATE. Only the background worker writes to the tables, so nothing is granted. Their rows are never dumped. The
+-- rows by the position of their columns, so no column may move; `SegmentRow` there says what each column means. The tables have no
+-- index, and no TOAST table: a large value has several rows. The server decides on a TOAST table at the end of a command, so the
+-- columns of variable length must be added and made PLAIN by one command. Autovacuum is off, because the rows are inserted frozen
+-- and removed by TRUNCATE. Only the background worker writes to the tables, so nothing is granted. Their rows are never dumped. The
 -- number of tables is also SEGMENTS in src/store/table/saver/mod.rs.
 DO $$
 BEGIN

@@ -1,5 +1,5 @@
--- The foreign table that tells a cached view with whose privileges it is read. src/pg/view_owner.rs explains it. Every role may read
--- it: a role that reads it directly gets a token of its own.
+-- The foreign table that tells a cached view with whose privileges it is read. src/pg/view_owner.rs explains it. Every role may
+-- read it: a role that reads it directly gets a token of its own.
 CREATE FOREIGN DATA WRAPPER pg_cache_view_owner HANDLER pgcache.view_owner_handler;
 COMMENT ON FOREIGN DATA WRAPPER pg_cache_view_owner IS 'Internal to pg_cache: reads the role whose privileges count in a view.';
 CREATE SERVER pg_cache_view_owner FOREIGN DATA WRAPPER pg_cache_view_owner;
