@@ -3,7 +3,7 @@
 //! tests have hosts of their own (`testing.rs`).
 
 /// The services that the tier needs from its host, the process that it runs in. While the tier holds a lock, it calls only `now`,
-/// `moment`, `refuses_blocks` and `unlock`.
+/// `moment`, `refuses_blocks` and `unlock`. These must not fail: a panic under a lock switches the shard off (`tier/guard.rs`).
 pub trait Host {
     /// Returns the present time in ticks, units of time that the host chooses. All processes of a region must count the same ticks
     /// from the same moment. Ticks never go back, even when the system's clock does.
@@ -21,7 +21,8 @@ pub trait Host {
     fn moment(&self) -> u64 {
         0
     }
-    /// Lets other processes make progress. The tier holds no lock when it calls this.
+    /// Lets other processes make progress. The tier holds no lock when it calls this. It may unwind, for example because the user
+    /// cancels the call: only the check of all structures (`tier/check/`) calls it.
     fn pause(&self) {}
     /// Whether a request for blocks must fail although blocks are free. Tests return true now and then.
     #[inline]

@@ -67,7 +67,8 @@ pub struct Key<'k> {
 }
 
 impl<'k> Key<'k> {
-    /// Makes a key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` must be a hash of the bytes: equal keys must have equal hashes.
+    /// Makes a key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` must be a hash of the bytes: equal keys must have equal hashes, in all
+    /// processes that use the tier.
     ///
     /// Returns None if the key has another length.
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {

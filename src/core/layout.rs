@@ -24,12 +24,20 @@
 //!
 //! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
 //! them and keeps its own copy, so that later damage to the region cannot move anything.
+//!
+//! Rules for a new part:
+//! - Each part begins on a cache line (`line_up`), so that writers of a part do not disturb readers of its neighbours. `lines.rs`
+//!   tests some of them.
+//! - Its words must be added in [`Layout::of`] and, if it lies before the zones, in [`Layout::words_before_zones`] in the same way:
+//!   both compute the position of the zones.
+//! - A new field of [`Sizes`] also needs a word of the header, in [`Layout::format`] and in [`Layout::read`].
+//! - It changes [`VERSION`], and belongs in the maps above and in `lib.rs`.
 
 use crate::location::SEGMENTS_MAX;
 use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
-/// The version of the layout. It must change whenever the meaning of a word changes.
+/// The version of the layout. It must change whenever the meaning of a word changes. `tests/faults.rs` repeats the number.
 pub(crate) const VERSION: u64 = 13;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.

@@ -28,8 +28,8 @@
 //!
 //! # Files
 //!
-//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import only each other and
-//!   `sync.rs`.
+//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. Apart from their tests, they
+//!   import only each other, `sync.rs` and `location.rs`.
 //! - `sync.rs` chooses the atomics, and `counting.rs` has those that count writes. `hash.rs` spreads numbers.
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.

@@ -11,7 +11,9 @@
 
 use crate::layout::ROW_WORDS;
 
-/// The events that are counted.
+/// The events that are counted. Their order matters: [`Counter::ALL`] repeats it, and the ways in which an entry ends stand
+/// together, from `Replaced` to `EvictedQuota`, followed by `EvictedUnread` (`GONE` below, and `deltas.rs`). The numbers are places
+/// in shared memory, so a new counter that does not come last needs a new version of the layout (`layout.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Counter {

@@ -9,7 +9,8 @@
 use crate::layout::EVENT_WORDS;
 
 /// The events that are counted for the whole server. The tier counts invalidations by relations, spaces, databases, definitions,
-/// roles and patterns itself; all others must be [counted](crate::Tier::count_event) by the caller.
+/// roles and patterns itself; all others must be [counted](crate::Tier::count_event) by the caller. The numbers are places in
+/// shared memory, so a change of the order needs a new version of the layout (`layout.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Event {
@@ -65,6 +66,7 @@ pub enum Event {
 }
 
 impl Event {
+    /// The number of events. It must name the last one.
     const COUNT: usize = Self::VerifyTime as usize + 1;
 }
 
