@@ -5,6 +5,9 @@
 //! is a set: bit n stands for tag n. Any number of a shard or a space is valid: the harness takes it modulo their number. An action
 //! that ends an earlier one does nothing if there is none.
 //!
+//! A new action needs an arm in `both.rs`, a code in `story.rs`, a line in `tests/model.rs`, and one more in the number of kinds in
+//! `tests/replay.rs`. If it stores values or changes dependencies, the model must follow (`model.rs`).
+//!
 //! A *fence* is a word in shared memory that says when a dependency of entries last changed. An *announced* change of a key hides
 //! the key's value until the change is confirmed (`tier/publishing.rs`). The *saver* copies entries to a place outside of the
 //! region (`tier/saving.rs`), the shared memory of the *tier* (the cache). A *fill* and a *lease* are rights to compute the value

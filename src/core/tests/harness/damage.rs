@@ -206,7 +206,8 @@ pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
 }
 
 /// One step of a test that works while the memory is overwritten. Any numbers are valid: `suffer` reduces keys, sizes and
-/// positions to those that exist. `how` of the first two is that of [`scribble`].
+/// positions to those that exist. `how` of the first two is that of [`scribble`]. `Arbitrary` selects a variant by its place among
+/// all of them, so a new or moved variant changes the meaning of the files in `fuzz/regressions/damage`.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum Blow {
     /// Overwrites any word.

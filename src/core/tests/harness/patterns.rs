@@ -9,7 +9,7 @@ use super::keys::{SCOPES, with_key};
 use super::model::Known;
 use pg_cache_core::Glob;
 
-/// The patterns to choose from. The keys have one to four different lengths, and consist of the letter k.
+/// The patterns to choose from. The keys have four different lengths, from 1 to 151 bytes, and consist of the letter k.
 const PATTERNS: [&[u8]; 6] = [b"*", b"k", b"k?*", b"x*", b"?", b"*kk\\k"];
 /// The number of slots for patterns of a region of the harness.
 pub const SLOTS_OF_PATTERNS: u32 = 4;

@@ -6,7 +6,8 @@
 //!
 //! `world.rs` has the parts that the models share, `journal.rs` the models of the journal, and `saving.rs` those of saved values.
 //!
-//! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does.
+//! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does. The threads note
+//! the results in `ledger`. The word `source` stands for the data that the values are computed from: a change sets it from 1 to 2.
 //!
 //! Loom has no total order of sequentially consistent accesses: it treats them as acquire and release. The models of
 //! fences here need nothing more, because a reader that relies on a change has read the change from the source. These
@@ -350,7 +351,7 @@ fn announce_pattern(tier: &LoomTier<'_>, first: u8) -> AnnouncedPattern {
 }
 
 /// A transaction changes the source of a value and invalidates a pattern that matches the key. A reader that has seen the change in
-/// the source must not get the value.
+/// the source must not get the value. A result is the source before the read, and the answer. So `(2, Ok(1))` is forbidden.
 #[test]
 fn a_pattern_that_is_visible_is_never_overlooked() {
     let image = Image::with_patterns(|tier| put(tier, 1, 1));

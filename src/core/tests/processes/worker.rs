@@ -24,7 +24,7 @@ pub enum Part {
     Victim,
 }
 
-/// The parts of the processes, by their seats.
+/// The parts of the processes, by their seats. The victim must have the seat `VICTIM` (`ground.rs`), and no other process its part.
 pub const PARTS: [Part; 8] = [
     Part::Victim,
     Part::Reader,

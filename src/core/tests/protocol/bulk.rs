@@ -13,6 +13,9 @@
 //! A writer that will not look again claims the record, and raises the bulk fence whether it finds the mark or not: a fill may mark
 //! the record and settle the mark before the writer raises the fence of the record.
 //!
+//! `main.rs` explains variants and verdicts, and how to read a counterexample. `as_built/` does not compare this model with the
+//! code, so a change of the steps in `fence/records.rs` must be made here, too.
+//!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
 //! changes after that stamp. A *fill* computes an entry and stores it. To *claim* a record is to create it for the relation.
 
@@ -213,7 +216,8 @@ struct State {
     outcome: Outcome,
 }
 
-/// The protocol as it is built, and with one rule broken.
+/// The protocol as it is built, and with one rule broken. A new variant must be added to `bulk_with_mistakes`, with the property
+/// that it breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     /// The protocol as it is built.

@@ -1,5 +1,6 @@
-//! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`. A *path* is a list of steps, each
-//! with the model's state after it. A *variant* is a model with one rule broken; these tests take the models as built.
+//! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`, which explain the actors and their
+//! steps; `fence/mod.rs` of the core has the protocol. A *path* is a list of steps, each with the model's state after it. A
+//! *variant* is a model with one rule broken; these tests take the models as built.
 //!
 //! A *stamp* is a number of the clock of changes, which each committed change increments. A reader with a *safe stamp* may not see
 //! changes after that stamp. A *tier* is a cache in memory that several processes share. A *fence* is a word in shared memory that

@@ -1,4 +1,6 @@
-//! One key of a real tier beside that of the model `keys/`.
+//! One key of a real tier beside that of the model `keys/`, whose `mod.rs` explains the writers, the workers and their steps. A
+//! *path* is a list of steps, each with the model's state after it. A *variant* is a model with one rule broken; these tests take
+//! the model as built.
 //!
 //! The *flight* of the key is a lease, a fill or a claim that the tier has recorded. A *tier* is a cache in memory that several
 //! processes share. A *fill* and a *lease* are rights to compute the value of a key, and a *claim* is the right to set a key that

@@ -1,4 +1,6 @@
-//! One key of a real tier and the rows of one segment, beside those of the model `table/`.
+//! One key of a real tier and the rows of one segment, beside those of the model `table/`, whose `mod.rs` explains the writer, the
+//! saver, the readers and the deciders. A *path* is a list of steps, each with the model's state after it. A *variant* is a model
+//! with one rule broken; these tests take the model as built. A *segment* is one of the tables that the saver fills.
 //!
 //! The *saver* copies entries to rows; a *location* says in which row the copy of a value is; the *directory* of the tier has the
 //! locations.
