@@ -8,7 +8,8 @@ use crate::pg::varlena::{Text, Varlena};
 use crate::query::advise::{self, Advice};
 use pgrx::prelude::*;
 
-/// The greatest `n`. It does not limit the notes, which follow the other rows and say what is missing (`query/advise/`).
+/// The greatest `n`, which the message below repeats. It does not limit the notes, which follow the other rows and say what is
+/// missing (`query/advise/`).
 const N_MAX: i32 = 1000;
 
 /// Returns advice: which statements are worth caching and in which form, which queries should no longer be cached, and what is

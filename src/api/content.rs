@@ -1,5 +1,6 @@
 //! The SQL functions that list the entries of the cache, behind the views `cache_entries`, `cache_queries` and
-//! `cache_dependencies`. A role sees only what it may read (`store/content.rs`).
+//! `cache_dependencies`. A role sees only what it may read (`store/content.rs`). A *marker* is an entry without a result, which
+//! tells a query where to look or why there is no result (`store/kind.rs`).
 
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::kind::{NOTHING, RESULT};

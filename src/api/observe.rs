@@ -19,7 +19,7 @@ mod pgcache {
     use pgrx::prelude::*;
 
     /// Returns the observed statements of the database that the caller may see. The statement whose hits would have saved the most
-    /// time comes first.
+    /// time comes first. The SQL is written out so that each type names its schema: pgrx would write `oid`.
     #[pg_extern(
         volatile,
         parallel_restricted,

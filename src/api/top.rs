@@ -12,7 +12,7 @@ use pg_cache_core::{Cost, RelationStats};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// The greatest `n`.
+/// The greatest `n`, which the message below repeats.
 const N_MAX: i32 = 1000;
 /// The most bytes of a query's text that a row shows.
 const QUERY_BYTES: usize = 80;

@@ -119,7 +119,8 @@ fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     .hint(format!("Use {function} to read it."))
 }
 
-/// Returns the name of a kind, and of the function that reads it.
+/// Returns the name of a kind, and of the function that reads it. A new kind (`store/kind.rs`) needs an arm here, because every
+/// unknown kind counts as bytea, and an arm in [`is_readable_as`] if it can be read as another kind.
 pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         JSONB | RESULT => ("jsonb", "cache_get"),

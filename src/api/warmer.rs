@@ -1,6 +1,9 @@
 //! SQL functions for warmers: named queries whose results a background worker keeps stored. The *launcher* is the background worker
 //! that starts these workers. `store/warmer.rs` reads and writes the table `pgcache.warmers`, and `pg/warm_list.rs` keeps the runs
 //! in shared memory.
+//!
+//! A worker runs the query as the *owner*, the role that has added the warmer. So only a role with the rights of the owner may
+//! insert or change the row of a warmer, in whichever way it does so: a trigger of the table checks this.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::encoding::shown;
@@ -82,7 +85,8 @@ fn check(warmer: &Warmer) -> Result<(), Refused> {
     }
 }
 
-/// Adds a warmer of the current role. Parses and checks the query, but does not run it.
+/// Adds a warmer of the current role, which needs the privilege write in the space. Parses and checks the query, but does not run
+/// it.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_warmer_add(
