@@ -73,7 +73,7 @@ impl<'k> Key<'k> {
     /// Returns None if the key has another length.
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
-        // Never 0, because 0 marks an empty slot for a flight.
+        // Never 0, because 0 marks an empty slot for a flight, the right to set a key (`tier/flight.rs`).
         let hash = mix(hash ^ space ^ u64::from(scope.database).rotate_left(48)).max(1);
         let tail = match bytes.last_chunk::<8>() {
             // Shifts out the bytes that belong to the last whole word: a shift instead of a loop.

@@ -415,7 +415,8 @@ impl Layout {
         (self.visited_at + (bit / 64) as usize, 1 << (bit % 64))
     }
 
-    /// Returns the shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
+    /// Returns the shard that the sweep is in. The *sweep* goes round over all entries and removes useless ones
+    /// (`tier/removing.rs`). Only the order of sweeping depends on this shard, so it needs no lock.
     pub(crate) fn swept_shard(&self, region: &Region<'_>) -> u32 {
         (region.load(AT_SWEEP) % u64::from(self.shards)) as u32
     }

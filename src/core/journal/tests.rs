@@ -1,6 +1,7 @@
 //! Tests of the journal with one thread, for the rules in `mod.rs`. The *journal* is a ring in shared memory whose *records* name
 //! what has changed. A *life* of it begins when it is first used, and ends when the memory is formatted, or revived with a record
 //! that is not whole. The caller chooses the *base*, from which the numbers of the life count, above all numbers of earlier lives.
+//! A *batch* is the records of one call of `append`.
 //! `Journal::reserve` stands for a writer that was interrupted before it wrote.
 
 use super::line::{Record, What};

@@ -1,7 +1,9 @@
 //! Tests of invalidations by a pattern: which keys they remove, when a slot is retired, and when an entry is renewed.
 //!
 //! Each pattern is kept in a *slot* of shared memory until it is *retired* for a newer one. A *space* is a set of keys in one
-//! database. An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`).
+//! database. An *announced* change of a key hides the key's value until the change is confirmed (`tier/publishing.rs`). To *renew*
+//! an entry that no pattern matches is to give it a later stamp, so that it is not compared with the same patterns again. The
+//! *floor* of a space is its fence, which gets the number of a retired pattern (`patterns/mod.rs`).
 
 use crate::fence::{Reserved, Stamp};
 use crate::glob::Glob;

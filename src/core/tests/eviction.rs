@@ -3,7 +3,9 @@
 //!
 //! An entry takes 64 bytes beside its value, rounded up to 16 bytes: about 238 entries with a value of 2 000 bytes fit.
 //!
-//! A *tier* is a cache in memory that several processes share. A *shard* is a part of the tier with a lock of its own.
+//! A *tier* is a cache in memory that several processes share. A *shard* is a part of the tier with a lock of its own. New entries
+//! enter the *small queue* of a full shard, and leave it for the *main queue* if a reader has asked for them. An entry at the end
+//! of the main queue that was asked for, or is heavier than the average, gets another *round* there.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
