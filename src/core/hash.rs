@@ -1,6 +1,6 @@
 //! Functions that spread numbers over a range or over all bits. The core uses them to choose slots, buckets and shards by a hash,
-//! and for checksums. A region that was saved in a file is used again only if they still give the same results, so a change of one
-//! needs a new version of the layout (`layout.rs`).
+//! and for checksums. A region that was saved in a file relies on their results, so a change of one needs a new version of the
+//! layout (`layout.rs`).
 
 /// Returns a number below `bound`, evenly distributed if the upper halves of the hashes are: the lower half is ignored. Returns 0
 /// if `bound` is 0.

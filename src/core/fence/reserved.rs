@@ -16,7 +16,7 @@ use crate::layout::RESERVED_WORDS;
 use crate::sync::Ordering;
 
 /// The meaning of a reserved fence. A new one needs a number of its own in `kind`, the same number in `identity`, and an arm in
-/// `reserved_kind` if its changes are counted as an event of their own. The numbers 1 to 7 are in use, and [`KIND_MASK`] has no
+/// `reserved_kind` if its changes are counted as an event of their own. The numbers 1 to 7 are in use, and `KIND_MASK` has no
 /// room for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reserved {

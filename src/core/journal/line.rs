@@ -34,7 +34,7 @@ const SUM_MASK: u64 = (1 << SUM_BITS) - 1;
 /// The kind of a line that continues the record of the line before it.
 const PART: u64 = 0;
 
-/// The meaning of a record. The number is the kind in the header, which has three bits: 0 is [`PART`], so there may be one more. It
+/// The meaning of a record. The number is the kind in the header, which has three bits: 0 is `PART`, so there may be one more. It
 /// must be added to `of_number`, and to `Record::cover` unless the record of the whole database may stand for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum What {
