@@ -57,7 +57,8 @@ impl Deltas {
         self.count = 1;
     }
 
-    /// Returns the position of a space's delta, if it has one.
+    /// Returns the position of a space's delta, if it has one. The position holds until the next [`add`](Self::add), which may give
+    /// the delta to another space.
     #[inline]
     pub(crate) fn position(&self, space_id: u64) -> Option<usize> {
         self.spaces[..self.count.min(SPACES)].iter().position(|delta| delta.space_id == space_id)
