@@ -7,6 +7,7 @@ mod known;
 mod notes;
 mod pg;
 mod release;
+mod walks;
 mod worth;
 
 /// Files of `src/query`.
@@ -22,6 +23,11 @@ mod query {
 mod store {
     pub mod kind;
     pub mod note;
+    pub mod table {
+        pub mod saver {
+            pub mod walk;
+        }
+    }
 }
 
 /// Files of `src/workers`.

@@ -15,6 +15,7 @@
 //! ```text
 //! mod.rs         the saver and the segments of its database
 //! saving.rs      chooses entries and saves them
+//! walk.rs        the rounds and pauses of the walk through all entries
 //! appending.rs   appends copies to the current segment
 //! freeing.rs     frees segments, and copies their rows on
 //! ```
@@ -22,6 +23,7 @@
 mod appending;
 mod freeing;
 mod saving;
+mod walk;
 
 use super::holdings::SEGMENTS_LEAST;
 use super::record::{self, Record};
@@ -33,6 +35,7 @@ use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::Tiers;
 use pg_cache_core::Batch;
 use std::collections::BTreeMap;
+use walk::Walk;
 
 /// The number of tables that `sql/segments.sql` creates.
 pub const SEGMENTS: usize = 8;
@@ -63,8 +66,8 @@ pub struct Saver {
     spaces: (u64, BTreeMap<u32, Tiers>),
     /// The memory for the list of marked entries (`saving.rs`), which is used again and again.
     batch: Batch,
-    /// The bucket at which the walk through all entries continues.
-    bucket: u64,
+    /// The walk through all entries (`walk.rs`).
+    walk: Walk,
     /// The number of evictions at the last look for entries that will be evicted soon.
     evicted: u64,
     /// Whether marked entries could not be saved. The next look must then mark them again.
@@ -96,7 +99,7 @@ impl Saver {
             item: 0,
             spaces: (0, BTreeMap::new()),
             batch: Batch::with_room(MARKED_MAX).ok()?,
-            bucket: 0,
+            walk: Walk::default(),
             evicted: 0,
             // An earlier saver may have marked entries that it did not save.
             has_failed: true,

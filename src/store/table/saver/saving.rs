@@ -57,13 +57,16 @@ impl Saver {
     /// Saves about `budget` other entries, and goes on where the last call has ended. Returns whether there were any.
     pub fn save_rest(&mut self, budget: u64) -> bool {
         let (mut saved, mut left) = (0, self.tier.buckets_total().min(WALKED_MAX));
-        while saved < budget && left > 0 {
-            let from = self.bucket;
-            saved += self.save_batch(|saver, admits, batch| {
-                let next = saver.tier.mark_bucket(saver.bucket, shared::database(), admits, batch);
-                saver.bucket = next.unwrap_or(0);
+        self.walk.begin_if_due(self.tier.counted(Counter::Stored));
+        while saved < budget && left > 0 && self.walk.is_under_way() {
+            let from = self.walk.bucket();
+            let marked = self.save_batch(|saver, admits, batch| {
+                let next = saver.tier.mark_bucket(from, shared::database(), admits, batch);
+                saver.walk.go_to(next);
             });
-            left = left.saturating_sub(self.bucket.abs_diff(from).max(1));
+            self.walk.note_found(marked > 0);
+            saved += marked;
+            left = left.saturating_sub(self.walk.bucket().abs_diff(from).max(1));
         }
         saved > 0
     }
