@@ -241,3 +241,13 @@ fn a_lease_says_when_it_was_acquired() {
         assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, lease.id)), Some(lease));
     });
 }
+
+/// A caller that guesses the ID of a fill must not get it as a lease: the fill does not keep the time at which it was acquired.
+#[test]
+fn a_fill_is_no_lease() {
+    with_tier(|tier, _| {
+        let flight = leads(fill(tier, 1, GOOD, 1));
+        assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, flight)), None);
+        assert_eq!(publish(tier, 1, 1, flight), Stored::New, "the fill goes on");
+    });
+}

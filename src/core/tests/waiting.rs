@@ -118,10 +118,9 @@ fn a_waiting_session_gets_the_result_of_a_fill_that_began_later() {
 #[test]
 fn a_waiting_session_does_not_get_what_it_has_changed() {
     with_bed(|bed| {
-        let (_, arrived) = (bed.lead(1), Stamp::VOID);
-        let fill = bed.wait(2, None).0;
-        let lease = bed.tier.lease(&bed.key, fill.id).expect("it goes on");
-        bed.land(lease);
+        let (fill, arrived) = (bed.lead(1), Stamp::VOID);
+        bed.wait(2, None);
+        bed.land(fill);
         let changed = [bed.rows];
         let reader = Reader { arrived: Some(arrived), changed_fences: &changed, ..Stamp::LATEST.into() };
         assert_eq!(bed.tier.get(&bed.key, reader, &mut Vec::new()).map(|_| ()), Err(Miss::Own));

@@ -245,7 +245,7 @@ impl<H: Host> Tier<'_, H> {
     /// Marks this fill as awaited, because the sessions that waited for another fill will wait for this one.
     pub fn set_awaited(&self, key: &Key<'_>, fill: u64) {
         let guard = self.shard_of(key).lock(&self.host);
-        if guard.flights().publishable(key.hash, fill).is_some() {
+        if guard.flights().has_fill(key.hash, fill) {
             guard.flights().set_awaited(key.hash);
         }
     }
@@ -270,10 +270,10 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// Returns a lease or a fill by its ID. None if its value can no longer be published, because the flight has ended, or because
-    /// the key was set or removed. [`Lease::acquired`] of a fill that was found in this way means nothing.
+    /// Returns a lease by its ID. None if its value can no longer be published, because the lease has ended, or because the key was
+    /// set or removed. Also None for the ID of a fill or a claim: no caller may publish a value under the flight of another one.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
-        self.shard_of(key).lock(&self.host).flights().publishable(key.hash, lease)
+        self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)
     }
 
     /// Ends a flight without a value, and counts no failure. Returns whether the flight existed.

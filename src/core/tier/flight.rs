@@ -396,11 +396,21 @@ impl<'m> Flights<'m> {
         slot.set(2, cleared | u64::from(failures) << FAILURES_AT);
     }
 
-    /// Returns a lease or a fill by its ID, if it may still publish its value. Its deadline may have passed. The slot of a fill
-    /// does not keep the time of acquisition, so `acquired` means nothing then.
-    pub(crate) fn publishable(&self, hash: u64, id: u64) -> Option<Lease> {
-        let slot = self.slot_of(hash, id).filter(|slot| !slot.is(VOID | CLAIM))?;
+    /// Returns a lease by its ID, if it may still publish its value. Its deadline may have passed. None for a claim and for a fill,
+    /// whose slot does not keep the time of acquisition.
+    pub(crate) fn lease(&self, hash: u64, id: u64) -> Option<Lease> {
+        let slot = self.publishable(hash, id).filter(|slot| slot.purpose() == Purpose::Lease)?;
         Some(Lease { id, stamp: slot.stamp(), acquired: slot.get(4) })
+    }
+
+    /// Returns whether the key has a fill with this ID that may still publish its value. Its deadline may have passed.
+    pub(crate) fn has_fill(&self, hash: u64, id: u64) -> bool {
+        self.publishable(hash, id).is_some_and(|slot| slot.purpose() == Purpose::Fill)
+    }
+
+    /// Returns the slot of a flight by the ID of the flight, if the flight is not void.
+    fn publishable(&self, hash: u64, id: u64) -> Option<Slot<'m>> {
+        self.slot_of(hash, id).filter(|slot| !slot.is(VOID))
     }
 
     /// Voids the flight of a key that is being changed: its result will not be published. The flight keeps its slot, so that no
