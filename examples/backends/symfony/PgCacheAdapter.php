@@ -66,7 +66,12 @@ class PgCacheAdapter extends AbstractTagAwareAdapter
 
                     return $stored->get();
                 }
-            } elseif (microtime(true) > $deadline) {
+                if ($this->doHave($id)) {
+                    // Without the value that this program cannot read, the next turn gets the lease.
+                    $this->doDelete([$id]);
+                }
+            }
+            if (microtime(true) > $deadline) {
                 $value = $callback($item, $save);
                 $save = false;
 

@@ -143,6 +143,23 @@ class PgCacheTest extends PHPUnit\Framework\TestCase
         $this->assertFalse($this->has('price'));
     }
 
+    /** A value that this program cannot read, perhaps of another version of it, is removed and computed again. */
+    public function testAnUnreadableValueIsReplaced()
+    {
+        foreach ([false, true] as $inTransaction) {
+            $this->other->exec("SELECT cache_set_bytes('shop:price', 'unreadable', '1 day', space => 'symfony')");
+            $this->assertTrue($this->pool->hasItem('price'));
+            if ($inTransaction) {
+                // A transaction that has removed the key stores nothing under a lease.
+                $this->pdo->beginTransaction();
+                $this->assertSame([100, 101], [$this->price(), $this->price(fn () => 101)]);
+                $this->pdo->commit();
+            }
+            $this->assertSame([100, 100], [$this->price(), $this->price(fn () => 0)]);
+            $this->assertTrue($this->has('price'));
+        }
+    }
+
     /** Ten processes miss at once. One of them computes the value. */
     public function testOneProcessComputes()
     {
