@@ -340,6 +340,7 @@ fn the_observing_mode_is_evidence() {
     }
     assert!(rows[4].reason.starts_with("pg_stat_statements is not installed"), "{rows:#?}");
     assert!(rows[5].reason.contains("\n2 not understood"), "{rows:#?}");
+    assert!(!rows[5].reason.contains("none worth caching"), "{rows:#?}");
 
     // A view of this name that does not belong to the extension is not read.
     run(&mut session, "ALTER EXTENSION pg_cache DROP VIEW cache_observed");
@@ -357,6 +358,8 @@ fn what_is_missing_is_a_note() {
     let first = |session: &mut Client| {
         let rows = advise(session);
         assert!(rows.iter().all(|row| row.advice == "note"), "{rows:#?}");
+        let summary = &rows.last().expect("a summary").reason;
+        assert!(summary.contains(", none worth caching"), "{summary}");
         (rows[0].reason.clone(), rows[0].statement.clone().unwrap_or_default())
     };
     let (reason, statement) = first(&mut session);

@@ -81,8 +81,9 @@ pub fn advise(most: usize) -> Vec<Advice> {
     rows.sort_by(|a, b| b.saves.unwrap_or(-1.0).total_cmp(&a.saves.unwrap_or(-1.0)));
     let left = rows.len().saturating_sub(most);
     rows.truncate(most);
+    let shown = rows.len();
     rows.append(&mut found.notes);
-    rows.push(summary(&found, &counts, rows.len(), left));
+    rows.push(summary(&found, &counts, shown, left));
     rows
 }
 

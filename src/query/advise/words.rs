@@ -156,7 +156,7 @@ fn view_name(id: i64, roots: &BTreeSet<u32>) -> String {
 }
 
 /// Returns the last row: how many statements were read, and how many were left out for which reason. `shown` is the number of rows
-/// before this one, with the notes, and `left` the number of rows that the caller's limit has cut off.
+/// before the notes, and `left` the number of rows that the caller's limit has cut off.
 pub fn summary(found: &Evidences, counts: &Counts, shown: usize, left: usize) -> Advice {
     let mut reason = format!("{} statements in {}", counts.seen, window(found.seconds));
     if shown == 0 {
