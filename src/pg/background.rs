@@ -574,11 +574,16 @@ pub fn has_worker(database: u32, except: u32) -> bool {
 /// [`LEAVE_MS`]. The workers of all kinds count, also those that run warmers. If every slot has a closed database, this one stays
 /// open, but its workers still end. Raises an error if the command is cancelled meanwhile.
 pub fn close(database: u32) {
-    let until = shared::tick_in(CLOSED_MS);
-    let is_free = |slot: &&WorkerSlot| (slot.closed.load(Ordering::Relaxed) as u32) <= shared::tick();
-    if let Some(slot) = shared::worker_slots().find(is_free) {
-        slot.closed.store(u64::from(database) << 32 | u64::from(until), Ordering::Relaxed);
-    }
+    let closed = u64::from(database) << 32 | u64::from(shared::tick_in(CLOSED_MS));
+    let has_closed_it = |word: u64| (word >> 32) as u32 == database;
+    let is_free = |word: u64| word as u32 <= shared::tick();
+    // Another command may take the slot at the same time, so no slot is written that has changed since it was read.
+    let close_in_one = |may_take: &dyn Fn(u64) -> bool| {
+        let take = |word| may_take(word).then_some(closed);
+        shared::worker_slots()
+            .any(|slot| slot.closed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok())
+    };
+    let _ = close_in_one(&has_closed_it) || close_in_one(&is_free);
     let patience = Instant::now();
     let is_its = |slot: &WorkerSlot| {
         let pid = slot.pid.load(Ordering::Acquire);
