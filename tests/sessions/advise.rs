@@ -3,6 +3,7 @@
 //! which pg_cache finds out which statements of the client would have been hits. The tests run a workload with known costs: a
 //! function in C sleeps, so the costs do not depend on the machine.
 
+use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf, Database, Server, wait_at_most, wait_until};
 use postgres::{Client, SimpleQueryMessage};
 use std::path::Path;
@@ -469,7 +470,9 @@ fn results_that_nothing_reads_should_not_be_cached() {
     assert!(stop(&advise(&mut session)).is_none());
 }
 
-/// A result that is invalidated faster than it runs is not stored: callers should accept old rows, or leave the cache out.
+/// A result that is invalidated faster than it runs is not stored: callers should accept old rows, or leave the cache out. The
+/// *marker* is the entry that says so. After a flush of the space it is invalid, and its query is no longer left out, so the advice
+/// is to cache it.
 #[test]
 fn a_result_that_is_left_out_should_not_be_cached() {
     let database = Database::create();
@@ -481,8 +484,9 @@ fn a_result_that_is_left_out_should_not_be_cached() {
          CREATE FUNCTION held(v int) RETURNS int STABLE LANGUAGE plpgsql AS
              'BEGIN PERFORM pg_sleep(0.5), pg_advisory_xact_lock_shared(2); RETURN v; END'",
     );
+    observe(&mut gate, "(1, 'SELECT held(v) AS v FROM t', 100, 90, 50, 4500, NULL, NULL)");
     let query = "SELECT * FROM cache_query('SELECT held(v) AS v FROM t') AS (v int)";
-    let rows = loop {
+    let (rows, flushed) = loop {
         for _ in 0..2 {
             run(&mut gate, "SELECT pg_advisory_lock(2)");
             let mut filler = database.connect();
@@ -498,18 +502,46 @@ fn a_result_that_is_left_out_should_not_be_cached() {
             filling.join().expect("it runs");
         }
         let rows = advise(&mut writer);
-        let is_left_out = "SELECT count(*) FROM cache_queries WHERE state LIKE 'left out%'";
-        // On a busy machine, the five seconds may have passed.
-        if one(&mut writer, is_left_out).as_deref() == Some("1") {
-            break rows;
+        let is_left_out = one(&mut writer, "SELECT state FROM cache_queries WHERE state LIKE 'left out%'");
+        run(&mut writer, "SELECT cache_flush('default')");
+        let flushed = advise(&mut writer);
+        let is_invalid = one(&mut writer, "SELECT state FROM cache_queries WHERE state LIKE 'invalid%'");
+        // On a busy machine, the five seconds may have passed. Or the invalid marker was removed at once.
+        if is_left_out.is_some() && is_invalid.is_some() {
+            break (rows, flushed);
         }
     };
+    assert_eq!(of(&flushed, "SELECT held(v) AS v FROM t"), ["cache"], "{flushed:#?}");
     let row = rows.iter().find(|row| row.advice == "stop caching").unwrap_or_else(|| panic!("{rows:#?}"));
     assert!(row.reason.starts_with("changes of table t invalidate it faster than it runs"), "{row:#?}");
     let expected =
         "SELECT * FROM cache_query($$SELECT held(v) AS v FROM t$$, stale_ok => '1 min') AS (v integer);";
     assert_eq!(row.statement.as_deref(), Some(expected));
     run(&mut writer, expected);
+}
+
+/// Results of a query are not stored any more if the verification of hits (`pg_cache.verify_rate`) has found a wrong one. So the
+/// advice must not be to cache the query.
+#[test]
+fn a_query_whose_result_was_wrong_is_not_advised() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.verify_rate", "1").set("pg_cache.min_cost", "0"));
+    let mut session = cluster.connect("postgres");
+    run(&mut session, "CREATE TABLE t AS SELECT 1 AS v");
+    observe(&mut session, "(1, 'SELECT v FROM t', 100, 90, 50, 4500, NULL, NULL)");
+    assert_eq!(of(&advise(&mut session), "SELECT v FROM t"), ["cache"]);
+    let call = "SELECT * FROM cache_query('SELECT v FROM t') AS (v int)";
+    run(&mut session, call);
+    // The change must not invalidate the result (`src/pg/settings/broken.rs`).
+    run(&mut session, "SET pg_cache.break_fencing = never");
+    run(&mut session, "UPDATE t SET v = 2");
+    run(&mut session, "RESET pg_cache.break_fencing");
+    assert_eq!(one(&mut session, call).as_deref(), Some("2"), "the hit is verified");
+    let state = one(&mut session, "SELECT state FROM cache_queries WHERE state LIKE 'verification%'")
+        .unwrap_or_default();
+    assert!(state.starts_with("verification failed at "), "{state}");
+    let rows = advise(&mut session);
+    assert!(rows.iter().all(|row| row.advice == "note"), "{rows:#?}");
+    assert!(rows.last().is_some_and(|row| row.reason.contains("\n1 cached already")), "{rows:#?}");
 }
 
 /// The analysis of a string calls the input function of its type, and that of an array of a domain calls the condition of the
