@@ -2,7 +2,7 @@
 //! `ticket.rs` and `refusals.rs` the rules for storing it.
 //!
 //! A call without `refresh` must first draw whether its hit is verified (`verify.rs`). If it is drawn, the call goes on with
-//! [`verified`], which looks for the value itself. Otherwise it looks with [`find`], and calls [`fill`] if there is no value to
+//! [`verified`], which looks for the value itself. Otherwise it looks with [`find`], and calls [`fill()`] if there is no value to
 //! return.
 
 use super::counts::count_found;
