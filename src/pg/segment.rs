@@ -24,8 +24,8 @@ use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 
 unsafe extern "C" {
-    // These raise no error for a buffer that is pinned, and for a relation that is open and locked. So they are called without pgrx's
-    // guard, which would cost as much as the functions.
+    // These raise no error for a buffer that is pinned, and for a relation that is open and locked, by the current resource owner. So
+    // they are called without pgrx's guard, which would cost as much as the functions.
     fn LockBuffer(buffer: pg_sys::Buffer, mode: c_int);
     fn ReleaseBuffer(buffer: pg_sys::Buffer);
     fn RelationClose(relation: pg_sys::Relation);
@@ -196,7 +196,8 @@ impl Segment {
                 let item = pg_sys::PageGetItemId(page, number);
                 let (start, length) = ((*item).lp_off() as usize, (*item).lp_len() as usize);
                 let is_whole = length >= std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits)
-                    && start + length <= pg_sys::BLCKSZ as usize;
+                    && start + length <= pg_sys::BLCKSZ as usize
+                    && start.is_multiple_of(pg_sys::MAXIMUM_ALIGNOF as usize);
                 if (*item).lp_flags() == pg_sys::LP_NORMAL && is_whole {
                     let tuple = page.cast::<u8>().add(start);
                     let header = &*tuple.cast::<pg_sys::HeapTupleHeaderData>();

@@ -429,7 +429,7 @@ fn a_standby_and_a_base_backup_start_without_saved_values() {
 type Damage = (&'static str, fn(&Cluster, &Path));
 
 /// 12 000 bytes are one whole block and a part of another one. The noise is a multiplicative hash of the position.
-const DAMAGES: [Damage; 7] = [
+const DAMAGES: [Damage; 8] = [
     ("empty", |cluster, file| run(system(cluster, "truncate").arg("--size=0").arg(file))),
     ("cut off", |cluster, file| run(system(cluster, "truncate").arg("--size=12000").arg(file))),
     ("gone", |cluster, file| run(system(cluster, "rm").arg(file))),
@@ -442,21 +442,29 @@ const DAMAGES: [Damage; 7] = [
     // number of the life of shared memory in which the row was written. It begins 64 bytes behind the beginning of the format.
     ("of another format", |_, file| change_rows(file, |row| row[0] ^= 1)),
     ("of another epoch", |_, file| change_rows(file, |row| row[64] ^= 1)),
+    ("not aligned", |_, file| change_pointers(file, |block, at| block[at] += 1)),
     ("not readable", |cluster, file| run(system(cluster, "chmod").arg("000").arg(file))),
 ];
 
-/// Changes the columns of each row in the file of a table. The file consists of blocks of 8192 bytes. The pointers to the rows
-/// begin at the 24th byte of a block and end where its field `pd_lower` says. The low 15 bits of a pointer are the position of the
-/// row, whose byte 22 is the length of the row's header.
+/// Changes the columns of each row in the file of a table. The low 15 bits of the pointer to a row are the position of the row, whose
+/// byte 22 is the length of the row's header.
 fn change_rows(file: &Path, change: impl Fn(&mut [u8])) {
+    change_pointers(file, |block, at| {
+        let row = usize::from(u16::from_ne_bytes([block[at], block[at + 1]]) & 0x7fff);
+        let columns = row + usize::from(block[row + 22]);
+        change(&mut block[columns..]);
+    });
+}
+
+/// Calls `change` with each block of the file of a table, and with the position of each pointer to a row in it. The file consists of
+/// blocks of 8192 bytes. The pointers begin at the 24th byte of a block and end where its field `pd_lower` says.
+fn change_pointers(file: &Path, change: impl Fn(&mut [u8], usize)) {
     let mut content = fs::read(file).expect("it can be read");
     let mut changed = 0;
     for block in content.chunks_exact_mut(8192) {
         let pointers = usize::from(u16::from_ne_bytes([block[12], block[13]]));
         for at in (24..pointers).step_by(4) {
-            let row = usize::from(u16::from_ne_bytes([block[at], block[at + 1]]) & 0x7fff);
-            let columns = row + usize::from(block[row + 22]);
-            change(&mut block[columns..]);
+            change(block, at);
             changed += 1;
         }
     }
