@@ -1,11 +1,12 @@
 -- The comments that \df+ shows, and the grants of the functions. Every function has its comment here, except the two functions of
 -- the type pgcache.size and require_library: schema.sql has those. A new function, or one with another signature, must be added
--- here; tests/pg_regress/sql/comments.sql lists functions without a comment. This is the last part of the script.
+-- here; tests/pg_regress/sql/comments.sql lists functions without a comment. This is the last part of the script of CREATE
+-- EXTENSION; README.md in this directory names all parts and the rules for them.
 --
 -- Every role may execute the functions outside of schema pgcache. A function that needs a privilege checks it itself, so that its
 -- error can name the missing grant (docs/privileges.md has the table). The functions behind views stay executable for every role,
--- too, because a view calls a function with the privileges of the role that reads the view. The function noop and the trigger
--- functions are revoked from public.
+-- too, because a view calls a function with the privileges of the role that reads the view. The function noop, which is only for
+-- measurements, and the trigger functions are revoked from public.
 
 COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0. Measures the cost of calling a function of pg_cache.';

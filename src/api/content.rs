@@ -1,6 +1,9 @@
 //! The SQL functions that list the entries of the cache, behind the views `cache_entries`, `cache_queries` and
 //! `cache_dependencies`. A role sees only what it may read (`store/content.rs`). A *marker* is an entry without a result, which
 //! tells a query where to look or why there is no result (`store/kind.rs`).
+//!
+//! The number of entries is not known beforehand. So each turn of a loop over entries must call `memory::check`, which raises an
+//! error if there is no memory, and lists must be built with `memory::collect`, which does the same (`pg/memory.rs`).
 
 use crate::query::fetch::IDENTITY_BYTES;
 use crate::store::kind::{NOTHING, RESULT};
@@ -27,9 +30,9 @@ mod pgcache {
     use pg_cache_core::Cost;
     use pgrx::prelude::*;
 
-    /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. In a space
-    /// with entries for each role, callers get only their own entries. A caller that may see statistics also gets the entries of
-    /// other roles there, with null as their key and tags.
+    /// Returns the entries that a read can return now, without markers, of the spaces that the caller may read, or of all spaces if
+    /// the caller may see statistics. In a space with entries for each role, callers get only their own entries. A caller that may
+    /// see statistics also gets the entries of other roles there, with null as their key and tags.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn entries() -> TableIterator<
@@ -73,8 +76,9 @@ mod pgcache {
         }))
     }
 
-    /// Returns the stored results of queries. The rules of [`entries`] say which of them the caller may see. The text of a query is
-    /// null unless the caller may read it.
+    /// Returns the stored results of queries, also those that a change has made invalid, and the markers `LEFT_OUT` and `DIFFERED`
+    /// of queries whose results are not stored now. The rules of [`entries`] about spaces and roles say which of them the caller
+    /// may see. The text of a query is null unless the caller may read it.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn queries() -> TableIterator<

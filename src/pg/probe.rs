@@ -8,11 +8,17 @@ use pgrx::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 
-/// Runs a query as `cache_fetch` does (`query/fetch.rs`), and returns what was seen, in three lines: what the query does, the
-/// relations whose rows it depends on, and the relations that it names. A parameter of the query, if it has one, has the type
-/// `kind` and is null. (`CREATE FUNCTION … AS '$libdir/pg_cache', 'seen_of_wrapper'`)
+/// Runs a query and observes it like a query whose result may be stored (`query/run.rs`), and returns what was seen, in three
+/// lines: what the query does, the relations whose rows it depends on, and the relations that it names. Unlike there, the execution
+/// is not read-only, it reads all rows, and a change of definitions does not drop the session's plans.
+///
+/// The text must be one statement: an empty text has no plan source, and of several statements, only the first one is analyzed. A
+/// parameter of the query, if it has one, has the type `kind` and is null; `kind` is 0 if the query has none. (`CREATE FUNCTION …
+/// AS '$libdir/pg_cache', 'seen_of_wrapper'`)
 #[pg_extern(sql = false)]
 fn seen_of(text: &CStr, kind: pg_sys::Oid) -> String {
+    // The observer sees the functions of an expression only when the server prepares the expression. Without its plan, the server
+    // prepares it again.
     if observer::has_prepared_untracked() {
         invalidations::forget_catalogs();
     }
@@ -20,7 +26,8 @@ fn seen_of(text: &CStr, kind: pg_sys::Oid) -> String {
         let (mut kinds, mut values) = ([kind], [pg_sys::Datum::null()]);
         let count = i32::from(kind != pg_sys::InvalidOid);
         // SAFETY: follows the rules of the server programming interface. There are as many types, values and nulls as the query has
-        // parameters.
+        // parameters. `SPI_prepare` raises an error if it cannot analyze the text. It returns null only if there is no connection
+        // or if its arguments are illegal, so the plan is not checked. The text is one statement, so there is a source.
         unsafe {
             pg_sys::SPI_connect();
             let plan = pg_sys::SPI_prepare(text.as_ptr(), count, kinds.as_mut_ptr());

@@ -1,15 +1,16 @@
 //! The foreign table `cache_view_owner`, which tells a function whose view the server is reading.
 //!
-//! PostgreSQL reads the tables of a view with the privileges of the view's owner, but calls its functions as the current role. So a
-//! function in a view cannot know the owner of the view, or whether a view calls it at all. The function of a cached view needs to
-//! know both. It must read the hidden view with the privileges of the public view's owner, and must not do so for a role that calls
-//! the function itself and names the hidden view.
+//! PostgreSQL reads the tables of a view with the privileges of the view's owner, or with those of the current role if the view has
+//! the option `security_invoker`. It always calls the functions of a view as the current role. So a function in a view cannot know
+//! the owner of the view, or whether a view calls it at all. The function of a cached view, `cache_view_rows` (`api/view.rs`),
+//! needs to know both. It must read the hidden view with the privileges with which the public view reads its tables, and must not
+//! do so for a role that calls the function itself and names the hidden view.
 //!
 //! The foreign table has one row with a *token*: the role with whose privileges the table is read, and a proof. That role is the
-//! view's owner if a view reads the table, and the current role otherwise. A cached view reads the token and passes it to its
-//! function. The proof is a keyed hash of the role and of the transaction. The key is a random number that never leaves the memory
-//! of this session. So no session can make a token of another role. A token is not valid in another session, nor in a later
-//! transaction, when the session may have lost the role.
+//! view's owner if a view without `security_invoker` reads the table, and the current role otherwise. A cached view reads the token
+//! and passes it to its function. The proof is a keyed hash of the role and of the transaction. The key is a random number that
+//! never leaves the memory of this session. So no session can make a token of another role. A token is not valid in another
+//! session, nor in a later transaction of the same session: by then, the session may have lost the right to read the view.
 
 #![allow(unsafe_code)]
 
@@ -89,7 +90,8 @@ unsafe impl BoxRet for Handler {
     }
 }
 
-// SAFETY: the SQL type is in the text of the function's definition.
+// SAFETY: the definition of `pgcache.view_owner_handler` (`api/view.rs`) is written by hand, and its result has the SQL type that
+// `RETURN_SQL` names. The type is never an argument.
 unsafe impl SqlTranslatable for Handler {
     const TYPE_IDENT: &'static str = "pg_cache::Handler";
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
@@ -134,7 +136,8 @@ unsafe extern "C-unwind" fn add_path(
     _oid: pg_sys::Oid,
 ) {
     let none = std::ptr::null_mut();
-    // SAFETY: calls the planner as the documentation of foreign data wrappers describes. A lateral reference is kept.
+    // SAFETY: calls the planner as the documentation of foreign data wrappers describes. If the table refers to other relations by
+    // LATERAL, the path must name them as its required outer relations.
     unsafe {
         let path = pg_sys::create_foreignscan_path(
             planner,

@@ -1,5 +1,5 @@
-//! Which server of a cluster has which keys: the hash of a key selects one of 16 384 *slots*, and each primary has some of them. If
-//! the answer to `CLUSTER SLOTS` is outdated, the server redirects the command (`link.rs`).
+//! Which server of a Redis Cluster has which keys: the hash of a key selects one of 16 384 *slots*, and each primary has some of
+//! them. If the answer to `CLUSTER SLOTS` is outdated, the server redirects the command (`link.rs`).
 
 use crate::failure::Failure;
 use crate::target::Endpoint;
@@ -66,7 +66,8 @@ fn range_of(range: &Value, asked: &Endpoint) -> Option<(usize, usize, Endpoint)>
     Some((usize::try_from(*first).ok()?, usize::try_from(*last).ok()?, complete(endpoint, asked)))
 }
 
-/// Completes an address without a host: its host is that of `asked`, the server that has told the address.
+/// Completes an address without a host: its host is that of `asked`, the server that has told the address. Instead of a host that
+/// it does not know, a server sends null, an empty text or `?`. Returns any other address as it is, also if `asked` has no host.
 pub fn complete(endpoint: Endpoint, asked: &Endpoint) -> Endpoint {
     match (endpoint, asked) {
         (Endpoint::Tcp(host, port), Endpoint::Tcp(asked, _)) if host.is_empty() || host == "?" => {

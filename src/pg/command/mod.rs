@@ -5,8 +5,8 @@
 //!   a subscription with `two_phase` does both in C (`store/transaction/prepared/`);
 //! - a transaction block begins and has no snapshot yet, or a transaction takes over the snapshot of another one;
 //! - definitions change, which decide what a query means (`pg/altered.rs`). A command counts unless it is in the list of harmless
-//!   ones (`kinds.rs`), the server reports its changes one by one (`definition.rs`), or `hook.rs` treats its kind in another way.
-//!   `definition.rs` also sees every dropped object;
+//!   ones (`kinds.rs`), the server reports its changes one by one (`pg/definition.rs`), or `hook.rs` treats its kind in another
+//!   way. `pg/definition.rs` also sees every dropped object;
 //! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions
 //!   that write to the tables below it do not notice;
 //! - a database is about to be dropped, and a new one may later get its OID; or a command needs a database to which no other

@@ -25,7 +25,8 @@ pub fn root_of(relation: u32) -> u32 {
 }
 
 /// Returns the changes by the counted statements, for each root. Leaves out a statement if its text cannot be parsed, or if this
-/// session does not find its table by the name in the text.
+/// session does not find its table by the name in the text. Must be called before `candidates::candidates`, which takes the
+/// statements out of their collection.
 pub fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
     let verbs: [&[u8]; 7] = [b"insert", b"update", b"delete", b"merge", b"copy", b"refresh", b"truncate"];
     let mut writes = BTreeMap::new();
@@ -62,7 +63,8 @@ pub fn writes(statements: &BTreeMap<i64, Statement>) -> BTreeMap<u32, Writes> {
 pub struct Tables {
     /// How many rows of each root, and of the tables below it, the server has counted as inserted, updated or deleted.
     pub changed: BTreeMap<u32, f64>,
-    /// For tables that cached values have depended on: how many seconds ago the last change was.
+    /// For tables that cached values have depended on: how many seconds ago the last change was. A change of a partition or of a
+    /// child counts as a change of the tables above it, too (`store/transaction/table_writes/fences.rs`).
     pub last_changes: BTreeMap<u32, f64>,
     /// The changes of each root by the counted statements.
     pub writes: BTreeMap<u32, Writes>,
