@@ -3,6 +3,11 @@
 //! runs them. The suites among them come with the frameworks. The programs and modules that the tests need are named by variables
 //! such as `PG_CACHE_TEST_PYTHON`, which `make/clients.sh` and `make/backends.sh` set.
 //!
+//! Both scripts select the tests by their names. The name of an ignored test must begin with `long_`: `make/backends.sh` runs no
+//! others. In a test for Node, Go, Java, PHP or Ruby, `node`, `go`, `java`, `php` or `ruby` must follow, because the script skips
+//! the tests of a missing language by this name. The name of a test for Node that is not ignored must begin with `node`:
+//! `make/clients.sh` skips these without Node.
+//!
 //! A *lease* is the right to compute the value of a key. `cache_acquire_bytes` with `hold => NULL` acquires none and only looks:
 //! its status is `hit` if there is a value, `wait` if a session has the lease, and `compute` if none has it.
 
@@ -28,8 +33,8 @@ fn backend(name: &str) -> String {
     beside("../examples/backends").join(name).display().to_string()
 }
 
-/// Runs a program on a new database, and fails unless it succeeds and prints `expected`. Prints the last lines of its output: the
-/// counts of a suite.
+/// Runs a program on a new database. Fails unless the program succeeds and prints `expected`, or if `cache_check` finds a fault in
+/// the cache afterwards. Prints the lines of the output that contain `expected` or `skipped`: the counts of a suite.
 fn run(command: Command, expected: &str) {
     let database = Database::create();
     let mut command = database.cluster().point_here(command);
@@ -74,7 +79,8 @@ fn dogpile() {
     run(python("dogpile_backend.py", &[backend("dogpile")]), "done\n");
 }
 
-/// Node looks for modules beside the script. They are in another directory, which the last argument names.
+/// The script `keyv_backend.mjs` checks the backend for keyv. Fails if one of its results is wrong. Node looks for modules beside
+/// the script. They are in another directory, which the last argument names.
 #[test]
 fn node_keyv() {
     run(
@@ -158,7 +164,8 @@ fn rust_values_follow_their_table() {
         assert_eq!(own.expect("it is computed"), b"0");
     }
     get("103", "hit");
-    // The lease of a value that is not stored is released at once, so that others need not wait for the end of this transaction.
+    // The transaction has changed `product`, so a value with this tag is not stored. The helper then releases the lease at once, so
+    // that others need not wait for the end of this transaction.
     let own = Cached::new("own", &["product"]);
     own.get_or_compute(&mut transaction, |_| Ok::<_, Error>(Vec::new())).expect("it is computed");
     let looks = "SELECT status FROM cache_acquire_bytes($1, hold => NULL)";
@@ -166,7 +173,7 @@ fn rust_values_follow_their_table() {
     assert_eq!(looked, "compute");
     transaction.rollback().expect("it is rolled back");
     get("103", "hit");
-    // The same holds for a value that is too large.
+    // A value that is too large is not stored either, and its lease is released as well.
     let large = Cached::new("large", &[]).get_or_compute(&mut client, |_| Ok::<_, Error>(vec![0; 9_000_000]));
     assert_eq!(large.expect("it is computed").len(), 9_000_000);
     let looks = "SELECT status FROM cache_acquire_bytes('large', hold => NULL)";
@@ -239,7 +246,8 @@ fn long_go() {
     run(command, "ok");
 }
 
-/// Runs a file of tests with PHPUnit. Symfony raises some exceptions that the suite expects only with assertions.
+/// Runs a file of tests with PHPUnit. The suite expects some exceptions that Symfony raises only if the assertions of PHP are
+/// switched on (`zend.assertions=1`).
 fn phpunit(file: &str) {
     let mut command = Command::new("php");
     command.args([

@@ -13,7 +13,8 @@ pub struct Cached<'a> {
     pub ttl: Duration,
     /// The value is invalid as soon as one of these tags is invalidated.
     pub tags: &'a [&'a str],
-    /// How long a call waits for another session that computes the value. Then it computes the value itself, without storing it.
+    /// How long a call waits for another session that computes the value, at most 6 hours; a longer time is an error. Then the call
+    /// computes the value itself, without storing it.
     pub wait: Duration,
     /// The lifetime of the lease, at most an hour. If the computation takes longer, another session may begin to compute the value.
     pub hold: Duration,

@@ -1,5 +1,11 @@
 //! The readers of the staleness hunter (`mod.rs`). A table holds one *version*, a number that grows with each commit. The version
 //! that a reader gets through the cache must lie between the bounds of `mod.rs`; otherwise the reader reports a finding.
+//!
+//! A reader must load `at_least` before it sends the statement, and call `Hunt::judge` after the statement has ended.
+//!
+//! A key has the result of one query. If only some readers called `cache_fetch` with another query under that key, they would
+//! replace the results of the others, and few reads would be hits. So the query must depend only on the version of the table (the
+//! `turn`), not on the dice of the reader.
 
 use super::DATABASES;
 use super::dice::Dice;
@@ -42,8 +48,10 @@ impl Hunt<'_> {
         let name = &table.name;
         // Readers use the same query at the same time: another query under the same key would replace the result.
         let turn = table.at_least.load(SeqCst) / 8;
+        // If the kind mixes moments, the function may find a version that was never visible, so it is not called.
         let by_function = !table.kind.mixes_moments() && turn % 4 == 0;
         if table.kind.is_defined() {
+            // `cache_fetch` stores what it has read from a table with row security only in a space with `scope => 'role'`.
             let query = if by_function { format!("SELECT {name}_read()") } else { table.read() };
             return self.call(session, name, &query, ", space => 'own'", dice);
         }
@@ -204,6 +212,7 @@ impl Hunt<'_> {
         if row[1].as_deref() == Some("hit") {
             self.judge(table, at_least, row[0].as_deref(), "cache_acquire");
         } else {
+            // A later statement has later bounds: commits may have returned since the first one.
             let at_least = table.at_least.load(SeqCst);
             let value = session.row(&table.read())?.swap_remove(0);
             self.judge(table, at_least, value.as_deref(), "the table itself");

@@ -12,6 +12,8 @@ use pg_cache_testbed::{Cluster, Redis, wait_until};
 use postgres::Client;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Starts Redis and a cluster that writes to it. The session is in the database `postgres`, which has the spaces `r`, whose values
+/// are copied to Redis, and `plain`, whose values are not.
 fn with_redis() -> (Redis, Cluster, Client) {
     let redis = Redis::start();
     let (cluster, session) = start(&writes_to(&redis.url()));
@@ -121,7 +123,8 @@ fn rows_patterns_and_events_remove_values() {
             &["key:1", "key:2", "of e 1", "p:1:x", "row 1", "row 2"],
         ),
     ] {
-        // The first entry of a table depends on fences that it does not need later, so all are stored twice.
+        // While the first value that depends on a table is stored, the table shares a fence with other tables, so a commit of
+        // another session may invalidate the value. The second value depends on the table's own fence. So all are stored twice.
         run(&mut session, all);
         run(&mut session, all);
         settle(&mut session);
@@ -283,7 +286,7 @@ fn the_time_to_live_is_that_of_the_cache_up_to_a_limit() {
         (1..=10_000).contains(&left(&redis, "later"))
     });
     wait_until("the limit for all", || ["half", "long"].iter().all(|key| left(&redis, key) <= 10_000));
-    // The sets of tags live longer than their members, and end.
+    // For each tag, Redis has a set of the keys that have the tag (`mod.rs`). It must live longer than its members, and expire.
     run(&mut session, "SELECT cache_set('tagged', '1', tags => '{t}', space => 'r')");
     await_value(&redis, "tagged", Some("1"));
     let mut connection = redis.connect();
@@ -348,7 +351,8 @@ fn results_of_queries_are_not_written() {
     assert_eq!(keys, ["before", "last"].map(in_r));
 }
 
-/// The journal sums up a transaction with more than a thousand changes. All its values arrive.
+/// If a transaction has more than a thousand changes, the journal has one record that stands for all of them. Fails if a change of
+/// such a transaction does not arrive.
 #[test]
 fn large_transactions_arrive_completely() {
     let (redis, _cluster, mut session) = with_redis();
@@ -467,7 +471,8 @@ fn values_leave_with_the_extension() {
     assert_eq!(held(&[&redis]).len(), 1);
 }
 
-/// JSON is in UTF-8. Of a database with another encoding, Redis gets values in ASCII. Fails if it gets others in that encoding.
+/// JSON is in UTF-8, and the worker cannot convert text to it. So of a database with another encoding, Redis gets only the keys and
+/// values that are ASCII. Fails if it gets a text in the other encoding, or if a value in ASCII is missing.
 #[test]
 fn other_encodings_are_never_written_as_they_are() {
     let (redis, cluster, mut session) = with_redis();

@@ -22,7 +22,7 @@ fn add_other(session: &mut Client) {
     session.batch_execute("CREATE TABLE other (v int)").expect("a table");
 }
 
-/// Runs statements, each as a message of its own.
+/// Runs statements, which `; ` separates, each as a message of its own.
 fn run(session: &mut Client, statements: &str) {
     for statement in statements.split("; ").filter(|statement| !statement.is_empty()) {
         session.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
@@ -90,6 +90,8 @@ fn a_statement_that_finds_a_row_invalidates() {
             for statement in [no_op.statement, no_op.write] {
                 writer.batch_execute(statement).unwrap_or_else(|error| panic!("{}: {error:?}", no_op.name));
             }
+            // A statement whose name begins with "deferred" changes the table only at the commit (`paths.rs`). Until then, the
+            // values are hits for the writer, too.
             let is_deferred = no_op.name.starts_with("deferred");
             for table in no_op.changes {
                 if !is_deferred && is_hit(&mut writer, &schema, table) {
@@ -315,8 +317,9 @@ fn changes_of_tables_with_other_access_methods_invalidate() {
     }
 }
 
-/// A write to a foreign table is not counted. So an update of a partitioned table that looks at all its partitions counts as a
-/// change of a partition that is a foreign table, and of the partitioned table, also if it has found no row.
+/// The server does not count the changed rows of a foreign table. So if an update of a partitioned table also looks at a partition
+/// that is a foreign table, it counts as a change of the partitioned table, even if it has found no row. The other partitions count
+/// as unchanged.
 #[test]
 fn partitions_that_are_foreign_tables_count_as_changed() {
     let database = Database::create();

@@ -4,9 +4,10 @@
 //! A copy never changes and its place is never used again here, so it is just a number. `tests/protocol/table/` has the model of
 //! the whole protocol, with places that are used again. `main.rs` explains `READER`, `WRITERS` and the results.
 //!
-//! There is no model of [`note_asked`](pg_cache_core::Tier::note_asked) beside a removal. It must not bring back a location, and a
-//! compare-and-exchange cannot: its store directly follows the store that it has read. Loom does not know this rule. It lets a
-//! plain store of another thread come before a compare-and-exchange that did not read it.
+//! There is no model of [`note_asked`](pg_cache_core::Tier::note_asked) beside a removal. The removal empties the location's word
+//! with a plain store, and the compare-and-exchange of `note_asked` must not bring the location back. By the memory model, it
+//! cannot: its store directly follows, in the order of the stores to the word, the store that it has read. Loom does not know this
+//! rule. It allows an order in which a plain store of another thread comes between the two.
 
 use super::world::{Image, LoomTier, explore, get, put, remove, settled, together, with_key};
 use super::{READER, WRITERS};
@@ -66,8 +67,9 @@ fn read(tier: &LoomTier<'_>) -> Result<(u64, bool), Miss> {
     }
 }
 
-/// A reader that begins after a set must not get the copy of the old value. A result is the source when the reader begins, which is
-/// 2 after the set, and the answer: the version, and whether it came from a copy. So `(2, Ok((1, true)))` is forbidden.
+/// A reader that begins after a set must not get the copy of the old value. A result is a pair: the source when the reader begins,
+/// which is 2 after the set, and the answer of [`read`], which has the version and whether it came from a copy. So
+/// `(2, Ok((1, true)))` is forbidden.
 #[test]
 fn a_saved_value_is_not_found_after_its_key_was_set() {
     let expected = ["(1, Err(Absent))", "(1, Ok((1, true)))", "(1, Ok((2, false)))", "(2, Ok((2, false)))"];

@@ -52,7 +52,8 @@ pub fn is_counter(number: u64) -> bool {
     number >= SPREAD + CROWDED
 }
 
-/// Returns the step of a counter. Only multiples of it are added, so the counter must always hold a multiple.
+/// Returns the step of a counter. Until the heir (`main.rs`) changes the region, only multiples of the step are added, so the
+/// counter must hold a multiple. The heir adds 1 ([`Worker::inherit`]).
 pub fn step(number: u64) -> u64 {
     number * 2 + 1
 }
@@ -145,7 +146,9 @@ impl<'m> Worker<'m> {
         self.ground.count(READS);
     }
 
-    /// Stores a value in one of the possible ways, or, once in 128 times, invalidates the values of a tag.
+    /// Stores a value in one of the possible ways, or begins to: the ways 2 and 4 take the change back and store nothing. Also
+    /// stores nothing if there is no room, or if another process has the lease. Once in 128 times, it invalidates the values of a
+    /// tag instead.
     pub fn write(&mut self, number: u64) {
         let version = self.random.below(u64::MAX);
         let size = match number {
@@ -161,7 +164,8 @@ impl<'m> Worker<'m> {
         let expires = self.ground.now() + 1 + (version >> 20) as u32 % 2_000;
         let tier = &self.tier;
         with_key(self.scope, number, |key| match version % 16 {
-            // This must be seldom: if all entries were invalidated, none would be counted as evicted, and the life would not end.
+            // This must be seldom. An entry that was invalidated is not counted as evicted when it leaves, and the test lets the
+            // processes work until enough entries were evicted (`one_life` in `main.rs`).
             0 if version.is_multiple_of(128) => {
                 tier.fences().raise(tag);
                 tier.fences().lower(tag);
