@@ -90,7 +90,7 @@ impl Flight {
     pub fn goals(&self) -> [Goal; 2] {
         [
             at_most(
-                "single flight on a hit: a call takes, of the time without it",
+                "single flight on a hit: the time of a call, divided by the time without single flight",
                 self.hit.ratio(WITH, WITHOUT),
                 HIT_MAX,
                 |ratio| format!("{ratio:.3} ×"),

@@ -27,9 +27,10 @@ use pg_cache_testbed::Server;
 use std::process::Command;
 use std::time::Duration;
 
-/// How old an answer may be outside of the benchmark. It stands for three times: `stale_ok`, the argument of `cache_query` with
-/// which a call accepts rows that were right at some moment within this time; the time to live of a row in the hand-written cache
-/// table; and the time from one refresh of the materialized views to the next. The benchmark shortens it ([`Choice::scale`]).
+/// How old an answer may be in a real day, in the columns whose answers may be outdated. Each of them uses the time in its own way:
+/// as `stale_ok`, the argument of `cache_query` with which a call accepts rows that were right at some moment within this time; as
+/// the time to live of a row in the hand-written cache table; and as the time from one refresh of the materialized views to the
+/// next. The benchmark shortens the time ([`Choice::scale`]).
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 /// The number of sessions that ask for dashboards.
 const SESSIONS: u32 = 100;
@@ -84,8 +85,8 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 pub fn estimate(pace: &Pace) -> Duration {
     let fresh_for = Choice::read(pace).fresh_for();
     let rounds = pace.day_rounds as u32;
-    // In quarters of `fresh_for`: an exact column mostly takes 2 for the warm-up, and 2 in which requests are noted. Another
-    // column, whose results expire, mostly takes 5 and 4 (`Plan::warm_up` and `Plan::span`).
+    // The numbers count quarters of `fresh_for`. An exact column mostly takes 2 quarters for the warm-up, and then 2 in which
+    // requests are noted. Another column, whose results expire, mostly takes 5 and then 4 (`Plan::warm_up` and `Plan::span`).
     let periods = Column::ALL.map(|column| fresh_for * if column.is_exact() { 4 } else { 9 } / 4);
     periods.iter().sum::<Duration>() * rounds + flight::estimate(pace) + Duration::from_secs(15)
 }
@@ -208,7 +209,9 @@ fn check(column: Column, outcome: &Outcome) {
     assert!(others, "{name}: {executed} runs for {computed} computed answers");
 }
 
-/// Returns the mean time of a request without a cache. The n-th dashboard counts 1/n, because it is requested so often: Zipf's law.
+/// Returns the mean time of a request without a cache. The dashboards are in the order of their popularity. By Zipf's law with skew
+/// 1.0, by which `period.rs` draws the requests, the n-th dashboard is requested 1/n times as often as the first one. So 1/n is the
+/// weight of its time.
 fn mean_cost(dashboards: &[Dashboard]) -> Duration {
     let weights = (1..=dashboards.len()).map(|rank| 1.0 / rank as f64);
     let sum: f64 = weights.clone().sum();
@@ -357,8 +360,8 @@ fn explained(
         .map(|(column, _)| column.detail())
         .collect();
     let unlevel = match &unlevel[..] {
-        [] => "The hit ratio of each column was level when its period began.".to_owned(),
-        _ => format!("The hit ratio was not level when the period began: {}.", unlevel.join("; ")),
+        [] => "The hit ratio of each column was level at the end of its warm-up.".to_owned(),
+        _ => format!("The hit ratio was not level at the end of the warm-up: {}.", unlevel.join("; ")),
     };
     let fresh_for = plan.fresh_for.as_secs_f64();
     vec![
@@ -388,7 +391,8 @@ fn explained(
         format!(
             "**Five minutes are shortened to {} s** (DAY_SCALE = {}): `stale_ok`, the time to live of the cache table, and the pause \
              between refreshes. The same requests in five minutes would give more hits. Each column has a warm-up until two windows of \
-             {} s differ by at most 3 points in their hit ratio, at least {} s if results expire, and then a period of {} s, or of {} s if results expire; {} in turns. {unlevel}",
+             {} s differ by at most 3 points in their hit ratio, at least {} s if results expire, and \
+             then notes the requests for {} s, or for {} s if results expire; {} in turns. {unlevel}",
             digits(fresh_for),
             digits(choice.scale),
             digits(fresh_for / 4.0),
@@ -437,7 +441,8 @@ mod tests {
         check(Column::Exact, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));
     }
 
-    /// Fails if an outdated answer of another column is an error, or if 500 runs for one computed answer are none.
+    /// Fails if an outdated answer of another column is an error, or if 500 runs for one computed answer
+    /// are accepted.
     #[test]
     fn the_other_columns_may_be_outdated() {
         check(Column::StaleOk, &outcome(&[0, 0, 1, 0], [2, 0, 2, 2]));
@@ -445,7 +450,7 @@ mod tests {
         assert!(unlike.is_err());
     }
 
-    /// Fails if a share is not one of all requests, or if waiting counts as a hit.
+    /// Fails if a share is not computed from all requests, or if a request that waited counts as a hit.
     #[test]
     fn shares_are_those_of_all_requests() {
         let mut outcome = outcome(&[0, 4_000_000_000, 0, 2_000_000_000], [2, 1, 1, 1]);

@@ -1,5 +1,6 @@
-//! The load of a run, and its result. In a run, one contender of the plan (`plan.rs`), one of the alternatives that a measurement
-//! compares, works for a while.
+//! The load of a run, and its result. In a run, one *contender*, one of the alternatives that a measurement compares, works for a
+//! while. The contenders are those of the plan (`plan.rs`), and those of other parts of the report, such as `tables/` and
+//! `outward/`.
 
 /// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +18,6 @@ pub struct Load {
     pub clients: u32,
     /// Requests that a client sends before it waits for their answers.
     pub pipeline: u32,
-    /// Keys of one request. Must be at least 1.
+    /// Keys of one request. Must be at least 1, because operations are counted by keys: `redis_benchmark` divides by this number.
     pub keys: u32,
 }

@@ -58,7 +58,7 @@ pub struct Served {
     pub age_max: f64,
     /// The duration of the warm-up, in seconds.
     pub warm_up_seconds: f64,
-    /// Whether the hit ratio was level when the period began: it had hardly changed at the end of the warm-up (`day/period.rs`).
+    /// Whether the hit ratio was level, that is, had hardly changed, at the end of the warm-up (`day/period.rs`).
     pub is_level: bool,
 }
 
