@@ -34,7 +34,7 @@ const BY_HAND: &str = "lookup_sql(key)";
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    // Four duels of two contenders, with one round more than counts. Starting and filling three servers takes about 15 s.
+    // Four duels of two contenders, each with one round that does not count. Starting and filling three servers takes about 15 s.
     pace.read * (8 * (pace.read_rounds + 1)) as u32 + Duration::from_secs(15)
 }
 
@@ -73,8 +73,8 @@ pub fn measure(pace: &Pace) -> Section {
     check(&on, rounds);
 
     let goals = vec![
-        TABLE_HIT.at_most("a hit in a table takes, of the time of the table's SQL function", hit.ratio),
-        MISS.at_most("a miss in both places takes, of the time of a miss in memory alone", miss.ratio),
+        TABLE_HIT.at_most("time of a hit in a table, compared with the table's SQL function", hit.ratio),
+        MISS.at_most("time of a miss in both places, compared with a miss in memory alone", miss.ratio),
         unchanged(&memory, &noise),
     ];
     let duels = [hit, miss, memory, noise];
