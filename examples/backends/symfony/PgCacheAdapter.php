@@ -90,7 +90,7 @@ class PgCacheAdapter extends AbstractTagAwareAdapter
 
             return $value;
         } finally {
-            // A set that stores nothing keeps the lease.
+            // If nothing was stored, the others need not wait for the end of the transaction.
             unset($this->leases[$id]);
             try {
                 $this->query('SELECT cache_release(?, ?, ?)', [$id, $lease, $this->space]);
