@@ -159,12 +159,12 @@ pg_cache.table_size = '64MB'"
         expect 's|00:07:00' at -d "$1" -c "SELECT name, default_ttl FROM cache_spaces WHERE name = 's'"
         expect 's|reader|read' at -d "$1" -c "SELECT space, grantee, privilege FROM cache_grants"
         expect t at -d "$1" -c "SELECT cache_get_text('k') IS NULL"
+        # No row of the old server is a value, and the worker removes the rows. No value has been saved yet.
+        expect t at -d "$1" -c "SELECT cache_get_text('k', 'saved') IS NULL"
+        within_a_minute 0 table_bytes "$1"
         expect t at -d "$1" -c "SELECT cache_set_text('k', 'new', tags => '{t}')"
         at -d "$1" -c 'INSERT INTO t VALUES (1)'
         expect 't|' at -d "$1" -c "SELECT cache_get_text('k') IS NULL, cache_status()"
-        # No row of the old server is a value, and the worker removes the rows.
-        expect t at -d "$1" -c "SELECT cache_get_text('k', 'saved') IS NULL"
-        within_a_minute 0 table_bytes "$1"
         expect t at -d "$1" -c "SELECT cache_set_text('k', 'new', space => 'saved')"
         within_a_minute 'new|hit: table' saved "$1"
         [ "$(at -d "$1" -c "SELECT count(*) FROM cache_check()")" = 0 ]
