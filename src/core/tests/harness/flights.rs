@@ -129,7 +129,9 @@ impl Both<'_> {
             }
             (Acquired::Lead(lease), None) => {
                 assert_eq!(lease.stamp.as_u64(), model.now);
-                assert_eq!(with_key(tier, key, |key| tier.lease(key, lease.id)), Some(lease));
+                // A fill is no lease.
+                let found = with_key(tier, key, |key| tier.lease(key, lease.id));
+                assert_eq!(found, (!fills).then_some(lease));
                 let deadline = Some(now + hold);
                 let flight = Flight {
                     lease: lease.id,
